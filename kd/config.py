@@ -1,0 +1,273 @@
+"""From a ConfigDict to frozen, typed specs: units turned into steps, unknown keys refused, a fingerprint."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import inspect
+import itertools
+import json
+import pathlib
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from ml_collections import ConfigDict
+
+from kd.errors import KdError, unknown
+from kd.models import MODELS
+from kd.objective import Term, check_number, term
+from kd.optim import Optim
+from kd.registry import lookup
+from kd.schedules import Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """`train` and `eval` are splits in TFDS notation; `jitter_pixels` is the largest shift of an image."""
+
+    source: str = "digits"
+    train: str = "train"
+    eval: str = "test"
+    data_dir: str | None = None
+    batch_size: int = 100
+    jitter_pixels: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherSpec:
+    """`workdir` of a finished run, one model or a population; `precompute` its logits on the transfer set or not."""
+
+    workdir: str | None = None
+    average: Literal["arithmetic", "geometric", "per_member"] = "arithmetic"
+    precompute: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSpec:
+    """Number of devices to use; None means all."""
+
+    devices: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A training run, resolved.
+
+    Give exactly one of `total_epochs` and `total_steps`. `log_steps` is also the number of steps in one dispatch.
+    `population` maps ``seed``, ``learning_rate``, or ``<term>: {weight | temperature | ...}`` to a tuple with one
+    value per member; all members train in one program.
+    """
+
+    seed: int = 0
+    data: Data = Data()
+    student: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "mlp"})
+    teacher: TeacherSpec = TeacherSpec()
+    objective: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    optim: Optim = Optim()
+    total_epochs: float | None = None
+    total_steps: int | None = None
+    population: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    log_steps: int = 50
+    eval_epochs: float | None = None
+    checkpoint_epochs: float | None = None
+    mesh: MeshSpec = MeshSpec()
+
+
+# What may change between two starts of the same run without making it another run.
+_CADENCE = ("log_steps", "eval_epochs", "checkpoint_epochs", "mesh")
+
+
+def base_config() -> ConfigDict:
+    """A ConfigDict with every key of a run and its default, for files in configs/ to fill in."""
+    return ConfigDict(_plain(Spec()), type_safe=False)
+
+
+def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
+    """The frozen spec of a config.
+
+    Raises:
+      KdError: an unknown key (nearest shown), a wrong type, a value out of range, both or neither of the two lengths.
+    """
+    spec = _build(Spec, config.to_dict() if isinstance(config, ConfigDict) else dict(config), "config")
+    if (spec.total_epochs is None) == (spec.total_steps is None):
+        raise KdError("give exactly one of config.total_epochs and config.total_steps")
+    for name in ("total_epochs", "total_steps", "eval_epochs", "checkpoint_epochs", "log_steps"):
+        value = getattr(spec, name)
+        if value is not None and value <= 0:
+            raise KdError(f"config.{name} must be more than 0, got {value}")
+    if not 0 <= spec.seed < 2**31:
+        raise KdError(f"config.seed must lie in [0, 2^31), got {spec.seed}")
+    check_options(spec.student)
+    check_population(spec.population, make_terms(spec))
+    return spec
+
+
+def make_terms(spec: Spec) -> list[Term]:
+    """The objective's terms. Raises a `KdError` when there is none, or one is not well-formed."""
+    if not spec.objective:
+        raise KdError("config.objective is empty; set e.g. config.objective = {'hard': {'weight': 1.0}}")
+    terms = []
+    for name, given in spec.objective.items():
+        path = f"config.objective.{name}"
+        if not isinstance(given, Mapping):
+            raise KdError(f"{path} must be a mapping such as {{'weight': 1.0}}, got {given!r}")
+        options = dict(given)
+        for key in ("weight_schedule", "temperature_schedule"):
+            if options.get(key) is not None:
+                options[key] = _build(Schedule, options[key], f"{path}.{key}")
+        terms.append(term(options.pop("loss", name), name=name, **options))
+    return terms
+
+
+def check_options(student: Mapping[str, Any]) -> None:
+    """Raise a `KdError` unless the student's name is a model and its options are what that model takes."""
+    if "name" not in student:
+        raise KdError("config.student.name is missing; see 'kd list' for the models")
+    model = lookup("model", student["name"], MODELS)
+    accepted = inspect.signature(model).parameters
+    hints = typing.get_type_hints(model)
+    for key, value in student.items():
+        if key == "name" or (key == "classes" and value is None):
+            continue
+        if key not in accepted:
+            raise unknown("key in config.student:", key, ["name", *accepted])
+        _check_type(value, hints.get(key, Any), f"config.student.{key}")
+
+
+def population_size(population: Mapping[str, Any]) -> int | None:
+    """Number of members, or None for a single run."""
+    columns = [value for _, value in _columns(population)]
+    return len(columns[0]) if columns else None
+
+
+def check_population(population: Mapping[str, Any], terms: Iterable[Term]) -> None:
+    """Raise a `KdError` unless every column names something that may vary and all are equally long."""
+    by_name = {t.name: t for t in terms}
+    lengths = {}
+    for path, values in _columns(population):
+        where = ".".join(("config.population", *path))
+        if not isinstance(values, (tuple, list)) or not values:
+            raise KdError(f"{where} must be a tuple with one value per member, got {values!r}")
+        lengths[where] = len(values)
+        if path == ("seed",):
+            if not all(isinstance(v, int) and 0 <= v < 2**31 for v in values):
+                raise KdError(f"{where} must be whole numbers in [0, 2^31), got {values!r}")
+        elif path == ("learning_rate",):
+            if not all(isinstance(v, (int, float)) and v >= 0 for v in values):
+                raise KdError(f"{where} must be numbers of 0 or more, got {values!r}")
+        elif path[0] in by_name and len(path) == 2:
+            for value in values:
+                check_number(path[0], by_name[path[0]].info, path[1], value)
+        else:
+            raise unknown("key in config.population:", ".".join(path), ["seed", "learning_rate", *by_name])
+    if len(set(lengths.values())) > 1:
+        raise KdError(f"the columns of config.population differ in length: {lengths}; give one value per member")
+
+
+def product(**columns: Iterable[Any]) -> dict[str, Any]:
+    """Population columns for every combination, the last varying fastest: ``product(seed=range(5), t=(1, 4))``.
+
+    A name with two underscores is nested: ``soft_targets__temperature`` is ``{"soft_targets": {"temperature": ...}}``.
+    """
+    points = list(itertools.product(*columns.values()))
+    nested: dict[str, Any] = {}
+    for name, values in zip(columns, zip(*points, strict=True), strict=True):
+        outer, _, inner = name.partition("__")
+        if inner:
+            nested.setdefault(outer, {})[inner] = tuple(values)
+        else:
+            nested[outer] = tuple(values)
+    return nested
+
+
+def fingerprint_of(value: Any) -> str:
+    """Hash of anything JSON can hold: 12 hexadecimal digits."""
+    text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
+    """What makes this run this run: everything but cadence, mesh and folders; the teacher by its fingerprint."""
+    plain = {key: value for key, value in _plain(spec).items() if key not in _CADENCE}
+    plain["data"] = {key: value for key, value in plain["data"].items() if key != "data_dir"}
+    plain["teacher"] = {**plain["teacher"], "workdir": teacher_fingerprint}
+    return plain
+
+
+def to_json(spec: Spec) -> str:
+    """The resolved config as text, one key a line, for golden files and work directories."""
+    return json.dumps(_plain(spec), indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> Spec:
+    """The spec that `to_json` wrote."""
+    return resolve(json.loads(text))
+
+
+def load_config(path: str, argument: str | None = None) -> ConfigDict:
+    """``get_config(argument)`` of a Python file.
+
+    Raises:
+      KdError: no such file, or a file without ``get_config``.
+    """
+    if not pathlib.Path(path).is_file():
+        raise KdError(f"no config file {path}; the ones that ship are in configs/")
+    module: dict[str, Any] = {"__name__": pathlib.Path(path).stem, "__file__": str(path)}
+    exec(compile(pathlib.Path(path).read_text("utf-8"), str(path), "exec"), module)  # noqa: S102 - a config is code
+    if "get_config" not in module:
+        raise KdError(f"{path} has no function get_config(arg); see configs/ for examples")
+    return module["get_config"](argument or "")
+
+
+def _columns(population: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
+    flat = []
+    for key, value in population.items():
+        if isinstance(value, Mapping):
+            flat += [((key, inner), column) for inner, column in value.items()]
+        else:
+            flat.append(((key,), value))
+    return flat
+
+
+def _build(cls: type, given: Any, path: str) -> Any:
+    if not isinstance(given, Mapping):
+        raise KdError(f"{path} must be a mapping, got {given!r}")
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in given.items():
+        if key not in hints:
+            raise unknown(f"key in {path}:", key, hints)
+        if dataclasses.is_dataclass(hints[key]):
+            values[key] = _build(typing.cast(type, hints[key]), value, f"{path}.{key}")
+        else:
+            values[key] = _check_type(value, hints[key], f"{path}.{key}")
+    return cls(**values)
+
+
+def _check_type(value: Any, hint: Any, path: str) -> Any:
+    from beartype import BeartypeConf
+    from beartype.door import is_bearable
+
+    value = _tuples(value)
+    boolean_for_number = isinstance(value, bool) and hint is not bool and bool not in typing.get_args(hint)
+    if (boolean_for_number and hint is not Any) or not is_bearable(value, hint, conf=BeartypeConf(is_pep484_tower=True)):
+        wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+        raise KdError(f"{path} must be {wanted}, got {value!r} ({type(value).__name__})")
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _tuples(inner) for key, inner in value.items()}
+    return tuple(_tuples(inner) for inner in value) if isinstance(value, (list, tuple)) else value
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (tuple, list)):
+        return tuple(_plain(inner) for inner in value)
+    return value

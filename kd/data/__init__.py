@@ -1,0 +1,22 @@
+"""Data: sources, splits, order, batches on the device, augmentation."""
+
+from kd.data.augment import jitter
+from kd.data.dataset import Dataset, arrays, parse_split, take
+from kd.data.device import gather, to_device
+from kd.data.order import padded_rows, rows, steps_per_epoch
+from kd.data.sources import SOURCES, load
+
+__all__ = [
+    "SOURCES",
+    "Dataset",
+    "arrays",
+    "gather",
+    "jitter",
+    "load",
+    "padded_rows",
+    "parse_split",
+    "rows",
+    "steps_per_epoch",
+    "take",
+    "to_device",
+]

@@ -1,0 +1,71 @@
+"""TFDS image sets in array_record form, read without TensorFlow. The only place that imports TFDS."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+from typing import Any
+
+import numpy as np
+
+from kd.data.dataset import Dataset, arrays
+from kd.errors import KdError, unknown
+
+
+def load_tfds(dataset: str, split: str, data_dir: str | None) -> Dataset:
+    """Images and labels of a prepared TFDS image classification set, as bytes in memory.
+
+    Looked up as TFDS does: `data_dir`, else ``TFDS_DATA_DIR``, else ``~/tensorflow_datasets``. A set that is not there
+    is prepared if TensorFlow is installed (extra ``prepare``).
+
+    Raises:
+      KdError: not prepared and no TensorFlow (the message says which command to type), no such data set or split,
+        no image and label, or images of several sizes.
+    """
+    logging.getLogger("absl").setLevel(logging.ERROR)  # its advice on OpenCV is of no use here
+    where = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    builder = _builder(dataset, where)
+    if split not in builder.info.splits:
+        raise unknown(f"split of {dataset}:", split, builder.info.splits)
+    features = builder.info.features
+    if not {"image", "label"} <= set(features):
+        raise KdError(f"{dataset} has features {sorted(features)}; an image set needs 'image' and 'label'")
+    return _decode(builder.as_data_source(split=split), dataset, features["label"].num_classes)
+
+
+def _builder(dataset: str, where: str) -> Any:
+    import tensorflow_datasets
+
+    try:
+        builder = tensorflow_datasets.builder(dataset, data_dir=where)
+    except tensorflow_datasets.core.registered.DatasetNotFoundError:
+        raise unknown("TFDS data set", dataset, tensorflow_datasets.list_builders()) from None
+    prepared = builder.is_prepared()
+    if prepared and builder.info.file_format.value == "array_record":
+        return builder
+    if importlib.util.find_spec("tensorflow") is None:
+        state = "is prepared as " + builder.info.file_format.value if prepared else "is not prepared"
+        raise KdError(
+            f"data set '{dataset}' {state} in {where}; point TFDS_DATA_DIR or --data_dir at a folder that has it in "
+            "array_record form, or prepare it: pip install 'kd[prepare]' && "
+            f"tfds build {dataset} --file_format=array_record --data_dir={where}"
+        )
+    builder = tensorflow_datasets.builder(dataset, data_dir=where, file_format="array_record")
+    try:
+        builder.download_and_prepare()
+    except Exception as error:
+        raise KdError(f"cannot prepare '{dataset}' in {where}: {str(error).splitlines()[0]}") from error
+    return builder
+
+
+def _decode(source: Any, dataset: str, num_classes: int) -> Dataset:
+    images, labels, block = [], [], 1024
+    for start in range(0, len(source), block):
+        for record in source.__getitems__(list(range(start, min(start + block, len(source))))):
+            images.append(record["image"])
+            labels.append(record["label"])
+    sizes = {image.shape for image in images}
+    if len(sizes) > 1:
+        raise KdError(f"{dataset} has images of {len(sizes)} sizes; reading into memory needs one size")
+    return arrays(np.stack(images), np.asarray(labels), num_classes=num_classes, scale=1 / 255)

@@ -1,0 +1,80 @@
+"""How good a classifier is, from its logits. One run at a time; nothing here knows about populations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Logits = Float[np.ndarray, "n v"]
+Labels = Int[np.ndarray, " n"]
+
+
+def log_softmax(logits: Logits) -> Logits:
+    """``z - log sum exp z`` in float64."""
+    wide = np.asarray(logits, np.float64)
+    wide = wide - wide.max(axis=-1, keepdims=True)
+    return wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
+
+
+def wrong(logits: Logits, labels: Labels) -> Int[np.ndarray, " k"]:
+    """Rows whose most probable class is not the label, in rising order."""
+    return np.flatnonzero(np.argmax(logits, axis=-1) != labels)
+
+
+def errors(logits: Logits, labels: Labels) -> int:
+    """Number of examples whose most probable class is not the label."""
+    return len(wrong(logits, labels))
+
+
+def accuracy(logits: Logits, labels: Labels) -> float:
+    """Share of examples whose most probable class is the label, 0 to 1."""
+    return 1.0 - errors(logits, labels) / len(labels)
+
+
+def errors_per_class(logits: Logits, labels: Labels) -> list[int]:
+    """Errors among the examples of each class, by label."""
+    return np.bincount(labels[wrong(logits, labels)], minlength=logits.shape[-1]).tolist()
+
+
+def nll(logits: Logits, labels: Labels) -> float:
+    """Mean negative log-likelihood of the labels, in nats."""
+    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
+
+
+def brier(logits: Logits, labels: Labels) -> float:
+    """Mean squared distance between the probabilities and the one-hot label, 0 to 2.
+
+    Source: Brier (1950), "Verification of forecasts expressed in terms of probability".
+    """
+    probabilities = np.exp(log_softmax(logits))
+    probabilities[np.arange(len(labels)), labels] -= 1.0
+    return float((probabilities**2).sum(axis=-1).mean())
+
+
+def ece(logits: Logits, labels: Labels, bins: int = 15) -> float:
+    """Expected calibration error, 0 to 1: mean gap between confidence and accuracy, over equal bins of confidence.
+
+    Source: Guo et al. (2017), "On calibration of modern neural networks", eq. 3.
+    """
+    confidence = np.exp(log_softmax(logits).max(axis=-1))
+    right = np.argmax(logits, axis=-1) == labels
+    bucket = np.minimum((confidence * bins).astype(int), bins - 1)
+    gap = np.bincount(bucket, right, bins) - np.bincount(bucket, confidence, bins)
+    return float(np.abs(gap).sum() / len(labels))
+
+
+CLASSIFICATION: dict[str, Callable[[Logits, Labels], object]] = {
+    "accuracy": accuracy,
+    "brier": brier,
+    "ece": ece,
+    "errors": errors,
+    "errors_per_class": errors_per_class,
+    "nll": nll,
+}
+
+
+def classify(logits: Logits, labels: Labels) -> dict[str, object]:
+    """Every entry of `CLASSIFICATION` for one classifier."""
+    return {name: metric(logits, labels) for name, metric in CLASSIFICATION.items()}

@@ -1,0 +1,56 @@
+"""The catalogue of losses: a plain table from name to function."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from kd.losses.logits import hard, jsd, kl, label_smoothing, logit_mse, reverse_kl, soft_targets
+from kd.types import Loss
+
+__all__ = [
+    "LOSSES",
+    "LossInfo",
+    "Number",
+    "hard",
+    "jsd",
+    "kl",
+    "label_smoothing",
+    "logit_mse",
+    "reverse_kl",
+    "soft_targets",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Number:
+    """A number that a loss reads from ``hparams``: its default, and the open interval it must lie in."""
+
+    default: float
+    above: float = -math.inf
+    below: float = math.inf
+
+
+@dataclasses.dataclass(frozen=True)
+class LossInfo:
+    """A loss and what it asks for: a teacher, labels, and the numbers it reads."""
+
+    loss: Loss
+    teacher: bool = True
+    labels: bool = False
+    numbers: dict[str, Number] = dataclasses.field(default_factory=dict)
+
+
+_TEMPERATURE = {"temperature": Number(1.0, above=0.0)}
+
+LOSSES: dict[str, LossInfo] = {
+    "hard": LossInfo(hard, teacher=False, labels=True),
+    "jsd": LossInfo(jsd, numbers={**_TEMPERATURE, "beta": Number(0.5, above=0.0, below=1.0)}),
+    "kl": LossInfo(kl, numbers=_TEMPERATURE),
+    "label_smoothing": LossInfo(
+        label_smoothing, teacher=False, labels=True, numbers={"smoothing": Number(0.1, above=0.0, below=1.0)}
+    ),
+    "logit_mse": LossInfo(logit_mse),
+    "reverse_kl": LossInfo(reverse_kl, numbers=_TEMPERATURE),
+    "soft_targets": LossInfo(soft_targets, numbers=_TEMPERATURE),
+}

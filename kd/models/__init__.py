@@ -1,0 +1,13 @@
+"""Models: a plain table from name to a function ``(classes, **options) -> Model``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kd.models.linen import linen
+from kd.models.mlp import mlp
+from kd.types import Model
+
+__all__ = ["MODELS", "linen", "mlp"]
+
+MODELS: dict[str, Callable[..., Model]] = {"mlp": mlp}

@@ -1,0 +1,45 @@
+"""Any Flax Linen module as a `Model`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from kd.types import Model, Outputs, PyTree
+
+
+def linen(module: nn.Module) -> Model:
+    """Adapt a Flax Linen module that maps a batch of inputs to logits (or to `Outputs`).
+
+    If its ``__call__`` takes `train` or `deterministic`, that is passed. Collections other than ``params``, such as
+    batch statistics, travel in the state's `extra` and are updated in training only.
+    """
+    accepted = inspect.signature(type(module).__call__).parameters
+
+    def mode(train: bool) -> dict[str, bool]:
+        flags = {"train": train, "deterministic": not train}
+        return {name: value for name, value in flags.items() if name in accepted}
+
+    def init(key: jax.Array, inputs: Any) -> tuple[PyTree, PyTree]:
+        variables = dict(module.init(key, inputs, **mode(False)))
+        return variables.pop("params", {}), variables
+
+    def apply(
+        params: PyTree, extra: PyTree, inputs: Any, train: bool = False, key: jax.Array | None = None
+    ) -> tuple[Outputs, PyTree]:
+        variables: Mapping[str, Any] = {"params": params, **extra}
+        rngs = None if key is None else {"dropout": key}
+        if not train or not extra:
+            return _outputs(module.apply(variables, inputs, rngs=rngs, **mode(train))), extra
+        answer, updated = module.apply(variables, inputs, rngs=rngs, mutable=list(extra), **mode(train))
+        return _outputs(answer), updated
+
+    return Model(init, apply)
+
+
+def _outputs(answer: Any) -> Outputs:
+    return answer if isinstance(answer, Outputs) else Outputs(answer)

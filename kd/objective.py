@@ -1,0 +1,150 @@
+"""The objective: weighted terms, each a per-example loss, averaged once over the weights of the global batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from kd.errors import KdError, unknown
+from kd.losses import LOSSES, LossInfo, Number
+from kd.registry import lookup
+from kd.schedules import Schedule, make_schedule
+from kd.types import Batch, Hparams, Outputs
+
+Objective = Callable[
+    [Outputs, Outputs | None, Batch, Hparams, jax.Array],
+    tuple[Float[Array, "*b"], dict[str, Float[Array, "*b"]]],
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Term:
+    """One weighted loss of an objective. Build it with `term`, which checks the numbers."""
+
+    name: str
+    info: LossInfo
+    numbers: Mapping[str, float]
+    schedules: Mapping[str, Schedule]
+
+
+def term(
+    loss: str | Callable[..., Any],
+    weight: float = 1.0,
+    *,
+    name: str | None = None,
+    weight_schedule: Schedule | None = None,
+    temperature_schedule: Schedule | None = None,
+    **numbers: float,
+) -> Term:
+    """A term ``weight * loss``, e.g. ``term("soft_targets", temperature=20.0)``.
+
+    `loss` is a name of `LOSSES`, ``package.module:function``, or a function; `numbers` are what that loss reads
+    (temperature, beta, smoothing). A number that the loss never reads is an error: a temperature that does not
+    reach its loss is the oldest silent bug of distillation.
+
+    Raises:
+      KdError: an unknown loss or number, or a number outside its interval.
+    """
+    found = lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss
+    info = found if isinstance(found, LossInfo) else LossInfo(found, numbers={k: Number(v) for k, v in numbers.items()})
+    label = name or (loss.rpartition(":")[2] if isinstance(loss, str) else loss.__name__)
+    values = {"weight": float(weight), **{key: number.default for key, number in info.numbers.items()}}
+    for key, value in numbers.items():
+        check_number(label, info, key, value)
+        values[key] = float(value)
+    check_number(label, info, "weight", weight)
+    schedules = {"weight": weight_schedule, "temperature": temperature_schedule}
+    if temperature_schedule is not None and "temperature" not in values:
+        raise KdError(f"objective.{label} has no temperature, so temperature_schedule would do nothing; remove it")
+    return Term(label, info, values, {key: value for key, value in schedules.items() if value is not None})
+
+
+def check_number(label: str, info: LossInfo, key: str, value: float) -> None:
+    """Raise a `KdError` unless the loss reads the number `key` and `value` lies in its interval."""
+    if key == "weight":
+        if not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
+            raise KdError(f"objective.{label}.weight must be a number of 0 or more, got {value!r}")
+        return
+    if key not in info.numbers:
+        raise unknown(f"key in objective.{label}:", key, ["weight", *info.numbers])
+    number = info.numbers[key]
+    if not (isinstance(value, (int, float)) and number.above < value < number.below):
+        raise KdError(f"objective.{label}.{key} must lie between {number.above:g} and {number.below:g}, got {value!r}")
+
+
+def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
+    """``objective(student, teacher, batch, hparams, step) -> (total[*b], {name: value[*b]})``.
+
+    ``total = sum_k weight_k(step) * loss_k``, where every number is ``hparams["terms"][name]`` times its schedule's
+    shape. A teacher that is a per-member ensemble answers with the mean of the losses against each member. Where
+    ``batch["weight"]`` is 0 the logits and labels are replaced by zeros first, so whatever they hold, NaN included,
+    reaches neither value nor gradient.
+
+    Raises:
+      KdError: no terms, or two of the same name.
+    """
+    names = [t.name for t in terms]
+    if not names or len(set(names)) != len(names):
+        raise KdError(f"an objective needs terms with distinct names, got {names}; name one with term(..., name=...)")
+    shapes = {t.name: {k: make_schedule(s, total_steps) for k, s in t.schedules.items()} for t in terms}
+
+    def objective(
+        student: Outputs, teacher: Outputs | None, batch: Batch, hparams: Hparams, step: jax.Array
+    ) -> tuple[Float[Array, "*b"], dict[str, Float[Array, "*b"]]]:
+        student, batch = _masked(student, batch), _masked_labels(batch)
+        teacher = None if teacher is None else _masked(teacher, batch)
+        values, total = {}, jnp.zeros(batch["weight"].shape, jnp.float32)
+        for t in terms:
+            numbers = dict(hparams["terms"][t.name])
+            for key, shape in shapes[t.name].items():
+                numbers[key] = numbers[key] * shape(step)
+            values[t.name] = _against_teacher(t, student, teacher, batch, numbers)
+            total = total + numbers["weight"] * values[t.name]
+        return total, values
+
+    return objective
+
+
+def initial_numbers(terms: Sequence[Term]) -> dict[str, dict[str, Array]]:
+    """The terms' numbers as arrays: what ``hparams["terms"]`` holds for one run."""
+    return {t.name: {key: jnp.float32(value) for key, value in t.numbers.items()} for t in terms}
+
+
+def check_widths(student: int, teacher: int | None, terms: Sequence[Term], labelled: bool) -> None:
+    """Check before the first step that student, teacher and data fit the terms.
+
+    Raises:
+      KdError: a term needs a teacher or labels that are not there, or the class counts differ (both are shown).
+    """
+    for t in terms:
+        if t.info.teacher and teacher is None:
+            raise KdError(f"objective.{t.name} needs a teacher and there is none; set teacher.workdir, or drop the term")
+        if t.info.labels and not labelled:
+            raise KdError(f"objective.{t.name} needs labels and the transfer set has none; drop the term")
+    if teacher is not None and student != teacher:
+        raise KdError(
+            f"the student answers with {student} classes and the teacher with {teacher}; "
+            "train both on the same label set, or set student.classes"
+        )
+
+
+def _against_teacher(t: Term, student: Outputs, teacher: Outputs | None, batch: Batch, numbers: Hparams) -> Array:
+    if teacher is None or not t.info.teacher or teacher.average != "per_member":
+        return t.info.loss(student, teacher, batch, numbers)
+    losses = [t.info.loss(student, Outputs(logits), batch, numbers) for logits in teacher.logits]
+    return jnp.mean(jnp.stack(losses), axis=0)
+
+
+def _masked(outputs: Outputs, batch: Batch) -> Outputs:
+    return dataclasses.replace(outputs, logits=jnp.where(batch["weight"][..., None] > 0, outputs.logits, 0.0))
+
+
+def _masked_labels(batch: Batch) -> Batch:
+    if "labels" not in batch:
+        return batch
+    return {**batch, "labels": jnp.where(batch["weight"] > 0, batch["labels"], 0)}

@@ -1,0 +1,76 @@
+"""Optimisers by name, from Optax, and the max-norm constraint."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd.errors import KdError
+from kd.schedules import Schedule
+from kd.step import Constraint
+from kd.types import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Optim:
+    """An optimiser. `learning_rate` is the base value and `learning_rate_schedule` its shape over the run.
+
+    `max_norm` bounds the Euclidean norm of each unit's incoming weights after every step; 0 switches it off.
+    """
+
+    name: Literal["sgd", "adam"] = "sgd"
+    learning_rate: float = 0.1
+    learning_rate_schedule: Schedule = Schedule()
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 0.0
+    max_norm: float = 0.0
+
+
+def make_optimizer(spec: Optim) -> optax.GradientTransformation:
+    """The optimiser at unit learning rate; the step multiplies by the rate, which may differ between members.
+
+    Weight decay is decoupled: ``p -= rate * (direction + weight_decay * p)``, on matrices only, never on biases.
+
+    Raises:
+      KdError: a momentum outside [0, 1), or a negative rate, weight decay or max-norm.
+    """
+    if not 0 <= spec.momentum < 1:
+        raise KdError(f"optim.momentum must lie in [0, 1), got {spec.momentum}")
+    for name in ("learning_rate", "weight_decay", "max_norm"):
+        if getattr(spec, name) < 0:
+            raise KdError(f"optim.{name} must be 0 or more, got {getattr(spec, name)}")
+    if spec.name == "sgd":
+        direction = optax.sgd(1.0, momentum=spec.momentum or None, nesterov=spec.nesterov)
+    else:
+        direction = optax.adam(1.0, b1=spec.momentum, nesterov=spec.nesterov)
+    if spec.weight_decay == 0:
+        return direction
+    return optax.chain(direction, optax.add_decayed_weights(-spec.weight_decay, mask=_matrices))
+
+
+def max_norm(limit: float) -> Constraint | None:
+    """Projection of every kernel's columns onto the ball of radius `limit`: ``w *= min(1, limit / |w|)``.
+
+    Shapes: kernels ``[..., inputs, units]``; the norm runs over all axes but the last. None when `limit` is 0.
+
+    Source: Srivastava et al. (2014), "Dropout", section 5.1.
+    """
+    if limit == 0:
+        return None
+
+    def clip(leaf: jax.Array) -> jax.Array:
+        if leaf.ndim < 2:
+            return leaf
+        norm = jnp.sqrt(jnp.sum(leaf**2, axis=tuple(range(leaf.ndim - 1)), keepdims=True))
+        return leaf * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
+
+    return lambda params: jax.tree.map(clip, params)
+
+
+def _matrices(params: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

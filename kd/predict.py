@@ -1,0 +1,51 @@
+"""Logits of a model, or of every member of a population, for a whole data set."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd.data import Dataset, gather, padded_rows, to_device
+from kd.types import Model, Outputs, PyTree, Teacher
+
+
+@functools.partial(jax.jit, static_argnames=("model", "members"))
+def _logits(model: Model, members: bool, variables: tuple[PyTree, PyTree], table: PyTree, rows: jax.Array) -> jax.Array:
+    def one(params: PyTree, extra: PyTree, inputs: jax.Array) -> jax.Array:
+        return model.apply(params, extra, inputs, train=False)[0].logits
+
+    apply = jax.vmap(one, in_axes=(0, 0, None)) if members else one
+    return jax.lax.map(lambda batch_rows: apply(*variables, gather(table, batch_rows)["inputs"]), rows)
+
+
+def predict(model: Model, params: PyTree, extra: PyTree, data: Dataset, *, members: bool, batch_size: int) -> np.ndarray:
+    """Logits in evaluation mode. Shapes: ``[n v]``, or ``[m n v]`` when every leaf of `params` has a member axis."""
+    rows = padded_rows(len(data), min(batch_size, len(data)))
+    logits = np.asarray(_logits(model, members, (params, extra), to_device(data), jnp.asarray(rows)))
+    if members:
+        logits = np.moveaxis(logits, 0, 1)  # [batches m b v] -> [m batches b v]
+    return logits.reshape(*logits.shape[:-3], -1, logits.shape[-1])[..., : len(data), :]
+
+
+def answers(teacher: Teacher, data: Dataset, *, batch_size: int = 500) -> Outputs:
+    """A teacher's outputs for every example of `data`, in order: what `precomputed` wants as its table.
+
+    Shapes: logits ``[n v]``, or ``[e n v]`` for an ensemble.
+    """
+    table = to_device(data)
+    average = None
+
+    def one(rows: jax.Array) -> jax.Array:
+        nonlocal average
+        outputs = teacher.apply(teacher.variables, gather(table, rows))
+        average = outputs.average
+        return outputs.logits
+
+    stacked = jax.jit(lambda rows: jax.lax.map(one, rows))(padded_rows(len(data), min(batch_size, len(data))))
+    logits = np.asarray(stacked)
+    if average is not None:
+        logits = np.moveaxis(logits, 0, 1)
+    return Outputs(logits.reshape(*logits.shape[:-3], -1, logits.shape[-1])[..., : len(data), :], average)

@@ -1,0 +1,34 @@
+"""Names over tables: a name looks up a plain dict, and ``package.module:name`` reaches any function of the user's."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import Any
+
+from kd.errors import KdError, unknown
+
+
+def lookup(what: str, name: str, table: Mapping[str, Any]) -> Any:
+    """The entry `name` of `table`, or the object that ``package.module:name`` names.
+
+    Raises:
+      KdError: no such entry (nearest name shown), no such module, no such attribute.
+    """
+    if ":" not in name:
+        if name not in table:
+            raise unknown(what, name, table)
+        return table[name]
+    module_name, _, attribute = name.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise KdError(f"{what} '{name}': no module '{error.name}'; is its folder on PYTHONPATH?") from error
+    if not hasattr(module, attribute):
+        raise unknown(f"{what} in module {module_name}", attribute, [n for n in vars(module) if not n.startswith("_")])
+    return getattr(module, attribute)
+
+
+def first_line(entry: Any) -> str:
+    """First line of an entry's docstring, for listings."""
+    return (entry.__doc__ or "").strip().partition("\n")[0]

@@ -1,0 +1,34 @@
+"""What a training run is, at one step: everything else is a function of (seed, step)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd.types import Model, PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Parameters, untrained variables, optimiser state, and the run's key; with a leading member axis in a population.
+
+    Shapes: ``step[]``, ``key[]`` (typed key of the seed); in a population ``step[m]``, ``key[m]``, ...
+    """
+
+    step: jax.Array
+    params: PyTree
+    extra: PyTree
+    opt_state: PyTree
+    key: jax.Array
+
+
+def init_state(model: Model, optimizer: optax.GradientTransformation, seed: Any, inputs: Any) -> State:
+    """The state before the first step, a pure function of the seed. `inputs` is a batch of any size."""
+    key = jax.random.key(seed)
+    params, extra = model.init(jax.random.fold_in(key, 0), inputs)
+    return State(jnp.zeros((), jnp.int32), params, extra, optimizer.init(params), key)

@@ -1,0 +1,105 @@
+"""Training as pure functions: one step, a population of them, many of them in one dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd import rng
+from kd.metrics import Mean, weighted_mean
+from kd.objective import Objective
+from kd.state import State
+from kd.types import Batch, Hparams, Model, Outputs, PyTree, Teacher
+
+Metrics = dict[str, Mean]
+Step = Callable[[State, PyTree, Batch, Hparams], tuple[State, Metrics]]
+View = Callable[[jax.Array, Batch], Batch]
+Constraint = Callable[[PyTree], PyTree]
+
+
+def make_train_step(
+    model: Model,
+    teacher: Teacher | None,
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    *,
+    view: View | None = None,
+    constraint: Constraint | None = None,
+    learning_rate_shape: Callable[[jax.Array], jax.Array] = lambda step: jnp.float32(1.0),
+) -> Step:
+    """``step(state, teacher_variables, batch, hparams) -> (state, metrics)``, pure and uncompiled.
+
+    What is differentiated is ``sum(weight * value) / sum(weight)`` over the global batch. The optimiser's update is
+    multiplied by ``hparams["learning_rate"] * learning_rate_shape(step)``; `constraint` projects the new parameters;
+    `view` augments the batch, and the teacher sees the same view. Only ``teacher.apply`` is used here: the weights
+    come in as an argument, so they are neither baked into the program nor saved with the student.
+    """
+
+    def step(state: State, teacher_variables: PyTree, batch: Batch, hparams: Hparams) -> tuple[State, Metrics]:
+        if view is not None:
+            batch = view(rng.stream(state.key, state.step, "view"), batch)
+        answer = None if teacher is None else jax.lax.stop_gradient(teacher.apply(teacher_variables, batch))
+
+        def loss(params: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+            dropout = rng.stream(state.key, state.step, "dropout")
+            student, extra = model.apply(params, state.extra, batch["inputs"], train=True, key=dropout)
+            total, terms = objective(student, answer, batch, hparams, state.step)
+            metrics = {"loss": weighted_mean(total, batch["weight"])}
+            metrics |= {f"loss/{name}": weighted_mean(value, batch["weight"]) for name, value in terms.items()}
+            return metrics["loss"].value, (extra, metrics | _watch(student, answer, batch))
+
+        (_, (extra, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        rate = hparams["learning_rate"] * learning_rate_shape(state.step)
+        params = optax.apply_updates(state.params, jax.tree.map(lambda u: u * rate, updates))
+        if constraint is not None:
+            params = constraint(params)
+        return State(state.step + 1, params, extra, opt_state, state.key), metrics
+
+    return step
+
+
+def population(step: Step) -> Step:
+    """The same step for every member of a population: state, batch and hparams gain a leading member axis.
+
+    The teacher is shared. Member i computes what a run of its own with its seed and numbers computes.
+    """
+    return jax.vmap(step, in_axes=(0, None, 0, 0))
+
+
+def many(step: Step, gather: Callable[[PyTree, jax.Array], Batch], capacity: int) -> Callable[..., Any]:
+    """Up to `capacity` steps in one dispatch: ``(state, teacher, data, rows, count, hparams) -> (state, metrics)``.
+
+    ``rows[capacity ...]`` names the examples of each step and ``gather(data, rows[i])`` makes its batch on the device.
+    `count` is traced, so that a run of any length, stopped and resumed anywhere, is one program that does the same
+    arithmetic. Metrics come back per step, ``[capacity ...]``, of which the first `count` rows are filled.
+    """
+
+    def run(
+        state: State, teacher_variables: PyTree, data: PyTree, rows: jax.Array, count: jax.Array, hparams: Hparams
+    ) -> tuple[State, Metrics]:
+        def body(i: jax.Array, carry: tuple[State, Metrics]) -> tuple[State, Metrics]:
+            state, log = carry
+            state, metrics = step(state, teacher_variables, gather(data, rows[i]), hparams)
+            return state, jax.tree.map(lambda table, value: table.at[i].set(value), log, metrics)
+
+        shapes = jax.eval_shape(lambda: step(state, teacher_variables, gather(data, rows[0]), hparams)[1])
+        log = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
+        return jax.lax.fori_loop(0, count, body, (state, log))
+
+    return run
+
+
+def _watch(student: Outputs, teacher: Outputs | None, batch: Batch) -> Metrics:
+    guess = jnp.argmax(student.logits, axis=-1)
+    watched = {}
+    if "labels" in batch:
+        watched["accuracy"] = weighted_mean((guess == batch["labels"]).astype(jnp.float32), batch["weight"])
+    if teacher is not None and teacher.average != "per_member":
+        same = guess == jnp.argmax(teacher.log_probs(), axis=-1)
+        watched["agreement"] = weighted_mean(same.astype(jnp.float32), batch["weight"])
+    return watched

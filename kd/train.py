@@ -1,0 +1,221 @@
+"""The loop and nothing but the loop: evaluate, checkpoint, batch, step, write."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from kd import data as kd_data
+from kd.checkpoint import Checkpoints
+from kd.errors import KdError
+from kd.mesh import check_batch, compile_many, make_mesh, replicated
+from kd.objective import Term, check_widths, initial_numbers, make_objective
+from kd.schedules import Schedule, make_schedule
+from kd.signals import Interrupted, StopSignals
+from kd.state import State, init_state
+from kd.step import Constraint, View, make_train_step, many, population
+from kd.types import Hparams, Model, Teacher
+from kd.writers import Write
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Everything that a run is made of, ready to compile.
+
+    `seeds` is one seed for a single run, or a sequence with one per member of a population; then every leaf of
+    `hparams` has a leading member axis too.
+    """
+
+    model: Model
+    data: kd_data.Dataset
+    terms: Sequence[Term]
+    optimizer: optax.GradientTransformation
+    total_steps: int
+    batch_size: int
+    seeds: int | Sequence[int]
+    hparams: Hparams
+    teacher: Teacher | None = None
+    view: View | None = None
+    constraint: Constraint | None = None
+    learning_rate_schedule: Schedule = Schedule()
+
+    @property
+    def members(self) -> int | None:
+        """Size of the population; None for a single run."""
+        return None if isinstance(self.seeds, int) else len(self.seeds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Cadence:
+    """How often, in steps: `dispatch` steps go to the device at once and make one line of metrics; None is never."""
+
+    dispatch: int = 50
+    evaluate: int | None = None
+    checkpoint: int | None = None
+
+    def next_stop(self, step: int, total: int) -> int:
+        """The next step at which the loop must look up: the dispatch ends, or something is due, or the run ends."""
+        stops = [(step // every + 1) * every for every in (self.dispatch, self.evaluate, self.checkpoint) if every]
+        return min(*stops, total, total)
+
+
+def hparams_of(terms: Sequence[Term], learning_rate: float = 1.0) -> dict[str, Any]:
+    """The numbers of a single run, as arrays."""
+    return {"learning_rate": jnp.float32(learning_rate), "terms": initial_numbers(terms)}
+
+
+def repeated(hparams: Hparams, members: int) -> dict[str, Any]:
+    """The same numbers for every member: each leaf gains a leading axis."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (members, *leaf.shape)), dict(hparams))
+
+
+def initial_state(task: Task) -> State:
+    """The state before the first step; a population's members start as runs of their own would."""
+    example = kd_data.gather(kd_data.to_device(kd_data.take(task.data, "all[:1]")), jnp.zeros(1, jnp.int32))
+
+    def one(seed: jax.Array) -> State:
+        return init_state(task.model, task.optimizer, seed, example["inputs"])
+
+    seeds = jnp.asarray(task.seeds, jnp.uint32)
+    return jax.jit(one if task.members is None else jax.vmap(one))(seeds)
+
+
+def check(task: Task) -> None:
+    """Raise a `KdError` if student, teacher, data and terms do not fit, before anything is compiled."""
+    kd_data.steps_per_epoch(len(task.data), task.batch_size)
+    rows = jax.ShapeDtypeStruct((task.batch_size,), jnp.int32)
+    table = jax.eval_shape(lambda: kd_data.to_device(task.data))
+    batch = jax.eval_shape(kd_data.gather, table, rows)
+    params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
+    student = jax.eval_shape(lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"])
+    teacher = None
+    if task.teacher is not None:
+        teacher = jax.eval_shape(task.teacher.apply, task.teacher.variables, batch).width
+    check_widths(student.width, teacher, task.terms, task.data.labels is not None)
+    if student.width < task.data.num_classes:
+        raise KdError(f"the student answers with {student.width} classes and the data has {task.data.num_classes}")
+
+
+def run(
+    task: Task,
+    *,
+    cadence: Cadence = Cadence(),
+    devices: int | None = None,
+    checkpoints: Checkpoints | None = None,
+    evaluate: Callable[[State], Mapping[str, Any]] | None = None,
+    start_writing: Callable[[int], Sequence[Write]] = lambda resumed_at: (),
+) -> State:
+    """Train to the end, from the newest checkpoint if there is one, and return the last state.
+
+    In this order at every stop: evaluate, checkpoint, batch, step; the metrics of a dispatch are fetched and written
+    while the next one runs. A run that was stopped anywhere and started again ends with the same bytes.
+
+    Raises:
+      KdError: the parts do not fit, the loss is not finite (the step is named, the last good checkpoint stays), a
+        checkpoint cannot be written.
+      Interrupted: SIGINT or SIGTERM arrived; the state was saved.
+    """
+    check(task)
+    mesh = make_mesh(devices)
+    check_batch(mesh, task.batch_size)
+    state = jax.device_put(initial_state(task), replicated(mesh))
+    if checkpoints is not None:
+        state = checkpoints.restore(state) or state
+    step = first = int(np.max(state.step))
+    program, arguments = _compile(task, mesh, cadence, state)
+    writers, pending = start_writing(first), None
+    with StopSignals() as stop:
+        while True:
+            ended = step >= task.total_steps or stop.received is not None
+            due = {name for name in ("evaluate", "checkpoint") if _due(getattr(cadence, name), step, first)}
+            if due or ended:
+                pending = _flush(pending, writers)
+            if evaluate is not None and ("evaluate" in due or first < step >= task.total_steps):
+                _write(writers, step, evaluate(state))
+            if checkpoints is not None and ("checkpoint" in due or ended):
+                checkpoints.save(step, state)
+            if ended:
+                break
+            until = cadence.next_stop(step, task.total_steps)
+            rows = jax.device_put(_rows(task, step, until, cadence.dispatch), arguments.rows)
+            state, metrics = program(
+                state, arguments.teacher, arguments.table, rows, np.int32(until - step), arguments.hparams
+            )
+            _flush(pending, writers)
+            pending, step = (step, until, metrics), until
+    if stop.received is not None and step < task.total_steps:
+        raise Interrupted(stop.received, step)
+    return state
+
+
+@dataclasses.dataclass(frozen=True)
+class _Arguments:
+    teacher: Any
+    table: Any
+    hparams: Any
+    rows: Any  # the sharding of rows
+
+
+def _compile(task: Task, mesh: Any, cadence: Cadence, state: State) -> tuple[Any, _Arguments]:
+    step = make_train_step(
+        task.model,
+        task.teacher,
+        make_objective(task.terms, task.total_steps),
+        task.optimizer,
+        view=task.view,
+        constraint=task.constraint,
+        learning_rate_shape=make_schedule(task.learning_rate_schedule, task.total_steps),
+    )
+    gather = kd_data.gather
+    if task.members is not None:
+        step, gather = population(step), jax.vmap(kd_data.gather, in_axes=(None, 0))
+    everywhere = replicated(mesh)
+    table = kd_data.to_device(task.data, lambda array: jax.device_put(array, everywhere))
+    variables = None if task.teacher is None else jax.device_put(task.teacher.variables, everywhere)
+    hparams = jax.device_put(dict(task.hparams), everywhere)
+    rows = _rows(task, 0, 0, cadence.dispatch)
+    examples = (state, variables, table, rows, np.int32(0), hparams)
+    program = compile_many(many(step, gather, cadence.dispatch), mesh, examples, rows.ndim)
+    return program, _Arguments(variables, table, hparams, program.input_shardings[0][3])
+
+
+def _rows(task: Task, step: int, until: int, capacity: int) -> np.ndarray:
+    """Rows of the batches of steps [step, until), shape ``[capacity b]`` or ``[capacity m b]``; the rest is unused."""
+    seeds = [task.seeds] if isinstance(task.seeds, int) else task.seeds
+    table = np.zeros((capacity, len(seeds), task.batch_size), np.int32)
+    for i in range(until - step):
+        for member, seed in enumerate(seeds):
+            table[i, member] = kd_data.rows(seed, step + i, len(task.data), task.batch_size)
+    return table if task.members is not None else table[:, 0]
+
+
+def _due(every: int | None, step: int, first: int) -> bool:
+    return bool(every) and step > first and step % every == 0
+
+
+def _flush(pending: tuple[int, int, Any] | None, writers: Sequence[Write]) -> None:
+    """Fetch the metrics of a finished dispatch, check that the loss is finite, and write their mean."""
+    if pending is None:
+        return
+    start, until, metrics = pending
+    metrics = jax.tree.map(lambda leaf: np.asarray(leaf)[: until - start], metrics)
+    bad = np.argwhere(~np.isfinite(metrics["loss"].total))
+    if len(bad):
+        member = f" of member {bad[0][1]}" if bad.shape[1] > 1 else ""
+        raise KdError(
+            f"the loss{member} is not finite at step {start + int(bad[0][0])}; the last good checkpoint stays: lower "
+            "optim.learning_rate, or look at the examples of that step"
+        )
+    totals = {name: (mean.total.sum(axis=0), mean.count.sum(axis=0)) for name, mean in metrics.items()}
+    _write(writers, until, {name: total / np.maximum(count, 1e-30) for name, (total, count) in totals.items()})
+
+
+def _write(writers: Sequence[Write], step: int, values: Mapping[str, Any]) -> None:
+    for write in writers:
+        write(step, values)

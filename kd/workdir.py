@@ -1,0 +1,121 @@
+"""A work directory: the run it belongs to, its checkpoints, its metrics, its evaluation."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from kd.checkpoint import Checkpoints
+from kd.data import Dataset
+from kd.config import Spec, fingerprint_of, from_json, identity, to_json
+from kd.errors import KdError
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """The files of one run. `claim` makes a folder one; `find` opens one that is there."""
+
+    path: pathlib.Path
+
+    @property
+    def metrics(self) -> pathlib.Path:
+        """One line of JSON per dispatch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def owner(self) -> dict[str, Any]:
+        """What `claim` wrote: spec, identity, fingerprint."""
+        return json.loads((self.path / "run.json").read_text("utf-8"))
+
+    @property
+    def fingerprint(self) -> str:
+        """Fingerprint of the run: its config, its data and its teacher's fingerprint."""
+        return self.owner["fingerprint"]
+
+    @property
+    def spec(self) -> Spec:
+        """The resolved config of the run."""
+        return from_json(json.dumps(self.owner["spec"]))
+
+    def checkpoints(self) -> Checkpoints:
+        """The run's checkpoints."""
+        return Checkpoints(self.path / "checkpoints")
+
+    def write(self, name: str, content: Mapping[str, Any]) -> None:
+        """Write a JSON file whole or not at all."""
+        write_json(self.path / name, content)
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """A JSON file of the run, or None."""
+        path = self.path / name
+        return json.loads(path.read_text("utf-8")) if path.exists() else None
+
+
+def claim(path: pathlib.Path, spec: Spec, data: Dataset, teacher_fingerprint: str) -> Workdir:
+    """Make `path` the work directory of this run, or find that it is already.
+
+    Raises:
+      KdError: it belongs to another run (the first keys that differ are shown), or cannot be written.
+    """
+    who = {**identity(spec, teacher_fingerprint), "data_fingerprint": data.fingerprint}
+    owner = {
+        "fingerprint": fingerprint_of(who),
+        "num_classes": data.num_classes,
+        "identity": who,
+        "spec": json.loads(to_json(spec)),
+    }
+    workdir = Workdir(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        found = workdir.read("run.json")
+        if found is None:
+            workdir.write("run.json", owner)
+            return workdir
+        if not os.access(path, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise KdError(f"cannot write work directory {path}: {error.strerror}; choose another --workdir") from error
+    except ValueError as error:
+        raise KdError(f"{path}/run.json is damaged: {error}; choose another --workdir") from error
+    if found["fingerprint"] != owner["fingerprint"]:
+        raise KdError(
+            f"work directory {path} belongs to another run: {_difference(found['identity'], who)}; "
+            "choose another --workdir, or go back to that config"
+        )
+    return workdir
+
+
+def find(path: str | pathlib.Path) -> Workdir:
+    """The work directory at `path`. Raises a `KdError` if there is none."""
+    workdir = Workdir(pathlib.Path(path))
+    if not (workdir.path / "run.json").is_file():
+        raise KdError(f"{path} is not a work directory: it has no run.json; train into it first with 'kd train'")
+    return workdir
+
+
+def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
+    """Write JSON whole or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    unfinished.replace(path)
+
+
+def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], most: int = 3) -> str:
+    a, b = _flat(theirs), _flat(ours)
+    keys = [key for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
+    shown = [f"{key} is {a.get(key)!r} there and {b.get(key)!r} here" for key in keys[:most]]
+    return ", ".join(shown) + (f" and {len(keys) - most} more" if len(keys) > most else "")
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in json.loads(json.dumps(tree)).items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

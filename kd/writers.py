@@ -1,0 +1,143 @@
+"""Where metrics go: a line of JSON each (the truth), a progress bar, TensorBoard if asked for."""
+
+from __future__ import annotations
+
+import json
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from kd.errors import KdError
+
+Write = Callable[[int, Mapping[str, Any]], None]
+
+
+def jsonl(path: pathlib.Path, resumed_at: int) -> Write:
+    """Append one object per line, ``{"step": ..., name: value or list over members}``.
+
+    On resume, lines after the step `resumed_at` are dropped first: a resumed file equals an uninterrupted one.
+    """
+    kept = [line for line in _lines(path) if line["step"] <= resumed_at] if resumed_at else []
+    _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(step: int, values: Mapping[str, Any]) -> None:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, **{name: _number(value) for name, value in values.items()}}) + "\n")
+
+    return write
+
+
+def tensorboard(folder: pathlib.Path) -> Write:
+    """Scalars for TensorBoard, without TensorFlow; a population's members become ``name/member``.
+
+    Raises:
+      KdError: tensorboardX is not installed.
+    """
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise KdError("--tensorboard needs tensorboardX; type: pip install 'kd[tensorboard]'") from None
+    writer = SummaryWriter(str(folder))
+
+    def write(step: int, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            for member, number in enumerate(np.ravel(value)):
+                writer.add_scalar(name if np.ndim(value) == 0 else f"{name}/{member}", float(number), step)
+        writer.flush()
+
+    return write
+
+
+class Progress:
+    """A progress bar with stage, step, time left and examples per second; plain lines where there is no terminal."""
+
+    _QUIET_SECONDS = 10.0
+
+    def __init__(self, title: str, total_steps: int, examples_per_step: int) -> None:
+        self._title, self._total, self._examples = title, total_steps, examples_per_step
+        self._done = self._first = 0
+        self._start = self._spoke = time.monotonic()
+        self._bar = _terminal_bar() if sys.stderr.isatty() else None
+
+    def __enter__(self) -> Progress:
+        if self._bar is not None:
+            self._bar.start()
+            self._task = self._bar.add_task(self._title, total=self._total, rate="", note="")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif kind is None and self._done > self._first:
+            self._say()
+
+    def resume(self, step: int) -> None:
+        """Start counting at `step`; the clock starts now, so compiling is not in the rate."""
+        self._done = self._first = step
+        self._start = self._spoke = time.monotonic()
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """Move to `step`; the mean loss over members is shown beside the bar."""
+        self._done = step
+        note = f"loss {np.mean(values['loss']):.4f}" if "loss" in values else ""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, rate=self._rate(), note=note)
+        elif time.monotonic() - self._spoke > self._QUIET_SECONDS:
+            self._spoke = time.monotonic()
+            self._say(note)
+
+    def _rate(self) -> str:
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        return f"{(self._done - self._first) * self._examples / elapsed:,.0f} examples/s"
+
+    def _say(self, note: str = "") -> None:
+        elapsed = time.monotonic() - self._start
+        left = elapsed / max(self._done - self._first, 1) * (self._total - self._done)
+        words = [f"{self._title}: step {self._done:,}/{self._total:,}", f"ETA {left:.0f} s", self._rate(), note]
+        print(", ".join(word for word in words if word), file=sys.stderr, flush=True)
+
+
+def _terminal_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]} {task.fields[note]}"),
+    )
+    return Bar(*columns, console=Console(stderr=True))
+
+
+def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    lines = []
+    for text in path.read_text("utf-8").splitlines():
+        try:
+            lines.append(json.loads(text))
+        except ValueError:  # the line that was being written when the run was killed
+            break
+    return lines
+
+
+def _replace(path: pathlib.Path, text: str) -> None:
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text(text, "utf-8")
+    unfinished.replace(path)
+
+
+def _number(value: Any) -> Any:
+    plain = np.asarray(value).tolist()
+    finite = [v if v is None or math.isfinite(v) else str(v) for v in np.ravel(plain).tolist()]
+    return finite if isinstance(plain, list) else finite[0]
