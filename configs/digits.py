@@ -2,10 +2,11 @@
 
 from ml_collections import ConfigDict
 
-from kd.config import base_config
+from kd.config import base_config, choose
 
 
 def get_config(arg: str = "") -> ConfigDict:
+    choose(arg, "")
     config = base_config()
     config.data.source = "digits"
     config.data.batch_size = 100  # examples

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -34,7 +35,9 @@ class Checkpoints:
             self._sums.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self._steps, options=options)
         except OSError as error:
-            raise KdError(f"cannot write checkpoints in {folder}: {error.strerror}; choose another --workdir") from error
+            raise KdError(
+                f"cannot write checkpoints in {folder}: {error.strerror}; choose another --workdir"
+            ) from error
 
     def save(self, step: int, tree: PyTree) -> None:
         """Write `tree` as the checkpoint of `step`; does nothing if that step is there already.
@@ -65,7 +68,9 @@ class Checkpoints:
             if fault is None:
                 return self._read(step, example)
             self._damaged.add(step)
-            self._say(f"the checkpoint of step {step} in {self._steps.parent} is damaged ({fault}); taking the one before")
+            self._say(
+                f"the checkpoint of step {step} in {self._steps.parent} is damaged ({fault}); taking the one before"
+            )
         return None
 
     def close(self) -> None:
@@ -124,4 +129,4 @@ def _to_arrays(tree: PyTree) -> PyTree:
 
 
 def _is_key(x: Any) -> bool:
-    return jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key)
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
 import inspect
@@ -89,7 +90,7 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
     Raises:
       KdError: an unknown key (nearest shown), a wrong type, a value out of range, both or neither of the two lengths.
     """
-    spec = _build(Spec, config.to_dict() if isinstance(config, ConfigDict) else dict(config), "config")
+    spec = build(Spec, config.to_dict() if isinstance(config, ConfigDict) else dict(config), "config")
     if (spec.total_epochs is None) == (spec.total_steps is None):
         raise KdError("give exactly one of config.total_epochs and config.total_steps")
     for name in ("total_epochs", "total_steps", "eval_epochs", "checkpoint_epochs", "log_steps"):
@@ -115,7 +116,7 @@ def make_terms(spec: Spec) -> list[Term]:
         options = dict(given)
         for key in ("weight_schedule", "temperature_schedule"):
             if options.get(key) is not None:
-                options[key] = _build(Schedule, options[key], f"{path}.{key}")
+                options[key] = build(Schedule, options[key], f"{path}.{key}")
         terms.append(term(options.pop("loss", name), name=name, **options))
     return terms
 
@@ -205,19 +206,55 @@ def from_json(text: str) -> Spec:
     return resolve(json.loads(text))
 
 
-def load_config(path: str, argument: str | None = None) -> ConfigDict:
-    """``get_config(argument)`` of a Python file.
+def load_config(path: str | pathlib.Path, argument: str = "", overrides: Iterable[str] = ()) -> ConfigDict:
+    """``get_config(argument)`` of a Python file, with ``key.subkey=value`` overrides applied.
+
+    Values are Python literals; what is not a literal is text. An override may name any key that `resolve` knows.
 
     Raises:
-      KdError: no such file, or a file without ``get_config``.
+      KdError: no such file, a file without ``get_config``, an argument it does not take, an unknown key on the way.
     """
     if not pathlib.Path(path).is_file():
         raise KdError(f"no config file {path}; the ones that ship are in configs/")
     module: dict[str, Any] = {"__name__": pathlib.Path(path).stem, "__file__": str(path)}
-    exec(compile(pathlib.Path(path).read_text("utf-8"), str(path), "exec"), module)  # noqa: S102 - a config is code
+    exec(compile(pathlib.Path(path).read_text("utf-8"), str(path), "exec"), module)
     if "get_config" not in module:
         raise KdError(f"{path} has no function get_config(arg); see configs/ for examples")
-    return module["get_config"](argument or "")
+    config = module["get_config"](argument)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise KdError(f"--config.{key} needs a value: --config.{key}=VALUE")
+        _override(config, key, text)
+    return config
+
+
+def choose(argument: str, *known: str) -> str:
+    """`argument` if it is one of `known`, which a config's ``get_config`` understands; a `KdError` otherwise."""
+    if argument not in known:
+        raise unknown("config argument", argument, [name for name in known if name])
+    return argument
+
+
+def _override(config: ConfigDict, key: str, text: str) -> None:
+    *parents, leaf = key.split(".")
+    here, path = config, "config"
+    for parent in parents:
+        if not isinstance(here, ConfigDict) or parent not in here:
+            raise unknown(f"key in {path}:", parent, here.keys() if isinstance(here, ConfigDict) else ())
+        here, path = here[parent], f"{path}.{parent}"
+    if not isinstance(here, ConfigDict):
+        raise KdError(f"{path} is a value and has no key '{leaf}'; set {path} itself")
+    with here.unlocked():
+        here[leaf] = _literal(text)
+
+
+def _literal(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    try:
+        return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _columns(population: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
@@ -230,7 +267,10 @@ def _columns(population: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any]]
     return flat
 
 
-def _build(cls: type, given: Any, path: str) -> Any:
+def build(cls: type, given: Any, path: str) -> Any:
+    """The frozen dataclass `cls` from nested mappings. Raises a `KdError` for an unknown key or a wrong type."""
+    if isinstance(given, ConfigDict):
+        given = given.to_dict()
     if not isinstance(given, Mapping):
         raise KdError(f"{path} must be a mapping, got {given!r}")
     hints = typing.get_type_hints(cls)
@@ -239,9 +279,13 @@ def _build(cls: type, given: Any, path: str) -> Any:
         if key not in hints:
             raise unknown(f"key in {path}:", key, hints)
         if dataclasses.is_dataclass(hints[key]):
-            values[key] = _build(typing.cast(type, hints[key]), value, f"{path}.{key}")
+            values[key] = build(typing.cast(type, hints[key]), value, f"{path}.{key}")
         else:
             values[key] = _check_type(value, hints[key], f"{path}.{key}")
+    required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
+    missing = [key for key in required if key not in values]
+    if missing:
+        raise KdError(f"{path}.{missing[0]} is missing; it has no default")
     return cls(**values)
 
 
@@ -251,7 +295,9 @@ def _check_type(value: Any, hint: Any, path: str) -> Any:
 
     value = _tuples(value)
     boolean_for_number = isinstance(value, bool) and hint is not bool and bool not in typing.get_args(hint)
-    if (boolean_for_number and hint is not Any) or not is_bearable(value, hint, conf=BeartypeConf(is_pep484_tower=True)):
+    if (boolean_for_number and hint is not Any) or not is_bearable(
+        value, hint, conf=BeartypeConf(is_pep484_tower=True)
+    ):
         wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
         raise KdError(f"{path} must be {wanted}, got {value!r} ({type(value).__name__})")
     return value

@@ -49,7 +49,9 @@ def jsd(log_p: LogProbs, log_q: LogProbs, beta: Float[Array, ""] | float = 0.5) 
     Source: Agarwal et al. (2024), "On-policy distillation of language models", eq. 1.
     """
     beta = jnp.asarray(beta, jnp.float32)
-    log_m = jnp.logaddexp(log_p + jnp.log(beta), log_q + jnp.log1p(-beta))
+    possible = jnp.maximum(log_p, log_q) > -jnp.inf  # a class that neither allows must not give a NaN gradient
+    safe_p, safe_q = jnp.where(possible, log_p, 0.0), jnp.where(possible, log_q, 0.0)
+    log_m = jnp.where(possible, jnp.logaddexp(safe_p + jnp.log(beta), safe_q + jnp.log1p(-beta)), -jnp.inf)
     return beta * kl(log_p, log_m) + (1.0 - beta) * kl(log_q, log_m)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +15,8 @@ from jaxtyping import Array, Float
 class Mean:
     """A weighted mean in two parts. Merging adds them; ``total / count`` is the value."""
 
-    total: Float[Array, "*m"]
-    count: Float[Array, "*m"]
+    total: Float[Array, "*m"] | Any  # in a pytree JAX also puts shapes and axis numbers here
+    count: Float[Array, "*m"] | Any
 
     @property
     def value(self) -> Float[Array, "*m"]:

@@ -96,8 +96,8 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
     def objective(
         student: Outputs, teacher: Outputs | None, batch: Batch, hparams: Hparams, step: jax.Array
     ) -> tuple[Float[Array, "*b"], dict[str, Float[Array, "*b"]]]:
-        student, batch = _masked(student, batch), _masked_labels(batch)
-        teacher = None if teacher is None else _masked(teacher, batch)
+        student, batch = _masked("student", student, batch), _masked_labels(batch)
+        teacher = None if teacher is None else _masked("teacher", teacher, batch)
         values, total = {}, jnp.zeros(batch["weight"].shape, jnp.float32)
         for t in terms:
             numbers = dict(hparams["terms"][t.name])
@@ -123,7 +123,9 @@ def check_widths(student: int, teacher: int | None, terms: Sequence[Term], label
     """
     for t in terms:
         if t.info.teacher and teacher is None:
-            raise KdError(f"objective.{t.name} needs a teacher and there is none; set teacher.workdir, or drop the term")
+            raise KdError(
+                f"objective.{t.name} needs a teacher and there is none; set teacher.workdir, or drop the term"
+            )
         if t.info.labels and not labelled:
             raise KdError(f"objective.{t.name} needs labels and the transfer set has none; drop the term")
     if teacher is not None and student != teacher:
@@ -140,8 +142,13 @@ def _against_teacher(t: Term, student: Outputs, teacher: Outputs | None, batch: 
     return jnp.mean(jnp.stack(losses), axis=0)
 
 
-def _masked(outputs: Outputs, batch: Batch) -> Outputs:
-    return dataclasses.replace(outputs, logits=jnp.where(batch["weight"][..., None] > 0, outputs.logits, 0.0))
+def _masked(who: str, outputs: Outputs, batch: Batch) -> Outputs:
+    weight = batch["weight"]
+    positions = outputs.logits.shape[outputs.average is not None : -1]
+    if positions != weight.shape:
+        # Broadcasting would compare every example with one and the same answer.
+        raise KdError(f"the {who} answers for positions {positions} and the batch has {weight.shape}; they must match")
+    return dataclasses.replace(outputs, logits=jnp.where(weight[..., None] > 0, outputs.logits, 0.0))
 
 
 def _masked_labels(batch: Batch) -> Batch:

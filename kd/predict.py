@@ -21,7 +21,9 @@ def _logits(model: Model, members: bool, variables: tuple[PyTree, PyTree], table
     return jax.lax.map(lambda batch_rows: apply(*variables, gather(table, batch_rows)["inputs"]), rows)
 
 
-def predict(model: Model, params: PyTree, extra: PyTree, data: Dataset, *, members: bool, batch_size: int) -> np.ndarray:
+def predict(
+    model: Model, params: PyTree, extra: PyTree, data: Dataset, *, members: bool, batch_size: int
+) -> np.ndarray:
     """Logits in evaluation mode. Shapes: ``[n v]``, or ``[m n v]`` when every leaf of `params` has a member axis."""
     rows = padded_rows(len(data), min(batch_size, len(data)))
     logits = np.asarray(_logits(model, members, (params, extra), to_device(data), jnp.asarray(rows)))
@@ -35,17 +37,14 @@ def answers(teacher: Teacher, data: Dataset, *, batch_size: int = 500) -> Output
 
     Shapes: logits ``[n v]``, or ``[e n v]`` for an ensemble.
     """
-    table = to_device(data)
-    average = None
 
-    def one(rows: jax.Array) -> jax.Array:
-        nonlocal average
-        outputs = teacher.apply(teacher.variables, gather(table, rows))
-        average = outputs.average
-        return outputs.logits
+    @jax.jit
+    def run(variables: PyTree, table: PyTree, rows: jax.Array) -> Outputs:
+        return jax.lax.map(lambda batch_rows: teacher.apply(variables, gather(table, batch_rows)), rows)
 
-    stacked = jax.jit(lambda rows: jax.lax.map(one, rows))(padded_rows(len(data), min(batch_size, len(data))))
-    logits = np.asarray(stacked)
-    if average is not None:
-        logits = np.moveaxis(logits, 0, 1)
-    return Outputs(logits.reshape(*logits.shape[:-3], -1, logits.shape[-1])[..., : len(data), :], average)
+    rows = padded_rows(len(data), min(batch_size, len(data)))
+    outputs = run(teacher.variables, to_device(data), jnp.asarray(rows))
+    logits = np.asarray(outputs.logits)
+    if outputs.average is not None:
+        logits = np.moveaxis(logits, 0, 1)  # [batches e b v] -> [e batches b v]
+    return Outputs(logits.reshape(*logits.shape[:-3], -1, logits.shape[-1])[..., : len(data), :], outputs.average)

@@ -23,7 +23,7 @@ from kd.predict import answers, predict
 from kd.registry import lookup
 from kd.state import State
 from kd.types import Average, Model, Outputs, Teacher
-from kd.workdir import Workdir, claim, find
+from kd.workdir import claim, find
 
 _EVAL_BATCH = 500
 
@@ -60,9 +60,7 @@ def build_model(spec: Spec, num_classes: int) -> Model:
     """The student of a config, as wide as the data has classes unless ``student.classes`` says otherwise."""
     options = {key: value for key, value in spec.student.items() if key != "name"}
     classes = options.pop("classes", None)
-    return lookup("model", spec.student["name"], MODELS)(
-        classes=num_classes if classes is None else classes, **options
-    )
+    return lookup("model", spec.student["name"], MODELS)(classes=num_classes if classes is None else classes, **options)
 
 
 def load_trained(path: str | pathlib.Path) -> Trained:
@@ -79,7 +77,9 @@ def load_trained(path: str | pathlib.Path) -> Trained:
         raise KdError(f"{path} holds no whole checkpoint; finish that run first with 'kd train'")
     spec, owner = workdir.spec, workdir.owner
     arrays = jax.tree.map(jnp.asarray, {"params": restored["params"], "extra": restored.get("extra") or {}})
-    return Trained(spec, workdir.fingerprint, build_model(spec, owner["num_classes"]), arrays["params"], arrays["extra"])
+    return Trained(
+        spec, workdir.fingerprint, build_model(spec, owner["num_classes"]), arrays["params"], arrays["extra"]
+    )
 
 
 def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
@@ -95,8 +95,8 @@ def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
         return teacher
     if spec.data.jitter_pixels:
         raise KdError(
-            "config.teacher.precompute answers for unshifted images and config.data.jitter_pixels shifts the student's; "
-            "set one of them off"
+            "config.teacher.precompute answers for unshifted images and config.data.jitter_pixels shifts the "
+            "student's; set one of them off"
         )
     _check_inputs(teacher, data)
     outputs = answers(teacher, data, batch_size=_EVAL_BATCH)
@@ -178,13 +178,47 @@ def train_workdir(
     return outcome
 
 
+def evaluate_workdir(
+    path: str | pathlib.Path, *, split: str | None = None, teacher: str | None = None, data_dir: str | None = None
+) -> dict[str, Any]:
+    """Evaluate a finished run, member by member: `split`, and under ``members`` the metrics of each.
+
+    With a teacher (the run's own by default, if it has one) also the measures of the pair.
+
+    Raises:
+      KdError: no such run, data or split; a teacher of another number of classes.
+    """
+    run = load_trained(path)
+    split = split or run.spec.data.eval
+    data = kd_data.load(run.spec.data.source, split, data_dir or run.spec.data.data_dir)
+    if data.labels is None:
+        raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
+    members = [evals.classify(one, data.labels) for one in _each(run.logits(data), run.members)]
+    teacher = teacher or run.spec.teacher.workdir
+    if teacher is not None:
+        average = run.spec.teacher.average
+        taught = load_trained(teacher).teacher("arithmetic" if average == "per_member" else average)
+        answer = np.asarray(answers(taught, data).log_probs())
+        if answer.shape[-1] != run.logits(data).shape[-1]:
+            raise KdError(f"{path} has {run.logits(data).shape[-1]} classes and its teacher {answer.shape[-1]}")
+        pairs = [evals.compare(one, answer, data.labels) for one in _each(run.logits(data), run.members)]
+        members = [{**member, **pair} for member, pair in zip(members, pairs, strict=True)]
+    return {"split": split, "members": members}
+
+
+def _each(logits: np.ndarray, members: bool) -> np.ndarray:
+    return logits if members else logits[None]
+
+
 def evaluation(task: train.Task, state: State, data: kd_data.Dataset) -> dict[str, Any]:
     """Last state, held-out data: every classification metric per member, and the rows each one gets wrong."""
     if data.labels is None:
         return {"members": []}
     logits = _member_logits(task, state, data)
     return {
-        "members": [{**evals.classify(one, data.labels), "wrong": evals.wrong(one, data.labels).tolist()} for one in logits]
+        "members": [
+            {**evals.classify(one, data.labels), "wrong": evals.wrong(one, data.labels).tolist()} for one in logits
+        ]
     }
 
 
@@ -200,7 +234,7 @@ def _held_out(task: train.Task, state: State, data: kd_data.Dataset) -> dict[str
 def _member_logits(task: train.Task, state: State, data: kd_data.Dataset) -> np.ndarray:
     many = task.members is not None
     logits = predict(task.model, state.params, state.extra, data, members=many, batch_size=_EVAL_BATCH)
-    return logits if many else logits[None]
+    return _each(logits, many)
 
 
 def _with_columns(hparams: dict[str, Any], population: Mapping[str, Any]) -> dict[str, Any]:
@@ -221,7 +255,7 @@ def _check_inputs(teacher: Teacher, data: kd_data.Dataset) -> None:
         raise KdError(f"the teacher cannot read inputs of shape {data.inputs.shape[1:]}: {error}") from error
 
 
-def _one_answer(teacher: Teacher, data: kd_data.Dataset) -> Outputs | None:
+def _one_answer(teacher: Teacher, data: kd_data.Dataset) -> Outputs:
     batch = kd_data.gather(kd_data.to_device(kd_data.take(data, "all[:1]")), jnp.zeros(1, jnp.int32))
     return teacher.apply(teacher.variables, batch)
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import optax
 
 from kd.errors import KdError
 
-Shape = Callable[[jax.Array], jax.Array]
+Shape = Callable[[Any], Any]
+"""``step -> factor``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,11 @@ def _main(spec: Schedule, steps: int, total_steps: int) -> Shape:
 
 def _piecewise(points: tuple[tuple[float, float], ...], total_steps: int) -> Shape:
     percents = [percent for percent, _ in points]
-    if not points or any(a >= b for a, b in itertools.pairwise(percents)) or not 0 <= percents[0] <= percents[-1] <= 100:
+    if (
+        not points
+        or any(a >= b for a, b in itertools.pairwise(percents))
+        or not 0 <= percents[0] <= percents[-1] <= 100
+    ):
         raise KdError("a piecewise schedule needs schedule.points = ((percent, factor), ...) with rising percents")
     edges = jnp.asarray([round(total_steps * percent / 100) for percent in percents])
     factors = jnp.asarray([1.0, *(factor for _, factor in points)])

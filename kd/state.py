@@ -20,11 +20,11 @@ class State:
     Shapes: ``step[]``, ``key[]`` (typed key of the seed); in a population ``step[m]``, ``key[m]``, ...
     """
 
-    step: jax.Array
+    step: jax.Array | Any  # in a pytree JAX also puts shapes and axis numbers here
     params: PyTree
     extra: PyTree
     opt_state: PyTree
-    key: jax.Array
+    key: jax.Array | Any
 
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, seed: Any, inputs: Any) -> State:

@@ -12,6 +12,7 @@ import optax
 from kd import rng
 from kd.metrics import Mean, weighted_mean
 from kd.objective import Objective
+from kd.schedules import Shape
 from kd.state import State
 from kd.types import Batch, Hparams, Model, Outputs, PyTree, Teacher
 
@@ -29,7 +30,7 @@ def make_train_step(
     *,
     view: View | None = None,
     constraint: Constraint | None = None,
-    learning_rate_shape: Callable[[jax.Array], jax.Array] = lambda step: jnp.float32(1.0),
+    learning_rate_shape: Shape | None = None,
 ) -> Step:
     """``step(state, teacher_variables, batch, hparams) -> (state, metrics)``, pure and uncompiled.
 
@@ -54,7 +55,7 @@ def make_train_step(
 
         (_, (extra, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        rate = hparams["learning_rate"] * learning_rate_shape(state.step)
+        rate = hparams["learning_rate"] * (1.0 if learning_rate_shape is None else learning_rate_shape(state.step))
         params = optax.apply_updates(state.params, jax.tree.map(lambda u: u * rate, updates))
         if constraint is not None:
             params = constraint(params)

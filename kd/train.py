@@ -109,7 +109,7 @@ def run(
     devices: int | None = None,
     checkpoints: Checkpoints | None = None,
     evaluate: Callable[[State], Mapping[str, Any]] | None = None,
-    start_writing: Callable[[int], Sequence[Write]] = lambda resumed_at: (),
+    start_writing: Callable[[int], Sequence[Write]] = lambda _: (),
 ) -> State:
     """Train to the end, from the newest checkpoint if there is one, and return the last state.
 

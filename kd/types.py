@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ class Outputs:
     Shapes: ``logits[*b v]``, or ``logits[e *b v]`` when `average` is set.
     """
 
-    logits: Float[Array, "*b v"]
+    logits: Float[Array, "*b v"] | Any  # in a pytree JAX also puts shapes and axis numbers here
     average: Average | None = dataclasses.field(default=None, metadata={"static": True})
 
     def log_probs(self, temperature: Float[Array, ""] | float = 1.0) -> Float[Array, "*b v"]:
@@ -62,12 +62,14 @@ class Outputs:
         return self.logits.shape[-1]
 
 
+@runtime_checkable
 class Init(Protocol):
     """``init(key, inputs) -> (params, extra)``: `extra` holds what is not trained, such as batch statistics."""
 
     def __call__(self, key: jax.Array, inputs: Any) -> tuple[PyTree, PyTree]: ...
 
 
+@runtime_checkable
 class Apply(Protocol):
     """``apply(params, extra, inputs, train, key) -> (outputs, extra)``; `key` feeds dropout and is unused in eval."""
 
@@ -92,13 +94,12 @@ class Teacher:
     """
 
     variables: PyTree
-    apply: Callable[[PyTree, Batch], Outputs | None]
+    apply: Callable[[PyTree, Batch], Outputs]
     fingerprint: str = ""
 
 
+@runtime_checkable
 class Loss(Protocol):
     """``loss(student, teacher, batch, hparams) -> [*b]``: one value per position, no reduction, no weighting."""
 
-    def __call__(
-        self, student: Outputs, teacher: Outputs | None, batch: Batch, hparams: Hparams
-    ) -> Float[Array, "*b"]: ...
+    def __call__(self, student: Outputs, teacher: Any, batch: Batch, hparams: Hparams) -> Float[Array, "*b"]: ...

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd.checkpoint import Checkpoints
-from kd.data import Dataset
 from kd.config import Spec, fingerprint_of, from_json, identity, to_json
+from kd.data import Dataset
 from kd.errors import KdError
 
 

@@ -29,7 +29,9 @@ def jitter(pixels: int) -> View | None:
     def view(key: jax.Array, batch: Batch) -> Batch:
         images = batch["inputs"]
         if images.ndim < 3:
-            raise KdError(f"jitter needs images [b h w ...], got inputs of shape {images.shape}; set data.jitter_pixels=0")
+            raise KdError(
+                f"jitter needs images [b h w ...], got inputs of shape {images.shape}; set data.jitter_pixels=0"
+            )
         padded = jnp.pad(images, [(0, 0), (pixels, pixels), (pixels, pixels), *[(0, 0)] * (images.ndim - 3)])
 
         def shift(index: jax.Array, image: jax.Array) -> jax.Array:

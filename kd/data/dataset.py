@@ -66,7 +66,9 @@ def arrays(
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
     if labels.min() < 0 or labels.max() >= classes:
         bad = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
-        raise KdError(f"label {labels[bad]} of example {bad} is out of range: there are {classes} classes, 0 to {classes - 1}")
+        raise KdError(
+            f"label {labels[bad]} of example {bad} is out of range: there are {classes} classes, 0 to {classes - 1}"
+        )
     return Dataset(inputs, labels.astype(np.int32), classes, scale)
 
 

@@ -6,6 +6,7 @@ import functools
 import pathlib
 import zipfile
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ def digits(name: str, argument: str, data_dir: str | None) -> Dataset:
     from sklearn.datasets import load_digits
 
     del argument, data_dir
-    bunch = load_digits()
+    bunch: Any = load_digits()
     bounds = {"train": slice(0, 1200), "test": slice(1200, None)}
     if name not in bounds:
         raise unknown("split of digits:", name, bounds)
@@ -44,7 +45,7 @@ def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
     try:
         with np.load(path) as stored:
             found = {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:  # TypeError: a single .npy array
         raise KdError(f"cannot read {path}: {error}; write it with numpy.savez(file, train_inputs=..., ...)") from error
     splits = [key.removesuffix("_inputs") for key in found if key.endswith("_inputs")]
     if name not in splits:

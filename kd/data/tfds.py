@@ -36,10 +36,11 @@ def load_tfds(dataset: str, split: str, data_dir: str | None) -> Dataset:
 
 def _builder(dataset: str, where: str) -> Any:
     import tensorflow_datasets
+    from tensorflow_datasets.core import registered
 
     try:
-        builder = tensorflow_datasets.builder(dataset, data_dir=where)
-    except tensorflow_datasets.core.registered.DatasetNotFoundError:
+        builder: Any = tensorflow_datasets.builder(dataset, data_dir=where)
+    except registered.DatasetNotFoundError:
         raise unknown("TFDS data set", dataset, tensorflow_datasets.list_builders()) from None
     prepared = builder.is_prepared()
     if prepared and builder.info.file_format.value == "array_record":

@@ -20,7 +20,7 @@ def linen(module: nn.Module) -> Model:
     """
     accepted = inspect.signature(type(module).__call__).parameters
 
-    def mode(train: bool) -> dict[str, bool]:
+    def mode(train: bool) -> dict[str, Any]:
         flags = {"train": train, "deterministic": not train}
         return {name: value for name, value in flags.items() if name in accepted}
 

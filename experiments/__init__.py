@@ -1,0 +1,31 @@
+"""Experiments: one folder per published result, and the table that ``kd reproduce`` and ``kd list`` read."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One line about it, its default config file, where its record is kept, and the function that runs it."""
+
+    about: str
+    config: str
+    record: str
+    run: str
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "hinton2015-digits": Experiment(
+        about="Hinton et al. (2015), section 3, in small: ensemble to one model on scikit-learn's digits, a minute",
+        config="hinton2015_digits.py",
+        record="hinton2015/digits",
+        run="experiments.hinton2015.run:run",
+    ),
+    "hinton2015-mnist": Experiment(
+        about="Hinton et al. (2015), section 3: ensemble to one model on MNIST through TFDS; :quick takes ten minutes",
+        config="hinton2015_mnist.py",
+        record="hinton2015/mnist",
+        run="experiments.hinton2015.run:run",
+    ),
+}

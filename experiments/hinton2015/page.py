@@ -1,0 +1,177 @@
+"""The page of the section 3 experiment: every word and number of it comes from results.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from kd.evidence import Comparison, compare_errors, mean_sd
+from kd.report import Page
+from kd.tables import Table, plus_minus
+
+_INK = {"teachers": "#8c8c8c", "ensemble": "#4d4d4d", "baseline": "#c2543a", "distilled": "#2b6cb0"}
+_NAMES = {
+    "teachers": "one teacher",
+    "ensemble": "ensemble",
+    "baseline": "student, hard labels",
+    "distilled": "student, distilled",
+}
+
+
+def page(results: Mapping[str, Any]) -> Page:
+    """Markdown, summary and figures."""
+    comparison = compare_arms(results)
+    main = table(results)
+    text = "\n\n".join(
+        [
+            f"# {results['experiment']}: from an ensemble to one model",
+            verdict_line(results, comparison),
+            f"## {main.title}",
+            main.markdown(),
+            "Mean ± standard deviation over n runs, last epoch. NLL in nats, ECE over 15 bins. Agreement and KL are "
+            "with the ensemble, on the test set."
+            " The paper's numbers are test errors of its own protocol.",
+            "![Test errors of every seed](figures/arms.svg)",
+            "## Temperature",
+            temperature_table(results).markdown(),
+            "![Test errors against temperature](figures/temperature.svg)",
+            "## Training",
+            "![Test errors against steps](figures/curves.svg)",
+            "## How this was made",
+            _making(results),
+        ]
+    )
+    figures = {"arms.svg": _arms(results), "temperature.svg": _temperature(results), "curves.svg": _curves(results)}
+    return Page(text + "\n", main, verdict_line(results, comparison), _provenance(results), figures)
+
+
+def compare_arms(results: Mapping[str, Any]) -> Comparison:
+    """The distilled student against the same student on hard labels, paired by seed and example."""
+    wrong = {arm: [m["wrong"] for m in results["arms"][arm]["members"]] for arm in ("distilled", "baseline")}
+    return compare_errors(wrong["distilled"], wrong["baseline"], results["test_examples"])
+
+
+def verdict_line(results: Mapping[str, Any], comparison: Comparison) -> str:
+    """The claim in one sentence, with its interval."""
+    meaning = {
+        "HELPS": "the interval lies below zero",
+        "HURTS": "the interval lies above zero",
+        "NO EVIDENCE": "the interval holds zero",
+    }
+    return (
+        f"**Verdict: {comparison.verdict}.** Distilling changes the student's test errors by "
+        f"{comparison.difference:+.1f} of {results['test_examples']:,} (95% interval {comparison.low:+.1f} to "
+        f"{comparison.high:+.1f}, paired bootstrap over {comparison.seeds} seeds and the test examples) against the "
+        f"same student, steps and batches on hard labels: {meaning[comparison.verdict]}."
+    )
+
+
+def table(results: Mapping[str, Any]) -> Table:
+    """The main table: paper beside ours, one row per arm."""
+    paper = results["protocol"]["paper"]
+    rows = []
+    for arm, name in _NAMES.items():
+        members = results["arms"][arm]["members"]
+        pair = results["pair"].get(arm)
+        rows.append(
+            [
+                name,
+                str(paper.get(arm, "–")),
+                plus_minus([m["errors"] for m in members]),
+                f"{100 * mean_sd([1 - m['accuracy'] for m in members])[0]:.2f}%",
+                f"{mean_sd([m['nll'] for m in members])[0]:.3f}",
+                f"{mean_sd([m['ece'] for m in members])[0]:.3f}",
+                "–" if pair is None else f"{100 * mean_sd([p['agreement'] for p in pair])[0]:.1f}%",
+                "–" if pair is None else f"{mean_sd([p['held_out_kl'] for p in pair])[0]:.3f}",
+                str(len(members)),
+            ]
+        )
+    columns = ["", "paper", "test errors", "error rate", "NLL", "ECE", "agreement", "KL", "n"]
+    return Table(f"Errors on {results['test_examples']:,} test examples", columns, rows)
+
+
+def temperature_table(results: Mapping[str, Any]) -> Table:
+    """Test errors of the distilled student at each temperature."""
+    rows = [[f"{row['temperature']:g}", plus_minus(row["errors"]), str(len(row["errors"]))] for row in _sweep(results)]
+    return Table("Test errors against temperature", ["T", "test errors", "n"], rows)
+
+
+def _sweep(results: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return results["temperatures"]
+
+
+def _making(results: Mapping[str, Any]) -> str:
+    stages = [[s["name"], f"{s['seconds']:,.0f} s", f"`{s['fingerprint']}`"] for s in results["stages"]]
+    return "\n\n".join([_provenance(results), Table("", ["stage", "time", "fingerprint"], stages).markdown()])
+
+
+def _provenance(results: Mapping[str, Any]) -> str:
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"Command: `{results['command']}`; config fingerprint `{results['fingerprint']}`; seeds "
+        f"{', '.join(map(str, results['seeds']))}; {machine['cpu']}, {machine['cores']} cores, {machine['devices']}; "
+        f"Python {machine['python']}, {versions}; {sum(s['seconds'] for s in results['stages']):,.0f} s in all."
+    )
+
+
+def _axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    return figure, axes
+
+
+def _arms(results: Mapping[str, Any]) -> Figure:
+    figure, axes = _axes(7, 3.4, "", "test errors")
+    for x, arm in enumerate(_NAMES):
+        errors = [m["errors"] for m in results["arms"][arm]["members"]]
+        spread = [x + (i - (len(errors) - 1) / 2) * 0.3 / max(len(errors), 2) for i in range(len(errors))]
+        axes.scatter(spread, errors, s=22, color=_INK[arm], alpha=0.65, linewidths=0)
+        mean = sum(errors) / len(errors)
+        axes.plot([x - 0.28, x + 0.28], [mean, mean], color=_INK[arm], linewidth=2)
+        axes.annotate(f"{mean:.1f}", (x + 0.3, mean), va="center", fontsize=9, color=_INK[arm])
+    axes.set_xticks(range(len(_NAMES)), list(_NAMES.values()))
+    axes.set_xlim(-0.5, len(_NAMES) - 0.3)
+    axes.set_ylim(bottom=0)
+    return figure
+
+
+def _temperature(results: Mapping[str, Any]) -> Figure:
+    figure, axes = _axes(7, 3.4, "temperature T", "test errors")
+    temperatures = [row["temperature"] for row in _sweep(results)]
+    stats = [mean_sd(row["errors"]) for row in _sweep(results)]
+    mean, sd = [s[0] for s in stats], [s[1] for s in stats]
+    axes.errorbar(
+        temperatures, mean, yerr=sd, color=_INK["distilled"], marker="o", capsize=3, label="distilled, mean ± sd"
+    )
+    base, base_sd = mean_sd([m["errors"] for m in results["arms"]["baseline"]["members"]])
+    axes.axhline(base, color=_INK["baseline"], linewidth=1.5, label="hard labels, mean ± sd")
+    axes.axhspan(base - base_sd, base + base_sd, color=_INK["baseline"], alpha=0.12, linewidth=0)
+    ensemble = results["arms"]["ensemble"]["members"][0]["errors"]
+    axes.axhline(ensemble, color=_INK["ensemble"], linewidth=1.5, linestyle="--", label="the ensemble")
+    axes.set_xscale("log")
+    axes.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _curves(results: Mapping[str, Any]) -> Figure:
+    figure, axes = _axes(7, 3.4, "step", "test errors")
+    for arm, curve in results["curves"].items():
+        steps = [point["step"] for point in curve]
+        stats = [mean_sd(point["errors"]) for point in curve]
+        low, high = [m - s for m, s in stats], [m + s for m, s in stats]
+        axes.plot(steps, [m for m, _ in stats], color=_INK[arm], label=f"{_NAMES[arm]} (mean ± sd)")
+        axes.fill_between(steps, low, high, color=_INK[arm], alpha=0.15, linewidth=0)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=9)
+    return figure

@@ -1,0 +1,151 @@
+"""Section 3, from an ensemble to one model: the stages, and what is measured of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from kd import evals
+from kd.config import Spec, build, product, resolve
+from kd.data import Dataset, load
+from kd.errors import KdError
+from kd.run import load_trained
+from kd.stages import Done, Stage, run_stages
+from kd.types import Outputs
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The experiment's config: three runs, and what is varied over them.
+
+    `seeds` are those of both student arms and of every temperature; `ensemble` is the number of teachers, with
+    seeds 1000, 1001, ...; `temperatures` are tried besides the main one of `distilled`; `paper` holds the paper's
+    test errors by arm, where the data is the paper's.
+    """
+
+    seeds: tuple[int, ...]
+    ensemble: int
+    temperatures: tuple[float, ...]
+    teachers: Mapping[str, Any]
+    baseline: Mapping[str, Any]
+    distilled: Mapping[str, Any]
+    paper: Mapping[str, int] = dataclasses.field(default_factory=dict)
+
+
+def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Run or resume every stage, and measure: the results, as JSON will hold them.
+
+    Raises:
+      KdError: a config that is not well-formed, fewer than two seeds, arms of different compute, and what training
+        raises.
+    """
+    protocol = build(Protocol, config, "config")
+    stages = make_stages(protocol)
+    done = run_stages(stages, folder, say)
+    return {
+        "report": "experiments.hinton2015.page:page",
+        "protocol": _plain(config),
+        "stages": [
+            {"name": d.name, "fingerprint": d.fingerprint, "seconds": round(d.seconds, 1)} for d in done.values()
+        ],
+        **measure(protocol, stages, done),
+    }
+
+
+def make_stages(protocol: Protocol) -> list[Stage]:
+    """Teachers as one population, both student arms over the seeds, and the temperature sweep as one population."""
+    if len(protocol.seeds) < 2 or protocol.ensemble < 2:
+        raise KdError("config.seeds and config.ensemble must hold at least 2, or there is no spread and no ensemble")
+    teachers = _with(resolve(protocol.teachers), seed=range(1000, 1000 + protocol.ensemble))
+    baseline = _with(resolve(protocol.baseline), seed=protocol.seeds)
+    distilled = _with(resolve(protocol.distilled), seed=protocol.seeds)
+    if _compute(baseline) != _compute(distilled):
+        raise KdError("config.baseline and config.distilled must train the same student on the same data equally long")
+    stages = [
+        Stage("teachers", teachers),
+        Stage("baseline", baseline),
+        Stage("distilled", distilled, teacher="teachers"),
+    ]
+    if protocol.temperatures:
+        sweep = _with(distilled, soft_targets__temperature=protocol.temperatures, seed=protocol.seeds)
+        stages.append(Stage("temperatures", sweep, teacher="teachers"))
+    return stages
+
+
+def measure(protocol: Protocol, stages: list[Stage], done: Mapping[str, Done]) -> dict[str, Any]:
+    """Everything that the report shows: errors and calibration of each arm, the pair, the sweep, curves."""
+    specs = {stage.name: stage.spec for stage in stages}
+    test = load(specs["baseline"].data.source, specs["baseline"].data.eval, specs["baseline"].data.data_dir)
+    ensemble = _ensemble(done["teachers"], specs["distilled"].teacher.average, test)
+    main = specs["distilled"].objective["soft_targets"]["temperature"]
+    by_temperature = {main: [m["errors"] for m in done["distilled"].evaluation["members"]]}
+    if "temperatures" in done:
+        counts = [m["errors"] for m in done["temperatures"].evaluation["members"]]
+        for i, temperature in enumerate(protocol.temperatures):
+            by_temperature[temperature] = counts[i * len(protocol.seeds) : (i + 1) * len(protocol.seeds)]
+    return {
+        "test_examples": len(test),
+        "seeds": list(protocol.seeds),
+        "arms": {
+            "teachers": _arm(done["teachers"]),
+            "ensemble": {"members": [{**evals.classify(ensemble, _labels(test)), "wrong": _wrong(ensemble, test)}]},
+            "baseline": _arm(done["baseline"]),
+            "distilled": _arm(done["distilled"]),
+        },
+        "pair": {name: _pair(done[name], ensemble, test) for name in ("baseline", "distilled")},
+        "temperatures": [{"temperature": t, "errors": by_temperature[t]} for t in sorted(by_temperature)],
+        "main_temperature": main,
+        "curves": {
+            name: _curve(done[name].workdir / "metrics.jsonl") for name in ("teachers", "baseline", "distilled")
+        },
+    }
+
+
+def _with(spec: Spec, **columns: Any) -> Spec:
+    return dataclasses.replace(spec, population=product(**columns))
+
+
+def _compute(spec: Spec) -> tuple[Any, ...]:
+    return spec.student, spec.data, spec.total_epochs, spec.total_steps
+
+
+def _arm(done: Done) -> dict[str, Any]:
+    return {"members": done.evaluation["members"]}
+
+
+def _ensemble(teachers: Done, average: str, test: Dataset) -> np.ndarray:
+    logits = load_trained(teachers.workdir).logits(test)
+    if average == "per_member":  # has no prediction of its own; the arithmetic mean is what its members agree on
+        average = "arithmetic"
+    return np.asarray(Outputs(logits, average).log_probs())  # type: ignore[arg-type]
+
+
+def _pair(student: Done, ensemble: np.ndarray, test: Dataset) -> list[dict[str, Any]]:
+    return [evals.compare(one, ensemble, _labels(test)) for one in load_trained(student.workdir).logits(test)]
+
+
+def _labels(data: Dataset) -> np.ndarray:
+    if data.labels is None:
+        raise KdError("the test split has no labels, so errors cannot be counted; set data.eval to a labelled split")
+    return data.labels
+
+
+def _wrong(logits: np.ndarray, data: Dataset) -> list[int]:
+    return evals.wrong(logits, _labels(data)).tolist()
+
+
+def _curve(metrics: pathlib.Path) -> list[dict[str, Any]]:
+    """Test errors against steps, per member."""
+    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+    return [{"step": line["step"], "errors": line["eval/errors"]} for line in lines if "eval/errors" in line]
+
+
+def _plain(config: Any) -> Any:
+    if isinstance(config, Mapping):
+        return {key: _plain(value) for key, value in config.items()}
+    return list(config) if isinstance(config, tuple) else config

@@ -1,0 +1,197 @@
+"""The command ``kd``. Heavy imports happen inside the commands, so that ``kd --help`` answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import pathlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+from kd.errors import KdError, unknown
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+_OVERRIDES = "any key of the config can be set with --config.key=value, e.g. --config.optim.learning_rate=0.05"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``kd``; the exit code. 2: the user can mend it, and one line says how. 128 + signal: asked to stop."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    known, overrides = _split(arguments)
+    parser = _parser()
+    args = parser.parse_args(known)
+    from kd.signals import Interrupted
+
+    try:
+        if overrides and "config" not in args:
+            raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
+        args.run(args, overrides)
+    except KdError as error:
+        return _complain(str(error))
+    except Interrupted as stop:
+        _complain(str(stop))
+        return 128 + stop.signum
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+            raise
+        where = error.filename or "a file"
+        return _complain(f"cannot write {where}: {error.strerror}; free some space or choose another folder")
+    return 0
+
+
+def _complain(message: str) -> int:
+    print(f"kd: {message}", file=sys.stderr)
+    return 2
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Separate ``--config.key=value`` overrides from the rest."""
+    prefix = "--config."
+    overrides = [a.removeprefix(prefix) for a in arguments if a.startswith(prefix)]
+    return [a for a in arguments if not a.startswith(prefix)], overrides
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kd", description="Knowledge distillation in JAX and Flax.", allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    train = commands.add_parser("train", help="train or distil a config into a work directory", epilog=_OVERRIDES)
+    train.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)")
+    train.add_argument(
+        "--workdir", required=True, metavar="DIR", help="where the run lives; the same command resumes it"
+    )
+    train.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
+    _data_dir(train)
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("eval", help="evaluate a finished run, and its agreement with a teacher")
+    evaluate.add_argument("--workdir", required=True, metavar="DIR")
+    evaluate.add_argument("--split", metavar="SPLIT", help="default: the run's own, config.data.eval")
+    evaluate.add_argument("--teacher", metavar="DIR", help="default: the run's own teacher")
+    _data_dir(evaluate)
+    evaluate.set_defaults(run=_eval)
+
+    reproduce = commands.add_parser("reproduce", help="run or resume a published experiment", epilog=_OVERRIDES)
+    reproduce.add_argument("name", metavar="NAME", help="see 'kd list'")
+    reproduce.add_argument("--config", metavar="FILE[:ARG]", help="default: the experiment's own")
+    reproduce.add_argument("--workdir", metavar="DIR", help="default: runs/NAME")
+    reproduce.add_argument(
+        "--record", action="store_true", help="also write the result into experiments/ and README.md"
+    )
+    _data_dir(reproduce)
+    reproduce.set_defaults(run=_reproduce)
+
+    report = commands.add_parser("report", help="rebuild tables, figures and the HTML page from a results.json")
+    report.add_argument("folder", metavar="DIR", help="a folder with a results.json")
+    report.set_defaults(run=_report)
+
+    listing = commands.add_parser("list", help="models, losses, sources, experiments, a line each")
+    listing.set_defaults(run=_list)
+    return parser
+
+
+def _data_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data_dir", metavar="DIR", help="where TFDS data or .npz files lie; default: TFDS_DATA_DIR")
+
+
+def _config(argument: str, overrides: list[str], data_dir: str | None) -> ConfigDict:
+    from ml_collections import ConfigDict
+
+    from kd.config import load_config
+
+    path, _, choice = argument.partition(":")
+    config = load_config(path, choice, overrides)
+    if data_dir is not None:
+        for part in (config, *config.values()):
+            data = part.get("data") if isinstance(part, ConfigDict) else None
+            if isinstance(data, ConfigDict):
+                data.data_dir = data_dir
+    return config
+
+
+def _train(args: argparse.Namespace, overrides: list[str]) -> None:
+    from kd.config import resolve
+    from kd.run import train_workdir
+
+    spec = resolve(_config(args.config, overrides, args.data_dir))
+    outcome = train_workdir(spec, args.workdir, tensorboard=args.tensorboard)
+    _print_members(f"{args.workdir} on {spec.data.eval}", outcome["members"])
+
+
+def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
+    del overrides
+    from kd.run import evaluate_workdir
+
+    outcome = evaluate_workdir(args.workdir, split=args.split, teacher=args.teacher, data_dir=args.data_dir)
+    _print_members(f"{args.workdir} on {outcome['split']}", outcome["members"])
+
+
+def _reproduce(args: argparse.Namespace, overrides: list[str]) -> None:
+    import experiments
+    from kd.reproduce import record, reproduce
+
+    if args.name not in experiments.EXPERIMENTS:
+        raise unknown("experiment", args.name, experiments.EXPERIMENTS)
+    experiment = experiments.EXPERIMENTS[args.name]
+    root = pathlib.Path(experiments.__file__).parent
+    default = str(root.parent / "configs" / experiment.config)
+    config = _config(args.config or default, overrides, args.data_dir)
+    folder = pathlib.Path(args.workdir or pathlib.Path("runs", args.name))
+    command = " ".join(["kd", "reproduce", args.name, *([f"--config={args.config}"] if args.config else [])])
+    command += "".join(f" --config.{override}" for override in overrides)
+    html = reproduce(args.name, experiment.run, config.to_dict(), folder, command)
+    if args.record:
+        record(args.name, folder, root / experiment.record, root.parent / "README.md")
+    print(html.resolve())
+
+
+def _report(args: argparse.Namespace, overrides: list[str]) -> None:
+    del overrides
+    from kd.report import write_report
+
+    print(write_report(pathlib.Path(args.folder)).resolve())
+
+
+def _list(args: argparse.Namespace, overrides: list[str]) -> None:
+    del args, overrides
+    from experiments import EXPERIMENTS
+    from kd.data import SOURCES
+    from kd.losses import LOSSES
+    from kd.models import MODELS
+    from kd.registry import first_line
+
+    sections = {
+        "models": {name: first_line(model) for name, model in MODELS.items()},
+        "losses": {name: first_line(info.loss) for name, info in LOSSES.items()},
+        "sources": {name: first_line(source) for name, source in SOURCES.items()},
+        "experiments": {name: experiment.about for name, experiment in EXPERIMENTS.items()},
+    }
+    for title, entries in sections.items():
+        print(title)
+        for name, about in entries.items():
+            print(f"  {name:<18} {about}")
+
+
+def _print_members(title: str, members: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+
+    from kd.tables import Table, plus_minus
+
+    names = ("errors", "accuracy", "nll", "ece", "brier", "agreement", "agreement_on_errors", "held_out_kl")
+    rows = []
+    for name in names:
+        values = [m[name] for m in members if m.get(name) is not None]
+        if values:
+            rows.append([name, plus_minus(values, 1 if name == "errors" else 4), str(len(values))])
+    if rows:
+        Console().print(Table(title, ["metric", "mean ± sd" if len(members) > 1 else "value", "n"], rows).rich())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

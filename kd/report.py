@@ -1,0 +1,117 @@
+"""From results.json to what people read: Markdown, figures, one self-contained HTML page."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import json
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from kd.errors import KdError
+from kd.registry import lookup
+from kd.tables import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """What an experiment's results say: a text in Markdown, figures by file name, and the short version of it.
+
+    The short version, for the terminal and the README, is a table, the verdict in a sentence, and the provenance.
+    """
+
+    markdown: str
+    table: Table
+    verdict: str
+    provenance: str
+    figures: Mapping[str, Figure]
+
+    @property
+    def summary(self) -> str:
+        """The short version in Markdown."""
+        return "\n\n".join([self.table.markdown(), self.verdict, self.provenance])
+
+
+def load_results(folder: pathlib.Path) -> dict[str, Any]:
+    """The results.json of a folder. Raises a `KdError` if there is none or it is not whole."""
+    path = folder / "results.json"
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise KdError(f"{folder} has no results.json ({error.strerror}); run 'kd reproduce' first") from error
+    except ValueError as error:
+        raise KdError(f"{path} is damaged: {error}; run 'kd reproduce' again") from error
+
+
+def build_page(results: Mapping[str, Any]) -> Page:
+    """The page of an experiment's results, by the function that the results name.
+
+    Raises:
+      KdError: the results name no such function.
+    """
+    if "report" not in results:
+        raise KdError("results.json does not say which function reports it (key 'report'); is it from 'kd reproduce'?")
+    return lookup("report", results["report"], {})(results)
+
+
+def write_report(folder: pathlib.Path) -> pathlib.Path:
+    """Write README.md, figures/ and report.html beside a results.json, and return the HTML page's path."""
+    page = build_page(load_results(folder))
+    drawings = {name: svg(figure) for name, figure in page.figures.items()}
+    (folder / "figures").mkdir(exist_ok=True)
+    for name, drawing in drawings.items():
+        (folder / "figures" / name).write_text(drawing, "utf-8")
+    (folder / "README.md").write_text(page.markdown, "utf-8")
+    html = folder / "report.html"
+    html.write_text(render(page.markdown, drawings), "utf-8")
+    return html
+
+
+def svg(figure: Figure) -> str:
+    """A figure as SVG text; the same figure gives the same bytes."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "kd", "svg.fonttype": "none", "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
+    return re.sub(r"[ \t]+$", "", buffer.getvalue(), flags=re.MULTILINE)
+
+
+def render(markdown: str, drawings: Mapping[str, str]) -> str:
+    """Markdown as one self-contained HTML page, its figures inlined."""
+    import jinja2
+    from markdown_it import MarkdownIt
+    from markupsafe import Markup
+
+    def inline(match: re.Match[str]) -> str:
+        data = base64.b64encode(drawings[match[1]].encode()).decode()
+        return f'src="data:image/svg+xml;base64,{data}"'
+
+    body = MarkdownIt("commonmark").enable("table").render(markdown)
+    body = re.sub(r'src="figures/([^"]+)"', inline, body)
+    template = (pathlib.Path(__file__).parent / "report.html").read_text("utf-8")
+    title = markdown.partition("\n")[0].lstrip("# ")
+    return jinja2.Template(template, autoescape=True).render(title=title, body=Markup(body))
+
+
+def fill(text: str, marker: str, content: str) -> str:
+    """`text` with everything between ``<!-- marker -->`` and ``<!-- /marker -->`` replaced by `content`.
+
+    Raises:
+      KdError: the markers are not there.
+    """
+    pattern = re.compile(rf"(<!-- {re.escape(marker)} -->\n).*?(<!-- /{re.escape(marker)} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise KdError(f"no markers <!-- {marker} --> and <!-- /{marker} --> to write between; add both lines")
+    return pattern.sub(lambda found: f"{found[1]}{content.strip()}\n{found[2]}", text)
+
+
+def fill_file(path: pathlib.Path, marker: str, content: str) -> None:
+    """`fill` on a file."""
+    path.write_text(fill(path.read_text("utf-8"), marker, content), "utf-8")

@@ -1,0 +1,62 @@
+"""Run an experiment, show its table and verdict, and keep the record."""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from kd.config import fingerprint_of
+from kd.errors import KdError
+from kd.evidence import machine
+from kd.registry import lookup
+from kd.report import Page, build_page, fill_file, load_results, write_report
+from kd.workdir import write_json
+
+
+def reproduce(name: str, function: str, config: Mapping[str, Any], folder: pathlib.Path, command: str) -> pathlib.Path:
+    """Run or resume an experiment into `folder`, print its page's summary, and return the HTML page's path.
+
+    `function` is ``package.module:run``; it takes (config, folder) and returns results that JSON can hold.
+
+    Raises:
+      KdError: what the experiment raises, or a folder that cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise KdError(f"cannot write {folder}: {error.strerror}; choose another --workdir") from error
+    found = lookup("experiment", function, {})(config, folder)
+    results = {
+        "experiment": name,
+        "command": command,
+        "fingerprint": fingerprint_of([stage["fingerprint"] for stage in found["stages"]]),
+        "machine": machine(),
+        **found,
+    }
+    write_json(folder / "results.json", results)
+    html = write_report(folder)
+    _show(build_page(results))
+    return html
+
+
+def record(name: str, folder: pathlib.Path, into: pathlib.Path, readme: pathlib.Path) -> None:
+    """Copy the results of `folder` into the repository, and rebuild its page and its table in `readme` from them.
+
+    Raises:
+      KdError: the README has no place for this experiment's table.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / "results.json", into / "results.json")
+    write_report(into)
+    fill_file(readme, name, build_page(load_results(into)).summary)
+
+
+def _show(page: Page) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    console.print(page.table.rich())
+    for text in (page.verdict, page.provenance):
+        console.print(text.replace("**", "").replace("`", ""), markup=False)
