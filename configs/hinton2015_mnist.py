@@ -26,9 +26,10 @@ def get_config(arg: str = "") -> ConfigDict:
 
     config.teachers = _run(epochs=8 if quick else 100, widths=(1200, 1200), learning_rate=0.1)
     config.teachers.data.jitter_pixels = 2
-    config.teachers.student.input_dropout = 0.1 if quick else 0.2  # probability of dropping
-    config.teachers.student.hidden_dropout = 0.3 if quick else 0.5
     config.teachers.optim.max_norm = 3.5
+    # Dropout pays only after tens of epochs: on validation images eight epochs make 139 errors without, 176 with it.
+    config.teachers.student.input_dropout = 0.0 if quick else 0.2  # probability of dropping
+    config.teachers.student.hidden_dropout = 0.0 if quick else 0.5
     config.teachers.objective = {"hard": {"weight": 1.0}}
 
     # The student, twice: the same network, data, batches and number of steps.
@@ -36,7 +37,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.baseline = _run(epochs, widths=(800, 800), learning_rate=0.1)
     config.baseline.objective = {"hard": {"weight": 1.0}}
     config.distilled = _run(epochs, widths=(800, 800), learning_rate=0.01)
-    config.distilled.objective = {"soft_targets": {"weight": 1.0, "temperature": 20.0}, "hard": {"weight": 5.0}}
+    config.distilled.objective = {"soft_targets": {"weight": 1.0, "temperature": 20.0}, "hard": {"weight": 20.0}}
     config.distilled.teacher.average = "arithmetic"
     if arg == "tiny":
         _shrink(config)

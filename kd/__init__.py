@@ -1,1 +1,64 @@
-"""kd: knowledge distillation in JAX and Flax."""
+"""kd: knowledge distillation in JAX and Flax.
+
+The names in `__all__` are the library. Each is imported when it is first used, so ``import kd`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kd import evals
+    from kd.api import fit
+    from kd.data import Dataset, arrays, jitter, load
+    from kd.errors import KdError
+    from kd.models import linen
+    from kd.objective import term
+    from kd.population import product
+    from kd.run import load_trained, train_workdir
+    from kd.schedules import Schedule
+    from kd.trained import Trained, precompute
+
+__all__ = [
+    "Dataset",
+    "KdError",
+    "Schedule",
+    "Trained",
+    "arrays",
+    "evals",
+    "fit",
+    "jitter",
+    "linen",
+    "load",
+    "load_trained",
+    "precompute",
+    "product",
+    "term",
+    "train_workdir",
+]
+
+_HOME = {
+    "Dataset": "kd.data",
+    "KdError": "kd.errors",
+    "Schedule": "kd.schedules",
+    "Trained": "kd.trained",
+    "arrays": "kd.data",
+    "fit": "kd.api",
+    "jitter": "kd.data",
+    "linen": "kd.models",
+    "load": "kd.data",
+    "load_trained": "kd.run",
+    "precompute": "kd.trained",
+    "product": "kd.population",
+    "term": "kd.objective",
+    "train_workdir": "kd.run",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    if name == "evals":
+        return importlib.import_module("kd.evals")
+    raise AttributeError(f"module 'kd' has no attribute '{name}'")

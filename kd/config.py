@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import hashlib
 import inspect
-import itertools
 import json
 import pathlib
 import typing
@@ -17,8 +16,9 @@ from ml_collections import ConfigDict
 
 from kd.errors import KdError, unknown
 from kd.models import MODELS
-from kd.objective import Term, check_number, term
+from kd.objective import Term, term
 from kd.optim import Optim
+from kd.population import check_population
 from kd.registry import lookup
 from kd.schedules import Schedule
 
@@ -136,52 +136,6 @@ def check_options(student: Mapping[str, Any]) -> None:
         _check_type(value, hints.get(key, Any), f"config.student.{key}")
 
 
-def population_size(population: Mapping[str, Any]) -> int | None:
-    """Number of members, or None for a single run."""
-    columns = [value for _, value in _columns(population)]
-    return len(columns[0]) if columns else None
-
-
-def check_population(population: Mapping[str, Any], terms: Iterable[Term]) -> None:
-    """Raise a `KdError` unless every column names something that may vary and all are equally long."""
-    by_name = {t.name: t for t in terms}
-    lengths = {}
-    for path, values in _columns(population):
-        where = ".".join(("config.population", *path))
-        if not isinstance(values, (tuple, list)) or not values:
-            raise KdError(f"{where} must be a tuple with one value per member, got {values!r}")
-        lengths[where] = len(values)
-        if path == ("seed",):
-            if not all(isinstance(v, int) and 0 <= v < 2**31 for v in values):
-                raise KdError(f"{where} must be whole numbers in [0, 2^31), got {values!r}")
-        elif path == ("learning_rate",):
-            if not all(isinstance(v, (int, float)) and v >= 0 for v in values):
-                raise KdError(f"{where} must be numbers of 0 or more, got {values!r}")
-        elif path[0] in by_name and len(path) == 2:
-            for value in values:
-                check_number(path[0], by_name[path[0]].info, path[1], value)
-        else:
-            raise unknown("key in config.population:", ".".join(path), ["seed", "learning_rate", *by_name])
-    if len(set(lengths.values())) > 1:
-        raise KdError(f"the columns of config.population differ in length: {lengths}; give one value per member")
-
-
-def product(**columns: Iterable[Any]) -> dict[str, Any]:
-    """Population columns for every combination, the last varying fastest: ``product(seed=range(5), t=(1, 4))``.
-
-    A name with two underscores is nested: ``soft_targets__temperature`` is ``{"soft_targets": {"temperature": ...}}``.
-    """
-    points = list(itertools.product(*columns.values()))
-    nested: dict[str, Any] = {}
-    for name, values in zip(columns, zip(*points, strict=True), strict=True):
-        outer, _, inner = name.partition("__")
-        if inner:
-            nested.setdefault(outer, {})[inner] = tuple(values)
-        else:
-            nested[outer] = tuple(values)
-    return nested
-
-
 def fingerprint_of(value: Any) -> str:
     """Hash of anything JSON can hold: 12 hexadecimal digits."""
     text = json.dumps(_plain(value), sort_keys=True, separators=(",", ":"))
@@ -255,16 +209,6 @@ def _literal(text: str) -> Any:
         return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _columns(population: Mapping[str, Any]) -> list[tuple[tuple[str, ...], Any]]:
-    flat = []
-    for key, value in population.items():
-        if isinstance(value, Mapping):
-            flat += [((key, inner), column) for inner, column in value.items()]
-        else:
-            flat.append(((key,), value))
-    return flat
 
 
 def build(cls: type, given: Any, path: str) -> Any:

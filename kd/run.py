@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,46 +12,17 @@ import numpy as np
 from kd import config as kd_config
 from kd import data as kd_data
 from kd import evals, train, writers
-from kd import teacher as kd_teacher
 from kd.config import Spec
 from kd.errors import KdError
 from kd.models import MODELS
 from kd.optim import make_optimizer, max_norm
-from kd.predict import answers, predict
+from kd.population import numbers, population_size
+from kd.predict import answers
 from kd.registry import lookup
 from kd.state import State
-from kd.types import Average, Model, Outputs, Teacher
+from kd.trained import Trained, precompute
+from kd.types import Model, Outputs, Teacher
 from kd.workdir import claim, find
-
-_EVAL_BATCH = 500
-
-
-@dataclasses.dataclass(frozen=True)
-class Trained:
-    """A finished run, loaded: one model, or the members of a population."""
-
-    spec: Spec
-    fingerprint: str
-    model: Model
-    params: Any
-    extra: Any
-
-    @property
-    def members(self) -> bool:
-        """Whether every leaf of `params` has a leading member axis."""
-        return kd_config.population_size(self.spec.population) is not None
-
-    def logits(self, data: kd_data.Dataset) -> np.ndarray:
-        """Logits for every example: ``[n v]``, or ``[m n v]`` for a population."""
-        return predict(self.model, self.params, self.extra, data, members=self.members, batch_size=_EVAL_BATCH)
-
-    def teacher(self, average: Average) -> Teacher:
-        """This run as a teacher: an ensemble if it is a population, else one live model."""
-        if self.members:
-            return kd_teacher.ensemble(
-                self.model, self.params, self.extra, average=average, fingerprint=self.fingerprint
-            )
-        return kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
 
 
 def build_model(spec: Spec, num_classes: int) -> Model:
@@ -75,22 +44,23 @@ def load_trained(path: str | pathlib.Path) -> Trained:
     checkpoints.close()
     if restored is None:
         raise KdError(f"{path} holds no whole checkpoint; finish that run first with 'kd train'")
-    spec, owner = workdir.spec, workdir.owner
     arrays = jax.tree.map(jnp.asarray, {"params": restored["params"], "extra": restored.get("extra") or {}})
-    return Trained(
-        spec, workdir.fingerprint, build_model(spec, owner["num_classes"]), arrays["params"], arrays["extra"]
-    )
+    model = build_model(workdir.spec, workdir.owner["num_classes"])
+    members = population_size(workdir.spec.population) is not None
+    return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint)
 
 
 def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
     """The teacher that a config names, or None; its logits are computed once where `teacher.precompute` says so.
 
     Raises:
-      KdError: no such work directory, or a precomputed teacher of a student that sees jittered images.
+      KdError: no such work directory, a teacher that cannot read these inputs, or a precomputed teacher of a student
+        that sees jittered images.
     """
     if spec.teacher.workdir is None:
         return None
     teacher = load_trained(spec.teacher.workdir).teacher(spec.teacher.average)
+    _check_inputs(teacher, data)
     if not spec.teacher.precompute:
         return teacher
     if spec.data.jitter_pixels:
@@ -98,19 +68,13 @@ def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
             "config.teacher.precompute answers for unshifted images and config.data.jitter_pixels shifts the "
             "student's; set one of them off"
         )
-    _check_inputs(teacher, data)
-    outputs = answers(teacher, data, batch_size=_EVAL_BATCH)
-    return kd_teacher.precomputed(np.asarray(outputs.logits), average=outputs.average, fingerprint=teacher.fingerprint)
+    return precompute(teacher, data)
 
 
 def build_task(spec: Spec, data: kd_data.Dataset, teacher: Teacher | None) -> train.Task:
     """Everything a run is made of. Raises a `KdError` where the parts do not fit."""
-    terms, members = kd_config.make_terms(spec), kd_config.population_size(spec.population)
-    hparams = train.hparams_of(terms, spec.optim.learning_rate)
-    seeds: int | Sequence[int] = spec.seed
-    if members is not None:
-        hparams = _with_columns(train.repeated(hparams, members), spec.population)
-        seeds = tuple(spec.population.get("seed", (spec.seed,) * members))
+    terms = kd_config.make_terms(spec)
+    seeds, hparams = numbers(terms, spec.optim.learning_rate, spec.population, spec.seed)
     return train.Task(
         model=build_model(spec, data.num_classes),
         data=data,
@@ -152,10 +116,6 @@ def train_workdir(
     task = build_task(spec, data, teacher)
     train.check(task)
     workdir = claim(path, spec, data, "" if teacher is None else teacher.fingerprint)
-    per_epoch = kd_data.steps_per_epoch(len(data), spec.data.batch_size)
-    cadence = train.Cadence(
-        spec.log_steps, _steps(spec.eval_epochs, per_epoch), _steps(spec.checkpoint_epochs, per_epoch)
-    )
     checkpoints = workdir.checkpoints()
     with writers.Progress(title, task.total_steps, spec.data.batch_size * (task.members or 1)) as progress:
 
@@ -166,16 +126,33 @@ def train_workdir(
 
         state = train.run(
             task,
-            cadence=cadence,
+            cadence=_cadence(spec, len(data)),
             devices=spec.mesh.devices,
             checkpoints=checkpoints,
-            evaluate=lambda state: _held_out(task, state, held_out),
+            evaluate=lambda state: _held_out(trained(task, state), held_out),
             start_writing=start_writing,
         )
     checkpoints.close()
-    outcome = evaluation(task, state, held_out)
+    outcome = evaluation(trained(task, state), held_out)
     workdir.write("evaluation.json", outcome)
     return outcome
+
+
+def trained(task: train.Task, state: State) -> Trained:
+    """The model that a run has arrived at."""
+    return Trained(task.model, state.params, state.extra, task.members is not None)
+
+
+def evaluation(run: Trained, data: kd_data.Dataset) -> dict[str, Any]:
+    """Every classification metric per member, under ``members``, and the rows that each one gets wrong."""
+    if data.labels is None:
+        return {"members": []}
+    return {
+        "members": [
+            {**evals.classify(one, data.labels), "wrong": evals.wrong(one, data.labels).tolist()}
+            for one in run.each(data)
+        ]
+    }
 
 
 def evaluate_workdir(
@@ -188,77 +165,49 @@ def evaluate_workdir(
     Raises:
       KdError: no such run, data or split; a teacher of another number of classes.
     """
-    run = load_trained(path)
-    split = split or run.spec.data.eval
-    data = kd_data.load(run.spec.data.source, split, data_dir or run.spec.data.data_dir)
+    run, spec = load_trained(path), find(path).spec
+    split = split or spec.data.eval
+    data = kd_data.load(spec.data.source, split, data_dir or spec.data.data_dir)
     if data.labels is None:
         raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
-    members = [evals.classify(one, data.labels) for one in _each(run.logits(data), run.members)]
-    teacher = teacher or run.spec.teacher.workdir
+    logits = run.each(data)
+    members = [evals.classify(one, data.labels) for one in logits]
+    teacher = teacher or spec.teacher.workdir
     if teacher is not None:
-        average = run.spec.teacher.average
+        average = spec.teacher.average
         taught = load_trained(teacher).teacher("arithmetic" if average == "per_member" else average)
         answer = np.asarray(answers(taught, data).log_probs())
-        if answer.shape[-1] != run.logits(data).shape[-1]:
-            raise KdError(f"{path} has {run.logits(data).shape[-1]} classes and its teacher {answer.shape[-1]}")
-        pairs = [evals.compare(one, answer, data.labels) for one in _each(run.logits(data), run.members)]
+        if answer.shape[-1] != logits.shape[-1]:
+            raise KdError(f"{path} answers with {logits.shape[-1]} classes and its teacher with {answer.shape[-1]}")
+        pairs = [evals.compare(one, answer, data.labels) for one in logits]
         members = [{**member, **pair} for member, pair in zip(members, pairs, strict=True)]
     return {"split": split, "members": members}
 
 
-def _each(logits: np.ndarray, members: bool) -> np.ndarray:
-    return logits if members else logits[None]
-
-
-def evaluation(task: train.Task, state: State, data: kd_data.Dataset) -> dict[str, Any]:
-    """Last state, held-out data: every classification metric per member, and the rows each one gets wrong."""
-    if data.labels is None:
-        return {"members": []}
-    logits = _member_logits(task, state, data)
-    return {
-        "members": [
-            {**evals.classify(one, data.labels), "wrong": evals.wrong(one, data.labels).tolist()} for one in logits
-        ]
-    }
-
-
-def _held_out(task: train.Task, state: State, data: kd_data.Dataset) -> dict[str, Any]:
+def _held_out(run: Trained, data: kd_data.Dataset) -> dict[str, Any]:
     if data.labels is None:
         return {}
-    metrics = [evals.classify(one, data.labels) for one in _member_logits(task, state, data)]
-    names = ("accuracy", "errors", "nll")
-    values = {f"eval/{name}": [m[name] for m in metrics] for name in names}
-    return values if task.members is not None else {name: value[0] for name, value in values.items()}
+    metrics = [evals.classify(one, data.labels) for one in run.each(data)]
+    values = {f"eval/{name}": [m[name] for m in metrics] for name in ("accuracy", "errors", "nll")}
+    return values if run.members else {name: value[0] for name, value in values.items()}
 
 
-def _member_logits(task: train.Task, state: State, data: kd_data.Dataset) -> np.ndarray:
-    many = task.members is not None
-    logits = predict(task.model, state.params, state.extra, data, members=many, batch_size=_EVAL_BATCH)
-    return _each(logits, many)
+def _cadence(spec: Spec, examples: int) -> train.Cadence:
+    per_epoch = kd_data.steps_per_epoch(examples, spec.data.batch_size)
 
+    def steps(epochs: float | None) -> int | None:
+        return None if epochs is None else max(round(epochs * per_epoch), 1)
 
-def _with_columns(hparams: dict[str, Any], population: Mapping[str, Any]) -> dict[str, Any]:
-    terms = {name: dict(numbers) for name, numbers in hparams["terms"].items()}
-    rate = hparams["learning_rate"]
-    for name, column in population.items():
-        if name == "learning_rate":
-            rate = jnp.asarray(column, jnp.float32)
-        elif isinstance(column, Mapping):
-            terms[name] |= {key: jnp.asarray(values, jnp.float32) for key, values in column.items()}
-    return {"learning_rate": rate, "terms": terms}
+    return train.Cadence(spec.log_steps, steps(spec.eval_epochs), steps(spec.checkpoint_epochs))
 
 
 def _check_inputs(teacher: Teacher, data: kd_data.Dataset) -> None:
+    def answer() -> Outputs:
+        batch = kd_data.gather(kd_data.to_device(kd_data.take(data, "all[:1]")), jnp.zeros(1, jnp.int32))
+        return teacher.apply(teacher.variables, batch)
+
     try:
-        jax.eval_shape(lambda: _one_answer(teacher, data))
-    except TypeError as error:
-        raise KdError(f"the teacher cannot read inputs of shape {data.inputs.shape[1:]}: {error}") from error
-
-
-def _one_answer(teacher: Teacher, data: kd_data.Dataset) -> Outputs:
-    batch = kd_data.gather(kd_data.to_device(kd_data.take(data, "all[:1]")), jnp.zeros(1, jnp.int32))
-    return teacher.apply(teacher.variables, batch)
-
-
-def _steps(epochs: float | None, per_epoch: int) -> int | None:
-    return None if epochs is None else max(round(epochs * per_epoch), 1)
+        jax.eval_shape(answer)
+    except Exception as error:  # a model that was built for other inputs fails in its own words
+        cause = str(error).strip().splitlines()[0]
+        raise KdError(f"the teacher cannot read inputs of shape {data.inputs.shape[1:]}: {cause}") from error

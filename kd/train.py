@@ -15,7 +15,7 @@ from kd import data as kd_data
 from kd.checkpoint import Checkpoints
 from kd.errors import KdError
 from kd.mesh import check_batch, compile_many, make_mesh, replicated
-from kd.objective import Term, check_widths, initial_numbers, make_objective
+from kd.objective import Term, check_widths, make_objective
 from kd.schedules import Schedule, make_schedule
 from kd.signals import Interrupted, StopSignals
 from kd.state import State, init_state
@@ -63,16 +63,6 @@ class Cadence:
         """The next step at which the loop must look up: the dispatch ends, or something is due, or the run ends."""
         stops = [(step // every + 1) * every for every in (self.dispatch, self.evaluate, self.checkpoint) if every]
         return min(*stops, total, total)
-
-
-def hparams_of(terms: Sequence[Term], learning_rate: float = 1.0) -> dict[str, Any]:
-    """The numbers of a single run, as arrays."""
-    return {"learning_rate": jnp.float32(learning_rate), "terms": initial_numbers(terms)}
-
-
-def repeated(hparams: Hparams, members: int) -> dict[str, Any]:
-    """The same numbers for every member: each leaf gains a leading axis."""
-    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (members, *leaf.shape)), dict(hparams))
 
 
 def initial_state(task: Task) -> State:

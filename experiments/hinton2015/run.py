@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from kd import evals
-from kd.config import Spec, build, product, resolve
+from kd.config import Spec, build, resolve
 from kd.data import Dataset, load
 from kd.errors import KdError
+from kd.population import product
 from kd.run import load_trained
 from kd.stages import Done, Stage, run_stages
 from kd.types import Outputs

@@ -1,0 +1,37 @@
+# Two commands: `make reproduce` and `make test`. Both set up .venv first, once, from pinned versions.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/.ready
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: reproduce test lint bench clean
+.DELETE_ON_ERROR:
+
+reproduce: $(READY)
+	@"$(BIN)/python" -m kd.cli reproduce hinton2015-digits
+
+test: $(READY)
+	@"$(BIN)/python" -m pytest -n 2 --dist loadfile
+
+lint: $(READY)
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
+	PATH="$(CURDIR)/$(BIN):$$PATH" "$(BIN)/pyright"
+
+bench: $(READY)
+	"$(BIN)/python" -m pip install -q torch==2.13.0
+	"$(BIN)/python" -m bench.run
+	"$(BIN)/python" -m bench.report
+
+# Python 3.11 has pins of its own: newer jax does not support it.
+$(READY): pyproject.toml constraints-py311.txt constraints-py312.txt
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "kd needs Python 3.11 or newer; try: make PYTHON=python3.12" >&2; exit 2; }
+	"$(PYTHON)" -m venv "$(VENV)"
+	"$(BIN)/python" -m pip install -q -e '.[dev]' -c \
+		constraints-py$$("$(BIN)/python" -c 'import sys; print("311" if sys.version_info < (3, 12) else "312")').txt
+	@touch "$(READY)"
+
+clean:
+	rm -rf "$(VENV)"

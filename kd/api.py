@@ -1,0 +1,79 @@
+"""The library in one call: train any Flax module on NumPy arrays, with or without a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optax
+
+from kd import train
+from kd.data import Dataset, steps_per_epoch
+from kd.models import linen
+from kd.objective import Term
+from kd.population import check_population, numbers
+from kd.schedules import Schedule
+from kd.step import View
+from kd.trained import Trained
+from kd.types import Model, Teacher
+from kd.writers import Progress, Write
+
+
+def fit(
+    model: Any,
+    data: Dataset,
+    terms: Sequence[Term],
+    *,
+    teacher: Teacher | None = None,
+    epochs: float = 10,
+    batch_size: int = 100,
+    optimizer: optax.GradientTransformation | None = None,
+    learning_rate_schedule: Schedule = Schedule("linear"),
+    population: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    view: View | None = None,
+    title: str = "fit",
+) -> Trained:
+    """Train `model` on `data` and return it.
+
+    Args:
+      model: a Flax Linen module that maps ``[b ...]`` inputs to ``[b v]`` logits, or a `Model`.
+      data: see `kd.arrays`.
+      terms: the objective, e.g. ``[kd.term("soft_targets", temperature=4.0), kd.term("hard", weight=0.5)]``.
+      teacher: what ``Trained.teacher()`` returns; None to train on labels alone.
+      epochs: length of the run in passes over the data.
+      batch_size: examples in a step.
+      optimizer: any Optax optimiser; SGD with rate 0.05 and momentum 0.9 by default.
+      learning_rate_schedule: shape of the rate over the run; it multiplies the optimiser's updates.
+      population: columns with one value per member, e.g. ``kd.product(seed=range(5))``; all train in one program.
+      seed: of a single run; weights, order of examples, dropout and augmentation are functions of it.
+      view: augmentation, e.g. ``kd.jitter(2)``.
+      title: what the progress bar says.
+
+    Raises:
+      KdError: parts that do not fit together, or a loss that is not finite (the step is named).
+    """
+    population = {} if population is None else population
+    check_population(population, terms)
+    seeds, hparams = numbers(terms, 1.0, population, seed)
+    task = train.Task(
+        model=model if isinstance(model, Model) else linen(model),
+        data=data,
+        terms=terms,
+        optimizer=optax.sgd(0.05, momentum=0.9) if optimizer is None else optimizer,
+        total_steps=max(round(epochs * steps_per_epoch(len(data), batch_size)), 1),
+        batch_size=batch_size,
+        seeds=seeds,
+        hparams=hparams,
+        teacher=teacher,
+        view=view,
+        learning_rate_schedule=learning_rate_schedule,
+    )
+    with Progress(title, task.total_steps, batch_size * (task.members or 1)) as progress:
+
+        def start_writing(resumed_at: int) -> list[Write]:
+            progress.resume(resumed_at)
+            return [progress.write]
+
+        state = train.run(task, devices=1, start_writing=start_writing)
+    return Trained(task.model, state.params, state.extra, task.members is not None)

@@ -1,0 +1,89 @@
+"""Populations: which numbers differ between members, as columns with one value per member."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kd.errors import KdError, unknown
+from kd.objective import Term, check_number, initial_numbers
+
+Columns = Mapping[str, Any]
+"""``seed``, ``learning_rate``, or ``<term>: {weight | temperature | ...}``, each with one value per member."""
+
+
+def product(**columns: Iterable[Any]) -> dict[str, Any]:
+    """Population columns for every combination, the last varying fastest: ``product(seed=range(5), t=(1, 4))``.
+
+    A name with two underscores is nested: ``soft_targets__temperature`` is ``{"soft_targets": {"temperature": ...}}``.
+    """
+    points = list(itertools.product(*columns.values()))
+    nested: dict[str, Any] = {}
+    for name, values in zip(columns, zip(*points, strict=True), strict=True):
+        outer, _, inner = name.partition("__")
+        if inner:
+            nested.setdefault(outer, {})[inner] = tuple(values)
+        else:
+            nested[outer] = tuple(values)
+    return nested
+
+
+def population_size(population: Columns) -> int | None:
+    """Number of members, or None for a single run."""
+    columns = [value for _, value in _columns(population)]
+    return len(columns[0]) if columns else None
+
+
+def check_population(population: Columns, terms: Iterable[Term]) -> None:
+    """Raise a `KdError` unless every column names something that may vary and all are equally long."""
+    by_name = {t.name: t for t in terms}
+    lengths = {}
+    for path, values in _columns(population):
+        where = ".".join(("config.population", *path))
+        if not isinstance(values, (tuple, list)) or not values:
+            raise KdError(f"{where} must be a tuple with one value per member, got {values!r}")
+        lengths[where] = len(values)
+        if path == ("seed",):
+            if not all(isinstance(v, int) and 0 <= v < 2**31 for v in values):
+                raise KdError(f"{where} must be whole numbers in [0, 2^31), got {values!r}")
+        elif path == ("learning_rate",):
+            if not all(isinstance(v, (int, float)) and v >= 0 for v in values):
+                raise KdError(f"{where} must be numbers of 0 or more, got {values!r}")
+        elif path[0] in by_name and len(path) == 2:
+            for value in values:
+                check_number(path[0], by_name[path[0]].info, path[1], value)
+        else:
+            raise unknown("key in config.population:", ".".join(path), ["seed", "learning_rate", *by_name])
+    if len(set(lengths.values())) > 1:
+        raise KdError(f"the columns of config.population differ in length: {lengths}; give one value per member")
+
+
+def numbers(
+    terms: Sequence[Term], learning_rate: float, population: Columns, seed: int = 0
+) -> tuple[int | tuple[int, ...], dict[str, Any]]:
+    """Seeds and ``hparams`` of a run: plain for a single run, with a leading member axis for a population."""
+    hparams = {"learning_rate": jnp.float32(learning_rate), "terms": initial_numbers(terms)}
+    members = population_size(population)
+    if members is None:
+        return seed, hparams
+    hparams = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (members,)), hparams)
+    for path, column in _columns(population):
+        if path == ("learning_rate",):
+            hparams["learning_rate"] = jnp.asarray(column, jnp.float32)
+        elif path != ("seed",):
+            hparams["terms"][path[0]][path[1]] = jnp.asarray(column, jnp.float32)
+    return tuple(population.get("seed", (seed,) * members)), hparams
+
+
+def _columns(population: Columns) -> list[tuple[tuple[str, ...], Any]]:
+    flat = []
+    for key, value in population.items():
+        if isinstance(value, Mapping):
+            flat += [((key, inner), column) for inner, column in value.items()]
+        else:
+            flat.append(((key,), value))
+    return flat

@@ -1,0 +1,52 @@
+"""A trained model, or the trained members of a population: ask it for logits, or make it a teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from kd import teacher as kd_teacher
+from kd.data import Dataset
+from kd.predict import answers, predict
+from kd.types import Average, Model, PyTree, Teacher
+
+_BATCH = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """Model and variables; with `members`, every leaf has a leading member axis."""
+
+    model: Model
+    params: PyTree
+    extra: PyTree
+    members: bool = False
+    fingerprint: str = ""
+
+    def logits(self, data: Dataset) -> np.ndarray:
+        """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a population."""
+        return predict(self.model, self.params, self.extra, data, members=self.members, batch_size=_BATCH)
+
+    def each(self, data: Dataset) -> np.ndarray:
+        """The same with a member axis always: ``[m n v]``, where a single model is a population of one."""
+        logits = self.logits(data)
+        return logits if self.members else logits[None]
+
+    def teacher(self, average: Average = "arithmetic") -> Teacher:
+        """This as a teacher: an ensemble if it is a population, else one live model."""
+        if self.members:
+            return kd_teacher.ensemble(
+                self.model, self.params, self.extra, average=average, fingerprint=self.fingerprint
+            )
+        return kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
+
+
+def precompute(teacher: Teacher, data: Dataset) -> Teacher:
+    """The same teacher with its logits for `data` computed once, to be gathered by ``batch["index"]``.
+
+    For a fixed transfer set only: a student that sees augmented images needs the live teacher. The members of an
+    ensemble are kept apart, so any temperature and averaging rule can still be asked of them.
+    """
+    outputs = answers(teacher, data, batch_size=_BATCH)
+    return kd_teacher.precomputed(np.asarray(outputs.logits), average=outputs.average, fingerprint=teacher.fingerprint)
