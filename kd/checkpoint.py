@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -26,13 +27,16 @@ class Checkpoints:
     were cut short, have flipped bits or are missing are noticed before anything reads them.
     """
 
-    def __init__(self, folder: pathlib.Path, say: Callable[[str], None] = print) -> None:
+    def __init__(self, folder: pathlib.Path, say: Callable[[str], None] = print, *, read_only: bool = False) -> None:
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._steps, self._sums, self._say = folder.resolve() / "steps", folder / "checksums", say
         self._damaged: set[int] = set()
-        options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False, create=True)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=2, enable_async_checkpointing=False, create=not read_only, read_only=read_only
+        )
         try:
-            self._sums.mkdir(parents=True, exist_ok=True)
+            if not read_only:
+                self._sums.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self._steps, options=options)
         except OSError as error:
             raise KdError(
@@ -45,18 +49,17 @@ class Checkpoints:
         Raises:
           KdError: it cannot be written, for example because the disk is full; earlier checkpoints stay.
         """
-        if step in self._manager.all_steps():
-            if step not in self._damaged:
-                return
-            self._manager.delete(step)
+        if step in set(self._manager.all_steps()) - self._damaged:
+            return
         arrays = jax.tree.map(np.asarray, _to_arrays(tree))
         try:
+            self._drop_damaged()
+            self._claim_room(jax.tree.leaves(arrays))
             self._manager.save(step, args=ocp.args.StandardSave(arrays))
             self._manager.wait_until_finished()
             self._write_sums(step)
         except Exception as error:  # Orbax and TensorStore raise many kinds; each means that this step is not saved
             raise self._not_saved(step, error) from error
-        self._damaged.discard(step)
 
     def restore(self, example: PyTree | None = None) -> Any:
         """The newest checkpoint that is whole; None if there is none. A damaged one is reported and passed over.
@@ -85,6 +88,26 @@ class Checkpoints:
         )
         arrays = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         return jax.tree.map(lambda x, e: jax.random.wrap_key_data(x) if _is_key(e) else x, arrays, example)
+
+    def _drop_damaged(self) -> None:
+        # Orbax skips a step below its newest without a word, and would keep a damaged one in place of a whole one.
+        for step in self._damaged & set(self._manager.all_steps()):
+            self._manager.delete(step)
+        self._damaged.clear()
+
+    def _claim_room(self, arrays: list[np.ndarray]) -> None:
+        # Orbax, out of space half-way, prints pages from its threads before it raises. It writes every array twice.
+        size = 2 * sum(array.nbytes for array in arrays) + 4096 * (2 * len(arrays) + 16)
+        probe = self._sums / "room.unfinished"
+        try:
+            with probe.open("wb") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot tell
+                raise
+        finally:
+            probe.unlink(missing_ok=True)
 
     def _write_sums(self, step: int) -> None:
         text = json.dumps(_checksums(self._steps / str(step)), indent=0)

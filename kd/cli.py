@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import pathlib
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Interrupted as stop:
         _complain(str(stop))
         return 128 + stop.signum
+    except KeyboardInterrupt:  # outside the steps: what was saved stays
+        _complain("stopped by SIGINT; the same command continues")
+        return 128 + signal.SIGINT
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise

@@ -166,15 +166,24 @@ def load_config(path: str | pathlib.Path, argument: str = "", overrides: Iterabl
     Values are Python literals; what is not a literal is text. An override may name any key that `resolve` knows.
 
     Raises:
-      KdError: no such file, a file without ``get_config``, an argument it does not take, an unknown key on the way.
+      KdError: no such file, one that is not Python or has no ``get_config``, an argument it does not take, an unknown
+        key on the way. What the file itself raises is its own.
     """
     if not pathlib.Path(path).is_file():
         raise KdError(f"no config file {path}; the ones that ship are in configs/")
     module: dict[str, Any] = {"__name__": pathlib.Path(path).stem, "__file__": str(path)}
-    exec(compile(pathlib.Path(path).read_text("utf-8"), str(path), "exec"), module)
+    try:
+        code = compile(pathlib.Path(path).read_text("utf-8"), str(path), "exec")
+    except SyntaxError as error:
+        raise KdError(f"config file {path} is not Python: line {error.lineno}: {error.msg}; mend that line") from error
+    except (OSError, ValueError) as error:  # not readable, or bytes that are not text
+        raise KdError(f"cannot read config file {path}: {error}; give a Python file") from error
+    exec(code, module)
     if "get_config" not in module:
         raise KdError(f"{path} has no function get_config(arg); see configs/ for examples")
     config = module["get_config"](argument)
+    if not isinstance(config, ConfigDict):
+        raise KdError(f"get_config of {path} returned {type(config).__name__}; return a ConfigDict, see configs/")
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -225,7 +234,7 @@ def build(cls: type, given: Any, path: str) -> Any:
         if dataclasses.is_dataclass(hints[key]):
             values[key] = build(typing.cast(type, hints[key]), value, f"{path}.{key}")
         else:
-            values[key] = _check_type(value, hints[key], f"{path}.{key}")
+            values[key] = _floats(_check_type(value, hints[key], f"{path}.{key}"), hints[key])
     required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
     missing = [key for key in required if key not in values]
     if missing:
@@ -244,6 +253,17 @@ def _check_type(value: Any, hint: Any, path: str) -> Any:
     ):
         wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
         raise KdError(f"{path} must be {wanted}, got {value!r} ({type(value).__name__})")
+    return value
+
+
+def _floats(value: Any, hint: Any) -> Any:
+    """Whole numbers become floats where floats are wanted: 30 epochs and 30.0 epochs are the same run."""
+    inner = typing.get_args(hint)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return float(value) if hint is float or (float in inner and int not in inner) else value
+    if isinstance(value, tuple) and typing.get_origin(hint) is tuple:
+        hints = inner[:1] * len(value) if inner[-1] is ... else inner
+        return tuple(_floats(one, wanted) for one, wanted in zip(value, hints, strict=True))
     return value
 
 

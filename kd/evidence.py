@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
+import os
 import platform
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import jax
 import numpy as np
 
 from kd.errors import KdError
@@ -71,14 +74,10 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float]:
 
 def machine() -> dict[str, Any]:
     """The hardware and versions that a result must name."""
-    import importlib.metadata
-
-    import jax
-
     names = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
     return {
         "cpu": _cpu(),
-        "cores": len(jax.devices()[0].client.devices()) if jax.default_backend() != "cpu" else _cores(),
+        "cores": _cores(),
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         "python": platform.python_version(),
         "versions": {name: importlib.metadata.version(name) for name in names},
@@ -86,8 +85,6 @@ def machine() -> dict[str, Any]:
 
 
 def _cores() -> int:
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

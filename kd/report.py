@@ -53,11 +53,17 @@ def build_page(results: Mapping[str, Any]) -> Page:
     """The page of an experiment's results, by the function that the results name.
 
     Raises:
-      KdError: the results name no such function.
+      KdError: the results name no such function, or lack what it reads.
     """
     if "report" not in results:
         raise KdError("results.json does not say which function reports it (key 'report'); is it from 'kd reproduce'?")
-    return lookup("report", results["report"], {})(results)
+    page = lookup("report", results["report"], {})
+    try:
+        return page(results)
+    except LookupError as error:
+        raise KdError(
+            f"results.json lacks {error}, which {results['report']} reads; run 'kd reproduce' again"
+        ) from error
 
 
 def write_report(folder: pathlib.Path) -> pathlib.Path:

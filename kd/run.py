@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from typing import Any
 
@@ -39,7 +40,7 @@ def load_trained(path: str | pathlib.Path) -> Trained:
       KdError: no work directory, or one without a checkpoint.
     """
     workdir = find(path)
-    checkpoints = workdir.checkpoints()
+    checkpoints = workdir.checkpoints(read_only=True)  # that run may still be training
     restored = checkpoints.restore()
     checkpoints.close()
     if restored is None:
@@ -51,7 +52,7 @@ def load_trained(path: str | pathlib.Path) -> Trained:
 
 
 def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
-    """The teacher that a config names, or None; its logits are computed once where `teacher.precompute` says so.
+    """The teacher that a config names, live, or None. Nothing is computed yet.
 
     Raises:
       KdError: no such work directory, a teacher that cannot read these inputs, or a precomputed teacher of a student
@@ -59,16 +60,14 @@ def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
     """
     if spec.teacher.workdir is None:
         return None
-    teacher = load_trained(spec.teacher.workdir).teacher(spec.teacher.average)
-    _check_inputs(teacher, data)
-    if not spec.teacher.precompute:
-        return teacher
-    if spec.data.jitter_pixels:
+    if spec.teacher.precompute and spec.data.jitter_pixels:
         raise KdError(
             "config.teacher.precompute answers for unshifted images and config.data.jitter_pixels shifts the "
             "student's; set one of them off"
         )
-    return precompute(teacher, data)
+    teacher = load_trained(spec.teacher.workdir).teacher(spec.teacher.average)
+    _check_inputs(teacher, data)
+    return teacher
 
 
 def build_task(spec: Spec, data: kd_data.Dataset, teacher: Teacher | None) -> train.Task:
@@ -114,8 +113,10 @@ def train_workdir(
     held_out = kd_data.load(spec.data.source, spec.data.eval, spec.data.data_dir)
     teacher = load_teacher(spec, data)
     task = build_task(spec, data, teacher)
-    train.check(task)
+    train.check(task, spec.mesh.devices)
     workdir = claim(path, spec, data, "" if teacher is None else teacher.fingerprint)
+    if teacher is not None and spec.teacher.precompute:
+        task = dataclasses.replace(task, teacher=precompute(teacher, data))
     checkpoints = workdir.checkpoints()
     with writers.Progress(title, task.total_steps, spec.data.batch_size * (task.members or 1)) as progress:
 
@@ -176,6 +177,7 @@ def evaluate_workdir(
     if teacher is not None:
         average = spec.teacher.average
         taught = load_trained(teacher).teacher("arithmetic" if average == "per_member" else average)
+        _check_inputs(taught, data)
         answer = np.asarray(answers(taught, data).log_probs())
         if answer.shape[-1] != logits.shape[-1]:
             raise KdError(f"{path} answers with {logits.shape[-1]} classes and its teacher with {answer.shape[-1]}")

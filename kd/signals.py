@@ -16,14 +16,18 @@ class Interrupted(Exception):
 
 
 class StopSignals:
-    """While active, the first SIGINT or SIGTERM is only noted in `received`; a second SIGINT interrupts at once."""
+    """While active, the first SIGINT or SIGTERM is only noted in `received`; a second SIGINT interrupts at once.
 
-    def __init__(self) -> None:
+    Without `noting`, for a run that has nowhere to save, signals mean what they always mean.
+    """
+
+    def __init__(self, noting: bool = True) -> None:
+        self._noting = noting
         self.received: int | None = None
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopSignals:
-        if threading.current_thread() is threading.main_thread():
+        if self._noting and threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
                 self._previous[signum] = signal.signal(signum, self._note)
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -85,7 +86,7 @@ def _train(spec: Spec, workdir: pathlib.Path, title: str) -> dict[str, Any]:
         evaluation = train_workdir(spec, workdir, title=title)
     finally:  # an interrupted stage remembers the time it has used
         seconds = before + time.monotonic() - start
-        if workdir.is_dir():
+        with contextlib.suppress(OSError):  # a full disk has its own message already
             write_json(clock, {"seconds": seconds})
     finished = {"evaluation": evaluation, "seconds": seconds}
     write_json(workdir / "stage.json", finished)

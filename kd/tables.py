@@ -25,11 +25,12 @@ class Table:
 
     def rich(self) -> RichTable:
         """The table for a terminal."""
+        from rich import box
         from rich.table import Table as RichTable
 
-        table = RichTable(title=self.title, title_justify="left")
+        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
         for number, column in enumerate(self.columns):
-            table.add_column(column, justify="left" if number == 0 else "right")
+            table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
         for row in self.rows:
             table.add_row(*row)
         return table

@@ -67,21 +67,28 @@ class Cadence:
 
 def initial_state(task: Task) -> State:
     """The state before the first step; a population's members start as runs of their own would."""
-    example = kd_data.gather(kd_data.to_device(kd_data.take(task.data, "all[:1]")), jnp.zeros(1, jnp.int32))
+    example = jnp.asarray(task.data.inputs[:1].astype(np.float32) * np.float32(task.data.scale))
 
     def one(seed: jax.Array) -> State:
-        return init_state(task.model, task.optimizer, seed, example["inputs"])
+        return init_state(task.model, task.optimizer, seed, example)
 
-    seeds = jnp.asarray(task.seeds, jnp.uint32)
-    return jax.jit(one if task.members is None else jax.vmap(one))(seeds)
+    def each(seeds: jax.Array) -> State:  # one after another: random numbers compile several times faster than in vmap
+        return jax.lax.map(one, seeds)
+
+    return jax.jit(one if task.members is None else each)(jnp.asarray(task.seeds, jnp.uint32))
 
 
-def check(task: Task) -> None:
-    """Raise a `KdError` if student, teacher, data and terms do not fit, before anything is compiled."""
+def check(task: Task, devices: int | None = None) -> None:
+    """Raise a `KdError` if student, teacher, data, terms and devices do not fit, before anything is compiled."""
     kd_data.steps_per_epoch(len(task.data), task.batch_size)
+    check_batch(make_mesh(devices), task.batch_size)
+    make_objective(task.terms, task.total_steps)
+    make_schedule(task.learning_rate_schedule, task.total_steps)
     rows = jax.ShapeDtypeStruct((task.batch_size,), jnp.int32)
     table = jax.eval_shape(lambda: kd_data.to_device(task.data))
     batch = jax.eval_shape(kd_data.gather, table, rows)
+    if task.view is not None:
+        batch = jax.eval_shape(task.view, jax.random.key(0), batch)
     params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
     student = jax.eval_shape(lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"])
     teacher = None
@@ -111,21 +118,21 @@ def run(
         checkpoint cannot be written.
       Interrupted: SIGINT or SIGTERM arrived; the state was saved.
     """
-    check(task)
+    check(task, devices)
     mesh = make_mesh(devices)
-    check_batch(mesh, task.batch_size)
     state = jax.device_put(initial_state(task), replicated(mesh))
     if checkpoints is not None:
         state = checkpoints.restore(state) or state
     step = first = int(np.max(state.step))
     program, arguments = _compile(task, mesh, cadence, state)
     writers, pending = start_writing(first), None
-    with StopSignals() as stop:
+    with StopSignals(noting=checkpoints is not None) as stop:
         while True:
             ended = step >= task.total_steps or stop.received is not None
             due = {name for name in ("evaluate", "checkpoint") if _due(getattr(cadence, name), step, first)}
             if due or ended:
                 pending = _flush(pending, writers)
+                _check_finite(state, step)
             if evaluate is not None and ("evaluate" in due or first < step >= task.total_steps):
                 _write(writers, step, evaluate(state))
             if checkpoints is not None and ("checkpoint" in due or ended):
@@ -139,7 +146,7 @@ def run(
             )
             _flush(pending, writers)
             pending, step = (step, until, metrics), until
-    if stop.received is not None and step < task.total_steps:
+    if stop.received is not None:
         raise Interrupted(stop.received, step)
     return state
 
@@ -198,12 +205,22 @@ def _flush(pending: tuple[int, int, Any] | None, writers: Sequence[Write]) -> No
     bad = np.argwhere(~np.isfinite(metrics["loss"].total))
     if len(bad):
         member = f" of member {bad[0][1]}" if bad.shape[1] > 1 else ""
-        raise KdError(
-            f"the loss{member} is not finite at step {start + int(bad[0][0])}; the last good checkpoint stays: lower "
-            "optim.learning_rate, or look at the examples of that step"
-        )
+        raise _diverged(f"the loss{member} is", start + int(bad[0][0]))
     totals = {name: (mean.total.sum(axis=0), mean.count.sum(axis=0)) for name, mean in metrics.items()}
     _write(writers, until, {name: total / np.maximum(count, 1e-30) for name, (total, count) in totals.items()})
+
+
+def _check_finite(state: State, step: int) -> None:
+    """A step whose loss was finite can still end in parameters that are not; they must not be saved."""
+    if not all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(state.params)):
+        raise _diverged("the parameters are", step)
+
+
+def _diverged(what: str, step: int) -> KdError:
+    return KdError(
+        f"{what} not finite at step {step}; the last good checkpoint stays: lower optim.learning_rate, or look at the "
+        "examples of that step"
+    )
 
 
 def _write(writers: Sequence[Write], step: int, values: Mapping[str, Any]) -> None:

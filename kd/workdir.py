@@ -14,6 +14,8 @@ from kd.config import Spec, fingerprint_of, from_json, identity, to_json
 from kd.data import Dataset
 from kd.errors import KdError
 
+_OWNER = {"fingerprint", "identity", "num_classes", "spec"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
@@ -28,8 +30,19 @@ class Workdir:
 
     @property
     def owner(self) -> dict[str, Any]:
-        """What `claim` wrote: spec, identity, fingerprint."""
-        return json.loads((self.path / "run.json").read_text("utf-8"))
+        """What `claim` wrote: spec, identity, fingerprint, number of classes.
+
+        Raises:
+          KdError: it is damaged.
+        """
+        path = self.path / "run.json"
+        try:
+            owner = json.loads(path.read_text("utf-8"))
+            if not isinstance(owner, dict) or not _OWNER.issubset(owner):
+                raise ValueError(f"it lacks one of {', '.join(sorted(_OWNER))}")
+        except ValueError as error:
+            raise KdError(f"{path} is damaged: {error}; choose another folder, or restore that file") from error
+        return owner
 
     @property
     def fingerprint(self) -> str:
@@ -41,9 +54,9 @@ class Workdir:
         """The resolved config of the run."""
         return from_json(json.dumps(self.owner["spec"]))
 
-    def checkpoints(self) -> Checkpoints:
+    def checkpoints(self, *, read_only: bool = False) -> Checkpoints:
         """The run's checkpoints."""
-        return Checkpoints(self.path / "checkpoints")
+        return Checkpoints(self.path / "checkpoints", read_only=read_only)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file whole or not at all."""
@@ -71,16 +84,14 @@ def claim(path: pathlib.Path, spec: Spec, data: Dataset, teacher_fingerprint: st
     workdir = Workdir(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        found = workdir.read("run.json")
-        if found is None:
+        if not (path / "run.json").exists():
             workdir.write("run.json", owner)
             return workdir
+        found = workdir.owner
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
         raise KdError(f"cannot write work directory {path}: {error.strerror}; choose another --workdir") from error
-    except ValueError as error:
-        raise KdError(f"{path}/run.json is damaged: {error}; choose another --workdir") from error
     if found["fingerprint"] != owner["fingerprint"]:
         raise KdError(
             f"work directory {path} belongs to another run: {_difference(found['identity'], who)}; "
@@ -90,8 +101,16 @@ def claim(path: pathlib.Path, spec: Spec, data: Dataset, teacher_fingerprint: st
 
 
 def find(path: str | pathlib.Path) -> Workdir:
-    """The work directory at `path`. Raises a `KdError` if there is none."""
-    workdir = Workdir(pathlib.Path(path))
+    """The work directory at `path`, or the experiment stage that ``RUN/stages/NAME`` names.
+
+    Raises:
+      KdError: there is none, or several stages of that name (the experiment was run with several configs).
+    """
+    path = pathlib.Path(path)
+    stages = sorted(path.parent.glob(f"{path.name}-*/run.json")) if not path.exists() else []
+    if len(stages) > 1:
+        raise KdError(f"{path} could be any of {', '.join(str(stage.parent) for stage in stages)}; name one of them")
+    workdir = Workdir(stages[0].parent if stages else path)
     if not (workdir.path / "run.json").is_file():
         raise KdError(f"{path} is not a work directory: it has no run.json; train into it first with 'kd train'")
     return workdir

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -22,13 +23,18 @@ def jsonl(path: pathlib.Path, resumed_at: int) -> Write:
     """Append one object per line, ``{"step": ..., name: value or list over members}``.
 
     On resume, lines after the step `resumed_at` are dropped first: a resumed file equals an uninterrupted one.
+
+    Raises:
+      KdError: it cannot be written, for example because the disk is full.
     """
     kept = [line for line in _lines(path) if line["step"] <= resumed_at] if resumed_at else []
-    _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+    with _writing(path):
+        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(step: int, values: Mapping[str, Any]) -> None:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **{name: _number(value) for name, value in values.items()}}) + "\n")
+        line = json.dumps({"step": step, **{name: _number(value) for name, value in values.items()}})
+        with _writing(path), path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
 
     return write
 
@@ -131,6 +137,16 @@ def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
         except ValueError:  # the line that was being written when the run was killed
             break
     return lines
+
+
+@contextlib.contextmanager
+def _writing(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise KdError(
+            f"cannot write {path}: {error.strerror}; what was saved stays: free some space and start again"
+        ) from error
 
 
 def _replace(path: pathlib.Path, text: str) -> None:

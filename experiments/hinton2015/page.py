@@ -88,7 +88,7 @@ def table(results: Mapping[str, Any]) -> Table:
                 str(len(members)),
             ]
         )
-    columns = ["", "paper", "test errors", "error rate", "NLL", "ECE", "agreement", "KL", "n"]
+    columns = ["", "paper", "errors", "rate", "NLL", "ECE", "agree", "KL", "n"]
     return Table(f"Errors on {results['test_examples']:,} test examples", columns, rows)
 
 
@@ -137,7 +137,7 @@ def _arms(results: Mapping[str, Any]) -> Figure:
         mean = sum(errors) / len(errors)
         axes.plot([x - 0.28, x + 0.28], [mean, mean], color=_INK[arm], linewidth=2)
         axes.annotate(f"{mean:.1f}", (x + 0.3, mean), va="center", fontsize=9, color=_INK[arm])
-    axes.set_xticks(range(len(_NAMES)), list(_NAMES.values()))
+    axes.set_xticks(range(len(_NAMES)), [name.replace(", ", ",\n") for name in _NAMES.values()])
     axes.set_xlim(-0.5, len(_NAMES) - 0.3)
     axes.set_ylim(bottom=0)
     return figure

@@ -43,7 +43,7 @@ def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
     """
     path = pathlib.Path(data_dir or ".", argument)
     try:
-        with np.load(path) as stored:
+        with path.open("rb") as file, np.load(file) as stored:
             found = {key: stored[key] for key in stored.files}
     except (EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:  # TypeError: a single .npy array
         raise KdError(f"cannot read {path}: {error}; write it with numpy.savez(file, train_inputs=..., ...)") from error

@@ -1,0 +1,1 @@
+"""kd against PyTorch eager, and against itself, on one machine. Run: ``python -m bench.run``."""

@@ -1,0 +1,155 @@
+"""The cases of kd: one student, a population, the bare scan, the training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bench import problem as p
+from bench.problem import Problem
+from bench.worker import Case, Reply, serve
+from kd import data as kd_data
+from kd import teacher, train
+from kd.models.mlp import mlp
+from kd.objective import make_objective, term
+from kd.optim import Optim, make_optimizer
+from kd.population import numbers
+from kd.state import State
+from kd.step import Step, make_train_step, many
+from kd.step import population as members_of
+from kd.types import Batch
+
+DISPATCH = 50  # steps that the training loop sends to the device at once
+
+_compiled: list[tuple[float, str]] = []  # when, and what
+
+
+def _listen(event: str, duration_secs: float, **about: Any) -> None:
+    del duration_secs
+    if event.endswith("backend_compile_duration"):
+        _compiled.append((time.perf_counter(), about["fun_name"]))
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+@functools.cache
+def _data(problem: Problem) -> tuple[kd_data.Dataset, dict[str, jax.Array], teacher.Teacher]:
+    images, labels, logits = problem.data()
+    data = kd_data.arrays(images, labels, num_classes=p.WIDTHS[-1], scale=p.SCALE)
+    return data, kd_data.to_device(data), teacher.precomputed(logits)
+
+
+def _task(problem: Problem, batch: int, total_steps: int, **columns: Sequence[int]) -> train.Task:
+    data, _, cached = _data(problem)
+    terms = [term("soft_targets", temperature=p.TEMPERATURE), term("hard", p.HARD_WEIGHT)]
+    seeds, hparams = numbers(terms, p.LEARNING_RATE, columns)
+    return train.Task(
+        model=mlp(p.WIDTHS[-1], p.WIDTHS[1:-1]),
+        data=data,
+        terms=terms,
+        optimizer=make_optimizer(Optim(momentum=p.MOMENTUM)),
+        total_steps=total_steps,
+        batch_size=batch,
+        seeds=seeds,
+        hparams=hparams,
+        teacher=cached,
+    )
+
+
+def _step(task: train.Task) -> Step:
+    return make_train_step(task.model, task.teacher, make_objective(task.terms, task.total_steps), task.optimizer)
+
+
+def student(problem: Problem, batch: int) -> Case:
+    """`many` steps in one dispatch."""
+    return _many(problem, _task(problem, batch, problem.steps), kd_data.gather, batch)
+
+
+def population(problem: Problem, batch: int) -> Case:
+    """The same for `MEMBERS` students, each with batches of its own."""
+    task = _task(problem, batch, problem.steps, seed=range(p.MEMBERS))
+    return _many(problem, task, jax.vmap(kd_data.gather, (None, 0)), p.MEMBERS, batch)
+
+
+def scan(problem: Problem, batch: int) -> Case:
+    """The bare scan: the step of `student` and nothing of kd around it."""
+    task = _task(problem, batch, problem.steps)
+    _, table, _ = _data(problem)
+    step, rows = _step(task), jnp.asarray(problem.rows(problem.steps, batch))
+
+    def bare(state: State, variables: Any, table: Any, rows: Any, hparams: Any) -> Any:
+        return jax.lax.scan(lambda s, row: step(s, variables, kd_data.gather(table, row), hparams), state, rows)
+
+    program = jax.jit(bare, donate_argnums=0)
+    return _timed(lambda state: program(state, _variables(task), table, rows, task.hparams), task)
+
+
+def loop(problem: Problem, batch: int) -> Case:
+    """`kd.train.run`, timed by a writer from the end of its first dispatch on, so that compiling is not in it."""
+    dispatch = min(DISPATCH, problem.steps)
+    task = _task(problem, batch, dispatch + problem.steps)
+
+    def case() -> Reply:
+        stamps: list[float] = []
+        before = len(_compiled)
+        train.run(
+            task,
+            cadence=train.Cadence(dispatch),
+            devices=1,
+            start_writing=lambda _resumed_at: [lambda _step, _values: stamps.append(time.perf_counter())],
+        )
+        compiles = sum(name == "jit(run)" or when > stamps[0] for when, name in _compiled[before:])
+        return {"seconds": stamps[-1] - stamps[0], "compiles": compiles}
+
+    return case
+
+
+def check(problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
+    """The losses of a few steps from `first_params`, and what the first of them does to the parameters."""
+    task = _task(problem, batch, p.CHECKED_STEPS)
+    _, table, _ = _data(problem)
+    layers = {f"Dense_{i}": {"kernel": w, "bias": b} for i, (w, b) in enumerate(p.first_params())}
+    start = dataclasses.replace(train.initial_state(task), params=jax.tree.map(jnp.asarray, layers))
+    program = jax.jit(many(_step(task), kd_data.gather, p.CHECKED_STEPS))
+    rows = jnp.asarray(problem.checked_rows(batch))
+    (state, _), (_, metrics) = (
+        program(start, _variables(task), table, rows, np.int32(count), task.hparams) for count in (1, p.CHECKED_STEPS)
+    )
+    params = [(np.asarray(state.params[name]["kernel"]), np.asarray(state.params[name]["bias"])) for name in layers]
+    return {"loss": np.asarray(metrics["loss"].value), "update": p.flat(params) - p.flat(p.first_params())}
+
+
+def _many(problem: Problem, task: train.Task, gather: Callable[..., Batch], *batch: int) -> Case:
+    _, table, _ = _data(problem)
+    step = _step(task) if task.members is None else members_of(_step(task))
+    program = jax.jit(many(step, gather, problem.steps), donate_argnums=0)
+    rows, count = jnp.asarray(problem.rows(problem.steps, *batch)), np.int32(problem.steps)
+    return _timed(lambda state: program(state, _variables(task), table, rows, count, task.hparams), task)
+
+
+def _variables(task: train.Task) -> Any:
+    return task.teacher.variables if task.teacher is not None else None
+
+
+def _timed(program: Callable[[State], tuple[State, Any]], task: train.Task) -> Case:
+    state = train.initial_state(task)
+
+    def case() -> Reply:
+        nonlocal state  # donated: every call goes on from where the last one ended
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(program(state))
+        return {"seconds": time.perf_counter() - start}
+
+    return case
+
+
+if __name__ == "__main__":
+    serve({"student": student, "population": population, "scan": scan, "loop": loop}, check)

@@ -1,0 +1,27 @@
+"""Test set-up: eight CPU devices, shapes and types of every signature checked, no silent rank promotion."""
+
+import os
+import pathlib
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+
+import hypothesis
+import jax
+import jaxtyping
+import pytest
+
+jaxtyping.install_import_hook("kd", "checker.check")  # before kd is imported for the first time
+jax.config.update("jax_numpy_rank_promotion", "raise")
+hypothesis.settings.register_profile("kd", max_examples=25, deadline=None, derandomize=True)
+hypothesis.settings.load_profile("kd")
+
+
+@pytest.fixture(scope="session")
+def mnist_dir() -> str:
+    """Folder that holds MNIST, prepared by TFDS in array_record form."""
+    beside = pathlib.Path(__file__).resolve().parents[2] / "shared" / "tfds"
+    for folder in (os.environ.get("TFDS_DATA_DIR"), beside):
+        if folder and any(pathlib.Path(folder, "mnist").glob("*/*.array_record-*")):
+            return str(folder)
+    pytest.skip("no prepared MNIST: set TFDS_DATA_DIR to a folder that holds it in array_record form")

@@ -1,0 +1,62 @@
+"""``kd`` with a fault: python tests/faulty.py FAULT:STEP kd-arguments...
+
+line     killed while it writes the line of metrics of STEP (half of it is on the disk)
+commit   killed before the checkpoint of STEP is moved into place
+sums     killed between a checkpoint and its checksums
+SIGTERM, SIGINT   asked to stop while it writes the line of metrics of STEP
+"""
+
+import os
+import signal
+import sys
+
+from kd import cli, writers
+
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def at_rename(target):
+    """Die when a file or folder is about to be moved to a path that ends in `target`."""
+
+    def hook(event, arguments):
+        if event == "os.rename" and str(arguments[1]).endswith(target):
+            die()
+
+    sys.addaudithook(hook)
+
+
+def at_line(step, fault):
+    original = writers.jsonl
+
+    def jsonl(path, resumed_at):
+        write = original(path, resumed_at)
+
+        def faulty(at, values):
+            if at == step and fault == "line":
+                with path.open("a", encoding="utf-8") as file:
+                    file.write(f'{{"step": {at}, "lo')
+                die()
+            if at == step:
+                os.kill(os.getpid(), signal.Signals[fault])
+            write(at, values)
+
+        return faulty
+
+    writers.jsonl = jsonl
+
+
+def main():
+    fault, _, step = sys.argv[1].partition(":")
+    if fault == "commit":
+        at_rename(f"/steps/{step}")
+    elif fault == "sums":
+        at_rename(f"/checksums/{step}.json")
+    elif fault != "none":
+        at_line(int(step), fault)
+    return cli.main(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

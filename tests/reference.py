@@ -1,0 +1,134 @@
+"""Independent references: every loss again in float64 NumPy, written from its formula and not from `kd`."""
+
+import hypothesis.extra.numpy as hnp
+import hypothesis.strategies as st
+import numpy as np
+
+POSITIONS, CLASSES = 4, 6
+
+
+def logits(bound=8.0, shape=(POSITIONS, CLASSES)):
+    """Strategy: logits of a fixed shape, so that nothing is compiled twice."""
+    return hnp.arrays(np.float32, shape, elements=st.floats(-bound, bound, width=32))
+
+
+def labels():
+    return hnp.arrays(np.int32, POSITIONS, elements=st.integers(0, CLASSES - 1))
+
+
+def log_softmax(z, temperature=1.0):
+    z = np.asarray(z, np.float64) / temperature
+    return z - np.log(np.sum(np.exp(z), axis=-1, keepdims=True))
+
+
+def softmax(z, temperature=1.0):
+    return np.exp(log_softmax(z, temperature))
+
+
+def kl(p, q):
+    """KL(p || q) of probabilities."""
+    return np.sum(p * np.log(p / q), axis=-1)
+
+
+def _hard(zs, zt, y):
+    return -log_softmax(zs)[np.arange(len(y)), y]
+
+
+def _label_smoothing(zs, zt, y, smoothing):
+    classes = zs.shape[-1]
+    target = np.eye(classes)[y] * (1 - smoothing) + smoothing / classes
+    return -np.sum(target * log_softmax(zs), axis=-1)
+
+
+def _soft_targets(zs, zt, y, temperature):
+    return temperature**2 * kl(softmax(zt, temperature), softmax(zs, temperature))
+
+
+def _kl(zs, zt, y, temperature):
+    return kl(softmax(zt, temperature), softmax(zs, temperature))
+
+
+def _reverse_kl(zs, zt, y, temperature):
+    return kl(softmax(zs, temperature), softmax(zt, temperature))
+
+
+def _jsd(zs, zt, y, temperature, beta):
+    p, q = softmax(zt, temperature), softmax(zs, temperature)
+    m = beta * p + (1 - beta) * q
+    return beta * kl(p, m) + (1 - beta) * kl(q, m)
+
+
+def _logit_mse(zs, zt, y):
+    d = np.asarray(zs, np.float64) - np.asarray(zt, np.float64)
+    return np.var(d, axis=-1) / 2
+
+
+LOSSES = {
+    "hard": _hard,
+    "jsd": _jsd,
+    "kl": _kl,
+    "label_smoothing": _label_smoothing,
+    "logit_mse": _logit_mse,
+    "reverse_kl": _reverse_kl,
+    "soft_targets": _soft_targets,
+}
+
+
+def _q_p(zs, zt, temperature):
+    return softmax(zs, temperature), softmax(zt, temperature)
+
+
+def _hard_gradient(zs, zt, y):
+    return softmax(zs) - np.eye(zs.shape[-1])[y]
+
+
+def _kl_gradient(zs, zt, y, temperature):
+    q, p = _q_p(zs, zt, temperature)
+    return (q - p) / temperature
+
+
+def _reverse_kl_gradient(zs, zt, y, temperature):
+    q, p = _q_p(zs, zt, temperature)
+    return q * (np.log(q / p) - kl(q, p)[:, None]) / temperature
+
+
+def _jsd_gradient(zs, zt, y, temperature, beta):
+    q, p = _q_p(zs, zt, temperature)
+    m = beta * p + (1 - beta) * q
+    return (1 - beta) / temperature * q * (np.log(q / m) - kl(q, m)[:, None])
+
+
+def _soft_targets_gradient(zs, zt, y, temperature):
+    q, p = _q_p(zs, zt, temperature)
+    return temperature * (q - p)
+
+
+def _label_smoothing_gradient(zs, zt, y, smoothing):
+    return softmax(zs) - (1 - smoothing) * np.eye(zs.shape[-1])[y] - smoothing / zs.shape[-1]
+
+
+def _logit_mse_gradient(zs, zt, y):
+    d = np.asarray(zs, np.float64) - np.asarray(zt, np.float64)
+    return (d - d.mean(axis=-1, keepdims=True)) / zs.shape[-1]
+
+
+GRADIENTS = {  # the gradients that docs/losses.md states
+    "hard": _hard_gradient,
+    "jsd": _jsd_gradient,
+    "kl": _kl_gradient,
+    "label_smoothing": _label_smoothing_gradient,
+    "logit_mse": _logit_mse_gradient,
+    "reverse_kl": _reverse_kl_gradient,
+    "soft_targets": _soft_targets_gradient,
+}
+
+
+def gradient(name, zs, zt, y, numbers, step=1e-5):
+    """Central differences of the sum over positions with respect to the student's logits."""
+    zs = np.asarray(zs, np.float64)
+    columns = []
+    for i in range(zs.shape[-1]):
+        nudge = step * np.eye(zs.shape[-1])[i]
+        up, down = (LOSSES[name](zs + sign * nudge, zt, y, **numbers) for sign in (1, -1))
+        columns.append((up - down) / (2 * step))
+    return np.stack(columns, axis=-1)

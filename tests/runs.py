@@ -1,0 +1,101 @@
+"""Small runs on the digits, through the command line: this file is their config (``--config=tests/runs.py:ARG``)."""
+
+import atexit
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from kd.checkpoint import Checkpoints
+from kd.cli import main
+from kd.config import base_config
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+
+def get_config(arg: str = "") -> ConfigDict:
+    """`arg`: empty for hard labels, ``distilled`` for a teacher too, ``population`` for two members, jittered."""
+    config = base_config()
+    config.data.train, config.data.eval = "train[:120]", "test[:60]"
+    config.data.batch_size = 40
+    config.student = {"name": "mlp", "widths": (8,)}
+    config.objective = {"hard": {"weight": 1.0}}
+    config.optim.learning_rate = 0.1
+    config.total_steps = 6
+    config.log_steps = 2
+    config.mesh.devices = 1
+    if arg:
+        config.objective.soft_targets = {"weight": 0.5, "temperature": 2.0}
+    if arg == "population":
+        config.population = {"seed": (0, 1), "learning_rate": (0.1, 0.05)}
+        config.student.hidden_dropout = 0.5
+        config.data.jitter_pixels = 1
+        config.teacher.precompute = False
+    return config
+
+
+def kd(command, *arguments, arg="", **keys):
+    """Arguments of ``kd train ...``; `keys` are config keys, two underscores for a dot."""
+    config = [f"--config={ROOT / 'tests' / 'runs.py'}:{arg}"] if command == "train" else []
+    overrides = [f"--config.{key.replace('__', '.')}={value}" for key, value in keys.items()]
+    return [command, *config, *map(str, arguments), *overrides]
+
+
+def train(workdir, *arguments, arg="", **keys):
+    """``kd train`` in this process: its exit code."""
+    return main(kd("train", f"--workdir={workdir}", *arguments, arg=arg, **keys))
+
+
+def python(*arguments, devices=1, **environment):
+    """A Python process of its own, on so many fake devices."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONWARNINGS": "error", **environment}
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+@functools.cache
+def finished(arg=""):
+    """A finished run, trained once in this process and shared: nobody may change it."""
+    folder = pathlib.Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    assert train(folder / "run", arg=arg, checkpoint_epochs=1) == 0
+    return folder / "run"
+
+
+def restored(workdir):
+    """The newest checkpoint, as a dictionary from path to array."""
+    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    leaves = jax.tree_util.tree_leaves_with_path(checkpoints.restore())
+    checkpoints.close()
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def same_bytes(one, other):
+    """Both runs hold the same metrics and the same parameters, optimiser state and key, bit for bit."""
+    a, b = restored(one), restored(other)
+    assert a.keys() == b.keys()
+    different = [path for path in a if a[path].tobytes() != b[path].tobytes()]
+    assert not different
+    for name in ("metrics.jsonl", "evaluation.json"):
+        assert (one / name).read_text() == (other / name).read_text()
+
+
+def lines(workdir):
+    """The metrics of a run, an object per line."""
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def hashes(folder):
+    """Every file below `folder` and the hash of what it holds."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

@@ -1,0 +1,258 @@
+"""Checkpoints: what was saved comes back bit for bit, and a damaged one costs one checkpoint, never the run."""
+
+import contextlib
+import os
+import resource
+import shutil
+import subprocess
+
+import faulty
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import runs
+
+from kd import mesh, writers
+from kd.checkpoint import Checkpoints
+from kd.errors import KdError
+
+
+def tree(step):
+    """Every kind of leaf that a state holds."""
+    random = np.random.default_rng(step)
+    kernel = jnp.asarray(random.normal(size=(3, 4)), jnp.float32)
+    return {
+        "step": jnp.int32(step),
+        "params": {"kernel": kernel, "half": kernel.astype(jnp.bfloat16), "odd": jnp.asarray([0.0, -0.0, jnp.inf])},
+        "extra": {},
+        "opt_state": (kernel * 2, ()),
+        "key": jax.random.split(jax.random.key(step), 2),
+    }
+
+
+def bits(value):
+    def raw(leaf):
+        return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+    leaves, structure = jax.tree.flatten(value)
+    return structure, [(leaf.dtype, leaf.shape, np.asarray(raw(leaf)).tobytes()) for leaf in leaves]
+
+
+class Folder:
+    """Checkpoints in a folder, opened anew for every call, as a restarted run does; what they say is in `said`."""
+
+    def __init__(self, path):
+        self.path, self.said = path, []
+
+    @contextlib.contextmanager
+    def open(self, **options):
+        checkpoints = Checkpoints(self.path, self.said.append, **options)
+        yield checkpoints
+        checkpoints.close()
+
+    def save(self, *steps):
+        with self.open() as checkpoints:
+            for step in steps:
+                checkpoints.save(step, tree(step))
+        return self
+
+    def restore(self):
+        with self.open() as checkpoints:
+            return checkpoints.restore(tree(0))
+
+    def steps(self):
+        return sorted(int(path.name) for path in (self.path / "steps").iterdir())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return Folder(tmp_path / "checkpoints")
+
+
+def test_round_trip_is_bitwise(folder):
+    folder.save(3)
+    assert bits(folder.restore()) == bits(tree(3))
+    assert folder.said == []
+    with folder.open(read_only=True) as checkpoints:  # and without an example to shape it
+        kernel = checkpoints.restore()["params"]["kernel"]
+    assert np.asarray(kernel).tobytes() == np.asarray(tree(3)["params"]["kernel"]).tobytes()
+
+
+def test_the_two_newest_are_kept(folder):
+    folder.save(2, 4, 6)
+    assert folder.steps() == [4, 6]
+    assert sorted(path.name for path in (folder.path / "checksums").iterdir()) == ["4.json", "6.json"]
+    assert bits(folder.restore()) == bits(tree(6))
+
+
+def test_a_step_that_is_there_is_not_written_again(folder):
+    folder.save(2)
+    before = runs.hashes(folder.path)
+    folder.save(2)
+    assert runs.hashes(folder.path) == before
+
+
+def test_nothing_there_is_none_and_reading_leaves_no_trace(folder):
+    with folder.open(read_only=True) as checkpoints:
+        assert checkpoints.restore() is None
+    assert not folder.path.exists()
+
+
+def files(step_folder):
+    """Files whose loss matters: the largest holds the arrays."""
+    return sorted((p for p in step_folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size, reverse=True)
+
+
+def truncated(folder):
+    path = files(folder.path / "steps" / "4")[0]
+    path.write_bytes(path.read_bytes()[:-7])
+
+
+def flipped(folder):
+    path = files(folder.path / "steps" / "4")[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def missing_file(folder):
+    files(folder.path / "steps" / "4")[0].unlink()
+
+
+def missing_arrays(folder):
+    shutil.rmtree(folder.path / "steps" / "4" / "default")
+
+
+def empty(folder):
+    shutil.rmtree(folder.path / "steps" / "4")
+    (folder.path / "steps" / "4").mkdir()
+
+
+def no_checksums(folder):
+    (folder.path / "checksums" / "4.json").unlink()
+
+
+def half_checksums(folder):
+    path = folder.path / "checksums" / "4.json"
+    path.write_bytes(path.read_bytes()[:20])
+
+
+@pytest.mark.parametrize(
+    "damage", [truncated, flipped, missing_file, missing_arrays, empty, no_checksums, half_checksums]
+)
+def test_a_damaged_one_is_named_and_the_one_before_is_taken(folder, damage):
+    folder.save(2, 4)
+    damage(folder)
+    assert bits(folder.restore()) == bits(tree(2))
+    assert len(folder.said) == 1
+    assert "step 4" in folder.said[0]
+    assert "damaged" in folder.said[0]
+    for later in (4, 3):  # the same step again, or a stop before it
+        copy = Folder(folder.path.with_name(f"copy{later}"))
+        shutil.copytree(folder.path, copy.path)
+        with copy.open() as checkpoints:
+            checkpoints.restore(tree(0))
+            checkpoints.save(later, tree(later))
+        assert copy.steps() == [2, later]
+        copy.said.clear()
+        assert bits(copy.restore()) == bits(tree(later))
+        assert copy.said == []
+
+
+def test_every_bit_of_every_file_is_watched(folder):
+    folder.save(2, 4)
+    for path in files(folder.path / "steps" / "4"):
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 128]) if content else b"x")
+        assert bits(folder.restore()) == bits(tree(2)), path
+        path.write_bytes(content)
+    assert bits(folder.restore()) == bits(tree(4))
+
+
+def test_none_whole_is_none(folder):
+    folder.save(2, 4)
+    for path in (folder.path / "checksums").iterdir():
+        path.unlink()
+    assert folder.restore() is None
+    assert len(folder.said) == 2
+    with folder.open() as checkpoints:  # the run starts from nothing
+        checkpoints.restore(tree(0))
+        checkpoints.save(1, tree(1))
+    assert bits(folder.restore()) == bits(tree(1))
+
+
+def test_a_half_written_folder_is_no_checkpoint(folder):
+    folder.save(2, 4)
+    shutil.copytree(folder.path / "steps" / "4", folder.path / "steps" / "6.orbax-checkpoint-tmp")
+    assert bits(folder.restore()) == bits(tree(4))
+    folder.save(6)
+    assert folder.steps() == [4, 6]
+    assert bits(folder.restore()) == bits(tree(6))
+
+
+@pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (1, 8)])
+def test_a_checkpoint_moves_between_device_counts(folder, saved_on, restored_on):
+    def place(value, devices):
+        return jax.device_put(value, mesh.replicated(mesh.make_mesh(devices)))
+
+    with folder.open() as checkpoints:
+        checkpoints.save(5, place(tree(5), saved_on))
+        found = checkpoints.restore(place(tree(0), restored_on))
+    assert bits(found) == bits(tree(5))
+    assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(found)} == {restored_on}
+
+
+@contextlib.contextmanager
+def no_file_larger_than(size):
+    """What a full disk does to a write, for files above `size` bytes (Python ignores SIGXFSZ)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_what_cannot_be_written_leaves_the_last_good_one(folder):
+    folder.save(2)
+    message = r"cannot save the checkpoint of step 4 in .*: File too large; the one of step 2 stays; free some space"
+    with folder.open() as checkpoints, no_file_larger_than(200), pytest.raises(KdError, match=message):
+        checkpoints.save(4, tree(4))
+    assert bits(folder.restore()) == bits(tree(2))
+    folder.save(4)
+    assert bits(folder.restore()) == bits(tree(4))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=2m", "none", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("left", [0, 8192])
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(small_disk, left, monkeypatch, capfd):
+    workdir, filler = small_disk / "run", small_disk / "filler"
+    monkeypatch.setattr(writers, "jsonl", writers.jsonl)  # restores it afterwards
+    faulty.at_line(3, "SIGTERM")
+    assert runs.train(workdir, checkpoint_epochs=1) > 128
+    monkeypatch.undo()
+    capfd.readouterr()
+
+    free = shutil.disk_usage(small_disk).free
+    filler.write_bytes(b"x" * (free - left))
+    assert runs.train(workdir, checkpoint_epochs=1) == 2
+    said = capfd.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("kd: cannot ")
+    assert "o space" in said[0]
+    assert runs.restored(workdir)["['step']"] == 4
+
+    filler.unlink()
+    assert runs.train(workdir, checkpoint_epochs=1) == 0
+    runs.same_bytes(workdir, runs.finished())

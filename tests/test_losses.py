@@ -1,0 +1,299 @@
+"""Laws that every loss of the catalogue obeys, and the laws of each."""
+
+import functools
+import itertools
+
+import hypothesis
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+from jax.sharding import NamedSharding, PartitionSpec
+
+from kd.losses import LOSSES
+from kd.mesh import make_mesh
+from kd.objective import initial_numbers, make_objective, term
+from kd.types import Outputs
+
+every_loss = pytest.mark.parametrize("name", sorted(LOSSES))
+with_temperature = pytest.mark.parametrize("name", [n for n, i in sorted(LOSSES.items()) if "temperature" in i.numbers])
+RANGES = {"temperature": (0.5, 8.0), "beta": (0.05, 0.95), "smoothing": (0.01, 0.9)}
+NEAR = {"rtol": 2e-4, "atol": 2e-5}
+
+
+def numbers(name):
+    return st.fixed_dictionaries({key: st.floats(*RANGES[key]) for key in LOSSES[name].numbers})
+
+
+def middle(name):
+    return {key: np.float32(sum(RANGES[key]) / 2) for key in LOSSES[name].numbers}
+
+
+def value(name, zs, zt, labels, hparams):
+    info = LOSSES[name]
+    hparams = {key: jnp.asarray(number, jnp.float32) for key, number in hparams.items()}
+    batch = {"labels": jnp.asarray(labels)} if info.labels else {}
+    return info.loss(Outputs(jnp.asarray(zs)), Outputs(jnp.asarray(zt)) if info.teacher else None, batch, hparams)
+
+
+@functools.cache
+def compiled(name):
+    return jax.jit(functools.partial(value, name))
+
+
+@functools.cache
+def gradient(name):
+    return jax.jit(jax.grad(lambda *arguments: jnp.sum(value(name, *arguments))))
+
+
+def sample(shape=(8, 6), seed=0, scale=3.0):
+    random = np.random.default_rng(seed)
+    zs, zt = scale * random.normal(size=(2, *shape)).astype(np.float32)
+    return zs, zt, random.integers(0, shape[-1], shape[:-1]).astype(np.int32)
+
+
+def test_every_loss_has_a_reference():
+    assert set(reference.LOSSES) == set(reference.GRADIENTS) == set(LOSSES)
+
+
+@every_loss
+@hypothesis.given(st.data())
+def test_value_and_gradient_match_the_reference(name, data):
+    zs, zt = data.draw(reference.logits()), data.draw(reference.logits())
+    labels, hparams = data.draw(reference.labels()), data.draw(numbers(name))
+    got = compiled(name)(zs, zt, labels, hparams)
+    assert got.shape == zs.shape[:-1]  # one value per position, no reduction
+    assert got.dtype == jnp.float32
+    np.testing.assert_allclose(got, reference.LOSSES[name](zs, zt, labels, **hparams), **NEAR)
+    slope = gradient(name)(zs, zt, labels, hparams)
+    np.testing.assert_allclose(slope, reference.gradient(name, zs, zt, labels, hparams), **NEAR)
+    np.testing.assert_allclose(slope, reference.GRADIENTS[name](zs, zt, labels, **hparams), **NEAR)
+
+
+@every_loss
+def test_jit_vmap_and_leading_axes_change_nothing(name):
+    zs, zt, labels = sample()
+    eager = value(name, zs, zt, labels, middle(name))
+    one_by_one = [value(name, *row, middle(name)) for row in zip(zs, zt, labels, strict=True)]
+    several = [x.reshape(2, 4, *x.shape[1:]) for x in (zs, zt, labels)]
+    np.testing.assert_allclose(compiled(name)(zs, zt, labels, middle(name)), eager, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.stack(one_by_one), eager, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(value(name, *several, middle(name)).reshape(-1), eager, rtol=1e-5, atol=1e-6)
+    mapped = jax.vmap(functools.partial(value, name), in_axes=(0, 0, 0, None))(zs, zt, labels, middle(name))
+    np.testing.assert_allclose(mapped, eager, rtol=1e-5, atol=1e-6)
+
+
+@every_loss
+def test_bfloat16_logits_are_computed_in_float32(name):
+    zs, zt, labels = sample()
+    half_s, half_t = jnp.asarray(zs, jnp.bfloat16), jnp.asarray(zt, jnp.bfloat16)
+    got = value(name, half_s, half_t, labels, middle(name))
+    assert got.dtype == jnp.float32
+    wide = value(name, half_s.astype(jnp.float32), half_t.astype(jnp.float32), labels, middle(name))
+    np.testing.assert_array_equal(got, wide)  # only the rounding of the logits themselves is left
+    np.testing.assert_allclose(got, value(name, zs, zt, labels, middle(name)), rtol=0.1, atol=0.05)
+
+
+@every_loss
+def test_large_logits_stay_finite(name):
+    zs, zt, labels = sample(scale=1e4)
+    assert np.isfinite(value(name, zs, zt, labels, middle(name))).all()
+    assert np.isfinite(gradient(name)(zs, zt, labels, middle(name))).all()
+
+
+@every_loss
+@hypothesis.given(st.data())
+def test_a_constant_added_to_logits_changes_nothing(name, data):
+    zs, zt = data.draw(reference.logits()), data.draw(reference.logits())
+    labels, hparams = data.draw(reference.labels()), data.draw(numbers(name))
+    shift_s, shift_t = (np.float32(data.draw(st.integers(-50, 50))) for _ in range(2))
+    for f in (compiled(name), gradient(name)):
+        moved = f(zs + shift_s, zt + shift_t, labels, hparams)
+        np.testing.assert_allclose(moved, f(zs, zt, labels, hparams), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"label_smoothing", "logit_mse"}))  # a mean by their formula
+def test_the_vocabulary_is_summed_over_not_averaged(name):
+    zs, zt, labels = sample()
+    wider = [
+        np.concatenate([z, np.full_like(z, -np.inf)], axis=-1) for z in (zs, zt)
+    ]  # as many classes again, impossible
+    got = value(name, *wider, labels, middle(name))
+    np.testing.assert_allclose(got, value(name, zs, zt, labels, middle(name)), rtol=1e-5)
+
+
+@functools.cache
+def averaged(name):
+    """Weighted mean over positions and its gradient, through the objective, as the step takes it."""
+    terms = [term(name, **{key: float(number) for key, number in middle(name).items()})]
+    objective = make_objective(terms)
+
+    def mean(zs, zt, labels, weight):
+        batch = {"labels": labels, "weight": weight}
+        total, _ = objective(
+            Outputs(zs), Outputs(zt), batch, {"terms": initial_numbers(terms)}, jnp.zeros((), jnp.int32)
+        )
+        return jnp.sum(weight * total) / jnp.sum(weight)
+
+    return jax.jit(jax.value_and_grad(mean))
+
+
+@every_loss
+@hypothesis.given(st.data())
+def test_masked_is_sliced_and_nan_behind_the_mask_is_never_seen(name, data):
+    zs, zt = (data.draw(reference.logits(shape=(6, reference.CLASSES))) for _ in range(2))
+    labels = np.resize(data.draw(reference.labels()), 6)
+    weight = np.float32([2.0, 1.0, 0.5, 3.0, 0.0, 0.0])
+    order = np.array(data.draw(st.permutations(range(6))))
+    keep = order[weight[order] > 0]
+    bad_s, bad_t, bad_labels = zs.copy(), zt.copy(), labels.copy()
+    bad_s[4:], bad_t[4:], bad_labels[4:] = np.nan, np.inf, 999
+    mean, slope = averaged(name)(bad_s[order], bad_t[order], bad_labels[order], weight[order])
+    sliced, sliced_slope = averaged(name)(zs[keep], zt[keep], labels[keep], weight[keep])
+    np.testing.assert_allclose(mean, sliced, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(slope[weight[order] > 0], sliced_slope, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(slope[weight[order] == 0], 0)
+
+
+@every_loss
+def test_one_device_is_eight(name):
+    zs, zt, labels = sample((16, 6))
+    weight = np.arange(16, dtype=np.float32)  # uneven over the devices, so a mean of local means would show
+    results = []
+    for devices in (1, 8):
+        split = NamedSharding(make_mesh(devices), PartitionSpec("data"))
+        results.append(averaged(name)(*(jax.device_put(x, split) for x in (zs, zt, labels, weight))))
+    assert len(results[1][1].sharding.device_set) == 8
+    for one, eight in zip(*results, strict=True):
+        np.testing.assert_allclose(one, eight, rtol=1e-5, atol=1e-6)
+
+
+@with_temperature
+def test_the_temperature_reaches_the_loss(name):
+    zs, zt, labels = sample()
+    warm, hot = (value(name, zs, zt, labels, {**middle(name), "temperature": np.float32(t)}) for t in (2.0, 3.0))
+    assert np.all(np.abs(warm - hot) > 1e-3)
+
+
+@every_loss
+def test_a_student_that_agrees_with_a_certain_teacher_pays_nothing(name):
+    labels = np.arange(6, dtype=np.int32)
+    certain = 200 * np.eye(6, dtype=np.float32)
+    near_zero = {**middle(name), **({"smoothing": np.float32(1e-6)} if name == "label_smoothing" else {})}
+    np.testing.assert_allclose(value(name, certain, certain, labels, near_zero), 0, atol=1e-3)
+    assert np.all(value(name, np.roll(certain, 1, axis=1), certain, labels, near_zero) > 0.5)
+
+
+# --- soft_targets ---
+
+
+def test_soft_targets_gradient_tends_to_that_of_logit_mse():
+    zs, zt, labels = sample((64, 10), scale=1.0)
+    limit = gradient("logit_mse")(zs, zt, labels, {})
+    errors = [
+        np.abs(gradient("soft_targets")(zs, zt, labels, {"temperature": np.float32(t)}) - limit).mean()
+        for t in (10, 100, 1000)
+    ]
+    for hot, hotter in itertools.pairwise(errors):
+        assert 8 < hot / hotter < 12  # the error falls as 1/T
+    centred = [z - z.mean(-1, keepdims=True) for z in (zs, zt)]
+    np.testing.assert_allclose(limit, (centred[0] - centred[1]) / 10, atol=1e-6)
+
+
+def test_at_high_temperature_an_arithmetic_ensemble_is_a_geometric_one():
+    zs, za, _ = sample((64, 10), scale=1.0)
+    members = jnp.stack([jnp.asarray(za), jnp.asarray(za[::-1])])
+    slopes = [
+        jax.grad(lambda z, f=f, average=average, t=t: f(Outputs(z), Outputs(members, average), {}, t).sum())(
+            jnp.asarray(zs)
+        )
+        for f, average, t in (
+            (LOSSES["soft_targets"].loss, "arithmetic", {"temperature": jnp.float32(1000)}),
+            (LOSSES["logit_mse"].loss, "geometric", {}),
+        )
+    ]
+    np.testing.assert_allclose(*slopes, atol=2e-3)
+    assert np.abs(slopes[1]).max() > 0.2
+
+
+def test_soft_targets_value_tends_to_that_of_logit_mse():
+    zs, zt, labels = sample((64, 10), scale=1.0)
+    limit = value("logit_mse", zs, zt, labels, {})
+    errors = [
+        np.abs(value("soft_targets", zs, zt, labels, {"temperature": np.float32(t)}) - limit).mean() for t in (5, 50)
+    ]
+    assert 8 < errors[0] / errors[1] < 12
+
+
+@pytest.mark.parametrize("with_hard", [False, True])
+@hypothesis.given(zs=reference.logits(), zt=reference.logits(), temperature=st.floats(1.0, 8.0, width=32))
+def test_soft_targets_keeps_its_t_squared_with_or_without_a_hard_term(with_hard, zs, zt, temperature):
+    terms = [term("soft_targets", temperature=temperature), *([term("hard")] if with_hard else [])]
+    batch = {"labels": np.zeros(4, np.int32), "weight": np.ones(4, np.float32)}
+    hparams = {"terms": initial_numbers(terms)}
+    total, values = make_objective(terms)(
+        Outputs(jnp.asarray(zs)), Outputs(jnp.asarray(zt)), batch, hparams, jnp.zeros((), jnp.int32)
+    )
+    wanted = temperature**2 * reference.kl(reference.softmax(zt, temperature), reference.softmax(zs, temperature))
+    np.testing.assert_allclose(values["soft_targets"], wanted, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(total, sum(values.values()), rtol=1e-6)
+
+
+def test_soft_targets_is_not_squared_error_of_probabilities():
+    """A student certain of the wrong class learns at full speed; squared error between probabilities would not."""
+    zt = 20 * np.eye(6, dtype=np.float32)
+    zs = np.roll(zt, 1, axis=1)
+    ours = gradient("soft_targets")(zs, zt, np.zeros(6, np.int32), {"temperature": np.float32(1)})
+    squared = jax.grad(lambda z: jnp.sum((jax.nn.softmax(z) - jax.nn.softmax(jnp.asarray(zt))) ** 2))(jnp.asarray(zs))
+    assert np.linalg.norm(squared) < 1e-3
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=-1), np.sqrt(2), rtol=1e-3)
+
+
+# --- the others ---
+
+
+@hypothesis.given(reference.logits(), reference.logits(), st.floats(0.5, 8.0, width=32))
+def test_reverse_kl_is_kl_with_the_two_swapped(zs, zt, temperature):
+    labels, hparams = np.zeros(4, np.int32), {"temperature": np.float32(temperature)}
+    np.testing.assert_array_equal(
+        compiled("reverse_kl")(zs, zt, labels, hparams), compiled("kl")(zt, zs, labels, hparams)
+    )
+
+
+def test_kl_goes_from_teacher_to_student():
+    two_modes, one_mode = np.float32([[10, 10, -10]]), np.float32([[10, -10, -10]])
+    labels, hparams = np.zeros(1, np.int32), {"temperature": np.float32(1)}
+    for name in ("kl", "soft_targets"):
+        missing, spread = (
+            value(name, one_mode, two_modes, labels, hparams),
+            value(name, two_modes, one_mode, labels, hparams),
+        )
+        assert missing[0] > 5 > 1 > spread[0]
+    assert value("reverse_kl", one_mode, two_modes, labels, hparams)[0] < 1
+
+
+@hypothesis.given(reference.logits(), reference.logits(), reference.labels())
+def test_jsd_is_symmetric_in_the_middle_and_bounded(zs, zt, labels):
+    hparams = {"temperature": np.float32(2), "beta": np.float32(0.5)}
+    there, back = compiled("jsd")(zs, zt, labels, hparams), compiled("jsd")(zt, zs, labels, hparams)
+    np.testing.assert_allclose(there, back, atol=1e-6)
+    assert np.all(there <= np.log(2) + 1e-6)
+
+
+@hypothesis.given(reference.logits(), reference.labels())
+def test_label_smoothing_lies_between_hard_and_uniform(zs, labels):
+    def smooth(amount):
+        return compiled("label_smoothing")(zs, zs, labels, {"smoothing": np.float32(amount)})
+
+    uniform = -reference.log_softmax(zs).mean(-1)
+    np.testing.assert_allclose(smooth(0), compiled("hard")(zs, zs, labels, {}), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(smooth(1), uniform, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(smooth(0.25), 0.75 * smooth(0) + 0.25 * smooth(1), rtol=1e-5, atol=1e-5)
+
+
+def test_a_uniform_student_pays_log_of_the_number_of_classes():
+    labels, zeros = np.zeros(4, np.int32), np.zeros((4, 6), np.float32)
+    for name in ("hard", "label_smoothing"):
+        np.testing.assert_allclose(value(name, zeros, zeros, labels, middle(name)), np.log(6), rtol=1e-6)

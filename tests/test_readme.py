@@ -1,0 +1,36 @@
+"""The README's promises that a machine can check: its library snippet runs and says that distilling helped."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def snippet() -> str:
+    return re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)[1]
+
+
+def test_the_snippet_is_short():
+    assert len(snippet().splitlines()) < 25
+
+
+def test_the_snippet_runs_as_it_stands(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", snippet()], cwd=tmp_path, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    errors = {line.split()[0]: [int(n) for n in re.findall(r"\d+", line)] for line in done.stdout.splitlines()}
+    assert set(errors) == {"taught", "alone"}
+    assert sum(errors["taught"]) < sum(errors["alone"])
+
+
+def test_every_make_target_and_command_of_the_readme_exists():
+    text = (ROOT / "README.md").read_text("utf-8")
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"make (\w+)", text):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    commands = (ROOT / "kd" / "cli.py").read_text("utf-8")
+    for command in set(re.findall(r"\bkd (train|eval|reproduce|report|list)\b", text)):
+        assert f'add_parser("{command}"' in commands

@@ -1,0 +1,262 @@
+"""Laws of the training step: pure, one program for a population, for many steps, and for any number of devices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import tiny
+from jax.sharding import NamedSharding, PartitionSpec
+
+from kd import data as kd_data
+from kd import teacher as kd_teacher
+from kd.mesh import make_mesh
+from kd.objective import make_objective, term
+from kd.optim import max_norm
+from kd.schedules import Schedule, make_schedule
+from kd.state import State
+from kd.step import make_train_step, many, population
+
+SEEDS = (0, 1, 2)
+TABLE = kd_data.to_device(tiny.dataset())
+HPARAMS = [
+    {
+        "learning_rate": jnp.float32(rate),
+        "terms": {
+            "hard": {"weight": jnp.float32(rate)},
+            "soft_targets": {"weight": jnp.float32(1.0), "temperature": jnp.float32(temperature)},
+        },
+    }
+    for rate, temperature in ((0.1, 1.0), (0.2, 3.0), (0.3, 9.0))
+]
+
+
+def rows(step, seed=0):
+    return jnp.asarray(kd_data.rows(seed, step, len(tiny.dataset()), 16))
+
+
+@functools.cache
+def everything():
+    """The step with all that it can do: dropout, augmentation, schedules, a constraint, a teacher."""
+    schedule = Schedule("piecewise", points=((0.0, 1.0), (20.0, 0.5)))
+    return make_train_step(
+        tiny.DROPPING,
+        tiny.teacher(),
+        make_objective([term("hard", weight_schedule=schedule), term("soft_targets")], total_steps=10),
+        tiny.optimizer(),
+        view=kd_data.jitter(1),
+        constraint=max_norm(0.9),
+        learning_rate_shape=make_schedule(Schedule("cosine"), 10),
+    )
+
+
+@functools.cache
+def one_step():
+    return jax.jit(everything())
+
+
+@functools.cache
+def plain():
+    return jax.jit(tiny.step(teacher=tiny.teacher()))
+
+
+@functools.cache
+def alone(member, steps=3):
+    """A run of its own: the state and metrics of each step."""
+    state, log = tiny.state(tiny.DROPPING, SEEDS[member]), []
+    for i in range(steps):
+        batch = kd_data.gather(TABLE, rows(i, SEEDS[member]))
+        state, metrics = one_step()(state, tiny.teacher().variables, batch, HPARAMS[member])
+        log.append(metrics)
+    return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *log)
+
+
+def test_a_member_of_a_population_is_a_run_of_its_own():
+    def stack(trees):
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+
+    together = stack([tiny.state(tiny.DROPPING, seed) for seed in SEEDS])
+    run, log = jax.jit(population(everything())), []
+    for i in range(3):
+        batch = stack([kd_data.gather(TABLE, rows(i, seed)) for seed in SEEDS])
+        together, metrics = run(together, tiny.teacher().variables, batch, stack(HPARAMS))
+        log.append(metrics)
+    for member in range(3):
+        state, metrics = alone(member)
+        tiny.close(tiny.take(together, member), state, rtol=1e-4, atol=1e-5)
+        tiny.close(tiny.take(stack(log), (slice(None), member)), metrics, rtol=1e-4, atol=1e-5)
+    assert tiny.differ(alone(0)[0].params, alone(1)[0].params)
+
+
+def test_many_steps_in_one_dispatch_are_the_same_steps():
+    traces = []
+
+    def gather(table, chosen):
+        traces.append(1)
+        return kd_data.gather(table, chosen)
+
+    run = jax.jit(many(everything(), gather, capacity=4))
+
+    def go(state, first, count):
+        table = jnp.stack([rows(first + i) for i in range(4)])
+        return run(state, tiny.teacher().variables, TABLE, table, jnp.int32(count), HPARAMS[0])
+
+    start = tiny.state(tiny.DROPPING, SEEDS[0])
+    state, metrics = go(start, 0, 3)
+    wanted, wanted_metrics = alone(0)
+    tiny.close(state, wanted)
+    tiny.close(tiny.take(metrics, slice(3)), wanted_metrics)
+    traced = len(traces)
+    stopped, _ = go(start, 0, 2)
+    resumed, _ = go(stopped, 2, 1)
+    tiny.close(resumed, state, rtol=0, atol=0)  # wherever it was stopped, bit by bit
+    nothing, _ = go(start, 0, 0)
+    tiny.close(nothing, start, rtol=0, atol=0)
+    assert len(traces) == traced  # the count is an argument: one program for all
+
+
+def test_metrics_of_a_dispatch_add_up_to_the_mean_over_its_examples():
+    _, log = alone(0)
+    summed = jax.tree.map(lambda leaf: leaf.sum(axis=0), log)
+    for name, mean in summed.items():
+        np.testing.assert_allclose(mean.count, 3 * 16)
+        np.testing.assert_allclose(mean.value, np.mean(log[name].value), rtol=1e-5)
+
+
+def test_the_update_is_the_gradient_of_the_weighted_mean_over_the_batch():
+    batch = {**tiny.batch(), "weight": jnp.arange(16, dtype=jnp.float32)}
+    state, teacher = tiny.state(), tiny.teacher()
+    step = make_train_step(tiny.PLAIN, teacher, make_objective(tiny.TERMS), optax.sgd(1.0))
+    start = State(state.step, state.params, {}, optax.sgd(1.0).init(state.params), state.key)
+    moved, metrics = jax.jit(step)(start, teacher.variables, batch, tiny.hparams(learning_rate=0.1))
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params):
+        student = tiny.PLAIN.apply(params, {}, batch["inputs"])[0].logits
+        answer = teacher.apply(teacher.variables, batch).logits
+        q, p = jax.nn.log_softmax(student / 3), jax.nn.log_softmax(answer / 3)
+        nll = -jnp.sum(jax.nn.one_hot(batch["labels"], tiny.CLASSES) * jax.nn.log_softmax(student), axis=-1)
+        return jnp.average(0.5 * nll + 9 * jnp.sum(jnp.exp(p) * (p - q), axis=-1), weights=batch["weight"])
+
+    value, gradient = loss(state.params)
+    np.testing.assert_allclose(metrics["loss"].value, value, rtol=1e-5)
+    tiny.close(moved.params, jax.tree.map(lambda p, g: p - 0.1 * g, state.params, gradient))
+
+
+def test_one_device_is_eight_with_uneven_weights():
+    batch = {**tiny.batch(), "weight": jnp.asarray([0.0] * 6 + [1, 5, 2, 0, 0, 3, 1, 1, 0, 2], jnp.float32)}
+    results = []
+    for devices in (1, 8):
+        mesh = make_mesh(devices)
+        everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+        run = jax.jit(
+            tiny.step(tiny.DROPPING, tiny.teacher()), in_shardings=(everywhere, everywhere, split, everywhere)
+        )
+        results.append(run(tiny.state(tiny.DROPPING), tiny.teacher().variables, batch, tiny.hparams()))
+    assert len(results[1][1]["loss"].total.sharding.device_set) == 8
+    tiny.close(*(jax.tree.map(jax.device_get, result) for result in results))
+
+
+def test_teacher_weights_are_an_argument_and_not_part_of_the_program():
+    traces, teacher = [], tiny.teacher()
+
+    def apply(variables, batch):
+        traces.append(1)
+        return teacher.apply(variables, batch)
+
+    run = jax.jit(tiny.step(teacher=kd_teacher.Teacher(teacher.variables, apply)))
+    arguments = tiny.batch(), tiny.hparams()
+    first, _ = run(tiny.state(), teacher.variables, *arguments)
+    other, _ = run(tiny.state(), tiny.teacher(1).variables, *arguments)
+    assert tiny.differ(first.params, other.params)
+    assert len(traces) == 1
+    constants = jax.make_jaxpr(tiny.step(teacher=teacher))(tiny.state(), teacher.variables, *arguments).consts
+    assert all(np.size(constant) < 16 for constant in constants)
+
+
+def test_no_gradient_flows_into_the_teacher():
+    def loss(variables):
+        state, metrics = plain()(tiny.state(), variables, tiny.batch(), tiny.hparams())
+        return metrics["loss"].value + sum(jnp.sum(leaf) for leaf in jax.tree.leaves(state.params))
+
+    slope = jax.grad(loss)(tiny.teacher().variables)
+    assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(slope))
+
+
+def test_the_teacher_sees_the_view_that_the_student_sees():
+    state = tiny.state()
+    same = kd_teacher.live(tiny.PLAIN, state.params)  # the student is its own teacher: no loss if both see the same
+    terms = [term("soft_targets", temperature=2.0)]
+    for view in (kd_data.jitter(1), lambda key, batch: {**batch, "inputs": jax.random.normal(key, (16, 4, 4))}):
+        run = jax.jit(tiny.step(teacher=same, terms=terms, view=view))
+        _, metrics = run(state, same.variables, tiny.batch(), tiny.hparams(terms))
+        np.testing.assert_allclose(metrics["loss"].value, 0, atol=1e-6)
+
+
+def test_the_view_is_drawn_anew_at_every_step():
+    state = tiny.state()
+    run = jax.jit(tiny.step(terms=[term("hard")], view=kd_data.jitter(2)))
+    losses = set()
+    for step in range(3):
+        at = State(jnp.int32(step), state.params, state.extra, state.opt_state, state.key)
+        losses.add(float(run(at, None, tiny.batch(), tiny.hparams())[1]["loss"].value))
+    assert len(losses) == 3
+
+
+def test_dropout_is_a_function_of_seed_and_step():
+    def loss(seed, step):
+        state = tiny.state(tiny.DROPPING, 0)
+        at = State(jnp.int32(step), state.params, state.extra, state.opt_state, jax.random.key(seed))
+        return float(one_step()(at, tiny.teacher().variables, tiny.batch(), HPARAMS[0])[1]["loss"].value)
+
+    assert loss(0, 0) == loss(0, 0)
+    assert len({loss(0, 0), loss(0, 1), loss(1, 0)}) == 3
+
+
+def test_the_rate_of_the_run_and_its_shape_multiply_the_update():
+    start, batch = tiny.state(), tiny.batch()
+    run = plain()
+    still, _ = run(start, tiny.teacher().variables, batch, tiny.hparams(learning_rate=0.0))
+    tiny.close(still.params, start.params, rtol=0, atol=0)
+    once, twice = (
+        run(start, tiny.teacher().variables, batch, tiny.hparams(learning_rate=r))[0].params for r in (0.1, 0.2)
+    )
+    moved = jax.tree.map(lambda after, before: 2 * (after - before), once, start.params)
+    tiny.close(jax.tree.map(jnp.subtract, twice, start.params), moved, rtol=1e-4, atol=1e-6)
+    halved = jax.jit(tiny.step(teacher=tiny.teacher(), learning_rate_shape=lambda _: jnp.float32(0.5)))
+    tiny.close(halved(start, tiny.teacher().variables, batch, tiny.hparams(learning_rate=0.2))[0].params, once)
+
+
+def test_the_constraint_holds_after_every_step():
+    state, _ = alone(0)
+    for tree, holds in ((tiny.state(tiny.DROPPING, SEEDS[0]), False), (state, True)):
+        longest = max(np.linalg.norm(leaf, axis=0).max() for leaf in jax.tree.leaves(tree.params) if leaf.ndim > 1)
+        assert (longest <= 0.9 + 1e-5) == holds  # it did not hold at the start
+
+
+def test_state_counts_steps_and_keeps_its_key():
+    state, _ = alone(0)
+    assert state.step == 3
+    np.testing.assert_array_equal(jax.random.key_data(state.key), jax.random.key_data(jax.random.key(SEEDS[0])))
+
+
+def test_watched_shares_are_what_they_say():
+    batch = {**tiny.batch(), "weight": jnp.asarray([0.0, 1.0] * 8)}
+    teacher, state = tiny.teacher(), tiny.state()
+    _, metrics = plain()(state, teacher.variables, batch, tiny.hparams())
+    guess = np.argmax(tiny.PLAIN.apply(state.params, {}, batch["inputs"])[0].logits, -1)[1::2]
+    answer = np.argmax(teacher.apply(teacher.variables, batch).logits, -1)[1::2]
+    np.testing.assert_allclose(metrics["accuracy"].value, np.mean(guess == batch["labels"][1::2]))
+    np.testing.assert_allclose(metrics["agreement"].value, np.mean(guess == answer))
+    assert set(metrics) == {"loss", "loss/hard", "loss/soft_targets", "accuracy", "agreement"}
+
+
+def test_an_unlabelled_transfer_set_trains():
+    batch = {key: value for key, value in tiny.batch().items() if key != "labels"}
+    terms = [term("soft_targets")]
+    run = jax.jit(tiny.step(teacher=tiny.teacher(), terms=terms))
+    state, metrics = run(tiny.state(), tiny.teacher().variables, batch, tiny.hparams(terms))
+    assert "accuracy" not in metrics
+    assert tiny.differ(state.params, tiny.state().params)
