@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from bench.run import RESULTS
+from kd.errors import KdError
+from kd.report import fill_file
 
 README = RESULTS.parents[1] / "README.md"
 MARKER = "bench"
@@ -29,34 +30,20 @@ def table(results: Mapping[str, Any]) -> str:
             f"Student {results['student']}, float32, SGD with momentum, {results['examples']:,} cached soft targets; "
             f"medians of {results['repeats']} rounds of {results['steps']} steps, cases in turns, ratios within a "
             f"round. The two sides' losses and updates differ by at most {difference:.0e} of their largest value. "
-            f"{machine['cpu']}, {machine['cores']} cores; Python {versions['python']}, JAX {versions['jax']}, "
+            f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, JAX {versions['jax']}, "
             f"PyTorch {versions['torch']}. To repeat it: `{results['command']}`.",
         ]
     )
 
 
-def fill(path: pathlib.Path, marker: str, text: str) -> None:
-    """Put `text` between ``<!-- marker -->`` and ``<!-- /marker -->``.
-
-    Raises:
-      ValueError: the file has no such markers.
-    """
-    old = path.read_text("utf-8") if path.exists() else ""
-    head, opening, rest = old.partition(f"<!-- {marker} -->\n")
-    _, closing, tail = rest.partition(f"<!-- /{marker} -->")
-    if not (opening and closing):
-        raise ValueError(f"{path.name} has no <!-- {marker} --> ... <!-- /{marker} -->; add the two lines")
-    path.write_text(f"{head}{opening}{text}\n{closing}{tail}", "utf-8")
-
-
 def main() -> int:
-    try:
-        fill(README, MARKER, table(json.loads(RESULTS.read_text("utf-8"))))
-    except FileNotFoundError:
+    if not RESULTS.exists():
         print(f"there is no {RESULTS.name} yet; type: python -m bench.run", file=sys.stderr)
         return 2
-    except ValueError as error:
-        print(error, file=sys.stderr)
+    try:
+        fill_file(README, MARKER, table(json.loads(RESULTS.read_text("utf-8"))))
+    except KdError as error:
+        print(f"{README.name}: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -8,7 +8,6 @@ import importlib.util
 import json
 import os
 import pathlib
-import platform
 import sys
 import tempfile
 import time
@@ -19,6 +18,7 @@ import numpy as np
 
 from bench.problem import MEMBERS, WIDTHS, Problem
 from bench.worker import Worker
+from kd.evidence import machine
 
 RESULTS = pathlib.Path(__file__).with_name("results.json")
 CASES = ("torch student", "kd student", "kd population", "kd scan", "kd loop")
@@ -57,11 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "examples": args.examples,
         "steps": args.steps,
         "repeats": args.repeats,
-        "machine": {"cpu": cpu(), "cores": os.cpu_count(), "load_before": round(load, 2)},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("kd", "jax", "jaxlib", "torch", "numpy")},
-        },
+        "machine": {**machine(), "load_before": round(load, 2)},
+        "versions": {name: importlib.metadata.version(name) for name in ("kd", "jax", "jaxlib", "torch", "numpy")},
         "relative_difference": difference,
         "compiles_per_run": compiles,
         "comparisons": [row for batch in args.batches for row in compare(samples, batch)],
@@ -141,14 +138,6 @@ def _claim(
 def spread(values: np.ndarray) -> dict[str, Any]:
     low, q1, median, q3, high = (round(float(q), 3) for q in np.percentile(values, [0, 25, 50, 75, 100]))
     return {"median": median, "q1": q1, "q3": q3, "min": low, "max": high, "all": [round(float(v), 3) for v in values]}
-
-
-def cpu() -> str:
-    """The processor's name, as the system tells it."""
-    info = pathlib.Path("/proc/cpuinfo")
-    lines = info.read_text("utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def kl(log_p: LogProbs, log_q: LogProbs) -> PerPosition:
 
     Source: Kullback & Leibler (1951).
     """
-    return _expectation(log_p, log_p - jnp.where(log_p > -jnp.inf, log_q, 0.0))
+    return _expectation(log_p, log_p - log_q)
 
 
 def jsd(log_p: LogProbs, log_q: LogProbs, beta: Float[Array, ""] | float = 0.5) -> PerPosition:

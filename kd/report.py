@@ -42,7 +42,10 @@ def load_results(folder: pathlib.Path) -> dict[str, Any]:
     """The results.json of a folder. Raises a `KdError` if there is none or it is not whole."""
     path = folder / "results.json"
     try:
-        return json.loads(path.read_text("utf-8"))
+        results = json.loads(path.read_text("utf-8"))
+        if not isinstance(results, dict):
+            raise ValueError("it holds no object")
+        return results
     except OSError as error:
         raise KdError(f"{folder} has no results.json ({error.strerror}); run 'kd reproduce' first") from error
     except ValueError as error:

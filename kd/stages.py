@@ -67,7 +67,7 @@ def run_stages(stages: Sequence[Stage], folder: pathlib.Path, say: Callable[[str
         if finished is None:
             spec = stage.spec
             if stage.teacher is not None:
-                teacher = dataclasses.replace(spec.teacher, workdir=str(done[stage.teacher].workdir))
+                teacher = dataclasses.replace(spec.teacher, workdir=str(done[stage.teacher].workdir.resolve()))
                 spec = dataclasses.replace(spec, teacher=teacher)
             finished = _train(spec, workdir, f"stage {number}/{len(stages)} {stage.name}")
         else:

@@ -8,6 +8,7 @@ import numpy as np
 
 from kd import teacher as kd_teacher
 from kd.data import Dataset
+from kd.errors import KdError
 from kd.predict import answers, predict
 from kd.types import Average, Model, PyTree, Teacher
 
@@ -29,8 +30,14 @@ class Trained:
         return predict(self.model, self.params, self.extra, data, members=self.members, batch_size=_BATCH)
 
     def each(self, data: Dataset) -> np.ndarray:
-        """The same with a member axis always: ``[m n v]``, where a single model is a population of one."""
+        """The same with a member axis always: ``[m n v]``, where a single model is a population of one.
+
+        Raises:
+          KdError: answers that are not finite, which no metric can count.
+        """
         logits = self.logits(data)
+        if not np.isfinite(logits.max(axis=-1)).all():
+            raise KdError("the model's answers are not finite: its training diverged; lower optim.learning_rate")
         return logits if self.members else logits[None]
 
     def teacher(self, average: Average = "arithmetic") -> Teacher:

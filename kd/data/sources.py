@@ -62,12 +62,14 @@ def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
 SOURCES: dict[str, Source] = {"digits": digits, "npz": npz, "tfds": tfds}
 
 
-@functools.lru_cache(maxsize=8)
 def _whole(source: str, name: str, data_dir: str | None) -> Dataset:
     if source.count(":") == 1 and source.partition(":")[0] in SOURCES:
         kind, _, argument = source.partition(":")
         return SOURCES[kind](name, argument, data_dir)
     return lookup("data source", source, SOURCES)(name, "", data_dir)
+
+
+_remembered = functools.lru_cache(maxsize=8)(_whole)
 
 
 def load(source: str, split: str, data_dir: str | None = None) -> Dataset:
@@ -79,4 +81,5 @@ def load(source: str, split: str, data_dir: str | None = None) -> Dataset:
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice.
     """
-    return take(_whole(source, parse_split(split)[0], data_dir), split)
+    read = _whole if source.startswith("npz:") else _remembered  # a file of the user's may change between two calls
+    return take(read(source, parse_split(split)[0], data_dir), split)

@@ -41,7 +41,8 @@ def _builder(dataset: str, where: str) -> Any:
     try:
         builder: Any = tensorflow_datasets.builder(dataset, data_dir=where)
     except registered.DatasetNotFoundError:
-        raise unknown("TFDS data set", dataset, tensorflow_datasets.list_builders()) from None
+        known = tensorflow_datasets.list_builders(with_community_datasets=False)  # the others are asked of the network
+        raise unknown("TFDS data set", dataset, known) from None
     prepared = builder.is_prepared()
     if prepared and builder.info.file_format.value == "array_record":
         return builder

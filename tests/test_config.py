@@ -1,0 +1,237 @@
+"""Configs: every file resolves, runs and stays what it was; a wrong key is an error; a run is what its config says."""
+
+import dataclasses
+import functools
+import json
+
+import golden
+import numpy as np
+import pytest
+import runs
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kd import data as kd_data
+from kd import teacher as kd_teacher
+from kd import train
+from kd.config import Spec, base_config, fingerprint_of, from_json, identity, load_config, make_terms, resolve, to_json
+from kd.errors import KdError
+from kd.population import check_population, numbers, population_size, product
+from kd.run import build_task, total_steps
+
+
+@pytest.mark.parametrize("name", golden.CONFIGS)
+def test_resolves_to_its_golden_text(name):
+    assert golden.text(name) == (golden.GOLDEN / f"{name}.json").read_text(), "python tests/golden.py writes it anew"
+
+
+def test_every_golden_text_has_a_config():
+    assert sorted(path.stem for path in golden.GOLDEN.iterdir()) == sorted(golden.CONFIGS)
+    assert len(golden.CONFIGS) > len(list((golden.ROOT / "configs").glob("*.py"))) - 1  # arguments were found
+
+
+@functools.cache
+def finite_after_two_steps(text):
+    """Train, on one device; configs that shrink to the same run are run once."""
+    spec = from_json(text)
+    data = kd_data.load(spec.data.source, spec.data.train, spec.data.data_dir)
+    logits = np.random.default_rng(0).normal(size=(2, len(data), 10)).astype(np.float32)
+    needed = "soft_targets" in spec.objective
+    teacher = kd_teacher.precomputed(logits, average=spec.teacher.average) if needed else None
+    losses = []
+    train.run(
+        build_task(spec, data, teacher),
+        cadence=train.Cadence(2),
+        devices=1,
+        start_writing=lambda _: [lambda step, values: losses.append((step, values["loss"]))],
+    )
+    return [step for step, _ in losses] == [2] and np.isfinite(losses[0][1])
+
+
+@pytest.mark.parametrize("name", golden.CONFIGS)
+def test_runs_two_steps(name, request):
+    for spec in golden.specs(name).values():
+        folder = request.getfixturevalue("mnist_dir") if spec.data.source == "tfds:mnist" else None
+        split = "test[:200]"  # the smaller one
+        data = dataclasses.replace(spec.data, train=split, eval=split, data_dir=folder)
+        student = {**spec.student, "widths": tuple(8 for _ in spec.student["widths"])}
+        short = dataclasses.replace(spec, data=data, student=student, total_steps=2, total_epochs=None)
+        assert finite_after_two_steps(to_json(dataclasses.replace(short, eval_epochs=None, checkpoint_epochs=None)))
+
+
+CHANGES = {  # every key of a run, and another value than its default
+    "seed": 1,
+    "data.source": "tfds:mnist",
+    "data.train": "train[:100]",
+    "data.eval": "train",
+    "data.batch_size": 50,
+    "data.jitter_pixels": 2,
+    "student.name": "kd.models:mlp",
+    "student.widths": (5, 5),
+    "teacher.average": "geometric",
+    "teacher.precompute": False,
+    "objective.hard.weight": 0.5,
+    "optim.name": "adam",
+    "optim.learning_rate": 0.2,
+    "optim.learning_rate_schedule.shape": "cosine",
+    "optim.learning_rate_schedule.warmup_percent": 5.0,
+    "optim.learning_rate_schedule.end": 0.5,
+    "optim.learning_rate_schedule.points": ((10.0, 0.5),),
+    "optim.momentum": 0.5,
+    "optim.nesterov": True,
+    "optim.weight_decay": 0.1,
+    "optim.max_norm": 3.5,
+    "total_epochs": 7.0,
+    "total_steps": 70,
+    "population.seed": (0, 1),
+}
+SAME = {  # and those that may change without making it another run
+    "data.data_dir": "/data",
+    "teacher.workdir": "elsewhere/the same teacher",
+    "log_steps": 7,
+    "eval_epochs": 2.0,
+    "checkpoint_epochs": 3.0,
+    "mesh.devices": 1,
+}
+
+
+BASE = {"objective": {"hard": {"weight": 1.0}}, "total_steps": 10}
+
+
+def with_key(key, value):
+    """The smallest config with one key set to another value."""
+    plain = json.loads(to_json(resolve(BASE)))
+    *parents, leaf = key.split(".")
+    here = functools.reduce(lambda tree, parent: tree[parent], parents, plain)
+    assert here.get(leaf) != value
+    here[leaf] = value
+    if key == "total_epochs":
+        plain["total_steps"] = None
+    return resolve(plain)
+
+
+def leaves(tree, path=()):
+    if isinstance(tree, dict):
+        return [leaf for key, value in tree.items() for leaf in leaves(value, (*path, key))]
+    return [".".join(path)]
+
+
+def fingerprint(spec, teacher=""):
+    return fingerprint_of(identity(spec, teacher))
+
+
+def test_every_key_either_makes_another_run_or_does_not():
+    assert set(leaves(json.loads(to_json(resolve(BASE))))) <= {*CHANGES, *SAME}
+    assert not set(CHANGES) & set(SAME)
+
+
+@pytest.mark.parametrize("key", CHANGES)
+def test_another_value_is_another_run(key):
+    assert fingerprint(with_key(key, CHANGES[key])) != fingerprint(resolve(BASE))
+
+
+@pytest.mark.parametrize("key", SAME)
+def test_cadence_devices_and_folders_are_the_same_run(key):
+    assert fingerprint(with_key(key, SAME[key])) == fingerprint(resolve(BASE))
+
+
+def test_another_teacher_is_another_run():
+    assert fingerprint(resolve(BASE), "a") != fingerprint(resolve(BASE), "b")
+    assert fingerprint(with_key("teacher.workdir", "x"), "a") == fingerprint(with_key("teacher.workdir", "y"), "a")
+
+
+@pytest.mark.parametrize("key", [*CHANGES, *SAME])
+def test_text_and_back(key):
+    spec = with_key(key, {**CHANGES, **SAME}[key])
+    assert from_json(to_json(spec)) == spec
+    assert spec != resolve(BASE)
+
+
+def test_units():
+    """Epochs become steps by the whole batches that the data holds; a whole number is as good as a float."""
+    assert resolve({**BASE, "total_steps": None, "total_epochs": 30}) == resolve(
+        {**BASE, "total_steps": None, "total_epochs": 30.0}
+    )
+    points = {"shape": "piecewise", "points": [[50, 1], [75, 0.5]]}
+    spec = resolve({**BASE, "optim": {"learning_rate_schedule": points}})
+    assert to_json(spec).count("50.0") == 1
+    data = kd_data.arrays(np.zeros((105, 2)), np.zeros(105, int))
+    for epochs, steps in [(1, 10), (2.5, 25), (0.01, 1)]:
+        spec = resolve({**BASE, "data": {"batch_size": 10}, "total_steps": None, "total_epochs": epochs})
+        assert total_steps(spec, len(data)) == steps
+    assert total_steps(resolve({**BASE, "total_steps": 7}), 1000) == 7
+
+
+def overridden(*overrides):
+    return load_config(runs.__file__, "distilled", overrides)
+
+
+def test_overrides_are_python_literals_or_text():
+    config = overridden(
+        "optim.learning_rate=2e-3",
+        "student.widths=(3, 4)",
+        "data.train=train[:50]",
+        "teacher.precompute=false",
+        "total_steps=none",
+        "objective.hard.weight=0.25",
+        "population={'seed': (1, 2)}",
+        "student.hidden_dropout=0.5",  # a key that the file did not set
+    )
+    assert config.optim.learning_rate == 2e-3
+    assert config.student.widths == (3, 4)
+    assert config.data.train == "train[:50]"
+    assert config.teacher.precompute is False
+    assert config.total_steps is None
+    assert config.objective.soft_targets.weight == 0.5  # its neighbour stays
+    spec = resolve({**config.to_dict(), "total_steps": 3})
+    assert spec.objective["hard"]["weight"] == 0.25
+    assert spec.population == {"seed": (1, 2)}
+    assert spec.student == {"name": "mlp", "widths": (3, 4), "hidden_dropout": 0.5}
+
+
+@given(st.sampled_from([key for key in (*CHANGES, *SAME) if not key.startswith("population")]), st.data())
+def test_a_slip_of_the_finger_finds_the_key(key, data):
+    """Any key with one letter dropped or doubled, anywhere, is refused, and the message holds what was meant."""
+    word = data.draw(st.sampled_from(key.split(".")[:1] if "." not in key else [key.split(".")[-1]]))
+    at = data.draw(st.integers(1, len(word) - 1))
+    typo = data.draw(st.sampled_from([word[:at] + word[at + 1 :], word[:at] + word[at - 1] + word[at:]]))
+    parents = key.split(".")[:-1]
+    plain = json.loads(to_json(resolve(BASE)))
+    here = functools.reduce(lambda tree, parent: tree[parent], parents, plain)
+    if typo in here:
+        return
+    here[typo] = here.pop(word, 1.0)
+    with pytest.raises(KdError, match=f"'{typo}'.*'{word}'"):
+        resolve(plain)
+
+
+def test_product_is_every_combination_the_last_varying_fastest():
+    columns = product(seed=range(2), soft_targets__temperature=(1.0, 4.0, 8.0), hard__weight=(0.5,))
+    assert columns == {
+        "seed": (0, 0, 0, 1, 1, 1),
+        "soft_targets": {"temperature": (1.0, 4.0, 8.0) * 2},
+        "hard": {"weight": (0.5,) * 6},
+    }
+    assert population_size(columns) == 6
+    assert population_size({}) is None
+
+
+def test_columns_become_the_members_numbers():
+    spec = resolve(load_config(runs.__file__, "distilled"))
+    terms = make_terms(spec)
+    columns = product(learning_rate=(0.1, 0.2), soft_targets__temperature=(1.0, 4.0))
+    check_population(columns, terms)
+    seeds, hparams = numbers(terms, 0.7, columns, seed=5)
+    assert seeds == (5,) * 4
+    assert hparams["learning_rate"].tolist() == pytest.approx([0.1, 0.1, 0.2, 0.2])
+    assert hparams["terms"]["soft_targets"]["temperature"].tolist() == [1.0, 4.0, 1.0, 4.0]
+    assert hparams["terms"]["hard"]["weight"].tolist() == [1.0] * 4
+    seeds, hparams = numbers(terms, 0.5, {}, seed=5)
+    assert seeds == 5
+    assert hparams["learning_rate"].shape == ()
+
+
+def test_the_base_config_is_the_default_spec():
+    config = base_config()
+    config.objective, config.total_steps = BASE["objective"], BASE["total_steps"]
+    assert resolve(config) == Spec(**BASE)

@@ -1,0 +1,134 @@
+"""Who may import whom: heavy libraries in one room each, the mathematics in order, ``kd --help`` at once."""
+
+import ast
+import time
+
+import pytest
+import runs
+
+ROOT = runs.ROOT
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for folder in ("kd", "experiments", "configs")
+    for path in (ROOT / folder).rglob("*.py")
+}
+
+
+def nodes(tree, *, typing):
+    """Every node, or those outside ``if TYPE_CHECKING:``."""
+    for node in ast.iter_child_nodes(tree):
+        if not typing and isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from nodes(node, typing=typing)
+
+
+def imports(module, *, typing=False):
+    """Full names of what a module imports, in functions too."""
+    found = set()
+    for node in nodes(ast.parse(MODULES[module].read_text()), typing=typing):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name in MODULES else str(node.module))
+    return found
+
+
+def importers(package):
+    return {m for m in MODULES for name in imports(m) if name == package or name.startswith(f"{package}.")}
+
+
+HOMES = {
+    "orbax": ("kd.checkpoint",),
+    "tensorflow_datasets": ("kd.data.",),
+    "grain": ("kd.data.",),
+    "sklearn": ("kd.data.",),
+    "flax": ("kd.models.",),
+    "ml_collections": ("kd.config", "kd.cli", "configs."),
+    "tensorflow": (),
+    "matplotlib": ("kd.report", "experiments."),
+    "rich": ("kd.writers", "kd.tables", "kd.cli", "kd.reproduce"),
+    "jinja2": ("kd.report",),
+    "tensorboardX": ("kd.writers",),
+}
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_a_heavy_library_lives_in_one_room(package):
+    assert {m for m in importers(package) if not m.startswith(HOMES[package])} == set()
+    if HOMES[package] and package != "grain":
+        assert importers(package)  # the law is about something
+
+
+# From the first room to the last. A module may import from rooms before its own, and from its own.
+ROOMS = [
+    ["kd.errors", "kd.registry", "kd.rng", "kd.signals"],
+    ["kd.types", "kd.metrics", "kd.divergences", "kd.schedules"],
+    ["kd.losses", "kd.losses.logits", "kd.models", "kd.models.linen", "kd.models.mlp", "kd.state", "kd.teacher"],
+    ["kd.objective"],
+    ["kd.step", "kd.optim", "kd.population"],
+    [m for m in MODULES if m.startswith("kd.data")],
+    ["kd.predict", "kd.mesh", "kd.checkpoint", "kd.trained", *[m for m in MODULES if m.startswith("kd.evals")]],
+    ["kd.config", "kd.writers", "kd.evidence", "kd.tables"],
+    ["kd.train", "kd.workdir"],
+    ["kd.run", "kd.report"],
+    ["kd.stages", "kd.api"],
+    ["kd.reproduce"],
+    ["kd", "kd.cli"],
+    [m for m in MODULES if m.startswith("configs")],
+    [m for m in MODULES if m.startswith("experiments")],
+]
+
+
+def test_every_module_is_in_a_room():
+    assert sorted(m for room in ROOMS for m in room) == sorted(MODULES)
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"kd.cli", "kd"}))  # those two bring the rooms together
+def test_nothing_imports_from_a_later_room(module):
+    home = {m: number for number, room in enumerate(ROOMS) for m in room}
+    later = {name for name in imports(module) & set(MODULES) if home[name] > home[module]}
+    assert later == set()
+
+
+def test_the_losses_stand_on_the_divergences():
+    """``types <- divergences <- losses <- objective``."""
+    assert not {m for m in imports("kd.types") | imports("kd.divergences") if m.startswith("kd.")} - {"kd.types"}
+    assert "kd.divergences" in imports("kd.losses.logits")
+    assert "kd.losses" in imports("kd.objective")
+    assert not [
+        m for m in imports("kd.losses.logits") if m.startswith("kd.") and m not in ("kd", "kd.divergences", "kd.types")
+    ]
+
+
+@pytest.mark.parametrize("module", ["kd.signals", "kd.errors", "kd.rng", "kd.evidence", "kd.tables"])
+def test_a_room_that_needs_nobody(module):
+    assert {name for name in imports(module) if name.startswith("kd.")} <= {"kd.errors"} | (
+        {"kd.evidence"} if module == "kd.tables" else set()
+    )
+
+
+def test_help_answers_at_once():
+    """Without JAX, in under half a second (the best of three: the machine may be busy)."""
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        done = runs.python("-m", "kd.cli", "--help")
+        seconds.append(time.perf_counter() - start)
+        assert done.returncode == 0
+        assert "reproduce" in done.stdout
+    assert min(seconds) < 0.5
+    done = runs.python("-X", "importtime", "-m", "kd.cli", "--help")
+    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    assert "argparse" in loaded
+    assert not loaded & {"jax", "numpy", "orbax", "flax", "rich", "ml_collections"}
+
+
+def test_the_library_loads_what_is_used():
+    code = (
+        "import sys, kd; assert 'jax' not in sys.modules; kd.KdError; assert 'jax' not in sys.modules; print(kd.term)"
+    )
+    assert "function term" in runs.python("-c", code).stdout
