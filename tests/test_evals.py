@@ -88,6 +88,13 @@ def test_the_true_probabilities_are_calibrated_and_sharper_ones_are_not():
     assert evals.brier(z, y) < min(evals.brier(4 * z, y), evals.brier(z / 4, y))
 
 
+def test_certainty_falls_into_the_last_bin():
+    probabilities = np.array([[1.0, 0, 0, 0, 0], [0.97, 0.01, 0.01, 0.005, 0.005]])
+    with np.errstate(divide="ignore"):
+        z = np.maximum(np.log(probabilities), -100)
+    np.testing.assert_allclose(evals.ece(z, np.array([1, 0])), (1.97 - 1) / 2)  # wrong and right, in one bin
+
+
 def test_a_constant_added_to_logits_and_the_order_of_examples_change_nothing():
     z, y = some()
     order = np.random.default_rng(1).permutation(N)

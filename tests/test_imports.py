@@ -94,21 +94,22 @@ def test_nothing_imports_from_a_later_room(module):
     assert later == set()
 
 
-def test_the_losses_stand_on_the_divergences():
-    """``types <- divergences <- losses <- objective``."""
-    assert not {m for m in imports("kd.types") | imports("kd.divergences") if m.startswith("kd.")} - {"kd.types"}
-    assert "kd.divergences" in imports("kd.losses.logits")
-    assert "kd.losses" in imports("kd.objective")
-    assert not [
-        m for m in imports("kd.losses.logits") if m.startswith("kd.") and m not in ("kd", "kd.divergences", "kd.types")
-    ]
+NEEDS = {  # the mathematics in a row, and rooms that need nobody
+    "kd.types": set(),
+    "kd.divergences": set(),
+    "kd.losses.logits": {"kd.divergences", "kd.types"},
+    "kd.losses": {"kd.losses.logits", "kd.types"},
+    "kd.objective": {"kd.errors", "kd.losses", "kd.registry", "kd.schedules", "kd.types"},
+    "kd.errors": set(),
+    "kd.signals": set(),
+    "kd.rng": set(),
+    "kd.evidence": {"kd.errors"},
+}
 
 
-@pytest.mark.parametrize("module", ["kd.signals", "kd.errors", "kd.rng", "kd.evidence", "kd.tables"])
-def test_a_room_that_needs_nobody(module):
-    assert {name for name in imports(module) if name.startswith("kd.")} <= {"kd.errors"} | (
-        {"kd.evidence"} if module == "kd.tables" else set()
-    )
+@pytest.mark.parametrize("module", NEEDS)
+def test_what_a_room_needs(module):
+    assert {name for name in imports(module) if name.startswith("kd.")} == NEEDS[module]
 
 
 def test_help_answers_at_once():

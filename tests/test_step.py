@@ -1,5 +1,6 @@
 """Laws of the training step: pure, one program for a population, for many steps, and for any number of devices."""
 
+import dataclasses
 import functools
 
 import jax
@@ -15,7 +16,6 @@ from kd.mesh import make_mesh
 from kd.objective import make_objective, term
 from kd.optim import max_norm
 from kd.schedules import Schedule, make_schedule
-from kd.state import State
 from kd.step import make_train_step, many, population
 
 SEEDS = (0, 1, 2)
@@ -70,6 +70,11 @@ def alone(member, steps=3):
         state, metrics = one_step()(state, tiny.teacher().variables, batch, HPARAMS[member])
         log.append(metrics)
     return state, jax.tree.map(lambda *leaves: jnp.stack(leaves), *log)
+
+
+def at(step, seed=0, model=tiny.PLAIN):
+    """The same parameters at another step or with another key."""
+    return dataclasses.replace(tiny.state(model), step=jnp.int32(step), key=jax.random.key(seed))
 
 
 def test_a_member_of_a_population_is_a_run_of_its_own():
@@ -128,7 +133,7 @@ def test_the_update_is_the_gradient_of_the_weighted_mean_over_the_batch():
     batch = {**tiny.batch(), "weight": jnp.arange(16, dtype=jnp.float32)}
     state, teacher = tiny.state(), tiny.teacher()
     step = make_train_step(tiny.PLAIN, teacher, make_objective(tiny.TERMS), optax.sgd(1.0))
-    start = State(state.step, state.params, {}, optax.sgd(1.0).init(state.params), state.key)
+    start = dataclasses.replace(state, opt_state=optax.sgd(1.0).init(state.params))
     moved, metrics = jax.jit(step)(start, teacher.variables, batch, tiny.hparams(learning_rate=0.1))
 
     @jax.jit
@@ -196,23 +201,41 @@ def test_the_teacher_sees_the_view_that_the_student_sees():
 
 
 def test_the_view_is_drawn_anew_at_every_step():
-    state = tiny.state()
     run = jax.jit(tiny.step(terms=[term("hard")], view=kd_data.jitter(2)))
-    losses = set()
-    for step in range(3):
-        at = State(jnp.int32(step), state.params, state.extra, state.opt_state, state.key)
-        losses.add(float(run(at, None, tiny.batch(), tiny.hparams())[1]["loss"].value))
+    losses = {float(run(at(step), None, tiny.batch(), tiny.hparams())[1]["loss"].value) for step in range(3)}
     assert len(losses) == 3
 
 
 def test_dropout_is_a_function_of_seed_and_step():
-    def loss(seed, step):
-        state = tiny.state(tiny.DROPPING, 0)
-        at = State(jnp.int32(step), state.params, state.extra, state.opt_state, jax.random.key(seed))
-        return float(one_step()(at, tiny.teacher().variables, tiny.batch(), HPARAMS[0])[1]["loss"].value)
+    terms = [term("hard")]
+    run = jax.jit(tiny.step(tiny.DROPPING, terms=terms))
+
+    def loss(step, seed):
+        _, metrics = run(at(step, seed, tiny.DROPPING), None, tiny.batch(), tiny.hparams(terms))
+        return float(metrics["loss"].value)
 
     assert loss(0, 0) == loss(0, 0)
-    assert len({loss(0, 0), loss(0, 1), loss(1, 0)}) == 3
+    assert len({loss(0, 0), loss(1, 0), loss(0, 1)}) == 3
+
+
+def test_schedules_see_the_step_of_the_state():
+    doubling = Schedule("piecewise", points=((0.0, 1.0), (50.0, 2.0)))
+    objective = make_objective([term("hard", weight_schedule=doubling)], total_steps=10)
+    run = jax.jit(
+        make_train_step(
+            tiny.PLAIN,
+            None,
+            objective,
+            tiny.optimizer(),
+            learning_rate_shape=make_schedule(Schedule("linear"), 10),
+        )
+    )
+    numbers = tiny.hparams([term("hard")])
+    (_, early), (_, late) = (run(at(step), None, tiny.batch(), numbers) for step in (4, 5))
+    np.testing.assert_allclose(late["loss"].value, 2 * early["loss"].value, rtol=1e-6)
+    start, end = (run(at(step), None, tiny.batch(), numbers)[0].params for step in (0, 10))
+    assert tiny.differ(start, tiny.state().params)
+    tiny.close(end, tiny.state().params, rtol=0, atol=0)  # the rate has come down to 0
 
 
 def test_the_rate_of_the_run_and_its_shape_multiply_the_update():

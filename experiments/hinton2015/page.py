@@ -18,6 +18,7 @@ _NAMES = {
     "baseline": "student, hard labels",
     "distilled": "student, distilled",
 }
+_PAPER = " The paper's numbers are errors of one run each, of one teacher and not of an ensemble."
 
 
 def page(results: Mapping[str, Any]) -> Page:
@@ -31,14 +32,16 @@ def page(results: Mapping[str, Any]) -> Page:
             f"## {main.title}",
             main.markdown(),
             "Mean ± standard deviation over n runs, last epoch. NLL in nats, ECE over 15 bins. Agreement and KL are "
-            "with the ensemble, on the test set."
-            " The paper's numbers are test errors of its own protocol.",
+            "with the ensemble, on the test set." + (_PAPER if results["protocol"]["paper"] else ""),
             "![Test errors of every seed](figures/arms.svg)",
             "## Temperature",
             temperature_table(results).markdown(),
             "![Test errors against temperature](figures/temperature.svg)",
             "## Training",
             "![Test errors against steps](figures/curves.svg)",
+            "## The protocol",
+            protocol_table(results).markdown(),
+            "SGD with momentum. Both students see the same batches in the same order, seed by seed.",
             "## How this was made",
             _making(results),
         ]
@@ -78,7 +81,7 @@ def table(results: Mapping[str, Any]) -> Table:
         rows.append(
             [
                 name,
-                str(paper.get(arm, "–")),
+                *([str(paper.get(arm, "–"))] if paper else []),
                 plus_minus([m["errors"] for m in members]),
                 f"{100 * mean_sd([1 - m['accuracy'] for m in members])[0]:.2f}%",
                 f"{mean_sd([m['nll'] for m in members])[0]:.3f}",
@@ -88,7 +91,7 @@ def table(results: Mapping[str, Any]) -> Table:
                 str(len(members)),
             ]
         )
-    columns = ["", "paper", "errors", "rate", "NLL", "ECE", "agree", "KL", "n"]
+    columns = ["", *(["paper"] if paper else []), "errors", "rate", "NLL", "ECE", "agree", "KL", "n"]
     return Table(f"Errors on {results['test_examples']:,} test examples", columns, rows)
 
 
@@ -96,6 +99,38 @@ def temperature_table(results: Mapping[str, Any]) -> Table:
     """Test errors of the distilled student at each temperature."""
     rows = [[f"{row['temperature']:g}", plus_minus(row["errors"]), str(len(row["errors"]))] for row in _sweep(results)]
     return Table("Test errors against temperature", ["T", "test errors", "n"], rows)
+
+
+def protocol_table(results: Mapping[str, Any]) -> Table:
+    """What was trained: the choices that the paper leaves open, as the config made them."""
+    rows = []
+    for name in ("teachers", "baseline", "distilled"):
+        run = results["protocol"][name]
+        terms = [
+            f"{numbers.get('weight', 1):g} {term}" + _numbers(numbers) for term, numbers in run["objective"].items()
+        ]
+        rows.append(
+            [
+                name,
+                " × ".join(map(str, student["widths"])),
+                f"{student.get('input_dropout', 0):g} / {student.get('hidden_dropout', 0):g}",
+                f"{run['total_epochs']:g}",
+                str(run["data"]["batch_size"]),
+                f"{optim['learning_rate']:g}, {optim['learning_rate_schedule']['shape']}",
+                f"{optim['momentum']:g}",
+                f"{optim['max_norm']:g}" if optim["max_norm"] else "–",
+                str(run["data"]["jitter_pixels"]),
+                " + ".join(terms),
+            ]
+        )
+    columns = ["", "hidden units", "dropout, in / hidden", "epochs", "batch", "rate, shape", "momentum", "max-norm"]
+    columns += ["jitter, pixels", "objective"]
+    return Table("The protocol", columns, rows)
+
+
+def _numbers(numbers: Mapping[str, float]) -> str:
+    shown = [f"{'T' if key == 'temperature' else key} = {value:g}" for key, value in numbers.items() if key != "weight"]
+    return f" ({', '.join(shown)})" if shown else ""
 
 
 def _sweep(results: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
