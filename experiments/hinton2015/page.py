@@ -106,9 +106,8 @@ def protocol_table(results: Mapping[str, Any]) -> Table:
     rows = []
     for name in ("teachers", "baseline", "distilled"):
         run = results["protocol"][name]
-        terms = [
-            f"{numbers.get('weight', 1):g} {term}" + _numbers(numbers) for term, numbers in run["objective"].items()
-        ]
+        student, optim, objective = run["student"], run["optim"], run["objective"]
+        terms = [f"{numbers.get('weight', 1):g} {loss}{_numbers(numbers)}" for loss, numbers in objective.items()]
         rows.append(
             [
                 name,
