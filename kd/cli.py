@@ -6,6 +6,7 @@ import argparse
 import errno
 import os
 import pathlib
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -147,9 +148,9 @@ def _reproduce(args: argparse.Namespace, overrides: list[str]) -> None:
     default = str(root.parent / "configs" / experiment.config)
     config = _config(args.config or default, overrides, args.data_dir)
     folder = pathlib.Path(args.workdir or pathlib.Path("runs", args.name))
-    command = " ".join(["kd", "reproduce", args.name, *([f"--config={args.config}"] if args.config else [])])
-    command += "".join(f" --config.{override}" for override in overrides)
-    html = reproduce(args.name, experiment.run, config.to_dict(), folder, command)
+    command = ["kd", "reproduce", args.name, *([f"--config={args.config}"] if args.config else [])]
+    command += [f"--config.{override}" for override in overrides]
+    html = reproduce(args.name, experiment.run, config.to_dict(), folder, shlex.join(command))
     if args.record:
         record(args.name, folder, root / experiment.record, root.parent / "README.md")
     print(html.resolve())

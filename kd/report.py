@@ -102,7 +102,7 @@ def render(markdown: str, drawings: Mapping[str, str]) -> str:
         data = base64.b64encode(drawings[match[1]].encode()).decode()
         return f'src="data:image/svg+xml;base64,{data}"'
 
-    body = MarkdownIt("commonmark").enable("table").render(markdown)
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
     body = re.sub(r'src="figures/([^"]+)"', inline, body)
     template = (pathlib.Path(__file__).parent / "report.html").read_text("utf-8")
     title = markdown.partition("\n")[0].lstrip("# ")

@@ -8,6 +8,7 @@ import math
 import pathlib
 import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
@@ -46,17 +47,22 @@ def tensorboard(folder: pathlib.Path) -> Write:
       KdError: tensorboardX is not installed.
     """
     try:
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
+        from tensorboardX.summary import scalar
     except ImportError:
         raise KdError("--tensorboard needs tensorboardX; type: pip install 'kd[tensorboard]'") from None
-    writer = SummaryWriter(str(folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    events = EventsWriter(str(folder / "events"))  # not SummaryWriter: its thread loses what it has not written yet
 
     def write(step: int, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
             for member, number in enumerate(np.ravel(value)):
-                writer.add_scalar(name if np.ndim(value) == 0 else f"{name}/{member}", float(number), step)
-        writer.flush()
+                summary = scalar(name if np.ndim(value) == 0 else f"{name}/{member}", float(number))
+                events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
+        events.flush()
 
+    weakref.finalize(write, events.close)
     return write
 
 

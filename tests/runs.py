@@ -55,10 +55,10 @@ def train(workdir, *arguments, arg="", **keys):
     return main(kd("train", f"--workdir={workdir}", *arguments, arg=arg, **keys))
 
 
-def python(*arguments, devices=1, **environment):
+def python(*arguments, devices=1):
     """A Python process of its own, on so many fake devices."""
     flags = f"--xla_force_host_platform_device_count={devices}"
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONWARNINGS": "error", **environment}
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONWARNINGS": "error"}
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
 

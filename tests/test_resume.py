@@ -23,15 +23,10 @@ FAULTS = {
 
 
 def start(fault, workdir, teacher, devices=1):
-    """`kd train` of the population in a process of its own; what one start compiled the next one finds."""
+    """`kd train` of the population in a process of its own."""
     keys = {"teacher__workdir": teacher, "mesh__devices": devices, **CADENCE}
     command = runs.kd("train", f"--workdir={workdir}", arg="population", **keys)
-    cache = {
-        "JAX_COMPILATION_CACHE_DIR": str(workdir.parent / "compiled"),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    }
-    return runs.python("tests/faulty.py", fault, *command, devices=devices, **cache)
+    return runs.python("tests/faulty.py", fault, *command, devices=devices)
 
 
 @pytest.mark.parametrize("devices", FAULTS)

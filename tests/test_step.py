@@ -56,9 +56,18 @@ def one_step():
     return jax.jit(everything())
 
 
+TRACED = []
+
+
 @functools.cache
 def plain():
-    return jax.jit(tiny.step(teacher=tiny.teacher()))
+    teacher = tiny.teacher()
+
+    def apply(variables, batch):
+        TRACED.append(1)
+        return teacher.apply(variables, batch)
+
+    return jax.jit(tiny.step(teacher=kd_teacher.Teacher(teacher.variables, apply)))
 
 
 @functools.cache
@@ -152,31 +161,22 @@ def test_the_update_is_the_gradient_of_the_weighted_mean_over_the_batch():
 
 def test_one_device_is_eight_with_uneven_weights():
     batch = {**tiny.batch(), "weight": jnp.asarray([0.0] * 6 + [1, 5, 2, 0, 0, 3, 1, 1, 0, 2], jnp.float32)}
-    results = []
-    for devices in (1, 8):
-        mesh = make_mesh(devices)
-        everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-        run = jax.jit(
-            tiny.step(tiny.DROPPING, tiny.teacher()), in_shardings=(everywhere, everywhere, split, everywhere)
-        )
-        results.append(run(tiny.state(tiny.DROPPING), tiny.teacher().variables, batch, tiny.hparams()))
-    assert len(results[1][1]["loss"].total.sharding.device_set) == 8
-    tiny.close(*(jax.tree.map(jax.device_get, result) for result in results))
+    mesh = make_mesh(8)
+    everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
+    run = jax.jit(tiny.step(teacher=tiny.teacher()), in_shardings=(everywhere, everywhere, split, everywhere))
+    arguments = tiny.state(), tiny.teacher().variables, batch, tiny.hparams()
+    one, eight = plain()(*arguments), run(*arguments)
+    assert len(eight[1]["loss"].total.sharding.device_set) == 8
+    tiny.close(jax.device_get(eight), jax.device_get(one))
 
 
 def test_teacher_weights_are_an_argument_and_not_part_of_the_program():
-    traces, teacher = [], tiny.teacher()
-
-    def apply(variables, batch):
-        traces.append(1)
-        return teacher.apply(variables, batch)
-
-    run = jax.jit(tiny.step(teacher=kd_teacher.Teacher(teacher.variables, apply)))
-    arguments = tiny.batch(), tiny.hparams()
-    first, _ = run(tiny.state(), teacher.variables, *arguments)
-    other, _ = run(tiny.state(), tiny.teacher(1).variables, *arguments)
+    teacher, arguments = tiny.teacher(), (tiny.batch(), tiny.hparams())
+    first, _ = plain()(tiny.state(), teacher.variables, *arguments)
+    traced = len(TRACED)
+    other, _ = plain()(tiny.state(), tiny.teacher(1).variables, *arguments)
     assert tiny.differ(first.params, other.params)
-    assert len(traces) == 1
+    assert len(TRACED) == traced
     constants = jax.make_jaxpr(tiny.step(teacher=teacher))(tiny.state(), teacher.variables, *arguments).consts
     assert all(np.size(constant) < 16 for constant in constants)
 
@@ -194,10 +194,9 @@ def test_the_teacher_sees_the_view_that_the_student_sees():
     state = tiny.state()
     same = kd_teacher.live(tiny.PLAIN, state.params)  # the student is its own teacher: no loss if both see the same
     terms = [term("soft_targets", temperature=2.0)]
-    for view in (kd_data.jitter(1), lambda key, batch: {**batch, "inputs": jax.random.normal(key, (16, 4, 4))}):
-        run = jax.jit(tiny.step(teacher=same, terms=terms, view=view))
-        _, metrics = run(state, same.variables, tiny.batch(), tiny.hparams(terms))
-        np.testing.assert_allclose(metrics["loss"].value, 0, atol=1e-6)
+    run = jax.jit(tiny.step(teacher=same, terms=terms, view=kd_data.jitter(1)))
+    _, metrics = run(state, same.variables, tiny.batch(), tiny.hparams(terms))
+    np.testing.assert_allclose(metrics["loss"].value, 0, atol=1e-6)
 
 
 def test_the_view_is_drawn_anew_at_every_step():
@@ -235,10 +234,10 @@ def test_schedules_see_the_step_of_the_state():
     np.testing.assert_allclose(late["loss"].value, 2 * early["loss"].value, rtol=1e-6)
     start, end = (run(at(step), None, tiny.batch(), numbers)[0].params for step in (0, 10))
     assert tiny.differ(start, tiny.state().params)
-    tiny.close(end, tiny.state().params, rtol=0, atol=0)  # the rate has come down to 0
+    tiny.close(end, tiny.state().params)  # the rate has come down to 0
 
 
-def test_the_rate_of_the_run_and_its_shape_multiply_the_update():
+def test_the_rate_of_the_run_multiplies_the_update():
     start, batch = tiny.state(), tiny.batch()
     run = plain()
     still, _ = run(start, tiny.teacher().variables, batch, tiny.hparams(learning_rate=0.0))
@@ -248,8 +247,6 @@ def test_the_rate_of_the_run_and_its_shape_multiply_the_update():
     )
     moved = jax.tree.map(lambda after, before: 2 * (after - before), once, start.params)
     tiny.close(jax.tree.map(jnp.subtract, twice, start.params), moved, rtol=1e-4, atol=1e-6)
-    halved = jax.jit(tiny.step(teacher=tiny.teacher(), learning_rate_shape=lambda _: jnp.float32(0.5)))
-    tiny.close(halved(start, tiny.teacher().variables, batch, tiny.hparams(learning_rate=0.2))[0].params, once)
 
 
 def test_the_constraint_holds_after_every_step():

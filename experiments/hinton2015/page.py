@@ -111,9 +111,9 @@ def protocol_table(results: Mapping[str, Any]) -> Table:
         rows.append(
             [
                 name,
-                " × ".join(map(str, student["widths"])),
+                " × ".join(map(str, student.get("widths", [student["name"]]))),
                 f"{student.get('input_dropout', 0):g} / {student.get('hidden_dropout', 0):g}",
-                f"{run['total_epochs']:g}",
+                f"{run['total_epochs']:g}" if run["total_steps"] is None else f"{run['total_steps']} steps",
                 str(run["data"]["batch_size"]),
                 f"{optim['learning_rate']:g}, {optim['learning_rate_schedule']['shape']}",
                 f"{optim['momentum']:g}",
@@ -127,8 +127,12 @@ def protocol_table(results: Mapping[str, Any]) -> Table:
     return Table("The protocol", columns, rows)
 
 
-def _numbers(numbers: Mapping[str, float]) -> str:
-    shown = [f"{'T' if key == 'temperature' else key} = {value:g}" for key, value in numbers.items() if key != "weight"]
+def _numbers(numbers: Mapping[str, Any]) -> str:
+    shown = [
+        f"{'T' if key == 'temperature' else key} = {value:g}"
+        for key, value in numbers.items()
+        if key != "weight" and isinstance(value, (int, float))
+    ]
     return f" ({', '.join(shown)})" if shown else ""
 
 

@@ -148,5 +148,5 @@ def _curve(metrics: pathlib.Path) -> list[dict[str, Any]]:
 
 def _plain(config: Any) -> Any:
     if isinstance(config, Mapping):
-        return {key: _plain(value) for key, value in config.items()}
+        return {key: _plain(value) for key, value in config.items() if key != "data_dir"}  # a result has no home
     return list(config) if isinstance(config, tuple) else config

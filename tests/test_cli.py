@@ -1,0 +1,129 @@
+"""The commands, end to end."""
+
+import json
+import pathlib
+
+import faulty
+import pytest
+
+import experiments
+import runs
+from kd import train, writers
+from kd.cli import main
+from kd.data import SOURCES
+from kd.losses import LOSSES
+from kd.models import MODELS
+
+
+def test_list_names_everything_with_a_line_about_it(capfd):
+    assert main(["list"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    described = {line.split()[0] for line in lines if line.startswith("  ") and len(line.split()) > 3}
+    assert described == {*MODELS, *LOSSES, *SOURCES, *experiments.EXPERIMENTS}
+    assert [line for line in lines if not line.startswith(" ")] == ["models", "losses", "sources", "experiments"]
+
+
+def test_train_again_is_at_the_end_at_once(tmp_path, monkeypatch, capfd):
+    workdir = tmp_path / "run"
+    assert runs.train(workdir) == 0
+    shown, before = capfd.readouterr().out, runs.hashes(workdir)
+    rows = train._rows
+    monkeypatch.setattr(train, "_rows", lambda *a: rows(*a) if a[1] == a[2] else pytest.fail("it took a step"))
+    assert runs.train(workdir) == 0
+    assert runs.hashes(workdir) == before
+    assert capfd.readouterr().out == shown
+
+
+def cell(text, name):
+    """A value of the printed table."""
+    return next(line.split()[1] for line in text.splitlines() if line.split()[:1] == [name])
+
+
+def test_eval_says_what_training_said(capfd):
+    assert main(["eval", f"--workdir={runs.finished()}"]) == 0
+    shown = capfd.readouterr().out
+    (member,) = json.loads((runs.finished() / "evaluation.json").read_text())["members"]
+    assert float(cell(shown, "errors")) == member["errors"] == len(member["wrong"])
+    for name in ("accuracy", "nll", "ece", "brier"):
+        assert float(cell(shown, name)) == pytest.approx(member[name], abs=1e-4)
+    assert "agreement" not in shown
+    assert main(["eval", f"--workdir={runs.finished()}", "--split=test[:20]"]) == 0
+    assert 0 < float(cell(capfd.readouterr().out, "errors")) <= 20
+
+
+def test_eval_with_a_teacher(capfd):
+    """A run agrees with itself."""
+    assert main(["eval", f"--workdir={runs.finished()}", f"--teacher={runs.finished()}"]) == 0
+    shown = capfd.readouterr().out
+    assert float(cell(shown, "agreement")) == 1
+    assert float(cell(shown, "held_out_kl")) == 0
+
+
+def test_tensorboard_files(tmp_path, capfd):
+    from tensorboardX.proto.event_pb2 import Event
+
+    workdir = tmp_path / "run"
+    assert runs.train(workdir, "--tensorboard", population={"seed": (0, 1)}, eval_epochs=1) == 0
+    (path,) = (workdir / "tensorboard").iterdir()
+    content, seen = path.read_bytes(), {}
+    while content:  # TFRecord: length, its checksum, the event, its checksum
+        length = int.from_bytes(content[:8], "little")
+        event = Event.FromString(content[12 : 12 + length])
+        seen |= {(event.step, value.tag): value.simple_value for value in event.summary.value}
+        content = content[16 + length :]
+    for line in runs.lines(workdir):
+        for name, values in line.items():
+            for member, value in enumerate(values if name != "step" else ()):
+                assert seen.pop((line["step"], f"{name}/{member}")) == pytest.approx(value)
+    assert seen == {}
+
+
+def reproduce(workdir):
+    """The digits experiment, shrunk to a few steps a stage."""
+    overrides = {"seeds": (0, 1), "ensemble": 2, "temperatures": (2.0,)}
+    overrides["distilled.objective.soft_targets.temperature"] = 4.0
+    for name in ("teachers", "baseline", "distilled"):
+        run = {"total_epochs": 1, "eval_epochs": 0.5, "student.widths": (8,), "data.train": "train[:200]"}
+        overrides |= {f"{name}.{key}": value for key, value in {**run, "mesh.devices": 1}.items()}
+    command = ["reproduce", "hinton2015-digits", "--config=configs/hinton2015_digits.py:quick", f"--workdir={workdir}"]
+    return main([*command, *[f"--config.{key}={value}" for key, value in overrides.items()]])
+
+
+def test_reproduce_stopped_continued_and_done(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(runs.ROOT)
+    monkeypatch.setattr(writers, "jsonl", writers.jsonl)  # restores it afterwards
+    faulty.at_line(2, "SIGTERM")
+    assert reproduce(tmp_path) == 128 + 15
+    assert not (tmp_path / "results.json").exists()
+    monkeypatch.undo()
+    monkeypatch.chdir(runs.ROOT)
+    capfd.readouterr()
+
+    assert reproduce(tmp_path) == 0
+    shown = capfd.readouterr().out.splitlines()
+    report = pathlib.Path(shown[-1])
+    assert report == tmp_path / "report.html"
+    assert report.is_file()
+    assert any("Verdict: " in line for line in shown)
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [stage["name"] for stage in results["stages"]] == ["teachers", "baseline", "distilled", "temperatures"]
+    assert {arm: len(found["members"]) for arm, found in results["arms"].items()} == {
+        "teachers": 2,
+        "ensemble": 1,
+        "baseline": 2,
+        "distilled": 2,
+    }
+    assert [row["temperature"] for row in results["temperatures"]] == [2.0, 4.0]
+    assert [point["step"] for point in results["curves"]["baseline"]] == [2, 4]
+    assert "'--config.seeds=(0, 1)'" in results["command"]  # as one would type it
+    assert "data_dir" not in json.dumps(results)
+
+    before = runs.hashes(tmp_path)
+    assert reproduce(tmp_path) == 0
+    shown = capfd.readouterr().out.splitlines()
+    assert sum("done before, skipped" in line for line in shown) == 4
+    assert shown[-1] == str(report)
+    assert runs.hashes(tmp_path) == before
+    assert main(["report", str(tmp_path)]) == 0
+    assert capfd.readouterr().out.splitlines() == [str(report)]
+    assert runs.hashes(tmp_path) == before

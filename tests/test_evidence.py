@@ -1,0 +1,123 @@
+"""Evidence: an interval that covers, and a verdict that does not care which arm is called the treatment."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kd.errors import KdError
+from kd.evidence import compare_errors, machine, mean_sd
+
+EXAMPLES = 60
+wrong = st.sets(st.integers(0, EXAMPLES - 1)).map(sorted)
+arms = st.integers(1, 4).flatmap(lambda seeds: st.tuples(*[st.lists(wrong, min_size=seeds, max_size=seeds)] * 2))
+
+
+def rows(matrix):
+    """For each seed, the examples it gets wrong."""
+    return [np.flatnonzero(row).tolist() for row in matrix]
+
+
+def simulated(random, seeds, examples, effect=0.0):
+    """Two arms of equal difficulty by example and by seed; the treatment errs less by `effect` of every example."""
+    difficulty = random.beta(0.5, 2.0, size=examples)
+    skill = random.normal(0, 0.05, size=(seeds, 1))
+    control = random.random((seeds, examples)) < np.clip(difficulty + skill, 0, 1)
+    treatment = random.random((seeds, examples)) < np.clip(difficulty + skill - effect, 0, 1)
+    return treatment, control
+
+
+@given(arms)
+def test_swapping_the_arms_flips_the_verdict(both):
+    treatment, control = both
+    one = compare_errors(treatment, control, EXAMPLES, resamples=200)
+    other = compare_errors(control, treatment, EXAMPLES, resamples=200)
+    assert one.difference == -other.difference
+    np.testing.assert_allclose([one.low, one.high], [-other.high, -other.low], atol=1e-9)
+    flipped = {"HELPS": "HURTS", "HURTS": "HELPS", "NO EVIDENCE": "NO EVIDENCE"}
+    assert one.verdict == flipped[other.verdict]
+    assert one.low <= one.high
+
+
+@given(arms)
+def test_identical_arms_are_no_evidence(both):
+    found = compare_errors(both[0], both[0], EXAMPLES, resamples=50)
+    assert (found.difference, found.low, found.high) == (0, 0, 0)
+    assert found.verdict == "NO EVIDENCE"
+
+
+@given(arms)
+def test_the_difference_is_that_of_the_mean_errors(both):
+    treatment, control = both
+    wanted = np.mean([len(seed) for seed in treatment]) - np.mean([len(seed) for seed in control])
+    assert compare_errors(treatment, control, EXAMPLES, resamples=50).difference == pytest.approx(wanted)
+
+
+def test_a_large_effect_is_found_and_more_of_it_is_clearer():
+    """The further the arms are apart, the further zero is from the interval, counted in its widths."""
+    random, clearness = np.random.default_rng(0), []
+    for effect in (0.0, 0.05, 0.2):
+        treatment, control = simulated(random, 8, 400, effect)
+        found = compare_errors(rows(treatment), rows(control), 400)
+        clearness.append(-found.high / (found.high - found.low))
+        verdict = found.verdict
+    assert clearness == sorted(clearness)
+    assert verdict == "HELPS"
+
+
+def test_more_examples_and_more_seeds_narrow_the_interval():
+    treatment, control = simulated(np.random.default_rng(0), 16, 1600)
+
+    def width(seeds, examples):
+        few = treatment[:seeds, :examples], control[:seeds, :examples]
+        found = compare_errors(rows(few[0]), rows(few[1]), examples)
+        return (found.high - found.low) / examples
+
+    assert width(16, 100) > 1.5 * width(16, 1600)
+    assert width(2, 400) > 1.5 * width(16, 400)
+
+
+def test_examples_are_resampled_too():
+    """Seeds that all agree leave no spread between seeds; the test examples could still have been others."""
+    found = compare_errors([[0, 1, 2]] * 5, [[3, 4]] * 5, EXAMPLES)
+    assert found.low < 0 < found.high
+    assert found.verdict == "NO EVIDENCE"
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    """95% of 200 simulated experiments, give or take what a bootstrap over 10 seeds owes."""
+    random, covered, wrongly = np.random.default_rng(0), 0, 0
+    for _ in range(200):
+        treatment, control = simulated(random, 10, 200)  # the truth: no difference
+        found = compare_errors(rows(treatment), rows(control), 200, resamples=400)
+        covered += found.low <= 0 <= found.high
+        wrongly += found.verdict != "NO EVIDENCE"
+    assert covered >= 0.88 * 200
+    assert covered + wrongly == 200
+    assert covered < 200  # and is not so wide that it says nothing
+
+
+def test_the_same_results_give_the_same_interval():
+    treatment, control = map(rows, simulated(np.random.default_rng(1), 3, 100, 0.1))
+    assert compare_errors(treatment, control, 100) == compare_errors(treatment, control, 100)
+
+
+@pytest.mark.parametrize(("treatment", "control"), [([], []), ([[1]], [[1], [2]])])
+def test_arms_that_cannot_be_paired(treatment, control):
+    with pytest.raises(KdError, match="same seeds in both arms"):
+        compare_errors(treatment, control, EXAMPLES)
+
+
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20))
+def test_mean_and_standard_deviation(values):
+    mean, sd = mean_sd(values)
+    assert mean == pytest.approx(sum(values) / len(values), abs=1e-6)
+    assert sd**2 == pytest.approx(sum((v - mean) ** 2 for v in values) / (len(values) - 1), rel=1e-5, abs=1e-6)
+    assert mean_sd(values[:1]) == (values[0], 0.0)
+
+
+def test_the_machine_is_named():
+    found = machine()
+    assert found["cores"] >= 1
+    assert found["cpu"]
+    assert set(found["versions"]) >= {"jax", "flax", "optax", "numpy"}

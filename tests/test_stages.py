@@ -1,0 +1,122 @@
+"""Stages: done ones are skipped, half-done ones go on, and a change reruns what depends on it and nothing else."""
+
+import dataclasses
+import json
+import time
+
+import pytest
+
+from kd import stages
+from kd.config import resolve
+from kd.errors import KdError
+from kd.signals import Interrupted
+from kd.stages import Stage, run_stages, stage_fingerprints
+
+SPEC = resolve({"objective": {"hard": {}}, "total_steps": 3})
+TEACHERS, BASELINE = Stage("teachers", SPEC), Stage("baseline", dataclasses.replace(SPEC, seed=1))
+DISTILLED = Stage("distilled", dataclasses.replace(SPEC, seed=2), teacher="teachers")
+SWEEP = Stage("sweep", dataclasses.replace(SPEC, seed=3), teacher="distilled")
+ALL = [TEACHERS, BASELINE, DISTILLED, SWEEP]
+
+
+@pytest.fixture
+def experiment(tmp_path, monkeypatch):
+    """Runs stages with a stand-in for training that notes what it is asked; set `stop_at` to break one off."""
+
+    class Experiment:
+        stop_at = None
+
+        def train(self, spec, workdir, title):
+            name = title.split()[-1]
+            self.trained.append(name)
+            self.specs[name] = (spec, workdir)
+            workdir.mkdir(parents=True, exist_ok=True)
+            time.sleep(0.01)
+            if name == self.stop_at:
+                raise Interrupted(15, 1)
+            return {"members": [{"errors": spec.seed}]}
+
+        def run(self, stages):
+            self.trained, self.specs, self.said = [], {}, []
+            return run_stages(stages, tmp_path, self.said.append)
+
+    one = Experiment()
+    monkeypatch.setattr(stages, "train_workdir", one.train)
+    return one
+
+
+def names(some):
+    return [stage.name for stage in some]
+
+
+def test_done_stages_are_skipped_and_say_so(experiment):
+    first = experiment.run(ALL)
+    assert experiment.trained == names(ALL)
+    assert list(first) == names(ALL)
+    again = experiment.run(ALL)
+    assert experiment.trained == []
+    assert [line.split(": ")[1] for line in experiment.said] == ["done before, skipped"] * 4
+    assert again == first
+    assert [done.evaluation["members"][0]["errors"] for done in again.values()] == [0, 1, 2, 3]
+
+
+def test_a_half_done_stage_goes_on_where_it_was(experiment):
+    experiment.stop_at = "distilled"
+    with pytest.raises(Interrupted):
+        experiment.run(ALL)
+    assert experiment.trained == ["teachers", "baseline", "distilled"]
+    half_done = experiment.specs["distilled"][1]
+    spent = json.loads((half_done / "seconds.json").read_text())["seconds"]
+    experiment.stop_at = None
+    done = experiment.run(ALL)
+    assert experiment.trained == ["distilled", "sweep"]
+    assert experiment.specs["distilled"][1] == half_done
+    assert done["distilled"].seconds > spent > 0  # the time it took in all
+
+
+def test_a_student_learns_from_the_stage_it_names(experiment):
+    done = experiment.run(ALL)
+    for student in (DISTILLED, SWEEP):
+        assert experiment.specs[student.name][0].teacher.workdir == str(done[student.teacher].workdir)
+    assert experiment.specs["baseline"][0].teacher.workdir is None
+
+
+def changed(stage, **changes):
+    return dataclasses.replace(stage, spec=dataclasses.replace(stage.spec, **changes))
+
+
+@pytest.mark.parametrize(
+    ("now", "rerun"),
+    [
+        ([changed(TEACHERS, seed=9), BASELINE, DISTILLED, SWEEP], ["teachers", "distilled", "sweep"]),
+        ([TEACHERS, changed(BASELINE, total_steps=4), DISTILLED, SWEEP], ["baseline"]),
+        ([TEACHERS, BASELINE, dataclasses.replace(DISTILLED, version=2), SWEEP], ["distilled", "sweep"]),
+        ([TEACHERS, BASELINE, dataclasses.replace(DISTILLED, teacher="baseline"), SWEEP], ["distilled", "sweep"]),
+        ([TEACHERS, BASELINE, DISTILLED, dataclasses.replace(SWEEP, teacher=None)], ["sweep"]),
+        ([changed(stage, log_steps=7, eval_epochs=1.0) for stage in ALL], []),
+        ([BASELINE, TEACHERS, DISTILLED], []),
+    ],
+)
+def test_a_change_reruns_what_depends_on_it(experiment, now, rerun):
+    before = experiment.run(ALL)
+    after = experiment.run(now)
+    assert experiment.trained == rerun
+    for name in rerun:
+        assert after[name].workdir != before[name].workdir  # the old result stays where it is
+        assert (before[name].workdir / "stage.json").exists()
+    experiment.run(ALL)
+    assert experiment.trained == []  # and serves again when the change is taken back
+
+
+def test_fingerprints_do_not_depend_on_names():
+    renamed = [dataclasses.replace(TEACHERS, name="big"), dataclasses.replace(DISTILLED, teacher="big")]
+    assert stage_fingerprints(renamed)["distilled"] == stage_fingerprints(ALL)["distilled"]
+    assert len(set(stage_fingerprints(ALL).values())) == len(ALL)
+
+
+def test_stages_that_make_no_sense(experiment):
+    with pytest.raises(KdError, match="two stages are named 'teachers'"):
+        experiment.run([TEACHERS, TEACHERS])
+    with pytest.raises(KdError, match="teacher of stage 'distilled': 'teachers'"):
+        experiment.run([DISTILLED, TEACHERS])
+    assert experiment.trained == []
