@@ -5,8 +5,8 @@ Data:     1,797 real 8x8 scans; 1,200 to train, 597 from other pages to test
 Expected: HELPS; the table is in experiments/hinton2015/digits
 
 Size of the student, learning rates, dropout, the main temperature and the hard term's weight were chosen by three-fold
-cross-validation on the 1,200 training scans (folds of consecutive scans). The student has to be small: one of two layers
-of 30 units learns the labels as well by itself as from the ensemble, on the test scans too.
+cross-validation on the 1,200 training scans (folds of consecutive scans). The student has to be small: one of two
+layers of 30 units learns the labels as well by itself as from the ensemble, on the test scans too.
 ``:quick`` shrinks everything to seconds, to see that it runs.
 """
 
@@ -25,8 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.seeds = SEEDS[:5] if quick else SEEDS  # of both student arms and of the temperature sweep
     config.paper = {}  # not the paper's data
     config.ensemble = 3 if quick else 10  # teachers
-    # besides the main temperature
-    config.temperatures = (1.0, 20.0) if quick else (1.0, 2.0, 4.0, 20.0)
+    config.temperatures = (1.0, 20.0) if quick else (1.0, 2.0, 4.0, 20.0)  # besides the main one
 
     # Teachers: wide.
     config.teachers = _run(epochs=2 if quick else 60, widths=(300, 300), learning_rate=0.05)

@@ -7,8 +7,8 @@ import socket
 
 import numpy as np
 import pytest
-import runs
 
+import runs
 from kd import predict, train
 from kd.cli import main
 

@@ -6,13 +6,13 @@ import resource
 import shutil
 import subprocess
 
-import faulty
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import runs
 
+import faulty
+import runs
 from kd import mesh, writers
 from kd.checkpoint import Checkpoints
 from kd.errors import KdError

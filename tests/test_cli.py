@@ -3,10 +3,10 @@
 import json
 import pathlib
 
-import faulty
 import pytest
 
 import experiments
+import faulty
 import runs
 from kd import train, writers
 from kd.cli import main

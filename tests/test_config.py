@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import json
 
-import golden
 import numpy as np
 import pytest
-import runs
 from hypothesis import given
 from hypothesis import strategies as st
 
+import golden
+import runs
 from kd import data as kd_data
 from kd import teacher as kd_teacher
 from kd import train

@@ -4,8 +4,8 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 import pytest
-import reference
 
+import reference
 from kd import evals
 
 N, CLASSES = 12, 5

@@ -4,6 +4,7 @@ import ast
 import time
 
 import pytest
+
 import runs
 
 ROOT = runs.ROOT

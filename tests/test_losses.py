@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
 from jax.sharding import NamedSharding, PartitionSpec
 
+import reference
 from kd.losses import LOSSES
 from kd.mesh import make_mesh
 from kd.objective import initial_numbers, make_objective, term

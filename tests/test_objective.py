@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
 
+import reference
 from kd.errors import KdError
 from kd.losses import LOSSES, LossInfo, hard
 from kd.metrics import weighted_mean

@@ -3,8 +3,8 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
+import tiny
 from kd import predict
 from kd import teacher as kd_teacher
 

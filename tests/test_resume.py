@@ -2,10 +2,10 @@
 
 import signal
 
-import faulty
 import pytest
-import runs
 
+import faulty
+import runs
 from kd import train, writers
 from kd.signals import StopSignals
 

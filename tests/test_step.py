@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import tiny
 from jax.sharding import NamedSharding, PartitionSpec
 
+import tiny
 from kd import data as kd_data
 from kd import teacher as kd_teacher
 from kd.mesh import make_mesh

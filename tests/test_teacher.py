@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 import reference
 import tiny
-
 from kd import predict
 from kd import teacher as kd_teacher
 from kd.errors import KdError

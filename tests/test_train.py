@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from jax import monitoring
 
 import runs
+import tiny
 from kd import data as kd_data
 from kd import train
 from kd.checkpoint import Checkpoints
