@@ -33,7 +33,7 @@ class Term:
 
 
 def term(
-    loss: str | Callable[..., Any],
+    loss: str | LossInfo | Callable[..., Any],
     weight: float = 1.0,
     *,
     name: str | None = None,
@@ -43,21 +43,20 @@ def term(
 ) -> Term:
     """A term ``weight * loss``, e.g. ``term("soft_targets", temperature=20.0)``.
 
-    `loss` is a name of `LOSSES`, ``package.module:function``, or a function; `numbers` are what that loss reads
-    (temperature, beta, smoothing). A number that the loss never reads is an error: a temperature that does not
-    reach its loss is the oldest silent bug of distillation.
+    `loss` is a name of `LOSSES`, ``package.module:function``, a function, or a `LossInfo` where it needs no teacher;
+    `numbers` are what that loss reads (temperature, beta, smoothing). A number that the loss never reads is an error:
+    a temperature that does not reach its loss is the oldest silent bug of distillation.
 
     Raises:
       KdError: an unknown loss or number, or a number outside its interval.
     """
     found = lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss
     info = found if isinstance(found, LossInfo) else LossInfo(found, numbers={k: Number(v) for k, v in numbers.items()})
-    label = name or (loss.rpartition(":")[2] if isinstance(loss, str) else loss.__name__)
-    values = {"weight": float(weight), **{key: number.default for key, number in info.numbers.items()}}
-    for key, value in numbers.items():
+    label = name or getattr(info.loss, "__name__", "loss")
+    values = {key: number.default for key, number in info.numbers.items()}
+    for key, value in {"weight": weight, **numbers}.items():
         check_number(label, info, key, value)
         values[key] = float(value)
-    check_number(label, info, "weight", weight)
     schedules = {"weight": weight_schedule, "temperature": temperature_schedule}
     if temperature_schedule is not None and "temperature" not in values:
         raise KdError(f"objective.{label} has no temperature, so temperature_schedule would do nothing; remove it")

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kd import rng
 from kd.types import Model, PyTree
 
 
@@ -30,5 +31,5 @@ class State:
 def init_state(model: Model, optimizer: optax.GradientTransformation, seed: Any, inputs: Any) -> State:
     """The state before the first step, a pure function of the seed. `inputs` is a batch of any size."""
     key = jax.random.key(seed)
-    params, extra = model.init(jax.random.fold_in(key, 0), inputs)
+    params, extra = model.init(rng.stream(key, 0, "init"), inputs)
     return State(jnp.zeros((), jnp.int32), params, extra, optimizer.init(params), key)

@@ -50,6 +50,8 @@ def arrays(
         numbers in ``[0, num_classes)``.
     """
     inputs = np.asarray(inputs)
+    if inputs.ndim == 0:
+        raise KdError("inputs must be an array with one row per example, got a single value; pass [n ...]")
     if len(inputs) == 0:
         raise KdError("the split is empty: 0 examples; choose another split or widen its slice")
     if inputs.dtype.kind not in "uifb" or (inputs.dtype.kind == "f" and not np.isfinite(inputs).all()):
@@ -91,7 +93,7 @@ def take(data: Dataset, split: str) -> Dataset:
     """The slice of `data` that `split` names, e.g. ``train[:3%]``.
 
     Raises:
-      KdError: the slice holds no example.
+      KdError: the slice holds no example, or reaches beyond the data.
     """
     _, start, stop = parse_split(split)
     rows = slice(_position(start, len(data), 0), _position(stop, len(data), len(data)))
@@ -105,4 +107,7 @@ def take(data: Dataset, split: str) -> Dataset:
 def _position(text: str | None, n: int, default: int) -> int:
     if text is None:
         return default
-    return round(n * int(text[:-1]) / 100) if text.endswith("%") else int(text)
+    position = round(n * int(text[:-1]) / 100) if text.endswith("%") else int(text)
+    if position > n:
+        raise KdError(f"a split may take up to {n} examples, or 100%, of this data, got {text}; lower it")
+    return position

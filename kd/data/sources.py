@@ -50,7 +50,11 @@ def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
     splits = [key.removesuffix("_inputs") for key in found if key.endswith("_inputs")]
     if name not in splits:
         raise unknown(f"split of {path}:", name, splits)
-    classes = int(found["num_classes"]) if "num_classes" in found else None
+    classes = None
+    if "num_classes" in found:
+        if found["num_classes"].size != 1 or found["num_classes"].dtype.kind not in "ui":
+            raise KdError(f"num_classes in {path} must be one whole number; store e.g. num_classes=10")
+        classes = int(found["num_classes"].item())
     return arrays(found[f"{name}_inputs"], found.get(f"{name}_labels"), num_classes=classes)
 
 
