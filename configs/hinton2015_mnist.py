@@ -59,6 +59,7 @@ def _run(epochs: int, widths: tuple[int, ...], learning_rate: float) -> ConfigDi
 
 def _shrink(config: ConfigDict) -> None:
     config.seeds, config.ensemble = (0, 1), 2
+    config.paper = {}  # other sizes, other numbers
     for run in (config.teachers, config.baseline, config.distilled):
         run.data.train, run.data.eval = "train[:512]", "test[:500]"
         run.student.widths = (32, 32)

@@ -62,3 +62,7 @@ def __getattr__(name: str) -> Any:
     if name == "evals":
         return importlib.import_module("kd.evals")
     raise AttributeError(f"module 'kd' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,13 +9,14 @@ import optax
 
 from kd import train
 from kd.data import Dataset, steps_per_epoch
-from kd.models import linen
+from kd.errors import KdError
+from kd.models import as_model
 from kd.objective import Term
 from kd.population import check_population, numbers
 from kd.schedules import Schedule
 from kd.step import View
 from kd.trained import Trained
-from kd.types import Model, Teacher
+from kd.types import Teacher
 from kd.writers import Progress, Write
 
 
@@ -28,6 +29,7 @@ def fit(
     epochs: float = 10,
     batch_size: int = 100,
     optimizer: optax.GradientTransformation | None = None,
+    learning_rate: float | None = None,
     learning_rate_schedule: Schedule = Schedule("linear"),
     population: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -43,8 +45,10 @@ def fit(
       teacher: what ``Trained.teacher()`` returns; None to train on labels alone.
       epochs: length of the run in passes over the data.
       batch_size: examples in a step.
-      optimizer: any Optax optimiser; SGD with rate 0.05 and momentum 0.9 by default.
-      learning_rate_schedule: shape of the rate over the run; it multiplies the optimiser's updates.
+      optimizer: any Optax optimiser; SGD with momentum 0.9 by default.
+      learning_rate: 0.05 by default. With an optimiser of your own, whose rate is in it already, this is a factor
+        of its updates, 1 by default; so is the ``learning_rate`` of a population.
+      learning_rate_schedule: shape of the rate over the run.
       population: columns with one value per member, e.g. ``kd.product(seed=range(5))``; all train in one program.
       seed: of a single run; weights, order of examples, dropout and augmentation are functions of it.
       view: augmentation, e.g. ``kd.jitter(2)``.
@@ -53,14 +57,17 @@ def fit(
     Raises:
       KdError: parts that do not fit together, or a loss that is not finite (the step is named).
     """
+    _check_types(data, terms, teacher)
     population = {} if population is None else population
     check_population(population, terms)
-    seeds, hparams = numbers(terms, 1.0, population, seed)
+    if learning_rate is None:
+        learning_rate = 0.05 if optimizer is None else 1.0
+    seeds, hparams = numbers(terms, learning_rate, population, seed)
     task = train.Task(
-        model=model if isinstance(model, Model) else linen(model),
+        model=as_model(model),
         data=data,
         terms=terms,
-        optimizer=optax.sgd(0.05, momentum=0.9) if optimizer is None else optimizer,
+        optimizer=optax.sgd(1.0, momentum=0.9) if optimizer is None else optimizer,
         total_steps=max(round(epochs * steps_per_epoch(len(data), batch_size)), 1),
         batch_size=batch_size,
         seeds=seeds,
@@ -77,3 +84,12 @@ def fit(
 
         state = train.run(task, devices=1, start_writing=start_writing)
     return Trained(task.model, state.params, state.extra, task.members is not None)
+
+
+def _check_types(data: Any, terms: Any, teacher: Any) -> None:
+    if not isinstance(data, Dataset):
+        raise KdError(f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, labels)")
+    if isinstance(terms, Term) or not all(isinstance(t, Term) for t in terms):
+        raise KdError("terms must be a list of terms, e.g. [kd.term('hard')]")
+    if teacher is not None and not isinstance(teacher, Teacher):
+        raise KdError(f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers .teacher()")

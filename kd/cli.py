@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 _OVERRIDES = "any key of the config can be set with --config.key=value, e.g. --config.optim.learning_rate=0.05"
 
 
+def run() -> None:
+    """The console script. A signal outside the training steps, which save first, ends the process at once."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _leave)
+    sys.exit(main())
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run ``kd``; the exit code. 2: the user can mend it, and one line says how. 128 + signal: asked to stop."""
     arguments = sys.argv[1:] if arguments is None else arguments
@@ -46,6 +53,14 @@ def main(arguments: list[str] | None = None) -> int:
         where = error.filename or "a file"
         return _complain(f"cannot write {where}: {error.strerror}; free some space or choose another folder")
     return 0
+
+
+def _leave(signum: int, _frame: Any) -> None:
+    # Not an exception: raised inside a compiler's callback it is lost, or takes the interpreter down with it.
+    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+    print(f"{show_cursor}kd: stopped by {signal.Signals(signum).name}; the same command continues", file=sys.stderr)
+    sys.stderr.flush()
+    os._exit(128 + signum)
 
 
 def _complain(message: str) -> int:
@@ -195,8 +210,9 @@ def _print_members(title: str, members: list[dict[str, Any]]) -> None:
         if values:
             rows.append([name, plus_minus(values, 1 if name == "errors" else 4), str(len(values))])
     if rows:
-        Console().print(Table(title, ["metric", "mean ± sd" if len(members) > 1 else "value", "n"], rows).rich())
+        table = Table(title, ["metric", "mean ± sd" if len(members) > 1 else "value", "n"], rows)
+        Console(highlight=False).print(table.rich(), soft_wrap=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

@@ -19,7 +19,7 @@ from kd.models import MODELS
 from kd.objective import Term, term
 from kd.optim import Optim
 from kd.population import check_population
-from kd.registry import lookup
+from kd.registry import lookup, source_fingerprint
 from kd.schedules import Schedule
 
 
@@ -64,7 +64,7 @@ class Spec:
     data: Data = Data()
     student: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "mlp"})
     teacher: TeacherSpec = TeacherSpec()
-    objective: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    objective: Mapping[str, Mapping[str, Any] | None] = dataclasses.field(default_factory=dict)
     optim: Optim = Optim()
     total_epochs: float | None = None
     total_steps: int | None = None
@@ -110,6 +110,8 @@ def make_terms(spec: Spec) -> list[Term]:
         raise KdError("config.objective is empty; set e.g. config.objective = {'hard': {'weight': 1.0}}")
     terms = []
     for name, given in spec.objective.items():
+        if given is None:  # --config.objective.hard=none drops a term
+            continue
         path = f"config.objective.{name}"
         if not isinstance(given, Mapping):
             raise KdError(f"{path} must be a mapping such as {{'weight': 1.0}}, got {given!r}")
@@ -147,6 +149,8 @@ def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
     plain = {key: value for key, value in _plain(spec).items() if key not in _CADENCE}
     plain["data"] = {key: value for key, value in plain["data"].items() if key != "data_dir"}
     plain["teacher"] = {**plain["teacher"], "workdir": teacher_fingerprint}
+    names = [spec.student.get("name"), spec.data.source, *((t or {}).get("loss") for t in spec.objective.values())]
+    plain["code"] = {name: source_fingerprint(name) for name in names if isinstance(name, str)}
     return plain
 
 
@@ -199,16 +203,24 @@ def choose(argument: str, *known: str) -> str:
     return argument
 
 
+_OPEN = ("objective", "population")  # terms and columns have names of their own
+
+
 def _override(config: ConfigDict, key: str, text: str) -> None:
     *parents, leaf = key.split(".")
     here, path = config, "config"
     for parent in parents:
+        if isinstance(here, ConfigDict) and path.rpartition(".")[2] in _OPEN and parent not in here:
+            here[parent] = ConfigDict()
         if not isinstance(here, ConfigDict) or parent not in here:
             raise unknown(f"key in {path}:", parent, here.keys() if isinstance(here, ConfigDict) else ())
         here, path = here[parent], f"{path}.{parent}"
     if not isinstance(here, ConfigDict):
         raise KdError(f"{path} is a value and has no key '{leaf}'; set {path} itself")
     with here.unlocked():
+        if parents and parents[-1] == "student" and leaf == "name" and here.get("name") != text:
+            for option in list(here):  # another model: the options of the one before are not its own
+                del here[option]
         here[leaf] = _literal(text)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from kd.errors import KdError
 
+MIN_SEEDS = 5
 Verdict = Literal["HELPS", "NO EVIDENCE", "HURTS"]
 
 
@@ -28,7 +29,9 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """HELPS or HURTS if the whole interval lies on one side of zero, else NO EVIDENCE."""
+        """HELPS or HURTS if the whole interval lies on one side of zero over at least 5 seeds, else NO EVIDENCE."""
+        if self.seeds < MIN_SEEDS:
+            return "NO EVIDENCE"
         if self.high < 0:
             return "HELPS"
         return "HURTS" if self.low > 0 else "NO EVIDENCE"

@@ -103,6 +103,11 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
             for key, shape in shapes[t.name].items():
                 numbers[key] = numbers[key] * shape(step)
             values[t.name] = _against_teacher(t, student, teacher, batch, numbers)
+            if jnp.shape(values[t.name]) != batch["weight"].shape:
+                raise KdError(
+                    f"objective.{t.name} answers with shape {jnp.shape(values[t.name])}; a loss must return one value "
+                    f"per position, {batch['weight'].shape}, and neither average nor keep the classes"
+                )
             total = total + numbers["weight"] * values[t.name]
         return total, values
 

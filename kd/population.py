@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kd.errors import KdError, unknown
 from kd.objective import Term, check_number, initial_numbers
@@ -17,10 +18,17 @@ Columns = Mapping[str, Any]
 
 
 def product(**columns: Iterable[Any]) -> dict[str, Any]:
-    """Population columns for every combination, the last varying fastest: ``product(seed=range(5), t=(1, 4))``.
+    """Population columns for every combination, the last varying fastest.
 
-    A name with two underscores is nested: ``soft_targets__temperature`` is ``{"soft_targets": {"temperature": ...}}``.
+    ``product(seed=range(5), soft_targets__temperature=(1.0, 4.0))`` are ten members; a name with two underscores is
+    nested, a term's name and its number.
+
+    Raises:
+      KdError: a column that is a single value.
     """
+    for name, column in columns.items():
+        if not isinstance(column, Iterable) or isinstance(column, str):
+            raise KdError(f"population column {name} must be several values, got {column!r}; e.g. {name}=(1, 2)")
     points = list(itertools.product(*columns.values()))
     nested: dict[str, Any] = {}
     for name, values in zip(columns, zip(*points, strict=True), strict=True):
@@ -43,7 +51,7 @@ def check_population(population: Columns, terms: Iterable[Term]) -> None:
     by_name = {t.name: t for t in terms}
     lengths = {}
     for path, values in _columns(population):
-        where = ".".join(("config.population", *path))
+        where = ".".join(("population", *path))
         if not isinstance(values, (tuple, list)) or not values:
             raise KdError(f"{where} must be a tuple with one value per member, got {values!r}")
         lengths[where] = len(values)
@@ -57,9 +65,10 @@ def check_population(population: Columns, terms: Iterable[Term]) -> None:
             for value in values:
                 check_number(path[0], by_name[path[0]].info, path[1], value)
         else:
-            raise unknown("key in config.population:", ".".join(path), ["seed", "learning_rate", *by_name])
+            known = [f"{t.name}.{number}" for t in by_name.values() for number in ("weight", *t.info.numbers)]
+            raise unknown("key in population:", ".".join(path), ["seed", "learning_rate", *known])
     if len(set(lengths.values())) > 1:
-        raise KdError(f"the columns of config.population differ in length: {lengths}; give one value per member")
+        raise KdError(f"the columns of population differ in length: {lengths}; give one value per member")
 
 
 def numbers(
@@ -76,14 +85,21 @@ def numbers(
             hparams["learning_rate"] = jnp.asarray(column, jnp.float32)
         elif path != ("seed",):
             hparams["terms"][path[0]][path[1]] = jnp.asarray(column, jnp.float32)
-    return tuple(population.get("seed", (seed,) * members)), hparams
+    return dict(_columns(population)).get(("seed",), (seed,) * members), hparams
 
 
 def _columns(population: Columns) -> list[tuple[tuple[str, ...], Any]]:
     flat = []
     for key, value in population.items():
         if isinstance(value, Mapping):
-            flat += [((key, inner), column) for inner, column in value.items()]
+            flat += [((key, inner), _plain(column)) for inner, column in value.items()]
         else:
-            flat.append(((key,), value))
+            flat.append(((key,), _plain(value)))
     return flat
+
+
+def _plain(column: Any) -> Any:
+    """NumPy's numbers are numbers too."""
+    if not isinstance(column, (tuple, list, range, np.ndarray)):
+        return column
+    return tuple(value.item() if isinstance(value, np.generic) else value for value in column)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import importlib.util
+import pathlib
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,3 +36,12 @@ def lookup(what: str, name: str, table: Mapping[str, Any]) -> Any:
 def first_line(entry: Any) -> str:
     """First line of an entry's docstring, for listings."""
     return (entry.__doc__ or "").strip().partition("\n")[0]
+
+
+def source_fingerprint(name: str) -> str:
+    """Hash of the file that ``package.module:name`` lives in, so that a run knows when its code was edited; else ""."""
+    module = name.partition(":")[0] if ":" in name else ""
+    found = importlib.util.find_spec(module) if re.fullmatch(r"[\w.]+", module) else None
+    if found is None or found.origin is None or not pathlib.Path(found.origin).is_file():
+        return ""
+    return hashlib.sha256(pathlib.Path(found.origin).read_bytes()).hexdigest()[:12]

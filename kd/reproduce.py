@@ -57,6 +57,6 @@ def _show(page: Page) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    console.print(page.table.rich())
+    console.print(page.table.rich(), soft_wrap=True)
     for text in (page.verdict, page.provenance):
-        console.print(text.replace("**", "").replace("`", ""), markup=False)
+        console.print(text.replace("**", "").replace("`", ""), markup=False, soft_wrap=not console.is_terminal)

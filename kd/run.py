@@ -15,7 +15,7 @@ from kd import data as kd_data
 from kd import evals, train, writers
 from kd.config import Spec
 from kd.errors import KdError
-from kd.models import MODELS
+from kd.models import MODELS, as_model
 from kd.optim import make_optimizer, max_norm
 from kd.population import numbers, population_size
 from kd.predict import answers
@@ -30,7 +30,8 @@ def build_model(spec: Spec, num_classes: int) -> Model:
     """The student of a config, as wide as the data has classes unless ``student.classes`` says otherwise."""
     options = {key: value for key, value in spec.student.items() if key != "name"}
     classes = options.pop("classes", None)
-    return lookup("model", spec.student["name"], MODELS)(classes=num_classes if classes is None else classes, **options)
+    function = lookup("model", spec.student["name"], MODELS)
+    return as_model(function(classes=num_classes if classes is None else classes, **options))
 
 
 def load_trained(path: str | pathlib.Path) -> Trained:

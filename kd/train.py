@@ -93,6 +93,8 @@ def check(task: Task, devices: int | None = None) -> None:
     student = jax.eval_shape(lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"])
     teacher = None
     if task.teacher is not None:
+        if task.teacher.answers_for not in ("", task.data.fingerprint):
+            raise KdError("the teacher's logits were precomputed for another data set; kd.precompute it for this one")
         teacher = jax.eval_shape(task.teacher.apply, task.teacher.variables, batch).width
     check_widths(student.width, teacher, task.terms, task.data.labels is not None)
     if student.width < task.data.num_classes:

@@ -19,9 +19,9 @@ _BATCH = 500
 class Trained:
     """Model and variables; with `members`, every leaf has a leading member axis."""
 
-    model: Model
-    params: PyTree
-    extra: PyTree
+    model: Model = dataclasses.field(repr=False)
+    params: PyTree = dataclasses.field(repr=False)
+    extra: PyTree = dataclasses.field(repr=False)
     members: bool = False
     fingerprint: str = ""
 
@@ -56,4 +56,5 @@ def precompute(teacher: Teacher, data: Dataset) -> Teacher:
     ensemble are kept apart, so any temperature and averaging rule can still be asked of them.
     """
     outputs = answers(teacher, data, batch_size=_BATCH)
-    return kd_teacher.precomputed(np.asarray(outputs.logits), average=outputs.average, fingerprint=teacher.fingerprint)
+    table = kd_teacher.precomputed(np.asarray(outputs.logits), average=outputs.average, fingerprint=teacher.fingerprint)
+    return dataclasses.replace(table, answers_for=data.fingerprint)

@@ -93,9 +93,11 @@ class Teacher:
     The step cannot tell a live teacher from an ensemble or from logits computed beforehand.
     """
 
-    variables: PyTree
-    apply: Callable[[PyTree, Batch], Outputs]
+    variables: PyTree = dataclasses.field(repr=False)
+    apply: Callable[[PyTree, Batch], Outputs] = dataclasses.field(repr=False)
     fingerprint: str = ""
+    answers_for: str = ""
+    """Fingerprint of the only data set that it can answer for, if its logits were computed beforehand."""
 
 
 @runtime_checkable

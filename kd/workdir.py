@@ -54,6 +54,11 @@ class Workdir:
         """The resolved config of the run."""
         return from_json(json.dumps(self.owner["spec"]))
 
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether a checkpoint was ever finished here."""
+        return any((self.path / "checkpoints" / "checksums").glob("*.json"))
+
     def checkpoints(self, *, read_only: bool = False) -> Checkpoints:
         """The run's checkpoints."""
         return Checkpoints(self.path / "checkpoints", read_only=read_only)
@@ -69,7 +74,7 @@ class Workdir:
 
 
 def claim(path: pathlib.Path, spec: Spec, data: Dataset, teacher_fingerprint: str) -> Workdir:
-    """Make `path` the work directory of this run, or find that it is already.
+    """Make `path` the work directory of this run, or find that it is already. One that never took a step is free.
 
     Raises:
       KdError: it belongs to another run (the first keys that differ are shown), or cannot be written.
@@ -84,7 +89,7 @@ def claim(path: pathlib.Path, spec: Spec, data: Dataset, teacher_fingerprint: st
     workdir = Workdir(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if not (path / "run.json").exists():
+        if not (path / "run.json").exists() or not (workdir.metrics.exists() or workdir.has_checkpoint):
             workdir.write("run.json", owner)
             return workdir
         found = workdir.owner

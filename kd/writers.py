@@ -93,6 +93,10 @@ class Progress:
 
     def resume(self, step: int) -> None:
         """Start counting at `step`; the clock starts now, so compiling is not in the rate."""
+        if step:
+            self.say(
+                f"{self._title}: {'finished before' if step >= self._total else f'continuing after step {step:,}'}"
+            )
         self._done = self._first = step
         self._start = self._spoke = time.monotonic()
 
@@ -106,6 +110,13 @@ class Progress:
             self._spoke = time.monotonic()
             self._say(note)
 
+    def say(self, text: str) -> None:
+        """A line of its own, above the bar."""
+        if self._bar is not None:
+            self._bar.console.print(text)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
     def _rate(self) -> str:
         elapsed = max(time.monotonic() - self._start, 1e-9)
         return f"{(self._done - self._first) * self._examples / elapsed:,.0f} examples/s"
@@ -114,7 +125,7 @@ class Progress:
         elapsed = time.monotonic() - self._start
         left = elapsed / max(self._done - self._first, 1) * (self._total - self._done)
         words = [f"{self._title}: step {self._done:,}/{self._total:,}", f"ETA {left:.0f} s", self._rate(), note]
-        print(", ".join(word for word in words if word), file=sys.stderr, flush=True)
+        self.say(", ".join(word for word in words if word))
 
 
 def _terminal_bar() -> Any:

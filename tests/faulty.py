@@ -3,6 +3,7 @@
 line     killed while it writes the line of metrics of STEP (half of it is on the disk)
 commit   killed before the checkpoint of STEP is moved into place
 sums     killed between a checkpoint and its checksums
+compile  asked to stop (SIGINT) while it compiles
 SIGTERM, SIGINT   asked to stop while it writes the line of metrics of STEP
 """
 
@@ -10,7 +11,7 @@ import os
 import signal
 import sys
 
-from kd import cli, writers
+from kd import cli, train, writers
 
 
 def die():
@@ -53,10 +54,13 @@ def main():
         at_rename(f"/steps/{step}")
     elif fault == "sums":
         at_rename(f"/checksums/{step}.json")
+    elif fault == "compile":
+        train.compile_many = lambda *_: os.kill(os.getpid(), signal.SIGINT)
     elif fault != "none":
         at_line(int(step), fault)
-    return cli.main(sys.argv[2:])
+    sys.argv[1:] = sys.argv[2:]
+    cli.run()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,7 @@
 """Small runs on the digits, through the command line: this file is their config (``--config=tests/runs.py:ARG``)."""
 
 import atexit
+import contextlib
 import functools
 import hashlib
 import json
@@ -13,6 +14,7 @@ import tempfile
 
 import jax
 import numpy as np
+import pytest
 from ml_collections import ConfigDict
 
 from kd.checkpoint import Checkpoints
@@ -88,6 +90,36 @@ def same_bytes(one, other):
     assert not different
     for name in ("metrics.jsonl", "evaluation.json"):
         assert (one / name).read_text() == (other / name).read_text()
+
+
+@contextlib.contextmanager
+def small_disk(folder):
+    """A disk of 2 MB at `folder`; skips the test where it cannot be mounted."""
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def read_only(folder):
+    """Make a folder that holds a disk (for root), or any folder (for others), read-only for a while."""
+
+    def switch(mode, bits):
+        if os.geteuid() == 0:
+            subprocess.run(["mount", "-o", f"remount,{mode}", str(folder)], check=True)
+        else:
+            folder.chmod(bits)
+
+    switch("ro", 0o555)
+    try:
+        yield
+    finally:
+        switch("rw", 0o755)
 
 
 def lines(workdir):

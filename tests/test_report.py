@@ -14,7 +14,7 @@ from kd.errors import KdError
 from kd.report import build_page, fill, load_results, write_report
 from kd.reproduce import record
 
-SEEDS, EXAMPLES = 3, 500
+SEEDS, EXAMPLES = 5, 500
 
 
 def members(random, count, errors):
@@ -49,9 +49,9 @@ def _results():
             "distilled": {"members": members(random, SEEDS, 25)},
         },
         "pair": {"baseline": [dict(pair) for _ in range(SEEDS)], "distilled": [dict(pair) for _ in range(SEEDS)]},
-        "temperatures": [{"temperature": t, "errors": [30, 31, 40]} for t in (1.0, 4.0)],
+        "temperatures": [{"temperature": t, "errors": [30, 31, 40, 33, 35]} for t in (1.0, 4.0)],
         "main_temperature": 4.0,
-        "curves": {"baseline": [{"step": s, "errors": [90, 80, 70]} for s in (1, 2)]},
+        "curves": {"baseline": [{"step": s, "errors": [90, 80, 70, 85, 75]} for s in (1, 2)]},
     }
 
 

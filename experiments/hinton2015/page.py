@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from kd.evidence import Comparison, compare_errors, mean_sd
+from kd.evidence import MIN_SEEDS, Comparison, compare_errors, mean_sd
 from kd.report import Page
 from kd.tables import Table, plus_minus
 
@@ -62,12 +62,14 @@ def verdict_line(results: Mapping[str, Any], comparison: Comparison) -> str:
         "HELPS": "the interval lies below zero",
         "HURTS": "the interval lies above zero",
         "NO EVIDENCE": "the interval holds zero",
-    }
+    }[comparison.verdict]
+    if comparison.seeds < MIN_SEEDS:
+        meaning = f"a verdict takes {MIN_SEEDS} seeds or more"
     return (
         f"**Verdict: {comparison.verdict}.** Distilling changes the student's test errors by "
         f"{comparison.difference:+.1f} of {results['test_examples']:,} (95% interval {comparison.low:+.1f} to "
         f"{comparison.high:+.1f}, paired bootstrap over {comparison.seeds} seeds and the test examples) against the "
-        f"same student, steps and batches on hard labels: {meaning[comparison.verdict]}."
+        f"same student, steps and batches on hard labels: {meaning}."
     )
 
 
@@ -208,7 +210,9 @@ def _curves(results: Mapping[str, Any]) -> Figure:
         steps = [point["step"] for point in curve]
         stats = [mean_sd(point["errors"]) for point in curve]
         low, high = [m - s for m, s in stats], [m + s for m, s in stats]
-        axes.plot(steps, [m for m, _ in stats], color=_INK[arm], label=f"{_NAMES[arm]} (mean ± sd)")
+        axes.plot(
+            steps, [m for m, _ in stats], marker="o", markersize=3, color=_INK[arm], label=f"{_NAMES[arm]} (mean ± sd)"
+        )
         axes.fill_between(steps, low, high, color=_INK[arm], alpha=0.15, linewidth=0)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9)

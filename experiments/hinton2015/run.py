@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kd import evals
-from kd.config import Spec, build, resolve
+from kd.config import Spec, build, make_terms, resolve
 from kd.data import Dataset, load
 from kd.errors import KdError
 from kd.population import product
@@ -83,7 +83,7 @@ def measure(protocol: Protocol, stages: list[Stage], done: Mapping[str, Done]) -
     specs = {stage.name: stage.spec for stage in stages}
     test = load(specs["baseline"].data.source, specs["baseline"].data.eval, specs["baseline"].data.data_dir)
     ensemble = _ensemble(done["teachers"], specs["distilled"].teacher.average, test)
-    main = specs["distilled"].objective["soft_targets"]["temperature"]
+    main = next(t for t in make_terms(specs["distilled"]) if t.name == "soft_targets").numbers["temperature"]
     by_temperature = {main: [m["errors"] for m in done["distilled"].evaluation["members"]]}
     if "temperatures" in done:
         counts = [m["errors"] for m in done["temperatures"].evaluation["members"]]

@@ -20,8 +20,8 @@ class Dataset:
     float32, so images may stay bytes in memory.
     """
 
-    inputs: np.ndarray
-    labels: np.ndarray | None
+    inputs: np.ndarray = dataclasses.field(repr=False)
+    labels: np.ndarray | None = dataclasses.field(repr=False)
     num_classes: int
     scale: float = 1.0
 

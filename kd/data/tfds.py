@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import shlex
 from typing import Any
 
 import numpy as np
@@ -50,8 +51,8 @@ def _builder(dataset: str, where: str) -> Any:
         state = "is prepared as " + builder.info.file_format.value if prepared else "is not prepared"
         raise KdError(
             f"data set '{dataset}' {state} in {where}; point TFDS_DATA_DIR or --data_dir at a folder that has it in "
-            "array_record form, or prepare it: pip install 'kd[prepare]' && "
-            f"tfds build {dataset} --file_format=array_record --data_dir={where}"
+            "array_record form, or prepare it: pip install tensorflow && "
+            f"tfds build {dataset} --file_format=array_record --data_dir={shlex.quote(where)}"
         )
     builder = tensorflow_datasets.builder(dataset, data_dir=where, file_format="array_record")
     try:

@@ -7,20 +7,22 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 
+from kd.errors import KdError
+
 Logits = Float[np.ndarray, "n v"]
 Labels = Int[np.ndarray, " n"]
 
 
 def log_softmax(logits: Logits) -> Logits:
     """``z - log sum exp z`` in float64."""
-    wide = np.asarray(logits, np.float64)
+    wide = np.asarray(_one(logits), np.float64)
     wide = wide - wide.max(axis=-1, keepdims=True)
     return wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
 
 
 def wrong(logits: Logits, labels: Labels) -> Int[np.ndarray, " k"]:
     """Rows whose most probable class is not the label, in rising order."""
-    return np.flatnonzero(np.argmax(logits, axis=-1) != labels)
+    return np.flatnonzero(np.argmax(_one(logits), axis=-1) != labels)
 
 
 def errors(logits: Logits, labels: Labels) -> int:
@@ -63,6 +65,14 @@ def ece(logits: Logits, labels: Labels, bins: int = 15) -> float:
     bucket = np.minimum((confidence * bins).astype(int), bins - 1)
     gap = np.bincount(bucket, right, bins) - np.bincount(bucket, confidence, bins)
     return float(np.abs(gap).sum() / len(labels))
+
+
+def _one(logits: Logits) -> Logits:
+    if np.ndim(logits) != 2:
+        raise KdError(
+            f"evaluate one classifier at a time: logits must be [n v], got {np.shape(logits)}; loop over members"
+        )
+    return logits
 
 
 CLASSIFICATION: dict[str, Callable[[Logits, Labels], object]] = {

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kd.models.linen import linen
+from kd.models.linen import as_model, linen
 from kd.models.mlp import mlp
 from kd.types import Model
 
-__all__ = ["MODELS", "linen", "mlp"]
+__all__ = ["MODELS", "as_model", "linen", "mlp"]
 
 MODELS: dict[str, Callable[..., Model]] = {"mlp": mlp}

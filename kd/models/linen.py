@@ -9,19 +9,20 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from kd.errors import KdError
 from kd.types import Model, Outputs, PyTree
 
 
 def linen(module: nn.Module) -> Model:
     """Adapt a Flax Linen module that maps a batch of inputs to logits (or to `Outputs`).
 
-    If its ``__call__`` takes `train` or `deterministic`, that is passed. Collections other than ``params``, such as
-    batch statistics, travel in the state's `extra` and are updated in training only.
+    If its ``__call__`` takes `train`, `training` or `deterministic`, that is passed. Collections other than
+    ``params``, such as batch statistics, travel in the state's `extra` and are updated in training only.
     """
     accepted = inspect.signature(type(module).__call__).parameters
 
     def mode(train: bool) -> dict[str, Any]:
-        flags = {"train": train, "deterministic": not train}
+        flags = {"train": train, "training": train, "deterministic": not train}
         return {name: value for name, value in flags.items() if name in accepted}
 
     def init(key: jax.Array, inputs: Any) -> tuple[PyTree, PyTree]:
@@ -39,6 +40,17 @@ def linen(module: nn.Module) -> Model:
         return _outputs(answer), updated
 
     return Model(init, apply)
+
+
+def as_model(given: Any) -> Model:
+    """A `Model` as it is, or a Flax Linen module adapted. Raises a `KdError` for anything else."""
+    if isinstance(given, Model):
+        return given
+    if isinstance(given, nn.Module):
+        return linen(given)
+    raise KdError(
+        f"a model must be a kd Model or an instance of a Flax Linen module, got {given!r:.80}; e.g. MyModule(10)"
+    )
 
 
 def _outputs(answer: Any) -> Outputs:
