@@ -84,6 +84,14 @@ def test_examples_are_resampled_too():
     assert found.verdict == "NO EVIDENCE"
 
 
+def test_seeds_are_resampled_too():
+    """Seeds that disagree on the sign are a spread, even where they cancel on every example."""
+    better, worse = [], list(range(20))
+    found = compare_errors([better, worse] * 3, [worse, better] * 3, EXAMPLES)
+    assert found.low < -5
+    assert found.high > 5
+
+
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     """95% of 200 simulated experiments, give or take what a bootstrap over 10 seeds owes."""
     random, covered, wrongly = np.random.default_rng(0), 0, 0
