@@ -1,4 +1,4 @@
-"""What every config resolves to. After a deliberate change: ``python tests/golden.py``, and read the diff."""
+"""What every config resolves to. After a deliberate change: ``python -m tests.golden``, and read the diff."""
 
 import ast
 import json

@@ -22,7 +22,7 @@ from kd.run import build_task, total_steps
 
 @pytest.mark.parametrize("name", golden.CONFIGS)
 def test_resolves_to_its_golden_text(name):
-    assert golden.text(name) == (golden.GOLDEN / f"{name}.json").read_text(), "python tests/golden.py writes it anew"
+    assert golden.text(name) == (golden.GOLDEN / f"{name}.json").read_text(), "python -m tests.golden writes it anew"
 
 
 def test_every_golden_text_has_a_config():

@@ -60,11 +60,11 @@ def results():
     return copy.deepcopy(_results())
 
 
-def change(results, path, value=None):
-    """Set the number at `path`, or move it a little."""
+def change(results, path):
+    """Move the number at `path` a little."""
     *parents, leaf = path
     here = functools.reduce(lambda tree, key: tree[key], parents, results)
-    here[leaf] = here[leaf] + 3 if value is None else value
+    here[leaf] += 3
 
 
 SHOWN = [
