@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from kd.config import base_config, choose
 
-SEEDS = tuple(range(10))
+SEEDS = tuple(range(30))
 
 
 def get_config(arg: str = "") -> ConfigDict:

@@ -152,9 +152,15 @@ def _provenance(results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"Command: `{results['command']}`; config fingerprint `{results['fingerprint']}`; seeds "
-        f"{', '.join(map(str, results['seeds']))}; {machine['cpu']}, {machine['cores']} cores, {machine['devices']}; "
+        f"{_seeds(results['seeds'])}; {machine['cpu']}, {machine['cores']} cores, {machine['devices']}; "
         f"Python {machine['python']}, {versions}; {sum(s['seconds'] for s in results['stages']):,.0f} s in all."
     )
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
 
 
 def _axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
