@@ -41,7 +41,7 @@ def page(results: Mapping[str, Any]) -> Page:
             "![Test errors against steps](figures/curves.svg)",
             "## The protocol",
             protocol_table(results).markdown(),
-            "SGD with momentum. Both students see the same batches in the same order, seed by seed.",
+            "Both students see the same batches in the same order, seed by seed.",
             "## How this was made",
             _making(results),
         ]
@@ -105,28 +105,26 @@ def temperature_table(results: Mapping[str, Any]) -> Table:
 
 def protocol_table(results: Mapping[str, Any]) -> Table:
     """What was trained: the choices that the paper leaves open, as the config made them."""
-    rows = []
-    for name in ("teachers", "baseline", "distilled"):
-        run = results["protocol"][name]
-        student, optim, objective = run["student"], run["optim"], run["objective"]
-        terms = [f"{numbers.get('weight', 1):g} {loss}{_numbers(numbers)}" for loss, numbers in objective.items()]
-        rows.append(
-            [
-                name,
-                " × ".join(map(str, student.get("widths", [student["name"]]))),
-                f"{student.get('input_dropout', 0):g} / {student.get('hidden_dropout', 0):g}",
-                f"{run['total_epochs']:g}" if run["total_steps"] is None else f"{run['total_steps']} steps",
-                str(run["data"]["batch_size"]),
-                f"{optim['learning_rate']:g}, {optim['learning_rate_schedule']['shape']}",
-                f"{optim['momentum']:g}",
-                f"{optim['max_norm']:g}" if optim["max_norm"] else "–",
-                str(run["data"]["jitter_pixels"]),
-                " + ".join(terms),
-            ]
-        )
-    columns = ["", "hidden units", "dropout, in / hidden", "epochs", "batch", "rate, shape", "momentum", "max-norm"]
-    columns += ["jitter, pixels", "objective"]
-    return Table("The protocol", columns, rows)
+    runs = {name: _choices(results["protocol"][name]) for name in ("teachers", "baseline", "distilled")}
+    rows = [[choice, *(run[choice] for run in runs.values())] for choice in runs["teachers"]]
+    return Table("The protocol", ["", *runs], rows)
+
+
+def _choices(run: Mapping[str, Any]) -> dict[str, str]:
+    student, optim = run["student"], run["optim"]
+    rate = f"{optim['learning_rate']:g}, {optim['learning_rate_schedule']['shape']}"
+    terms = {loss: numbers for loss, numbers in run["objective"].items() if numbers is not None}
+    return {
+        "hidden units": " × ".join(map(str, student.get("widths", [student["name"]]))),
+        "dropout, inputs / hidden": f"{student.get('input_dropout', 0):g} / {student.get('hidden_dropout', 0):g}",
+        "epochs": f"{run['total_epochs']:g}" if run["total_steps"] is None else f"{run['total_steps']} steps",
+        "batch": str(run["data"]["batch_size"]),
+        "optimiser, momentum": f"{optim['name']}, {optim['momentum']:g}",
+        "learning rate, shape": rate,
+        "max-norm": f"{optim['max_norm']:g}" if optim["max_norm"] else "–",
+        "jitter, pixels": str(run["data"]["jitter_pixels"]),
+        "objective": " + ".join(f"{n.get('weight', 1):g} {loss}{_numbers(n)}" for loss, n in terms.items()),
+    }
 
 
 def _numbers(numbers: Mapping[str, Any]) -> str:
