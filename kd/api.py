@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,6 +59,8 @@ def fit(
       KdError: parts that do not fit together, or a loss that is not finite (the step is named).
     """
     _check_types(data, terms, teacher)
+    if not 0 < epochs < math.inf or not 0 <= seed < 2**31:
+        raise KdError(f"epochs must be more than 0 and seed lie in [0, 2^31), got epochs={epochs!r} and seed={seed!r}")
     population = {} if population is None else population
     check_population(population, terms)
     if learning_rate is None:

@@ -47,6 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:  # outside the steps: what was saved stays
         _complain("stopped by SIGINT; the same command continues")
         return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader has gone, as in `kd list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise
@@ -64,7 +66,7 @@ def _leave(signum: int, _frame: Any) -> None:
 
 
 def _complain(message: str) -> int:
-    print(f"kd: {message}", file=sys.stderr)
+    print(f"kd: {' '.join(message.split())}", file=sys.stderr)  # one line, whatever the user's values hold
     return 2
 
 

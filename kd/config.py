@@ -95,8 +95,8 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
         raise KdError("give exactly one of config.total_epochs and config.total_steps")
     for name in ("total_epochs", "total_steps", "eval_epochs", "checkpoint_epochs", "log_steps"):
         value = getattr(spec, name)
-        if value is not None and value <= 0:
-            raise KdError(f"config.{name} must be more than 0, got {value}")
+        if value is not None and not 0 < value < 2**31:
+            raise KdError(f"config.{name} must be more than 0 and below 2^31, got {value}")
     if not 0 <= spec.seed < 2**31:
         raise KdError(f"config.seed must lie in [0, 2^31), got {spec.seed}")
     check_options(spec.student)
@@ -217,7 +217,7 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
         here, path = here[parent], f"{path}.{parent}"
     if not isinstance(here, ConfigDict):
         raise KdError(f"{path} is a value and has no key '{leaf}'; set {path} itself")
-    with here.unlocked():
+    with here.unlocked(), here.ignore_type():  # `resolve` checks types, and says which one it wants
         if parents and parents[-1] == "student" and leaf == "name" and here.get("name") != text:
             for option in list(here):  # another model: the options of the one before are not its own
                 del here[option]

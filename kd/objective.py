@@ -50,6 +50,8 @@ def term(
     Raises:
       KdError: an unknown loss or number, or a number outside its interval.
     """
+    if not isinstance(loss, (str, LossInfo)) and not callable(loss):
+        raise KdError(f"a loss must be a name or a function, got {loss!r}; see 'kd list'")
     found = lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss
     info = found if isinstance(found, LossInfo) else LossInfo(found, numbers={k: Number(v) for k, v in numbers.items()})
     label = name or getattr(info.loss, "__name__", "loss")
@@ -66,13 +68,13 @@ def term(
 def check_number(label: str, info: LossInfo, key: str, value: float) -> None:
     """Raise a `KdError` unless the loss reads the number `key` and `value` lies in its interval."""
     if key == "weight":
-        if not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
+        if isinstance(value, bool) or not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
             raise KdError(f"objective.{label}.weight must be a number of 0 or more, got {value!r}")
         return
     if key not in info.numbers:
         raise unknown(f"key in objective.{label}:", key, ["weight", *info.numbers])
     number = info.numbers[key]
-    if not (isinstance(value, (int, float)) and number.above < value < number.below):
+    if isinstance(value, bool) or not (isinstance(value, (int, float)) and number.above < value < number.below):
         raise KdError(f"objective.{label}.{key} must lie between {number.above:g} and {number.below:g}, got {value!r}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 import jax
@@ -42,8 +43,8 @@ def make_optimizer(spec: Optim) -> optax.GradientTransformation:
     if not 0 <= spec.momentum < 1:
         raise KdError(f"optim.momentum must lie in [0, 1), got {spec.momentum}")
     for name in ("learning_rate", "weight_decay", "max_norm"):
-        if getattr(spec, name) < 0:
-            raise KdError(f"optim.{name} must be 0 or more, got {getattr(spec, name)}")
+        if not 0 <= getattr(spec, name) < math.inf:
+            raise KdError(f"optim.{name} must be 0 or more and finite, got {getattr(spec, name)}")
     if spec.name == "sgd":
         direction = optax.sgd(1.0, momentum=spec.momentum or None, nesterov=spec.nesterov)
     else:

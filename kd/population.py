@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ def product(**columns: Iterable[Any]) -> dict[str, Any]:
       KdError: a column that is a single value.
     """
     for name, column in columns.items():
-        if not isinstance(column, Iterable) or isinstance(column, str):
+        if not isinstance(column, Iterable) or isinstance(column, str) or not len(tuple(column)):
             raise KdError(f"population column {name} must be several values, got {column!r}; e.g. {name}=(1, 2)")
     points = list(itertools.product(*columns.values()))
     nested: dict[str, Any] = {}
@@ -56,11 +57,11 @@ def check_population(population: Columns, terms: Iterable[Term]) -> None:
             raise KdError(f"{where} must be a tuple with one value per member, got {values!r}")
         lengths[where] = len(values)
         if path == ("seed",):
-            if not all(isinstance(v, int) and 0 <= v < 2**31 for v in values):
+            if not all(type(v) is int and 0 <= v < 2**31 for v in values):
                 raise KdError(f"{where} must be whole numbers in [0, 2^31), got {values!r}")
         elif path == ("learning_rate",):
-            if not all(isinstance(v, (int, float)) and v >= 0 for v in values):
-                raise KdError(f"{where} must be numbers of 0 or more, got {values!r}")
+            if not all(type(v) in (int, float) and 0 <= v < math.inf for v in values):
+                raise KdError(f"{where} must be finite numbers of 0 or more, got {values!r}")
         elif path[0] in by_name and len(path) == 2:
             for value in values:
                 check_number(path[0], by_name[path[0]].info, path[1], value)

@@ -24,6 +24,8 @@ def lookup(what: str, name: str, table: Mapping[str, Any]) -> Any:
             raise unknown(what, name, table)
         return table[name]
     module_name, _, attribute = name.partition(":")
+    if not (re.fullmatch(r"\w+(\.\w+)*", module_name) and attribute.isidentifier()):
+        raise KdError(f"{what} '{name}' is not of the form package.module:name")
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

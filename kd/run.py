@@ -23,7 +23,7 @@ from kd.registry import lookup
 from kd.state import State
 from kd.trained import Trained, precompute
 from kd.types import Model, Outputs, Teacher
-from kd.workdir import claim, find
+from kd.workdir import Workdir, claim, find
 
 
 def build_model(spec: Spec, num_classes: int) -> Model:
@@ -56,8 +56,8 @@ def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
     """The teacher that a config names, live, or None. Nothing is computed yet.
 
     Raises:
-      KdError: no such work directory, a teacher that cannot read these inputs, or a precomputed teacher of a student
-        that sees jittered images.
+      KdError: no such work directory or an unfinished one, a teacher that cannot read these inputs, or a
+        precomputed teacher of a student that sees jittered images.
     """
     if spec.teacher.workdir is None:
         return None
@@ -67,6 +67,8 @@ def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
             "student's; set one of them off"
         )
     teacher = load_trained(spec.teacher.workdir).teacher(spec.teacher.average)
+    if find(spec.teacher.workdir).read("evaluation.json") is None:
+        raise KdError(f"the teacher in {spec.teacher.workdir} has not finished training; finish that run first")
     _check_inputs(teacher, data)
     return teacher
 
@@ -112,32 +114,41 @@ def train_workdir(
     path = pathlib.Path(path)
     data = kd_data.load(spec.data.source, spec.data.train, spec.data.data_dir)
     held_out = kd_data.load(spec.data.source, spec.data.eval, spec.data.data_dir)
+    _check_held_out(held_out, data)
     teacher = load_teacher(spec, data)
     task = build_task(spec, data, teacher)
     train.check(task, spec.mesh.devices)
     workdir = claim(path, spec, data, "" if teacher is None else teacher.fingerprint)
     if teacher is not None and spec.teacher.precompute:
         task = dataclasses.replace(task, teacher=precompute(teacher, data))
+    with workdir.locked():
+        state = _train_in(workdir, spec, task, held_out, title, tensorboard)
+        outcome = evaluation(trained(task, state), held_out)
+        workdir.write("evaluation.json", outcome)
+    return outcome
+
+
+def _train_in(
+    workdir: Workdir, spec: Spec, task: train.Task, held_out: kd_data.Dataset, title: str, tensorboard: bool
+) -> State:
     checkpoints = workdir.checkpoints()
-    with writers.Progress(title, task.total_steps, spec.data.batch_size * (task.members or 1)) as progress:
+    with writers.Progress(title, task.total_steps, task.batch_size * (task.members or 1)) as progress:
 
         def start_writing(resumed_at: int) -> list[writers.Write]:
             progress.resume(resumed_at)
             sinks = [writers.jsonl(workdir.metrics, resumed_at), progress.write]
-            return [*sinks, writers.tensorboard(path / "tensorboard")] if tensorboard else sinks
+            return [*sinks, writers.tensorboard(workdir.path / "tensorboard")] if tensorboard else sinks
 
         state = train.run(
             task,
-            cadence=_cadence(spec, len(data)),
+            cadence=_cadence(spec, len(task.data), task.total_steps),
             devices=spec.mesh.devices,
             checkpoints=checkpoints,
             evaluate=lambda state: _held_out(trained(task, state), held_out),
             start_writing=start_writing,
         )
     checkpoints.close()
-    outcome = evaluation(trained(task, state), held_out)
-    workdir.write("evaluation.json", outcome)
-    return outcome
+    return state
 
 
 def trained(task: train.Task, state: State) -> Trained:
@@ -195,13 +206,22 @@ def _held_out(run: Trained, data: kd_data.Dataset) -> dict[str, Any]:
     return values if run.members else {name: value[0] for name, value in values.items()}
 
 
-def _cadence(spec: Spec, examples: int) -> train.Cadence:
+def _check_held_out(held_out: kd_data.Dataset, data: kd_data.Dataset) -> None:
+    shapes, classes = (held_out.inputs.shape[1:], data.inputs.shape[1:]), (held_out.num_classes, data.num_classes)
+    if shapes[0] != shapes[1] or classes[0] > classes[1]:
+        raise KdError(
+            f"config.data.eval has inputs of shape {shapes[0]} and {classes[0]} classes, config.data.train {shapes[1]} "
+            f"and {classes[1]}; evaluate on a split of the same kind"
+        )
+
+
+def _cadence(spec: Spec, examples: int, total: int) -> train.Cadence:
     per_epoch = kd_data.steps_per_epoch(examples, spec.data.batch_size)
 
     def steps(epochs: float | None) -> int | None:
         return None if epochs is None else max(round(epochs * per_epoch), 1)
 
-    return train.Cadence(spec.log_steps, steps(spec.eval_epochs), steps(spec.checkpoint_epochs))
+    return train.Cadence(min(spec.log_steps, total), steps(spec.eval_epochs), steps(spec.checkpoint_epochs))
 
 
 def _check_inputs(teacher: Teacher, data: kd_data.Dataset) -> None:

@@ -46,6 +46,8 @@ def make_schedule(spec: Schedule, total_steps: int) -> Shape:
     """
     if not 0 <= spec.warmup_percent < 100:
         raise KdError(f"schedule.warmup_percent must lie in [0, 100), got {spec.warmup_percent}")
+    if spec.end < 0 or any(factor < 0 for _, factor in spec.points):
+        raise KdError("a schedule's factors, schedule.end and those of schedule.points, must be 0 or more")
     warmup = round(total_steps * spec.warmup_percent / 100)
     main = _main(spec, max(total_steps - warmup, 1), total_steps)
     if warmup == 0:

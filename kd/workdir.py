@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from kd.checkpoint import Checkpoints
@@ -54,6 +56,16 @@ class Workdir:
         """The resolved config of the run."""
         return from_json(json.dumps(self.owner["spec"]))
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training here. Raises a `KdError` if one is."""
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise KdError(f"another process is training in {self.path}; wait for it, or stop it") from None
+            yield
+
     @property
     def has_checkpoint(self) -> bool:
         """Whether a checkpoint was ever finished here."""
@@ -89,9 +101,11 @@ def claim(path: pathlib.Path, spec: Spec, data: Dataset, teacher_fingerprint: st
     workdir = Workdir(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if not (path / "run.json").exists() or not (workdir.metrics.exists() or workdir.has_checkpoint):
+        if not (workdir.metrics.exists() or workdir.has_checkpoint):
             workdir.write("run.json", owner)
             return workdir
+        if not (path / "run.json").exists():
+            raise KdError(f"{path} holds a run but no run.json to say which; restore it, or choose another --workdir")
         found = workdir.owner
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")

@@ -12,6 +12,7 @@ import pytest
 import runs
 from kd import predict, train
 from kd.cli import main
+from kd.workdir import find
 
 
 @pytest.fixture(autouse=True)
@@ -301,3 +302,43 @@ def test_a_command_that_is_not_one(arguments, capfd):
         main(arguments)
     assert stop.value.code == 2
     assert "kd" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_a_teacher_that_has_not_finished(workdir, tmp_path, refused):
+    shutil.copytree(runs.finished(), tmp_path / "teacher")
+    (tmp_path / "teacher" / "evaluation.json").unlink()
+    command = runs.kd("train", f"--workdir={workdir}", arg="distilled", teacher__workdir=tmp_path / "teacher")
+    refused(command, "has not finished training", "finish that run first")
+
+
+def test_a_run_that_lost_its_name(tmp_path, refused):
+    shutil.copytree(runs.finished(), tmp_path / "run")
+    (tmp_path / "run" / "run.json").unlink()
+    before = runs.hashes(tmp_path / "run")
+    refused(runs.kd("train", f"--workdir={tmp_path / 'run'}"), "no run.json", "choose another --workdir")
+    assert runs.hashes(tmp_path / "run") == before
+
+
+def test_two_processes_in_one_work_directory(tmp_path, refused):
+    shutil.copytree(runs.finished(), tmp_path / "run")
+    with find(tmp_path / "run").locked():
+        refused(runs.kd("train", f"--workdir={tmp_path / 'run'}"), "another process is training", "wait for it")
+    assert runs.train(tmp_path / "run") == 0
+
+
+@pytest.mark.parametrize("option", ["input_dropout=1.0", "hidden_dropout=-0.1", "widths=(0,)", "classes=0"])
+def test_models_that_cannot_be(option, workdir, refused):
+    key, _, value = option.partition("=")
+    refused(runs.kd("train", f"--workdir={workdir}", **{f"student__{key}": value}), "got")
+
+
+def test_held_out_data_of_another_kind(workdir, tmp_path, refused):
+    inputs, labels = np.zeros((50, 4, 4)), np.arange(50) % 3
+    np.savez(tmp_path / "a.npz", train_inputs=inputs, train_labels=labels, test_inputs=inputs, test_labels=labels + 1)
+    source = f"npz:{tmp_path / 'a.npz'}"
+    keys = {"data__source": source, "data__train": "train", "data__eval": "test"}
+    refused(runs.kd("train", f"--workdir={workdir}", **keys), "4 classes", "3", "split of the same kind")
+
+
+def test_a_value_with_a_line_break_is_still_one_line(workdir, refused):
+    refused(runs.kd("train", f"--workdir={workdir}", data__train="tr\nain"), "split")

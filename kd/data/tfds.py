@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 import shlex
 from typing import Any
 
@@ -36,6 +37,8 @@ def load_tfds(dataset: str, split: str, data_dir: str | None) -> Dataset:
 
 
 def _builder(dataset: str, where: str) -> Any:
+    if not re.fullmatch(r"\w+([/:.][\w.]+)*", dataset):
+        raise KdError(f"'{dataset}' is no name of a TFDS data set; give e.g. tfds:mnist")
     import tensorflow_datasets
     from tensorflow_datasets.core import registered
 
