@@ -41,7 +41,8 @@ def page(results: Mapping[str, Any]) -> Page:
             "![Test errors against steps](figures/curves.svg)",
             "## The protocol",
             protocol_table(results).markdown(),
-            "Both students see the same batches in the same order, seed by seed.",
+            "Both students see the same batches in the same order, seed by seed. "
+            + results["protocol"].get("notes", ""),
             "## How this was made",
             _making(results),
         ]

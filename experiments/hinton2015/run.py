@@ -26,7 +26,7 @@ class Protocol:
 
     `seeds` are those of both student arms and of every temperature; `ensemble` is the number of teachers, with
     seeds 1000, 1001, ...; `temperatures` are tried besides the main one of `distilled`; `paper` holds the paper's
-    test errors by arm, where the data is the paper's.
+    test errors by arm, where the data is the paper's; `notes` say how the choices were made, for the page.
     """
 
     seeds: tuple[int, ...]
@@ -36,6 +36,7 @@ class Protocol:
     baseline: Mapping[str, Any]
     distilled: Mapping[str, Any]
     paper: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    notes: str = ""
 
 
 def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], None] = print) -> dict[str, Any]:
