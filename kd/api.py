@@ -9,7 +9,7 @@ from typing import Any
 import optax
 
 from kd import train
-from kd.data import Dataset, steps_per_epoch
+from kd.data import Dataset, steps_of
 from kd.errors import KdError
 from kd.models import as_model
 from kd.objective import Term
@@ -71,7 +71,7 @@ def fit(
         data=data,
         terms=terms,
         optimizer=optax.sgd(1.0, momentum=0.9) if optimizer is None else optimizer,
-        total_steps=max(round(epochs * steps_per_epoch(len(data), batch_size)), 1),
+        total_steps=steps_of(epochs, len(data), batch_size),
         batch_size=batch_size,
         seeds=seeds,
         hparams=hparams,

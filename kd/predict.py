@@ -26,10 +26,8 @@ def predict(
 ) -> np.ndarray:
     """Logits in evaluation mode. Shapes: ``[n v]``, or ``[m n v]`` when every leaf of `params` has a member axis."""
     rows = padded_rows(len(data), min(batch_size, len(data)))
-    logits = np.asarray(_logits(model, members, (params, extra), to_device(data), jnp.asarray(rows)))
-    if members:
-        logits = np.moveaxis(logits, 0, 1)  # [batches m b v] -> [m batches b v]
-    return logits.reshape(*logits.shape[:-3], -1, logits.shape[-1])[..., : len(data), :]
+    logits = _logits(model, members, (params, extra), to_device(data), jnp.asarray(rows))
+    return _examples(np.asarray(logits), members, len(data))
 
 
 def answers(teacher: Teacher, data: Dataset, *, batch_size: int = 500) -> Outputs:
@@ -44,7 +42,11 @@ def answers(teacher: Teacher, data: Dataset, *, batch_size: int = 500) -> Output
 
     rows = padded_rows(len(data), min(batch_size, len(data)))
     outputs = run(teacher.variables, to_device(data), jnp.asarray(rows))
-    logits = np.asarray(outputs.logits)
-    if outputs.average is not None:
-        logits = np.moveaxis(logits, 0, 1)  # [batches e b v] -> [e batches b v]
-    return Outputs(logits.reshape(*logits.shape[:-3], -1, logits.shape[-1])[..., : len(data), :], outputs.average)
+    return Outputs(_examples(np.asarray(outputs.logits), outputs.average is not None, len(data)), outputs.average)
+
+
+def _examples(logits: np.ndarray, members: bool, examples: int) -> np.ndarray:
+    """``[batches b v] -> [n v]``, ``[batches m b v] -> [m n v]``: batches in a row, without the padding of the last."""
+    if members:
+        logits = np.moveaxis(logits, 0, 1)
+    return logits.reshape(*logits.shape[:-3], -1, logits.shape[-1])[..., :examples, :]

@@ -21,6 +21,7 @@ from kd.population import numbers, population_size
 from kd.predict import answers
 from kd.registry import lookup
 from kd.state import State
+from kd.teacher import predicts_by
 from kd.trained import Trained, precompute
 from kd.types import Model, Outputs, Teacher
 from kd.workdir import Workdir, claim, find
@@ -95,10 +96,9 @@ def build_task(spec: Spec, data: kd_data.Dataset, teacher: Teacher | None) -> tr
 
 def total_steps(spec: Spec, examples: int) -> int:
     """Length of the run in steps."""
-    per_epoch = kd_data.steps_per_epoch(examples, spec.data.batch_size)
     if spec.total_steps is not None:
         return spec.total_steps
-    return max(round((spec.total_epochs or 0) * per_epoch), 1)
+    return kd_data.steps_of(spec.total_epochs or 0, examples, spec.data.batch_size)
 
 
 def train_workdir(
@@ -160,12 +160,12 @@ def evaluation(run: Trained, data: kd_data.Dataset) -> dict[str, Any]:
     """Every classification metric per member, under ``members``, and the rows that each one gets wrong."""
     if data.labels is None:
         return {"members": []}
-    return {
-        "members": [
-            {**evals.classify(one, data.labels), "wrong": evals.wrong(one, data.labels).tolist()}
-            for one in run.each(data)
-        ]
-    }
+    return {"members": [member_evaluation(one, data.labels) for one in run.each(data)]}
+
+
+def member_evaluation(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """What is kept of one classifier: every classification metric, and the rows that it gets wrong."""
+    return {**evals.classify(logits, labels), "wrong": evals.wrong(logits, labels).tolist()}
 
 
 def evaluate_workdir(
@@ -187,8 +187,7 @@ def evaluate_workdir(
     members = [evals.classify(one, data.labels) for one in logits]
     teacher = teacher or spec.teacher.workdir
     if teacher is not None:
-        average = spec.teacher.average
-        taught = load_trained(teacher).teacher("arithmetic" if average == "per_member" else average)
+        taught = load_trained(teacher).teacher(predicts_by(spec.teacher.average))
         _check_inputs(taught, data)
         answer = np.asarray(answers(taught, data).log_probs())
         if answer.shape[-1] != logits.shape[-1]:
@@ -216,10 +215,8 @@ def _check_held_out(held_out: kd_data.Dataset, data: kd_data.Dataset) -> None:
 
 
 def _cadence(spec: Spec, examples: int, total: int) -> train.Cadence:
-    per_epoch = kd_data.steps_per_epoch(examples, spec.data.batch_size)
-
     def steps(epochs: float | None) -> int | None:
-        return None if epochs is None else max(round(epochs * per_epoch), 1)
+        return None if epochs is None else kd_data.steps_of(epochs, examples, spec.data.batch_size)
 
     return train.Cadence(min(spec.log_steps, total), steps(spec.eval_epochs), steps(spec.checkpoint_epochs))
 

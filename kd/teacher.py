@@ -68,6 +68,11 @@ def precomputed(logits: np.ndarray, *, average: Average | None = None, fingerpri
     )
 
 
+def predicts_by(average: Average) -> Average:
+    """The rule by which an ensemble predicts: its own, or arithmetic where the losses are taken member by member."""
+    return "arithmetic" if average == "per_member" else average
+
+
 def check_average(average: str | None) -> None:
     """Raise a `KdError` unless `average` is an averaging rule."""
     if average not in AVERAGES:

@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from kd import evals
@@ -15,9 +16,10 @@ from kd.config import Spec, build, make_terms, resolve
 from kd.data import Dataset, load
 from kd.errors import KdError
 from kd.population import product
-from kd.run import load_trained
+from kd.run import load_trained, member_evaluation
 from kd.stages import Done, Stage, run_stages
-from kd.types import Outputs
+from kd.teacher import predicts_by
+from kd.types import Average, Outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +97,7 @@ def measure(protocol: Protocol, stages: list[Stage], done: Mapping[str, Done]) -
         "seeds": list(protocol.seeds),
         "arms": {
             "teachers": _arm(done["teachers"]),
-            "ensemble": {"members": [{**evals.classify(ensemble, _labels(test)), "wrong": _wrong(ensemble, test)}]},
+            "ensemble": {"members": [member_evaluation(ensemble, _labels(test))]},
             "baseline": _arm(done["baseline"]),
             "distilled": _arm(done["distilled"]),
         },
@@ -120,11 +122,9 @@ def _arm(done: Done) -> dict[str, Any]:
     return {"members": done.evaluation["members"]}
 
 
-def _ensemble(teachers: Done, average: str, test: Dataset) -> np.ndarray:
+def _ensemble(teachers: Done, average: Average, test: Dataset) -> np.ndarray:
     logits = load_trained(teachers.workdir).logits(test)
-    if average == "per_member":  # has no prediction of its own; the arithmetic mean is what its members agree on
-        average = "arithmetic"
-    return np.asarray(Outputs(logits, average).log_probs())  # type: ignore[arg-type]
+    return np.asarray(Outputs(jnp.asarray(logits), predicts_by(average)).log_probs())
 
 
 def _pair(student: Done, ensemble: np.ndarray, test: Dataset) -> list[dict[str, Any]]:
@@ -135,10 +135,6 @@ def _labels(data: Dataset) -> np.ndarray:
     if data.labels is None:
         raise KdError("the test split has no labels, so errors cannot be counted; set data.eval to a labelled split")
     return data.labels
-
-
-def _wrong(logits: np.ndarray, data: Dataset) -> list[int]:
-    return evals.wrong(logits, _labels(data)).tolist()
 
 
 def _curve(metrics: pathlib.Path) -> list[dict[str, Any]]:

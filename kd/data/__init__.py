@@ -3,7 +3,7 @@
 from kd.data.augment import jitter
 from kd.data.dataset import Dataset, arrays, parse_split, take
 from kd.data.device import gather, to_device
-from kd.data.order import padded_rows, rows, steps_per_epoch
+from kd.data.order import padded_rows, rows, steps_of, steps_per_epoch
 from kd.data.sources import SOURCES, load
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "padded_rows",
     "parse_split",
     "rows",
+    "steps_of",
     "steps_per_epoch",
     "take",
     "to_device",

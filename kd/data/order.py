@@ -20,6 +20,11 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     return examples // batch_size
 
 
+def steps_of(epochs: float, examples: int, batch_size: int) -> int:
+    """Epochs in whole steps, at least one. Raises a `KdError` as `steps_per_epoch` does."""
+    return max(round(epochs * steps_per_epoch(examples, batch_size)), 1)
+
+
 @functools.lru_cache(maxsize=64)
 def _permutation(seed: int, epoch: int, examples: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(examples).astype(np.int32)
