@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import difflib
 import hashlib
 import inspect
 import json
@@ -25,11 +26,15 @@ from kd.schedules import Schedule
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """`train` and `eval` are splits in TFDS notation; `jitter_pixels` is the largest shift of an image."""
+    """`train` and `eval` are splits in TFDS notation; `jitter_pixels` is the largest shift of an image.
+
+    With `classes` only the examples of these labels are trained on; evaluation is on all of them.
+    """
 
     source: str = "digits"
     train: str = "train"
     eval: str = "test"
+    classes: tuple[int, ...] | None = None
     data_dir: str | None = None
     batch_size: int = 100
     jitter_pixels: int = 0
@@ -56,8 +61,9 @@ class Spec:
     """A training run, resolved.
 
     Give exactly one of `total_epochs` and `total_steps`. `log_steps` is also the number of steps in one dispatch.
-    `population` maps ``seed``, ``learning_rate``, or ``<term>: {weight | temperature | ...}`` to a tuple with one
-    value per member; all members train in one program.
+    `population` maps ``seed``, ``learning_rate``, ``teacher`` or ``<term>: {weight | temperature | ...}`` to a tuple
+    with one value per member; all members train in one program. `early_stopping` is None or a validation split: the
+    result is then, for each member, its state with the fewest errors on that split, looked at every `eval_epochs`.
     """
 
     seed: int = 0
@@ -70,6 +76,7 @@ class Spec:
     total_steps: int | None = None
     population: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     log_steps: int = 50
+    early_stopping: str | None = None
     eval_epochs: float | None = None
     checkpoint_epochs: float | None = None
     mesh: MeshSpec = MeshSpec()
@@ -99,6 +106,8 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
             raise KdError(f"config.{name} must be more than 0 and below 2^31, got {value}")
     if not 0 <= spec.seed < 2**31:
         raise KdError(f"config.seed must lie in [0, 2^31), got {spec.seed}")
+    if spec.early_stopping is not None and spec.eval_epochs is None:
+        raise KdError("config.early_stopping looks at a validation split every config.eval_epochs; set that too")
     check_options(spec.student)
     check_population(spec.population, make_terms(spec))
     return spec
@@ -126,6 +135,8 @@ def make_terms(spec: Spec) -> list[Term]:
 def check_options(student: Mapping[str, Any]) -> None:
     """Raise a `KdError` unless the student's name is a model and its options are what that model takes."""
     if "name" not in student:
+        for slip in difflib.get_close_matches("name", map(str, student), n=1):
+            raise unknown("key in config.student:", slip, ["name"])
         raise KdError("config.student.name is missing; see 'kd list' for the models")
     model = lookup("model", student["name"], MODELS)
     accepted = inspect.signature(model).parameters
@@ -146,7 +157,8 @@ def fingerprint_of(value: Any) -> str:
 
 def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
     """What makes this run this run: everything but cadence, mesh and folders; the teacher by its fingerprint."""
-    plain = {key: value for key, value in _plain(spec).items() if key not in _CADENCE}
+    matters = () if spec.early_stopping is None else ("eval_epochs",)  # when it looks is part of what it finds
+    plain = {key: value for key, value in _plain(spec).items() if key not in _CADENCE or key in matters}
     plain["data"] = {key: value for key, value in plain["data"].items() if key != "data_dir"}
     plain["teacher"] = {**plain["teacher"], "workdir": teacher_fingerprint}
     names = [spec.student.get("name"), spec.data.source, *((t or {}).get("loss") for t in spec.objective.values())]

@@ -15,7 +15,7 @@ from kd.errors import KdError, unknown
 from kd.objective import Term, check_number, initial_numbers
 
 Columns = Mapping[str, Any]
-"""``seed``, ``learning_rate``, or ``<term>: {weight | temperature | ...}``, each with one value per member."""
+"""``seed``, ``teacher``, ``learning_rate``, or ``<term>: {weight | temperature | ...}``, one value per member."""
 
 
 def product(**columns: Iterable[Any]) -> dict[str, Any]:
@@ -59,6 +59,9 @@ def check_population(population: Columns, terms: Iterable[Term]) -> None:
         if path == ("seed",):
             if not all(type(v) is int and 0 <= v < 2**31 for v in values):
                 raise KdError(f"{where} must be whole numbers in [0, 2^31), got {values!r}")
+        elif path == ("teacher",):
+            if not all(type(v) is int and v >= 0 for v in values):
+                raise KdError(f"{where} must be members of the teacher, whole numbers from 0, got {values!r}")
         elif path == ("learning_rate",):
             if not all(type(v) in (int, float) and 0 <= v < math.inf for v in values):
                 raise KdError(f"{where} must be finite numbers of 0 or more, got {values!r}")
@@ -67,7 +70,7 @@ def check_population(population: Columns, terms: Iterable[Term]) -> None:
                 check_number(path[0], by_name[path[0]].info, path[1], value)
         else:
             known = [f"{t.name}.{number}" for t in by_name.values() for number in ("weight", *t.info.numbers)]
-            raise unknown("key in population:", ".".join(path), ["seed", "learning_rate", *known])
+            raise unknown("key in population:", ".".join(path), ["seed", "teacher", "learning_rate", *known])
     if len(set(lengths.values())) > 1:
         raise KdError(f"the columns of population differ in length: {lengths}; give one value per member")
 
@@ -84,9 +87,14 @@ def numbers(
     for path, column in _columns(population):
         if path == ("learning_rate",):
             hparams["learning_rate"] = jnp.asarray(column, jnp.float32)
-        elif path != ("seed",):
+        elif len(path) == 2:
             hparams["terms"][path[0]][path[1]] = jnp.asarray(column, jnp.float32)
     return dict(_columns(population)).get(("seed",), (seed,) * members), hparams
+
+
+def paired_teachers(population: Columns) -> tuple[int, ...] | None:
+    """Which member of the teacher each student learns from, or None where all learn from the whole of it."""
+    return dict(_columns(population)).get(("teacher",))
 
 
 def _columns(population: Columns) -> list[tuple[tuple[str, ...], Any]]:

@@ -33,16 +33,19 @@ def predict(
 def answers(teacher: Teacher, data: Dataset, *, batch_size: int = 500) -> Outputs:
     """A teacher's outputs for every example of `data`, in order: what `precomputed` wants as its table.
 
-    Shapes: logits ``[n v]``, or ``[e n v]`` for an ensemble.
+    Shapes: logits ``[n v]``, or ``[e n v]`` for an ensemble and for several teachers to be paired with students.
     """
+    several = teacher.pairs is not None
+    apply = jax.vmap(teacher.apply, in_axes=(0, None)) if several else teacher.apply
 
     @jax.jit
     def run(variables: PyTree, table: PyTree, rows: jax.Array) -> Outputs:
-        return jax.lax.map(lambda batch_rows: teacher.apply(variables, gather(table, batch_rows)), rows)
+        return jax.lax.map(lambda batch_rows: apply(variables, gather(table, batch_rows)), rows)
 
     rows = padded_rows(len(data), min(batch_size, len(data)))
     outputs = run(teacher.variables, to_device(data), jnp.asarray(rows))
-    return Outputs(_examples(np.asarray(outputs.logits), outputs.average is not None, len(data)), outputs.average)
+    members = several or outputs.average is not None
+    return Outputs(_examples(np.asarray(outputs.logits), members, len(data)), outputs.average)
 
 
 def _examples(logits: np.ndarray, members: bool, examples: int) -> np.ndarray:

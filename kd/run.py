@@ -17,11 +17,11 @@ from kd.config import Spec
 from kd.errors import KdError
 from kd.models import MODELS, as_model
 from kd.optim import make_optimizer, max_norm
-from kd.population import numbers, population_size
+from kd.population import numbers, paired_teachers, population_size
 from kd.predict import answers
 from kd.registry import lookup
 from kd.state import State
-from kd.teacher import predicts_by
+from kd.teacher import predicts_by, unpaired
 from kd.trained import Trained, precompute
 from kd.types import Model, Outputs, Teacher
 from kd.workdir import Workdir, claim, find
@@ -47,7 +47,8 @@ def load_trained(path: str | pathlib.Path) -> Trained:
     checkpoints.close()
     if restored is None:
         raise KdError(f"{path} holds no whole checkpoint; finish that run first with 'kd train'")
-    arrays = jax.tree.map(jnp.asarray, {"params": restored["params"], "extra": restored.get("extra") or {}})
+    kept = restored.get("best") or restored  # with early stopping the result is the best state, not the last
+    arrays = jax.tree.map(jnp.asarray, {"params": kept["params"], "extra": kept.get("extra") or {}})
     model = build_model(workdir.spec, workdir.owner["num_classes"])
     members = population_size(workdir.spec.population) is not None
     return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint)
@@ -67,7 +68,8 @@ def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
             "config.teacher.precompute answers for unshifted images and config.data.jitter_pixels shifts the "
             "student's; set one of them off"
         )
-    teacher = load_trained(spec.teacher.workdir).teacher(spec.teacher.average)
+    pairs = paired_teachers(spec.population)
+    teacher = load_trained(spec.teacher.workdir).teacher(spec.teacher.average, pairs=pairs)
     if find(spec.teacher.workdir).read("evaluation.json") is None:
         raise KdError(f"the teacher in {spec.teacher.workdir} has not finished training; finish that run first")
     _check_inputs(teacher, data)
@@ -91,6 +93,7 @@ def build_task(spec: Spec, data: kd_data.Dataset, teacher: Teacher | None) -> tr
         view=kd_data.jitter(spec.data.jitter_pixels),
         constraint=max_norm(spec.optim.max_norm),
         learning_rate_schedule=spec.optim.learning_rate_schedule,
+        early_stopping=spec.early_stopping is not None,
     )
 
 
@@ -112,9 +115,7 @@ def train_workdir(
       KdError: anything a user can mend. kd.signals.Interrupted: asked to stop; the state was saved.
     """
     path = pathlib.Path(path)
-    data = kd_data.load(spec.data.source, spec.data.train, spec.data.data_dir)
-    held_out = kd_data.load(spec.data.source, spec.data.eval, spec.data.data_dir)
-    _check_held_out(held_out, data)
+    data, held_out, validation = load_splits(spec)
     teacher = load_teacher(spec, data)
     task = build_task(spec, data, teacher)
     train.check(task, spec.mesh.devices)
@@ -122,14 +123,44 @@ def train_workdir(
     if teacher is not None and spec.teacher.precompute:
         task = dataclasses.replace(task, teacher=precompute(teacher, data))
     with workdir.locked():
-        state = _train_in(workdir, spec, task, held_out, title, tensorboard)
+        state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
         outcome = evaluation(trained(task, state), held_out)
+        if state.best is not None:
+            outcome["best_step"] = np.asarray(state.best.step).tolist()
         workdir.write("evaluation.json", outcome)
     return outcome
 
 
+def load_splits(spec: Spec) -> tuple[kd_data.Dataset, kd_data.Dataset, kd_data.Dataset | None]:
+    """The examples to train on, those to evaluate on, and those that early stopping looks at.
+
+    Raises:
+      KdError: a split that is not there, without the classes or labels asked for, or of another kind than the others.
+    """
+
+    def load(split: str) -> kd_data.Dataset:
+        return kd_data.load(spec.data.source, split, spec.data.data_dir)
+
+    data, held_out = load(spec.data.train), load(spec.data.eval)
+    validation = None if spec.early_stopping is None else load(spec.early_stopping)
+    if spec.data.classes is not None:
+        data = kd_data.of_classes(data, spec.data.classes)
+    _check_held_out("data.eval", held_out, data)
+    if validation is not None:
+        _check_held_out("early_stopping", validation, data)
+        if validation.labels is None:
+            raise KdError(f"early stopping counts errors and '{spec.early_stopping}' has no labels; name another split")
+    return data, held_out, validation
+
+
 def _train_in(
-    workdir: Workdir, spec: Spec, task: train.Task, held_out: kd_data.Dataset, title: str, tensorboard: bool
+    workdir: Workdir,
+    spec: Spec,
+    task: train.Task,
+    held_out: kd_data.Dataset,
+    validation: kd_data.Dataset | None,
+    title: str,
+    tensorboard: bool,
 ) -> State:
     checkpoints = workdir.checkpoints()
     with writers.Progress(title, task.total_steps, task.batch_size * (task.members or 1)) as progress:
@@ -144,7 +175,8 @@ def _train_in(
             cadence=_cadence(spec, len(task.data), task.total_steps),
             devices=spec.mesh.devices,
             checkpoints=checkpoints,
-            evaluate=lambda state: _held_out(trained(task, state), held_out),
+            evaluate=lambda state: _held_out(_latest(task, state), held_out),
+            validate=None if validation is None else lambda state: _errors(_latest(task, state), validation),
             start_writing=start_writing,
         )
     checkpoints.close()
@@ -152,8 +184,19 @@ def _train_in(
 
 
 def trained(task: train.Task, state: State) -> Trained:
-    """The model that a run has arrived at."""
+    """The model that a run has arrived at: its last state, or with early stopping its best one."""
+    kept = state if state.best is None else state.best
+    return Trained(task.model, kept.params, kept.extra, task.members is not None)
+
+
+def _latest(task: train.Task, state: State) -> Trained:
     return Trained(task.model, state.params, state.extra, task.members is not None)
+
+
+def _errors(run: Trained, data: kd_data.Dataset) -> jax.Array:
+    assert data.labels is not None
+    counts = [evals.errors(one, data.labels) for one in run.each(data)]
+    return jnp.asarray(counts if run.members else counts[0], jnp.float32)
 
 
 def evaluation(run: Trained, data: kd_data.Dataset) -> dict[str, Any]:
@@ -185,16 +228,32 @@ def evaluate_workdir(
         raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
     logits = run.each(data)
     members = [evals.classify(one, data.labels) for one in logits]
-    teacher = teacher or spec.teacher.workdir
     if teacher is not None:
         taught = load_trained(teacher).teacher(predicts_by(spec.teacher.average))
-        _check_inputs(taught, data)
-        answer = np.asarray(answers(taught, data).log_probs())
-        if answer.shape[-1] != logits.shape[-1]:
-            raise KdError(f"{path} answers with {logits.shape[-1]} classes and its teacher with {answer.shape[-1]}")
-        pairs = [evals.compare(one, answer, data.labels) for one in logits]
-        members = [{**member, **pair} for member, pair in zip(members, pairs, strict=True)]
-    return {"split": split, "members": members}
+    elif spec.teacher.workdir is not None:
+        pairs = paired_teachers(spec.population)
+        taught = load_trained(spec.teacher.workdir).teacher(predicts_by(spec.teacher.average), pairs=pairs)
+    else:
+        return {"split": split, "members": members}
+    answered = answer_each(taught, data, len(members))
+    if answered[0].shape[-1] != logits.shape[-1]:
+        raise KdError(f"{path} answers with {logits.shape[-1]} classes and its teacher with {answered[0].shape[-1]}")
+    compared = [evals.compare(*pair, data.labels) for pair in zip(logits, answered, strict=True)]
+    return {"split": split, "members": [{**one, **pair} for one, pair in zip(members, compared, strict=True)]}
+
+
+def answer_each(teacher: Teacher, data: kd_data.Dataset, students: int) -> list[np.ndarray]:
+    """What each of so many students was to learn: the log-probabilities ``[n v]`` of its teacher, shared or its own.
+
+    Raises:
+      KdError: a teacher that cannot read these inputs.
+    """
+    _check_inputs(teacher, data)
+    outputs = answers(teacher, data)
+    if teacher.pairs is None:
+        return [np.asarray(outputs.log_probs())] * students
+    own = np.asarray(Outputs(outputs.logits).log_probs())
+    return [own[pair] for pair in teacher.pairs]
 
 
 def _held_out(run: Trained, data: kd_data.Dataset) -> dict[str, Any]:
@@ -205,11 +264,11 @@ def _held_out(run: Trained, data: kd_data.Dataset) -> dict[str, Any]:
     return values if run.members else {name: value[0] for name, value in values.items()}
 
 
-def _check_held_out(held_out: kd_data.Dataset, data: kd_data.Dataset) -> None:
+def _check_held_out(key: str, held_out: kd_data.Dataset, data: kd_data.Dataset) -> None:
     shapes, classes = (held_out.inputs.shape[1:], data.inputs.shape[1:]), (held_out.num_classes, data.num_classes)
     if shapes[0] != shapes[1] or classes[0] > classes[1]:
         raise KdError(
-            f"config.data.eval has inputs of shape {shapes[0]} and {classes[0]} classes, config.data.train {shapes[1]} "
+            f"config.{key} has inputs of shape {shapes[0]} and {classes[0]} classes, config.data.train {shapes[1]} "
             f"and {classes[1]}; evaluate on a split of the same kind"
         )
 
@@ -222,6 +281,8 @@ def _cadence(spec: Spec, examples: int, total: int) -> train.Cadence:
 
 
 def _check_inputs(teacher: Teacher, data: kd_data.Dataset) -> None:
+    teacher = unpaired(teacher)
+
     def answer() -> Outputs:
         batch = kd_data.gather(kd_data.to_device(kd_data.take(data, "all[:1]")), jnp.zeros(1, jnp.int32))
         return teacher.apply(teacher.variables, batch)

@@ -15,8 +15,24 @@ from kd.types import Model, PyTree
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class Best:
+    """What early stopping keeps: the variables with the fewest validation errors so far, and the step they are from.
+
+    Shapes: ``errors[]``, ``step[]``; in a population ``errors[m]``, ``step[m]``.
+    """
+
+    params: PyTree
+    extra: PyTree
+    errors: jax.Array | Any
+    step: jax.Array | Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class State:
     """Parameters, untrained variables, optimiser state, and the run's key; with a leading member axis in a population.
+
+    `best` is None in a run without early stopping.
 
     Shapes: ``step[]``, ``key[]`` (typed key of the seed); in a population ``step[m]``, ``key[m]``, ...
     """
@@ -26,6 +42,7 @@ class State:
     extra: PyTree
     opt_state: PyTree
     key: jax.Array | Any
+    best: Best | Any = None  # Orbax puts arguments of its own here too
 
 
 def init_state(model: Model, optimizer: optax.GradientTransformation, seed: Any, inputs: Any) -> State:
@@ -33,3 +50,27 @@ def init_state(model: Model, optimizer: optax.GradientTransformation, seed: Any,
     key = jax.random.key(seed)
     params, extra = model.init(rng.stream(key, 0, "init"), inputs)
     return State(jnp.zeros((), jnp.int32), params, extra, optimizer.init(params), key)
+
+
+def with_best(state: State) -> State:
+    """`state` ready for early stopping: nothing has been kept yet, so anything is better."""
+    params, extra = jax.tree.map(jnp.zeros_like, (state.params, state.extra))
+    nothing = Best(params, extra, errors=jnp.full(state.step.shape, jnp.inf), step=jnp.zeros_like(state.step))
+    return dataclasses.replace(state, best=nothing)
+
+
+def keep_best(state: State, errors: jax.Array) -> State:
+    """`state` with its present variables as the best ones where they make fewer validation errors, member by member.
+
+    Of equals the earlier stays. Shapes: ``errors[]``, or ``errors[m]`` in a population.
+
+    Source: Prechelt (1998), "Early stopping - but when?": the point of the lowest validation error.
+    """
+    assert state.best is not None
+    better = errors < state.best.errors
+
+    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(better.reshape(better.shape + (1,) * (new.ndim - better.ndim)), new, old)
+
+    now = Best(state.params, state.extra, jnp.asarray(errors, jnp.float32), state.step)
+    return dataclasses.replace(state, best=jax.tree.map(choose, now, state.best))

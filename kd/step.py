@@ -59,17 +59,18 @@ def make_train_step(
         params = optax.apply_updates(state.params, jax.tree.map(lambda u: u * rate, updates))
         if constraint is not None:
             params = constraint(params)
-        return State(state.step + 1, params, extra, opt_state, state.key), metrics
+        return State(state.step + 1, params, extra, opt_state, state.key, state.best), metrics
 
     return step
 
 
-def population(step: Step) -> Step:
+def population(step: Step, *, own_teachers: bool = False) -> Step:
     """The same step for every member of a population: state, batch and hparams gain a leading member axis.
 
-    The teacher is shared. Member i computes what a run of its own with its seed and numbers computes.
+    The teacher is shared, unless `own_teachers`: then its variables have a member axis too. Member i computes what a
+    run of its own with its seed, numbers and teacher computes.
     """
-    return jax.vmap(step, in_axes=(0, None, 0, 0))
+    return jax.vmap(step, in_axes=(0, 0 if own_teachers else None, 0, 0))
 
 
 def many(step: Step, gather: Callable[[PyTree, jax.Array], Batch], capacity: int) -> Callable[..., Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -66,6 +68,14 @@ def precomputed(logits: np.ndarray, *, average: Average | None = None, fingerpri
     return Teacher(
         table, lambda table, batch: Outputs(jnp.moveaxis(table[batch["index"]], -2, 0), average), fingerprint
     )
+
+
+def unpaired(teacher: Teacher) -> Teacher:
+    """The first of several paired teachers, as one that all students share; any other teacher as it is."""
+    if teacher.pairs is None:
+        return teacher
+    first = jax.tree.map(lambda leaf: leaf[0], teacher.variables)
+    return dataclasses.replace(teacher, variables=first, pairs=None)
 
 
 def predicts_by(average: Average) -> Average:

@@ -18,8 +18,9 @@ from kd.mesh import check_batch, compile_many, make_mesh, replicated
 from kd.objective import Term, check_widths, make_objective
 from kd.schedules import Schedule, make_schedule
 from kd.signals import Interrupted, StopSignals
-from kd.state import State, init_state
+from kd.state import State, init_state, keep_best, with_best
 from kd.step import Constraint, View, make_train_step, many, population
+from kd.teacher import unpaired
 from kd.types import Hparams, Model, Teacher
 from kd.writers import Write
 
@@ -44,6 +45,7 @@ class Task:
     view: View | None = None
     constraint: Constraint | None = None
     learning_rate_schedule: Schedule = Schedule()
+    early_stopping: bool = False
 
     @property
     def members(self) -> int | None:
@@ -70,7 +72,8 @@ def initial_state(task: Task) -> State:
     example = jnp.asarray(task.data.inputs[:1].astype(np.float32) * np.float32(task.data.scale))
 
     def one(seed: jax.Array) -> State:
-        return init_state(task.model, task.optimizer, seed, example)
+        state = init_state(task.model, task.optimizer, seed, example)
+        return with_best(state) if task.early_stopping else state
 
     def each(seeds: jax.Array) -> State:  # one after another: random numbers compile several times faster than in vmap
         return jax.lax.map(one, seeds)
@@ -95,7 +98,9 @@ def check(task: Task, devices: int | None = None) -> None:
     if task.teacher is not None:
         if task.teacher.answers_for not in ("", task.data.fingerprint):
             raise KdError("the teacher's logits were precomputed for another data set; kd.precompute it for this one")
-        teacher = jax.eval_shape(task.teacher.apply, task.teacher.variables, batch).width
+        _check_pairs(task.teacher.pairs, task.members, jax.tree.leaves(task.teacher.variables))
+        one = unpaired(task.teacher)
+        teacher = jax.eval_shape(one.apply, one.variables, batch).width
     check_widths(student.width, teacher, task.terms, task.data.labels is not None)
     if student.width < task.data.num_classes:
         raise KdError(f"the student answers with {student.width} classes and the data has {task.data.num_classes}")
@@ -108,12 +113,14 @@ def run(
     devices: int | None = None,
     checkpoints: Checkpoints | None = None,
     evaluate: Callable[[State], Mapping[str, Any]] | None = None,
+    validate: Callable[[State], Any] | None = None,
     start_writing: Callable[[int], Sequence[Write]] = lambda _: (),
 ) -> State:
     """Train to the end, from the newest checkpoint if there is one, and return the last state.
 
     In this order at every stop: evaluate, checkpoint, batch, step; the metrics of a dispatch are fetched and written
-    while the next one runs. A run that was stopped anywhere and started again ends with the same bytes.
+    while the next one runs. A run that was stopped anywhere and started again ends with the same bytes. With
+    `task.early_stopping`, `validate` counts the validation errors of each member wherever `evaluate` is called.
 
     Raises:
       KdError: the parts do not fit, the loss is not finite (the step is named, the last good checkpoint stays), a
@@ -135,8 +142,11 @@ def run(
             if due or ended:
                 pending = _flush(pending, writers)
                 _check_finite(state, step)
-            if evaluate is not None and ("evaluate" in due or first < step >= task.total_steps):
-                _write(writers, step, evaluate(state))
+            if "evaluate" in due or first < step >= task.total_steps:
+                if validate is not None:
+                    state = keep_best(state, validate(state))
+                if evaluate is not None:
+                    _write(writers, step, evaluate(state))
             if checkpoints is not None and ("checkpoint" in due or ended):
                 checkpoints.save(step, state)
             if ended:
@@ -173,15 +183,32 @@ def _compile(task: Task, mesh: Any, cadence: Cadence, state: State) -> tuple[Any
     )
     gather = kd_data.gather
     if task.members is not None:
-        step, gather = population(step), jax.vmap(kd_data.gather, in_axes=(None, 0))
+        own = task.teacher is not None and task.teacher.pairs is not None
+        step, gather = population(step, own_teachers=own), jax.vmap(kd_data.gather, in_axes=(None, 0))
     everywhere = replicated(mesh)
     table = kd_data.to_device(task.data, lambda array: jax.device_put(array, everywhere))
-    variables = None if task.teacher is None else jax.device_put(task.teacher.variables, everywhere)
+    variables = None if task.teacher is None else jax.device_put(_teacher_variables(task.teacher), everywhere)
     hparams = jax.device_put(dict(task.hparams), everywhere)
     rows = _rows(task, 0, 0, cadence.dispatch)
     examples = (state, variables, table, rows, np.int32(0), hparams)
     program = compile_many(many(step, gather, cadence.dispatch), mesh, examples, rows.ndim)
     return program, _Arguments(variables, table, hparams, program.input_shardings[0][3])
+
+
+def _teacher_variables(teacher: Teacher) -> Any:
+    """What the step is given: one teacher's arrays, or with `pairs` those of each member's own teacher."""
+    if teacher.pairs is None:
+        return teacher.variables
+    return jax.tree.map(lambda leaf: leaf[np.asarray(teacher.pairs)], teacher.variables)
+
+
+def _check_pairs(pairs: tuple[int, ...] | None, members: int | None, leaves: Sequence[Any]) -> None:
+    if pairs is None:
+        return
+    if len(pairs) != members:
+        raise KdError(f"{len(pairs)} teachers are paired with {members or 1} students; give one teacher per member")
+    if max(pairs) >= len(leaves[0]):
+        raise KdError(f"a student is paired with teacher {max(pairs)} and there are {len(leaves[0])}, from 0")
 
 
 def _rows(task: Task, step: int, until: int, capacity: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -40,8 +41,20 @@ class Trained:
             raise KdError("the model's answers are not finite: its training diverged; lower optim.learning_rate")
         return logits if self.members else logits[None]
 
-    def teacher(self, average: Average = "arithmetic") -> Teacher:
-        """This as a teacher: an ensemble if it is a population, else one live model."""
+    def teacher(self, average: Average = "arithmetic", *, pairs: Sequence[int] | None = None) -> Teacher:
+        """This as a teacher: an ensemble if it is a population, else one live model.
+
+        With `pairs` a population is not one teacher but several: member i of the population that is trained learns
+        from member ``pairs[i]`` of this one.
+
+        Raises:
+          KdError: pairs of a single model.
+        """
+        if pairs is not None:
+            if not self.members:
+                raise KdError("only a population has several teachers to pair students with; leave pairs out")
+            one = kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
+            return dataclasses.replace(one, pairs=tuple(pairs))
         if self.members:
             return kd_teacher.ensemble(
                 self.model, self.params, self.extra, average=average, fingerprint=self.fingerprint
@@ -57,4 +70,4 @@ def precompute(teacher: Teacher, data: Dataset) -> Teacher:
     """
     outputs = answers(teacher, data, batch_size=_BATCH)
     table = kd_teacher.precomputed(np.asarray(outputs.logits), average=outputs.average, fingerprint=teacher.fingerprint)
-    return dataclasses.replace(table, answers_for=data.fingerprint)
+    return dataclasses.replace(table, answers_for=data.fingerprint, pairs=teacher.pairs)

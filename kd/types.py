@@ -98,6 +98,9 @@ class Teacher:
     fingerprint: str = ""
     answers_for: str = ""
     """Fingerprint of the only data set that it can answer for, if its logits were computed beforehand."""
+    pairs: tuple[int, ...] | None = None
+    """Several teachers, one per student: `variables` have a leading axis, and member i of a population learns from
+    entry ``pairs[i]``; `apply` is that of one of them. None: all members share this teacher."""
 
 
 @runtime_checkable

@@ -64,6 +64,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "data.source": "tfds:mnist",
     "data.train": "train[:100]",
     "data.eval": "train",
+    "data.classes": (1, 2),
     "data.batch_size": 50,
     "data.jitter_pixels": 2,
     "student.name": "kd.models:mlp",
@@ -84,6 +85,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "total_epochs": 7.0,
     "total_steps": 70,
     "population.seed": (0, 1),
+    "early_stopping": "train[:100]",
 }
 SAME = {  # and those that may change without making it another run
     "data.data_dir": "/data",
@@ -107,6 +109,8 @@ def with_key(key, value):
     here[leaf] = value
     if key == "total_epochs":
         plain["total_steps"] = None
+    if key == "early_stopping":
+        plain["eval_epochs"] = 1.0
     return resolve(plain)
 
 
@@ -133,6 +137,12 @@ def test_another_value_is_another_run(key):
 @pytest.mark.parametrize("key", SAME)
 def test_cadence_devices_and_folders_are_the_same_run(key):
     assert fingerprint(with_key(key, SAME[key])) == fingerprint(resolve(BASE))
+
+
+def test_with_early_stopping_when_it_looks_makes_another_run():
+    watched = dataclasses.replace(resolve(BASE), early_stopping="train[:100]")
+    looks = [fingerprint(dataclasses.replace(watched, eval_epochs=epochs)) for epochs in (1.0, 2.0)]
+    assert looks[0] != looks[1]
 
 
 def test_another_teacher_is_another_run():

@@ -290,3 +290,29 @@ def test_mnist_that_is_not_there_or_has_no_such_split_is_refused(mnist_dir, tmp_
         kd_data.load("tfds:mnist", "tset", mnist_dir)
     with pytest.raises(KdError, match=r"is not prepared.*tfds build mnist"):
         kd_data.load("tfds:mnist", "test", str(tmp_path))
+
+
+# --- examples of some classes ---
+
+
+@hypothesis.given(st.sets(st.integers(0, 3), min_size=1))
+def test_examples_of_some_classes_and_of_the_others_are_all_examples(classes):
+    some = kd_data.of_classes(SPLITS, tuple(classes))
+    others = set(range(4)) - classes
+    rest = kd_data.of_classes(SPLITS, tuple(others)).inputs if others else SPLITS.inputs[:0]
+    assert set(some.labels.tolist()) == classes
+    assert some.num_classes == 4  # what was left out can still be answered
+    together = np.concatenate([some.inputs, rest])[:, 0]
+    assert sorted(together.tolist()) == SPLITS.inputs[:, 0].tolist()
+    assert np.all(np.diff(some.inputs[:, 0]) > 0)  # in their order
+
+
+@pytest.mark.parametrize("classes", [(), (4,), (0, 9)])
+def test_a_class_that_is_not_there_is_refused(classes):
+    with pytest.raises(KdError, match=r"data.classes must name classes that the split holds, \[0, 1, 2, 3\]"):
+        kd_data.of_classes(SPLITS, classes)
+
+
+def test_classes_cannot_be_chosen_without_labels():
+    with pytest.raises(KdError, match="there are no labels"):
+        kd_data.of_classes(kd_data.arrays(np.zeros((3, 2)), num_classes=4), (1,))

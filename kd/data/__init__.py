@@ -1,7 +1,7 @@
 """Data: sources, splits, order, batches on the device, augmentation."""
 
 from kd.data.augment import jitter
-from kd.data.dataset import Dataset, arrays, parse_split, take
+from kd.data.dataset import Dataset, arrays, of_classes, parse_split, take
 from kd.data.device import gather, to_device
 from kd.data.order import padded_rows, rows, steps_of, steps_per_epoch
 from kd.data.sources import SOURCES, load
@@ -13,6 +13,7 @@ __all__ = [
     "gather",
     "jitter",
     "load",
+    "of_classes",
     "padded_rows",
     "parse_split",
     "rows",

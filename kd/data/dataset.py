@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -102,6 +103,26 @@ def take(data: Dataset, split: str) -> Dataset:
         raise KdError(f"split '{split}' is empty: it takes 0 of {len(data)} examples; widen the slice")
     labels = None if data.labels is None else data.labels[rows]
     return Dataset(inputs, labels, data.num_classes, data.scale)
+
+
+def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
+    """The examples whose label is one of `classes`; the number of classes stays what it was.
+
+    A transfer set made so lacks the other classes: the student sees none of their examples, and can still answer them.
+
+    Raises:
+      KdError: no labels to choose by, no classes, or a class that is out of range or has no example.
+
+    Source: Hinton, Vinyals & Dean (2015), section 3, on transfer sets without 3s, or of 7s and 8s only.
+    """
+    if data.labels is None:
+        raise KdError("examples are chosen by class and there are no labels; set data.classes to none")
+    have = np.unique(data.labels).tolist()
+    absent = [c for c in classes if c not in have]
+    if absent or not classes:
+        raise KdError(f"data.classes must name classes that the split holds, {have}, got {tuple(classes)}")
+    rows = np.flatnonzero(np.isin(data.labels, classes))
+    return Dataset(data.inputs[rows], data.labels[rows], data.num_classes, data.scale)
 
 
 def _position(text: str | None, n: int, default: int) -> int:

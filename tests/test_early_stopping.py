@@ -1,0 +1,78 @@
+"""Laws of early stopping: what is kept is the state with the fewest validation errors, whatever interrupts the run."""
+
+import dataclasses
+import json
+
+import hypothesis
+import hypothesis.strategies as st
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import runs
+import tiny
+from kd.run import load_trained
+from kd.state import State, keep_best, with_best
+from kd.workdir import find
+
+CADENCE = {"total_steps": 18, "checkpoint_epochs": 2, "eval_epochs": 1, "optim__learning_rate": 0.5}
+WATCHED = {**CADENCE, "early_stopping": "train[120:180]"}
+
+
+def state(value, step):
+    """A population of two whose parameters are `value` and 10 `value`."""
+    values = jnp.array([value, 10.0 * value])
+    return State(jnp.full(2, step), {"w": values}, {}, (), jnp.zeros(2))
+
+
+@hypothesis.given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=6))
+def test_each_member_keeps_its_first_fewest_errors(errors):
+    kept = with_best(state(0.0, 0)).best
+    for step, counts in enumerate(errors, 1):
+        now = dataclasses.replace(state(float(step), step), best=kept)
+        kept = keep_best(now, jnp.array(counts, jnp.float32)).best
+    first = [int(np.argmin([counts[member] for counts in errors])) + 1 for member in range(2)]
+    assert kept.step.tolist() == first
+    assert kept.params["w"].tolist() == [first[0], 10 * first[1]]
+    assert kept.errors.tolist() == [min(counts[member] for counts in errors) for member in range(2)]
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("early") / "run"
+    assert runs.train(workdir, arg="population", teacher__workdir=runs.finished(), **WATCHED) == 0
+    return workdir
+
+
+def test_the_result_is_the_run_that_ended_there(watched, tmp_path):
+    """The kept parameters are those of an unwatched run of the same shape, seen at that step."""
+    kept = load_trained(watched)
+    best = json.loads((watched / "evaluation.json").read_text())["best_step"]
+    for member, step in enumerate(best):
+        other = tmp_path / f"run{member}"
+        keys = {"teacher__workdir": runs.finished(), **CADENCE, "total_steps": step}
+        assert runs.train(other, arg="population", **keys) == 0
+        tiny.close(tiny.take(kept.params, member), tiny.take(load_trained(other).params, member))
+
+
+def test_it_is_the_best_of_all_that_were_seen(watched):
+    last = runs.restored(watched)
+    errors = last["['best']['errors']"]
+    assert find(watched).spec.early_stopping == "train[120:180]"
+    assert (errors < 60).all()
+    assert (last["['best']['step']"] % 3 == 0).all()
+
+
+def test_stopped_and_started_again_it_keeps_the_same(watched, tmp_path):
+    broken = tmp_path / "run"
+    for fault in ("SIGTERM:8", "commit:12", "none:"):
+        keys = {"teacher__workdir": runs.finished(), "mesh__devices": 1, **WATCHED}
+        runs.python("tests/faulty.py", fault, *runs.kd("train", f"--workdir={broken}", arg="population", **keys))
+    runs.same_bytes(broken, watched)
+
+
+def test_what_cannot_be_watched_is_refused(tmp_path, capfd):
+    assert runs.train(tmp_path / "a", early_stopping="train[120:180]") == 2
+    assert "config.early_stopping looks at a validation split every config.eval_epochs" in capfd.readouterr().err
+    assert runs.train(tmp_path / "b", early_stopping="validation", eval_epochs=1) == 2
+    assert "unknown split of digits" in capfd.readouterr().err
