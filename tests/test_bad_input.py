@@ -272,14 +272,14 @@ def test_eval(tmp_path, refused):
 def test_reports(tmp_path, refused):
     command = ["report", tmp_path]
     refused(command, "has no results.json", "kd reproduce")
-    report = {"report": "experiments.hinton2015.page:page"}
+    report = {"report": "experiments.hinton2015.digits.page:page"}
     for text, *words in [
         ('{"arms": ', "results.json is damaged"),
         ("[]", "results.json is damaged"),
         ("{}", "'report'"),
         (json.dumps(report), "lacks", "'arms'", "kd reproduce"),
         ('{"report": "experiments.nowhere:page"}', "no module 'experiments.nowhere'"),
-        ('{"report": "experiments.hinton2015.page:pgae"}', "'pgae'", "did you mean 'page'"),
+        ('{"report": "experiments.hinton2015.digits.page:pgae"}', "'pgae'", "did you mean 'page'"),
     ]:
         (tmp_path / "results.json").write_text(text)
         refused(command, *words)

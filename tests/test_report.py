@@ -37,7 +37,7 @@ def _results():
         "command": "kd reproduce hinton2015-digits",
         "fingerprint": "0123456789ab",
         "machine": {"cpu": "A CPU", "cores": 2, "devices": "1 x cpu", "python": "3.11", "versions": {"jax": "0.10"}},
-        "report": "experiments.hinton2015.page:page",
+        "report": "experiments.hinton2015.digits.page:page",
         "protocol": {"paper": {}, **{name: copy.deepcopy(arm) for name in ("teachers", "baseline", "distilled")}},
         "stages": [{"name": "teachers", "fingerprint": "ba9876543210", "seconds": 7.5}],
         "test_examples": EXAMPLES,

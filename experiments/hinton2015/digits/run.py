@@ -52,7 +52,7 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], No
     stages = make_stages(protocol)
     done = run_stages(stages, folder, say)
     return {
-        "report": "experiments.hinton2015.page:page",
+        "report": "experiments.hinton2015.digits.page:page",
         "protocol": _plain(config),
         "stages": [
             {"name": d.name, "fingerprint": d.fingerprint, "seconds": round(d.seconds, 1)} for d in done.values()

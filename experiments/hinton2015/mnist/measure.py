@@ -1,0 +1,137 @@
+"""What is measured of the MNIST experiment's finished stages: results as JSON holds them."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+import kd
+from experiments.hinton2015.mnist.protocol import Protocol, sweep_stage
+from kd import evals
+from kd.config import resolve
+from kd.data import Dataset, load
+from kd.run import load_trained, member_evaluation
+from kd.stages import Done
+from kd.types import Average, Outputs
+
+TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)  # of section 2.1
+OFFSETS = tuple(float(x) for x in np.arange(0, 12.25, 0.25))  # of a bias curve, in size
+
+
+def measure(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
+    """Everything that the page shows, by its section."""
+    data = resolve(protocol.distilled).data
+    train, test = (load(data.source, split, data.data_dir) for split in (data.train, data.eval))
+    teachers = load_trained(done["teachers"].workdir)
+    logits = teachers.logits(test)
+    arms = {name: arm(done[name]) for name in ("teachers", "baseline", "distilled")}
+    arms |= {name: arm(done[name]) for name in ("ensemble-arithmetic", "ensemble-geometric")}
+    for average in ("arithmetic", "geometric"):
+        arms[f"ensemble, {average}"] = {"members": [member_evaluation(_merged(logits, average), labels_of(test))]}
+    return {
+        "test_examples": len(test),
+        "seeds": list(protocol.seeds),
+        "arms": arms,
+        "sweep": [row for width in protocol.widths for row in _sweep(width, protocol, done)],
+        "omitted": _bias(protocol.omitted, done["omitted"], train, test, sign=+1),
+        "only": _bias(protocol.only, done["only"], train, test, sign=-1),
+        "limit": _limit(done, logits[0], test),
+        "small": {
+            "hard": _small(protocol.small_hard, done["small-hard"]),
+            "soft": _small(protocol.small_soft, done["small-soft"]),
+            "full": _small(protocol.baseline, done["baseline"]),
+        },
+        "hypotheses": {name: _errors(done[f"hypothesis-{name}"]) for name in protocol.hypotheses},
+        "curves": {name: curve(done[name].workdir / "metrics.jsonl") for name in ("teachers", "baseline", "distilled")},
+    }
+
+
+def arm(done: Done) -> dict[str, Any]:
+    """A finished population as the tables read it."""
+    return {"members": done.evaluation["members"]}
+
+
+def labels_of(data: Dataset) -> np.ndarray:
+    """Labels of a split that has them; the configs of this experiment name no other."""
+    if data.labels is None:
+        raise kd.KdError("this experiment counts errors and a split has no labels; set data.eval to a labelled one")
+    return data.labels
+
+
+def curve(metrics: pathlib.Path) -> list[dict[str, Any]]:
+    """Test errors against steps, per member."""
+    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+    return [{"step": line["step"], "errors": line["eval/errors"]} for line in lines if "eval/errors" in line]
+
+
+def _errors(done: Done) -> list[int]:
+    return [member["errors"] for member in done.evaluation["members"]]
+
+
+def _merged(logits: np.ndarray, average: Average) -> np.ndarray:
+    return np.asarray(Outputs(jnp.asarray(logits), average).log_probs())
+
+
+def _sweep(width: int, protocol: Protocol, done: Mapping[str, Done]) -> list[dict[str, Any]]:
+    counts, n = _errors(done[sweep_stage(width)]), len(protocol.sweep_seeds)
+    return [
+        {"width": width, "temperature": temperature, "errors": counts[i * n : (i + 1) * n]}
+        for i, temperature in enumerate(protocol.temperatures)
+    ]
+
+
+def _bias(run: Mapping[str, Any], done: Done, train: Dataset, test: Dataset, sign: int) -> dict[str, Any]:
+    """A transfer set without some classes: errors as trained, with the bias that matches frequencies, with the best.
+
+    The bias moved is that of the classes that the paper moves: of the omitted ones up (`sign` +1), or of the only ones
+    down (-1). Frequencies are matched on all training images, whose labels serve to count classes and nothing else.
+    """
+    kept = set(run["data"]["classes"])
+    moved = tuple(sorted(kept if sign < 0 else set(range(train.num_classes)) - kept))
+    trained = load_trained(done.workdir)
+    pairs = zip(trained.each(train), trained.each(test), strict=True)
+    return {
+        "kept": sorted(kept),
+        "moved": list(moved),
+        "examples": int(np.isin(labels_of(test), moved).sum()),
+        "offsets": [sign * offset for offset in OFFSETS],
+        "members": [_bias_member(*pair, train, test, moved, sign) for pair in pairs],
+    }
+
+
+def _bias_member(
+    on_train: np.ndarray, on_test: np.ndarray, train: Dataset, test: Dataset, moved: Sequence[int], sign: int
+) -> dict[str, Any]:
+    labels = labels_of(test)
+    share = float(np.isin(labels_of(train), moved).mean())
+    offsets = {
+        "as trained": 0.0,
+        "frequency": evals.match_frequency(on_train, moved, share),
+        "best": evals.best_offset(on_test, labels, moved),
+    }
+    rows = evals.bias_curve(on_test, labels, moved, list(offsets.values()))
+    points = evals.bias_curve(on_test, labels, moved, [sign * offset for offset in OFFSETS])
+    return {**dict(zip(offsets, rows, strict=True)), "curve": points}
+
+
+def _limit(done: Mapping[str, Done], teacher: np.ndarray, test: Dataset) -> dict[str, Any]:
+    student = load_trained(done["baseline"].workdir).logits(test)[0]
+    return {"temperatures": list(TEMPERATURES), "errors": kd.high_temperature_limit(student, teacher, TEMPERATURES)}
+
+
+def _small(run: Mapping[str, Any], done: Done) -> dict[str, Any]:
+    """Accuracy on the examples that a run was trained on, and on the test set, per member."""
+    spec = resolve(run)
+    seen = load(spec.data.source, spec.data.train, spec.data.data_dir)
+    on_train = [evals.accuracy(one, labels_of(seen)) for one in load_trained(done.workdir).each(seen)]
+    return {
+        "examples": len(seen),
+        "train": on_train,
+        "test": [member["accuracy"] for member in done.evaluation["members"]],
+        "best_step": done.evaluation.get("best_step"),
+    }

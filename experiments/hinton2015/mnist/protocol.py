@@ -1,0 +1,96 @@
+"""What the MNIST experiment varies, and the training runs that this makes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kd.config import Spec, resolve
+from kd.errors import KdError
+from kd.population import product
+from kd.stages import Stage
+
+Run = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The experiment's config: training runs, and what is varied over them.
+
+    `seeds` are those of every student; student i learns from teacher i. `ensemble` is the number of teachers, with
+    seeds 1000, 1001, ... . `sweep` runs at every width and temperature, with `sweep_seeds`. `omitted` is a transfer set
+    without some classes, `only` one of a few classes, by their `data.classes`. `hypotheses` are variants of `distilled`
+    and what each asks. `paper` and `bands` hold a number, and a range written down before the run, by row of the table.
+    """
+
+    seeds: tuple[int, ...]
+    sweep_seeds: tuple[int, ...]
+    ensemble: int
+    temperatures: tuple[float, ...]
+    widths: tuple[int, ...]
+    teachers: Run
+    baseline: Run
+    distilled: Run
+    sweep: Run
+    omitted: Run
+    only: Run
+    small_hard: Run
+    small_soft: Run
+    hypotheses: Mapping[str, Run] = dataclasses.field(default_factory=dict)
+    paper: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    bands: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def make_stages(protocol: Protocol) -> list[Stage]:
+    """Every training run, each a population over its seeds: teachers, students, and what is asked of them.
+
+    Raises:
+      KdError: fewer than two seeds or teachers, more seeds than teachers, or arms of different compute.
+    """
+    seeds, distilled = protocol.seeds, resolve(protocol.distilled)
+    if min(len(seeds), len(protocol.sweep_seeds)) < 2 or protocol.ensemble < len(seeds):
+        raise KdError("config.seeds and config.sweep_seeds must hold at least 2, and config.ensemble as many or more")
+    baseline = resolve(protocol.baseline)
+    if (baseline.student, baseline.data.train) != (distilled.student, distilled.data.train):
+        raise KdError("config.baseline and config.distilled must train the same student on the same examples")
+    teachers = product(seed=range(1000, 1000 + protocol.ensemble))
+    return [
+        Stage("teachers", dataclasses.replace(resolve(protocol.teachers), population=teachers)),
+        Stage("baseline", dataclasses.replace(baseline, population=product(seed=seeds))),
+        _taught("distilled", distilled, seeds),
+        *(_ensemble_student(average, distilled, seeds) for average in ("arithmetic", "geometric")),
+        _taught("omitted", resolve(protocol.omitted), seeds),
+        _taught("only", resolve(protocol.only), seeds),
+        Stage("small-hard", dataclasses.replace(resolve(protocol.small_hard), population=product(seed=seeds))),
+        _taught("small-soft", resolve(protocol.small_soft), seeds),
+        *(_taught(f"hypothesis-{name}", resolve(run), seeds) for name, run in protocol.hypotheses.items()),
+        *(_sweep(width, protocol) for width in protocol.widths),
+    ]
+
+
+def sweep_stage(width: int) -> str:
+    """Name of the stage that trains every temperature at this width."""
+    return f"width-{width}"
+
+
+def _taught(name: str, spec: Spec, seeds: Sequence[int], **columns: Any) -> Stage:
+    """A population in which student i learns from teacher i; `columns` vary besides the seed."""
+    population = product(**columns, seed=seeds)
+    population["teacher"] = tuple(list(seeds).index(seed) for seed in population["seed"])
+    return Stage(name, dataclasses.replace(spec, population=population), teacher="teachers")
+
+
+def _ensemble_student(average: Any, distilled: Spec, seeds: Sequence[int]) -> Stage:
+    teacher = dataclasses.replace(distilled.teacher, average=average)
+    spec = dataclasses.replace(distilled, teacher=teacher, population=product(seed=seeds))
+    return Stage(f"ensemble-{average}", spec, teacher="teachers")
+
+
+def _sweep(width: int, protocol: Protocol) -> Stage:
+    spec = resolve(protocol.sweep)
+    layers = len(spec.student.get("widths", (0, 0)))
+    spec = dataclasses.replace(spec, student={**spec.student, "widths": (width,) * layers})
+    temperatures = protocol.temperatures
+    return _taught(sweep_stage(width), spec, protocol.sweep_seeds, soft_targets__temperature=temperatures)

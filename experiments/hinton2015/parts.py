@@ -1,0 +1,72 @@
+"""What the pages of this paper's experiments share: how a run is described, where results come from, empty figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from kd.tables import Table
+
+
+def choices(run: Mapping[str, Any]) -> dict[str, str]:
+    """What a run's config says, in words for a table."""
+    student, optim = run["student"], run["optim"]
+    rate = f"{optim['learning_rate']:g}, {optim['learning_rate_schedule']['shape']}"
+    terms = {loss: numbers for loss, numbers in run["objective"].items() if numbers is not None}
+    return {
+        "hidden units": " × ".join(map(str, student.get("widths", [student["name"]]))),
+        "dropout, inputs / hidden": f"{student.get('input_dropout', 0):g} / {student.get('hidden_dropout', 0):g}",
+        "epochs": f"{run['total_epochs']:g}" if run["total_steps"] is None else f"{run['total_steps']} steps",
+        "batch": str(run["data"]["batch_size"]),
+        "optimiser, momentum": f"{optim['name']}, {optim['momentum']:g}",
+        "learning rate, shape": rate,
+        "max-norm": f"{optim['max_norm']:g}" if optim["max_norm"] else "–",
+        "jitter, pixels": str(run["data"]["jitter_pixels"]),
+        "objective": " + ".join(f"{n.get('weight', 1):g} {loss}{_numbers(n)}" for loss, n in terms.items()),
+    }
+
+
+def making(results: Mapping[str, Any]) -> str:
+    """How the results were made: the provenance, and every stage with its time."""
+    stages = [[s["name"], f"{s['seconds']:,.0f} s", f"`{s['fingerprint']}`"] for s in results["stages"]]
+    return "\n\n".join([provenance(results), Table("", ["stage", "time", "fingerprint"], stages).markdown()])
+
+
+def provenance(results: Mapping[str, Any]) -> str:
+    """Command, fingerprint, seeds, machine, versions and time, in a line."""
+    machine = results["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"Command: `{results['command']}`; config fingerprint `{results['fingerprint']}`; seeds "
+        f"{_seeds(results['seeds'])}; {machine['cpu']}, {machine['cores']} cores, {machine['devices']}; "
+        f"Python {machine['python']}, {versions}; {sum(s['seconds'] for s in results['stages']):,.0f} s in all."
+    )
+
+
+def axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
+    """An empty figure in the house's style, and its axes."""
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    return figure, axes
+
+
+def _numbers(numbers: Mapping[str, Any]) -> str:
+    shown = [
+        f"{'T' if key == 'temperature' else key} = {value:g}"
+        for key, value in numbers.items()
+        if key != "weight" and isinstance(value, (int, float))
+    ]
+    return f" ({', '.join(shown)})" if shown else ""
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]} to {seeds[-1]}"
+    return ", ".join(map(str, seeds))
