@@ -20,12 +20,12 @@ EXPERIMENTS: dict[str, Experiment] = {
         about="Hinton et al. (2015), section 3, in small: ensemble to one model on scikit-learn's digits, a minute",
         config="hinton2015_digits.py",
         record="hinton2015/digits",
-        run="experiments.hinton2015.run:run",
+        run="experiments.hinton2015.digits.run:run",
     ),
     "hinton2015-mnist": Experiment(
-        about="Hinton et al. (2015), section 3: ensemble to one model on MNIST through TFDS; :quick takes ten minutes",
+        about="Hinton et al. (2015), sections 2.1, 3 and 6 on MNIST through TFDS; :quick takes under ten minutes",
         config="hinton2015_mnist.py",
-        record="hinton2015/mnist",
-        run="experiments.hinton2015.run:run",
+        record="hinton2015",
+        run="experiments.hinton2015.mnist.run:run",
     ),
 }

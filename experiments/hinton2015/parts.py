@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
+from kd.data import Dataset
+from kd.errors import KdError
+from kd.stages import Done
 from kd.tables import Table
 
 
@@ -70,3 +76,28 @@ def _seeds(seeds: Sequence[int]) -> str:
     if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]} to {seeds[-1]}"
     return ", ".join(map(str, seeds))
+
+
+def finished(done: Iterable[Done]) -> list[dict[str, Any]]:
+    """The stages of an experiment as its results name them."""
+    return [{"name": d.name, "fingerprint": d.fingerprint, "seconds": round(d.seconds, 1)} for d in done]
+
+
+def plain(config: Any) -> Any:
+    """A config as results hold it: what JSON knows, and no folder of this machine."""
+    if isinstance(config, Mapping):
+        return {key: plain(value) for key, value in config.items() if key != "data_dir"}
+    return list(config) if isinstance(config, tuple) else config
+
+
+def labels_of(data: Dataset) -> np.ndarray:
+    """Labels of a split. Raises a `KdError` if it has none."""
+    if data.labels is None:
+        raise KdError("errors cannot be counted: a split has no labels; set data.eval to a labelled one")
+    return data.labels
+
+
+def curve(metrics: pathlib.Path) -> list[dict[str, Any]]:
+    """Test errors against steps, per member."""
+    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+    return [{"step": line["step"], "errors": line["eval/errors"]} for line in lines if "eval/errors" in line]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.hinton2015.parts import curve, finished, labels_of, plain
 from kd import evals
 from kd.config import Spec, build, make_terms, resolve
 from kd.data import Dataset, load
@@ -53,10 +53,8 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], No
     done = run_stages(stages, folder, say)
     return {
         "report": "experiments.hinton2015.digits.page:page",
-        "protocol": _plain(config),
-        "stages": [
-            {"name": d.name, "fingerprint": d.fingerprint, "seconds": round(d.seconds, 1)} for d in done.values()
-        ],
+        "protocol": plain(config),
+        "stages": finished(done.values()),
         **measure(protocol, stages, done),
     }
 
@@ -97,16 +95,14 @@ def measure(protocol: Protocol, stages: list[Stage], done: Mapping[str, Done]) -
         "seeds": list(protocol.seeds),
         "arms": {
             "teachers": _arm(done["teachers"]),
-            "ensemble": {"members": [member_evaluation(ensemble, _labels(test))]},
+            "ensemble": {"members": [member_evaluation(ensemble, labels_of(test))]},
             "baseline": _arm(done["baseline"]),
             "distilled": _arm(done["distilled"]),
         },
         "pair": {name: _pair(done[name], ensemble, test) for name in ("baseline", "distilled")},
         "temperatures": [{"temperature": t, "errors": by_temperature[t]} for t in sorted(by_temperature)],
         "main_temperature": main,
-        "curves": {
-            name: _curve(done[name].workdir / "metrics.jsonl") for name in ("teachers", "baseline", "distilled")
-        },
+        "curves": {name: curve(done[name].workdir / "metrics.jsonl") for name in ("teachers", "baseline", "distilled")},
     }
 
 
@@ -128,22 +124,4 @@ def _ensemble(teachers: Done, average: Average, test: Dataset) -> np.ndarray:
 
 
 def _pair(student: Done, ensemble: np.ndarray, test: Dataset) -> list[dict[str, Any]]:
-    return [evals.compare(one, ensemble, _labels(test)) for one in load_trained(student.workdir).logits(test)]
-
-
-def _labels(data: Dataset) -> np.ndarray:
-    if data.labels is None:
-        raise KdError("the test split has no labels, so errors cannot be counted; set data.eval to a labelled split")
-    return data.labels
-
-
-def _curve(metrics: pathlib.Path) -> list[dict[str, Any]]:
-    """Test errors against steps, per member."""
-    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
-    return [{"step": line["step"], "errors": line["eval/errors"]} for line in lines if "eval/errors" in line]
-
-
-def _plain(config: Any) -> Any:
-    if isinstance(config, Mapping):
-        return {key: _plain(value) for key, value in config.items() if key != "data_dir"}  # a result has no home
-    return list(config) if isinstance(config, tuple) else config
+    return [evals.compare(one, ensemble, labels_of(test)) for one in load_trained(student.workdir).logits(test)]

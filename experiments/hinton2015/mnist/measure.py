@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 
 import kd
 from experiments.hinton2015.mnist.protocol import Protocol, sweep_stage
+from experiments.hinton2015.parts import curve, labels_of
 from kd import evals
 from kd.config import resolve
 from kd.data import Dataset, load
@@ -56,19 +55,6 @@ def arm(done: Done) -> dict[str, Any]:
     return {"members": done.evaluation["members"]}
 
 
-def labels_of(data: Dataset) -> np.ndarray:
-    """Labels of a split that has them; the configs of this experiment name no other."""
-    if data.labels is None:
-        raise kd.KdError("this experiment counts errors and a split has no labels; set data.eval to a labelled one")
-    return data.labels
-
-
-def curve(metrics: pathlib.Path) -> list[dict[str, Any]]:
-    """Test errors against steps, per member."""
-    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
-    return [{"step": line["step"], "errors": line["eval/errors"]} for line in lines if "eval/errors" in line]
-
-
 def _errors(done: Done) -> list[int]:
     return [member["errors"] for member in done.evaluation["members"]]
 
@@ -78,7 +64,8 @@ def _merged(logits: np.ndarray, average: Average) -> np.ndarray:
 
 
 def _sweep(width: int, protocol: Protocol, done: Mapping[str, Done]) -> list[dict[str, Any]]:
-    counts, n = _errors(done[sweep_stage(width)]), len(protocol.sweep_seeds)
+    counts = _errors(done[sweep_stage(width)])
+    n = len(counts) // len(protocol.temperatures)
     return [
         {"width": width, "temperature": temperature, "errors": counts[i * n : (i + 1) * n]}
         for i, temperature in enumerate(protocol.temperatures)
@@ -114,14 +101,19 @@ def _bias_member(
         "frequency": evals.match_frequency(on_train, moved, share),
         "best": evals.best_offset(on_test, labels, moved),
     }
-    rows = evals.bias_curve(on_test, labels, moved, list(offsets.values()))
-    points = evals.bias_curve(on_test, labels, moved, [sign * offset for offset in OFFSETS])
-    return {**dict(zip(offsets, rows, strict=True)), "curve": points}
+    curve = evals.bias_curve(on_test, labels, moved, [sign * offset for offset in OFFSETS])
+    return {**{name: _at(on_test, labels, moved, offset) for name, offset in offsets.items()}, "curve": curve}
+
+
+def _at(on_test: np.ndarray, labels: np.ndarray, moved: Sequence[int], offset: float) -> dict[str, float]:
+    counts = evals.bias_curve(on_test, labels, moved, [offset])
+    return {"offset": offset, **{name: values[0] for name, values in counts.items()}}
 
 
 def _limit(done: Mapping[str, Done], teacher: np.ndarray, test: Dataset) -> dict[str, Any]:
     student = load_trained(done["baseline"].workdir).logits(test)[0]
-    return {"temperatures": list(TEMPERATURES), "errors": kd.high_temperature_limit(student, teacher, TEMPERATURES)}
+    errors = kd.high_temperature_limit(student, teacher, TEMPERATURES)
+    return {"temperatures": list(TEMPERATURES), "errors": np.median(errors, axis=-1).tolist()}
 
 
 def _small(run: Mapping[str, Any], done: Done) -> dict[str, Any]:

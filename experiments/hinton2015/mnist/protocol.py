@@ -19,7 +19,7 @@ class Protocol:
     """The experiment's config: training runs, and what is varied over them.
 
     `seeds` are those of every student; student i learns from teacher i. `ensemble` is the number of teachers, with
-    seeds 1000, 1001, ... . `sweep` runs at every width and temperature, with `sweep_seeds`. `omitted` is a transfer set
+    seeds 1000, 1001, ... . `sweep` runs at every width and temperature, with so many `sweep_seeds`. `omitted` is a transfer set
     without some classes, `only` one of a few classes, by their `data.classes`. `hypotheses` are variants of `distilled`
     and what each asks. `paper` and `bands` hold a number, and a range written down before the run, by row of the table.
     """
@@ -50,8 +50,14 @@ def make_stages(protocol: Protocol) -> list[Stage]:
       KdError: fewer than two seeds or teachers, more seeds than teachers, or arms of different compute.
     """
     seeds, distilled = protocol.seeds, resolve(protocol.distilled)
-    if min(len(seeds), len(protocol.sweep_seeds)) < 2 or protocol.ensemble < len(seeds):
-        raise KdError("config.seeds and config.sweep_seeds must hold at least 2, and config.ensemble as many or more")
+    if min(len(seeds), *protocol.sweep_seeds) < 2 or protocol.ensemble < max(len(seeds), *protocol.sweep_seeds):
+        raise KdError(
+            "every student needs 2 seeds or more and as many teachers; raise config.seeds, config.sweep_seeds or config.ensemble"
+        )
+    if len(protocol.widths) != len(protocol.sweep_seeds):
+        raise KdError(
+            f"config.sweep_seeds must say how many seeds each width has, got {protocol.sweep_seeds} for {protocol.widths}"
+        )
     baseline = resolve(protocol.baseline)
     if (baseline.student, baseline.data.train) != (distilled.student, distilled.data.train):
         raise KdError("config.baseline and config.distilled must train the same student on the same examples")
@@ -66,7 +72,7 @@ def make_stages(protocol: Protocol) -> list[Stage]:
         Stage("small-hard", dataclasses.replace(resolve(protocol.small_hard), population=product(seed=seeds))),
         _taught("small-soft", resolve(protocol.small_soft), seeds),
         *(_taught(f"hypothesis-{name}", resolve(run), seeds) for name, run in protocol.hypotheses.items()),
-        *(_sweep(width, protocol) for width in protocol.widths),
+        *(_sweep(*cell, protocol) for cell in zip(protocol.widths, protocol.sweep_seeds, strict=True)),
     ]
 
 
@@ -88,9 +94,8 @@ def _ensemble_student(average: Any, distilled: Spec, seeds: Sequence[int]) -> St
     return Stage(f"ensemble-{average}", spec, teacher="teachers")
 
 
-def _sweep(width: int, protocol: Protocol) -> Stage:
+def _sweep(width: int, seeds: int, protocol: Protocol) -> Stage:
     spec = resolve(protocol.sweep)
     layers = len(spec.student.get("widths", (0, 0)))
     spec = dataclasses.replace(spec, student={**spec.student, "widths": (width,) * layers})
-    temperatures = protocol.temperatures
-    return _taught(sweep_stage(width), spec, protocol.sweep_seeds, soft_targets__temperature=temperatures)
+    return _taught(sweep_stage(width), spec, range(seeds), soft_targets__temperature=protocol.temperatures)

@@ -1,0 +1,140 @@
+"""The paper's claims in words, each put to a test that was written down before the run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.hinton2015.mnist.figures import grid
+from kd.evidence import MIN_SEEDS, Comparison, compare_errors, interval, mean_sd
+from kd.tables import Table
+
+Results = Mapping[str, Any]
+HIGH, BEST = 8.0, (2.5, 4.0)  # "all temperatures above 8" at 300 units or more; "2.5 to 4" at 30
+WIDE, NARROW = 300, 30
+
+
+def compare_arms(results: Results, treatment: str = "distilled", control: str = "baseline") -> Comparison:
+    """One arm's students against another's, paired by seed and test example."""
+    wrong = [[member["wrong"] for member in results["arms"][arm]["members"]] for arm in (treatment, control)]
+    return compare_errors(*wrong, results["test_examples"])
+
+
+def verdict_line(results: Results) -> str:
+    """The claim of the paper in one sentence, with its interval and the rows that missed their bands."""
+    found = compare_arms(results)
+    meaning = {
+        "HELPS": "the interval lies below zero",
+        "HURTS": "the interval lies above zero",
+        "NO EVIDENCE": "the interval holds zero" if found.seeds >= MIN_SEEDS else f"it takes {MIN_SEEDS} seeds or more",
+    }[found.verdict]
+    return (
+        f"**Verdict: {found.verdict}.** Soft targets of one teacher change the student's test errors by "
+        f"{found.difference:+.1f} of {results['test_examples']:,} (95% interval {found.low:+.1f} to {found.high:+.1f}, "
+        f"paired bootstrap over {found.seeds} seeds and the test examples) against hard labels: {meaning}."
+    )
+
+
+def temperature_claims(results: Results) -> Table:
+    """High temperatures alike in wide students; middling ones best in the narrowest."""
+    widths, temperatures, cells = grid(results["sweep"])
+    rows = []
+    for width in (w for w in widths if w >= WIDE):
+        means = [mean_sd(cells[width, t])[0] for t in temperatures if t >= HIGH]
+        rows.append(_alike(width, means, results["protocol"]["bands"]["alike"][1]))
+    for width in (w for w in widths if w <= NARROW):
+        for name, others in (
+            ("lower", [t for t in temperatures if t < BEST[0]]),
+            ("higher", [t for t in temperatures if t > BEST[1]]),
+        ):
+            rows.append(_better(width, name, cells, others))
+    return Table("The claims on temperature", ["claim", "measured", "verdict"], rows)
+
+
+def _alike(width: int, means: Sequence[float], most: float) -> list[str]:
+    spread = max(means) - min(means)
+    claim = f"{width} units: all T of {HIGH:g} and more alike, means within {most:g} errors"
+    return [claim, f"{spread:.1f} errors apart", "holds" if spread <= most else "does not hold"]
+
+
+def _better(
+    width: int, name: str, cells: Mapping[tuple[int, float], Sequence[int]], others: Sequence[float]
+) -> list[str]:
+    """Paired by seed: the mean over the best temperatures minus the mean over the others."""
+    ours = np.mean([cells[width, t] for t in BEST], axis=0)
+    theirs = np.mean([cells[width, t] for t in others], axis=0)
+    low, high = seed_interval(ours - theirs)
+    claim = f"{width} units: T of {BEST[0]:g} to {BEST[1]:g} better than {name} ones ({', '.join(f'{t:g}' for t in others)})"
+    measured = f"{(ours - theirs).mean():+.1f} errors, {low:+.1f} to {high:+.1f}"
+    verdict = "holds" if high < 0 else "the reverse holds" if low > 0 else "no evidence"
+    return [claim, measured, verdict if len(ours) >= MIN_SEEDS else "too few seeds"]
+
+
+def seed_interval(differences: np.ndarray, resamples: int = 4000) -> tuple[float, float]:
+    """95% percentile bootstrap interval of a mean over seeds.
+
+    Source: Efron & Tibshirani (1993), "An introduction to the bootstrap".
+    """
+    picks = np.random.default_rng(0).choice(differences, (resamples, len(differences)))
+    low, high = np.percentile(picks.mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
+
+
+def ensemble_table(results: Results) -> Table:
+    """How much of the ensemble's gain over the student on hard labels reaches each student, with its interval."""
+    rows = []
+    for average in ("arithmetic", "geometric"):
+        share, low, high = gain_share(results, f"ensemble-{average}", f"ensemble, {average}")
+        against = compare_arms(results, f"ensemble-{average}", "distilled")
+        rows.append(
+            [
+                f"{average} mean",
+                str(results["arms"][f"ensemble, {average}"]["members"][0]["errors"]),
+                f"{100 * share:.0f}% ({100 * low:.0f}% to {100 * high:.0f}%)",
+                f"{against.difference:+.1f} ({against.low:+.1f} to {against.high:+.1f})",
+            ]
+        )
+    columns = [
+        "ensemble",
+        "its errors",
+        "share of its gain in the student",
+        "student against that of one teacher, errors",
+    ]
+    return Table("Ensembles", columns, rows)
+
+
+def gain_share(results: Results, student: str, ensemble: str) -> tuple[float, float, float]:
+    """``(hard - student) / (hard - ensemble)`` in test errors, and its 95% interval over seeds and examples."""
+
+    def share(hard: Any, taught: Any, teacher: Any) -> Any:
+        return (hard - taught) / (hard - teacher)
+
+    return interval([indicator(results, arm) for arm in ("baseline", student, ensemble)], share)
+
+
+def indicator(results: Results, arm: str) -> np.ndarray:
+    """Which examples each seed of an arm gets wrong, ``[seeds n]``, 1 or 0."""
+    table = np.zeros((len(results["arms"][arm]["members"]), results["test_examples"]))
+    for seed, member in enumerate(results["arms"][arm]["members"]):
+        table[seed, member["wrong"]] = 1.0
+    return table
+
+
+def small_table(results: Results) -> Table:
+    """Section 6: accuracy on the training and on the test images."""
+    names = {"full": "hard labels", "hard": "hard labels, early stopping", "soft": "soft targets"}
+    rows = []
+    for key, name in names.items():
+        found = results["small"][key]
+        accuracy = [_percent(found[split]) for split in ("train", "test")]
+        rows.append([f"{found['examples']:,}", name, *accuracy, str(len(found["test"]))])
+    return Table(
+        "Soft targets as regularisers", ["examples", "trained on", "train accuracy", "test accuracy", "n"], rows
+    )
+
+
+def _percent(values: Sequence[float]) -> str:
+    mean, sd = mean_sd(values)
+    return f"{100 * mean:.2f} ± {100 * sd:.2f}%"

@@ -1,0 +1,142 @@
+"""The page of the MNIST experiment: every word and number of it comes from results.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from experiments.hinton2015.mnist import claims, figures
+from experiments.hinton2015.mnist.rows import main_table, missed
+from experiments.hinton2015.parts import choices, making, provenance
+from kd.evidence import mean_sd
+from kd.report import Page
+from kd.tables import Table, plus_minus
+
+Results = Mapping[str, Any]
+RUNS = ("teachers", "baseline", "distilled", "sweep", "omitted", "only", "small_hard", "small_soft")
+
+
+def page(results: Results) -> Page:
+    """Markdown, summary and figures."""
+    table = main_table(results)
+    text = "\n\n".join(
+        [
+            f"# {results['experiment']}: sections 2.1, 3 and 6 on MNIST",
+            claims.verdict_line(results),
+            f"## {table.title}",
+            table.markdown(),
+            "Mean ± standard deviation over n seeds, last epoch. The paper's numbers are one run each. Student i learns "
+            'from teacher i. A band was written down before the run; the verdict is about the mean. Offsets "matched to '
+            'the frequency" use the training images and how many there are of each class, and no test data; those '
+            '"chosen on the test set" are the paper\'s way.',
+            _missed(results),
+            "![Test errors of every seed](figures/arms.svg)",
+            *_temperature(results),
+            *_bias(results),
+            "## Ensembles",
+            claims.ensemble_table(results).markdown(),
+            "The gain is that of the ensemble over the student on hard labels; intervals are 95%, over seeds and test "
+            "examples.",
+            *_limit(results),
+            "## Soft targets as regularisers (section 6)",
+            claims.small_table(results).markdown(),
+            "The paper shows this on speech. Early stopping looks at validation images; the soft targets are those of a "
+            "teacher that saw all training images, and nothing stops them early.",
+            *_hypotheses(results),
+            "## Training",
+            "![Test errors against steps](figures/curves.svg)",
+            "## What the paper leaves open, and what was chosen",
+            _protocol(results).markdown(),
+            "\n".join(f"- {note}" for note in results["protocol"]["notes"]),
+            "## How this was made",
+            making(results),
+        ]
+    )
+    drawings = figures.draw(results)
+    return Page(text + "\n", table, claims.verdict_line(results), provenance(results), drawings)
+
+
+def _missed(results: Results) -> str:
+    names = missed(results)
+    return f"Outside their bands: {'; '.join(names)}." if names else "Every row lies within its band."
+
+
+def _temperature(results: Results) -> list[str]:
+    widths, temperatures, cells = figures.grid(results["sweep"])
+    rows = [
+        [f"{w} × {w}", *(plus_minus(cells[w, t]) for t in temperatures), str(len(cells[w, temperatures[0]]))]
+        for w in widths
+    ]
+    table = Table("", ["hidden units", *(f"T = {t:g}" for t in temperatures), "n"], rows)
+    return [
+        "## Temperature and width",
+        "![Errors at every width and temperature](figures/temperature-width.svg)",
+        table.markdown(),
+        claims.temperature_claims(results).markdown(),
+        "Intervals are 95%, bootstrapped over seeds, paired.",
+        "![Errors against temperature](figures/temperature.svg)",
+    ]
+
+
+def _bias(results: Results) -> list[str]:
+    return [
+        "## Classes that the student never saw",
+        f"Without {_names(results['omitted'], 'moved')}: errors against the bias of that class, mean and range over seeds.",
+        "![Errors against the bias, a class omitted](figures/omitted.svg)",
+        f"Only {_names(results['only'], 'kept')}: errors against the bias of those classes.",
+        "![Errors against the bias, two classes only](figures/only.svg)",
+        _offsets(results).markdown(),
+    ]
+
+
+def _offsets(results: Results) -> Table:
+    paper = {"omitted": "+3.5", "only": "-7.6"} if results["protocol"]["paper"] else {}
+    rows = []
+    for section, name in (("omitted", "a class omitted"), ("only", "two classes only")):
+        members = results[section]["members"]
+        found = [plus_minus([m[way]["offset"] for m in members], 2) for way in ("frequency", "best")]
+        rows.append([name, paper.get(section, "–"), *found, str(len(members))])
+    return Table("", ["offset of the bias", "paper", "matched to the frequency", "chosen on the test set", "n"], rows)
+
+
+def _names(section: Results, which: str) -> str:
+    return " and ".join(f"{c}s" for c in section[which])
+
+
+def _limit(results: Results) -> list[str]:
+    found = dict(zip(results["limit"]["temperatures"], results["limit"]["errors"], strict=True))
+    shown = [t for t in (10.0, 100.0, 1000.0) if t in found]
+    return [
+        "## The limit of high temperature (section 2.1)",
+        "Relative distance between the gradient of the soft-target loss and its limit, logit matching, on the test images' "
+        f"logits of a student and a teacher: {', '.join(f'{found[t]:.1e} at T = {t:g}' for t in shown)} (median).",
+        "![Distance from the limit against temperature](figures/limit.svg)",
+    ]
+
+
+def _hypotheses(results: Results) -> list[str]:
+    if not results["hypotheses"]:
+        return []
+    main = [member["errors"] for member in results["arms"]["distilled"]["members"]]
+    rows = [["as above", plus_minus(main), "", str(len(main))]]
+    for name, errors in results["hypotheses"].items():
+        differences = [ours - theirs for ours, theirs in zip(errors, main, strict=True)]
+        rows.append([name.replace("_", " "), plus_minus(errors), f"{mean_sd(differences)[0]:+.1f}", str(len(errors))])
+    table = Table("", ["the student at T = 20", "test errors", "difference", "n"], rows)
+    return ["## What the student's errors depend on", table.markdown(), _hypothesis_runs(results).markdown()]
+
+
+def _hypothesis_runs(results: Results) -> Table:
+    """What each variant changes, as the config says it."""
+    main = choices(results["protocol"]["distilled"])
+    rows = []
+    for name, run in results["protocol"]["hypotheses"].items():
+        changed = {key: value for key, value in choices(run).items() if value != main[key]}
+        rows.append([name.replace("_", " "), "; ".join(f"{key}: {value}" for key, value in changed.items())])
+    return Table("", ["variant", "what it changes"], rows)
+
+
+def _protocol(results: Results) -> Table:
+    runs = {name: choices(results["protocol"][name]) for name in RUNS}
+    rows = [[choice, *(run[choice] for run in runs.values())] for choice in runs["teachers"]]
+    return Table("The protocol", ["", *(name.replace("_", " ") for name in runs)], rows)

@@ -1,0 +1,93 @@
+"""The rows of the MNIST table: each of the paper's numbers, ours, and the band written down before the run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kd.evidence import mean_sd
+from kd.tables import Table, plus_minus
+
+Results = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A quantity, its name in the config's `paper` and `bands`, and where its values over seeds lie in the results."""
+
+    key: str
+    name: str
+    values: Callable[[Results], Sequence[float]]
+    percent: bool = False
+
+
+def _arm(name: str) -> Callable[[Results], list[float]]:
+    return lambda results: [member["errors"] for member in results["arms"][name]["members"]]
+
+
+def _bias(section: str, offset: str, count: str) -> Callable[[Results], list[float]]:
+    return lambda results: [member[offset][count] for member in results[section]["members"]]
+
+
+def _rate(section: str, offset: str) -> Callable[[Results], list[float]]:
+    count = _bias(section, offset, "errors")
+    return lambda results: [100 * errors / results["test_examples"] for errors in count(results)]
+
+
+ROWS = (
+    Row("teachers", "teacher, 1200 × 1200", _arm("teachers")),
+    Row("baseline", "student, hard labels", _arm("baseline")),
+    Row("distilled", "student, soft targets at T = 20", _arm("distilled")),
+    Row("omitted", "no 3s in the transfer set", _bias("omitted", "as trained", "errors")),
+    Row("omitted_on", "… errors on the 3s", _bias("omitted", "as trained", "errors_on_classes")),
+    Row("omitted_frequency", "… bias of 3 matched to its frequency", _bias("omitted", "frequency", "errors")),
+    Row("omitted_frequency_on", "… … errors on the 3s", _bias("omitted", "frequency", "errors_on_classes")),
+    Row("omitted_best", "… bias of 3 chosen on the test set", _bias("omitted", "best", "errors")),
+    Row("omitted_best_on", "… … errors on the 3s", _bias("omitted", "best", "errors_on_classes")),
+    Row("only", "7s and 8s only", _rate("only", "as trained"), percent=True),
+    Row("only_frequency", "… biases matched to their frequency", _rate("only", "frequency"), percent=True),
+    Row("only_best", "… biases chosen on the test set", _rate("only", "best"), percent=True),
+    Row("ensemble", "ensemble of teachers", _arm("ensemble, arithmetic")),
+    Row("ensemble_arithmetic", "student of the ensemble, arithmetic mean", _arm("ensemble-arithmetic")),
+    Row("ensemble_geometric", "student of the ensemble, geometric mean", _arm("ensemble-geometric")),
+)
+
+
+def main_table(results: Results) -> Table:
+    """Paper, ours, band and verdict of every row."""
+    protocol = results["protocol"]
+    rows = [_cells(row, row.values(results), protocol["paper"], protocol["bands"]) for row in ROWS]
+    return Table(
+        f"Errors on {results['test_examples']:,} test examples", ["", "paper", "ours", "n", "band", "verdict"], rows
+    )
+
+
+def missed(results: Results) -> list[str]:
+    """Names of the rows whose mean lies outside their band."""
+    bands = results["protocol"]["bands"]
+    return [r.name.lstrip("… ") for r in ROWS if r.key in bands and not within(r.values(results), bands[r.key])]
+
+
+def within(values: Sequence[float], band: Sequence[float]) -> bool:
+    """Whether the mean lies in the band, ends included."""
+    return band[0] <= mean_sd(values)[0] <= band[1]
+
+
+def band_text(band: Sequence[float], unit: str = "") -> str:
+    """A band in words: ``60 to 80``, or ``at most 90`` where it starts at 0."""
+    low, high = band
+    return f"at most {high:g}{unit}" if low <= 0 else f"{low:g} to {high:g}{unit}"
+
+
+def _cells(row: Row, values: Sequence[float], paper: Mapping[str, float], bands: Mapping[str, Any]) -> list[str]:
+    unit = "%" if row.percent else ""
+    band = bands.get(row.key)
+    return [
+        row.name,
+        f"{paper[row.key]:g}{unit}" if row.key in paper else "–",
+        plus_minus(values) + unit,
+        str(len(values)),
+        "–" if band is None else band_text(band, unit),
+        "–" if band is None else ("met" if within(values, band) else "missed"),
+    ]
