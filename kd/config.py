@@ -56,8 +56,8 @@ class Spec:
     """A training run, resolved.
 
     Give exactly one of `total_epochs` and `total_steps`. `log_steps` is also the number of steps in one dispatch.
-    `population` maps ``seed``, ``learning_rate``, or ``<term>: {weight | temperature | ...}`` to a tuple with one
-    value per member; all members train in one program.
+    `population` maps ``seed``, ``init_seed`` (of the first weights alone), ``learning_rate``, or ``<term>: {weight |
+    temperature | ...}`` to a tuple with one value per member; all members train in one program.
     """
 
     seed: int = 0

@@ -84,6 +84,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "total_epochs": 7.0,
     "total_steps": 70,
     "population.seed": (0, 1),
+    "population.init_seed": (0, 1),
 }
 SAME = {  # and those that may change without making it another run
     "data.data_dir": "/data",
