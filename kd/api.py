@@ -13,7 +13,7 @@ from kd.data import Dataset, steps_of
 from kd.errors import KdError
 from kd.models import as_model
 from kd.objective import Term
-from kd.population import check_population, numbers
+from kd.population import check_population, init_seeds, numbers
 from kd.schedules import Schedule
 from kd.step import View
 from kd.trained import Trained
@@ -78,6 +78,7 @@ def fit(
         teacher=teacher,
         view=view,
         learning_rate_schedule=learning_rate_schedule,
+        init_seeds=init_seeds(population),
     )
     with Progress(title, task.total_steps, batch_size * (task.members or 1)) as progress:
 

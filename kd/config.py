@@ -61,9 +61,10 @@ class Spec:
     """A training run, resolved.
 
     Give exactly one of `total_epochs` and `total_steps`. `log_steps` is also the number of steps in one dispatch.
-    `population` maps ``seed``, ``learning_rate``, ``teacher`` or ``<term>: {weight | temperature | ...}`` to a tuple
-    with one value per member; all members train in one program. `early_stopping` is None or a validation split: the
-    result is then, for each member, its state with the fewest errors on that split, looked at every `eval_epochs`.
+    `population` maps ``seed``, ``init_seed`` (of the first weights alone), ``teacher`` (a member of it for each
+    student), ``learning_rate``, or ``<term>: {weight | temperature | ...}`` to a tuple with one value per member; all
+    members train in one program. `early_stopping` is None or a validation split: the result is then, for each member,
+    its state with the fewest errors on that split, looked at every `eval_epochs`.
     """
 
     seed: int = 0

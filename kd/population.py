@@ -15,7 +15,12 @@ from kd.errors import KdError, unknown
 from kd.objective import Term, check_number, initial_numbers
 
 Columns = Mapping[str, Any]
-"""``seed``, ``teacher``, ``learning_rate``, or ``<term>: {weight | temperature | ...}``, one value per member."""
+"""``seed``, ``init_seed``, ``teacher``, ``learning_rate``, or ``<term>: {weight | temperature | ...}``.
+
+Each holds one value per member.
+"""
+
+_OF_THE_RUN = ("seed", "init_seed", "teacher", "learning_rate")
 
 
 def product(**columns: Iterable[Any]) -> dict[str, Any]:
@@ -56,7 +61,7 @@ def check_population(population: Columns, terms: Iterable[Term]) -> None:
         if not isinstance(values, (tuple, list)) or not values:
             raise KdError(f"{where} must be a tuple with one value per member, got {values!r}")
         lengths[where] = len(values)
-        if path == ("seed",):
+        if path in (("seed",), ("init_seed",)):
             if not all(type(v) is int and 0 <= v < 2**31 for v in values):
                 raise KdError(f"{where} must be whole numbers in [0, 2^31), got {values!r}")
         elif path == ("teacher",):
@@ -70,7 +75,7 @@ def check_population(population: Columns, terms: Iterable[Term]) -> None:
                 check_number(path[0], by_name[path[0]].info, path[1], value)
         else:
             known = [f"{t.name}.{number}" for t in by_name.values() for number in ("weight", *t.info.numbers)]
-            raise unknown("key in population:", ".".join(path), ["seed", "teacher", "learning_rate", *known])
+            raise unknown("key in population:", ".".join(path), [*_OF_THE_RUN, *known])
     if len(set(lengths.values())) > 1:
         raise KdError(f"the columns of population differ in length: {lengths}; give one value per member")
 
@@ -95,6 +100,14 @@ def numbers(
 def paired_teachers(population: Columns) -> tuple[int, ...] | None:
     """Which member of the teacher each student learns from, or None where all learn from the whole of it."""
     return dict(_columns(population)).get(("teacher",))
+
+
+def init_seeds(population: Columns) -> tuple[int, ...] | None:
+    """Seeds of the first weights alone, one per member, where the population varies them; else None.
+
+    Members that share a ``seed`` and differ in ``init_seed`` see the same batches, dropout and augmentation.
+    """
+    return dict(_columns(population)).get(("init_seed",))
 
 
 def _columns(population: Columns) -> list[tuple[tuple[str, ...], Any]]:

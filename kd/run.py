@@ -17,7 +17,7 @@ from kd.config import Spec
 from kd.errors import KdError
 from kd.models import MODELS, as_model
 from kd.optim import make_optimizer, max_norm
-from kd.population import numbers, paired_teachers, population_size
+from kd.population import init_seeds, numbers, paired_teachers, population_size
 from kd.predict import answers
 from kd.registry import lookup
 from kd.state import State
@@ -94,6 +94,7 @@ def build_task(spec: Spec, data: kd_data.Dataset, teacher: Teacher | None) -> tr
         constraint=max_norm(spec.optim.max_norm),
         learning_rate_schedule=spec.optim.learning_rate_schedule,
         early_stopping=spec.early_stopping is not None,
+        init_seeds=init_seeds(spec.population),
     )
 
 
@@ -265,7 +266,7 @@ def _held_out(run: Trained, data: kd_data.Dataset) -> dict[str, Any]:
 
 
 def _check_held_out(key: str, held_out: kd_data.Dataset, data: kd_data.Dataset) -> None:
-    shapes, classes = (held_out.inputs.shape[1:], data.inputs.shape[1:]), (held_out.num_classes, data.num_classes)
+    shapes, classes = (held_out.first.shape[1:], data.first.shape[1:]), (held_out.num_classes, data.num_classes)
     if shapes[0] != shapes[1] or classes[0] > classes[1]:
         raise KdError(
             f"config.{key} has inputs of shape {shapes[0]} and {classes[0]} classes, config.data.train {shapes[1]} "
@@ -291,4 +292,4 @@ def _check_inputs(teacher: Teacher, data: kd_data.Dataset) -> None:
         jax.eval_shape(answer)
     except Exception as error:  # a model that was built for other inputs fails in its own words
         cause = str(error).strip().splitlines()[0]
-        raise KdError(f"the teacher cannot read inputs of shape {data.inputs.shape[1:]}: {cause}") from error
+        raise KdError(f"the teacher cannot read inputs of shape {data.first.shape[1:]}: {cause}") from error

@@ -1,4 +1,4 @@
-"""An experiment is a list of stages, each a training run keyed by its fingerprint: skipped if done, else resumed."""
+"""An experiment is a list of stages, each keyed by its fingerprint: skipped if done, else run or resumed."""
 
 from __future__ import annotations
 
@@ -6,29 +6,61 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kd.config import Spec, fingerprint_of, identity
 from kd.errors import KdError, unknown
+from kd.registry import lookup, source_fingerprint
 from kd.run import train_workdir
-from kd.workdir import write_json
+from kd.workdir import Workdir, write_json
 
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-    """A training run of an experiment. `teacher` names an earlier stage; raise `version` when its meaning changes."""
+    """A training run of an experiment; raise `version` when its meaning changes.
+
+    `teacher` names the earlier stage that it learns from, `data` the one whose folder holds its data.
+    """
 
     name: str
     spec: Spec
     teacher: str | None = None
     version: int = 1
+    data: str | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The earlier stages that this one rests on."""
+        return tuple(need for need in (self.teacher, self.data) if need is not None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Computation:
+    """A stage that is not a training run: ``function(folder, done, **options, **places) -> result``.
+
+    `function` is ``package.module:name``; it writes its files into `folder`, finds the earlier stages that it `needs`
+    in ``done`` by name, and returns what JSON can hold. A change of `options`, of its code (its module, and the
+    modules that `code` names), of what it needs or of `version` makes another stage; `places` say where and not what.
+    """
+
+    name: str
+    function: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
+    places: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    version: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """A finished stage: where it lies, what it found, how long it took in all."""
+    """A finished stage: where it lies, what it found, how long it took in all.
+
+    `evaluation` is a training run's evaluation, or what a computation returned.
+    """
 
     name: str
     fingerprint: str
@@ -37,45 +69,68 @@ class Done:
     seconds: float
 
 
-def stage_fingerprints(stages: Sequence[Stage]) -> dict[str, str]:
-    """Fingerprint of every stage: its config, its version, and the fingerprint of the stage it learns from.
+def stage_fingerprints(stages: Sequence[Stage | Computation]) -> dict[str, str]:
+    """Fingerprint of every stage: its config or its code and options, and the fingerprints of what it rests on.
 
     Raises:
-      KdError: two stages of one name, or a teacher that is not an earlier stage.
+      KdError: two stages of one name, or one that needs a stage which is not an earlier one.
     """
     found: dict[str, str] = {}
     for stage in stages:
         if stage.name in found:
             raise KdError(f"two stages are named '{stage.name}'; give each its own name")
-        if stage.teacher is not None and stage.teacher not in found:
-            raise unknown(f"teacher of stage '{stage.name}':", stage.teacher, found)
-        upstream = found.get(stage.teacher or "", "")
-        found[stage.name] = fingerprint_of([identity(stage.spec, upstream), stage.version])
+        for need in stage.needs:
+            if need not in found:
+                role = "teacher" if isinstance(stage, Stage) and need == stage.teacher else "need"
+                raise unknown(f"{role} of stage '{stage.name}':", need, found)
+        found[stage.name] = fingerprint_of(_identity(stage, found))
     return found
 
 
-def run_stages(stages: Sequence[Stage], folder: pathlib.Path, say: Callable[[str], None] = print) -> dict[str, Done]:
+def _identity(stage: Stage | Computation, found: Mapping[str, str]) -> list[Any]:
+    if isinstance(stage, Stage):
+        data = [] if stage.data is None else [found[stage.data]]
+        return [identity(stage.spec, found.get(stage.teacher or "", "")), stage.version, *data]
+    code = [source_fingerprint(name if ":" in name else f"{name}:") for name in (stage.function, *stage.code)]
+    return [stage.function, dict(stage.options), [found[need] for need in stage.needs], code, stage.version]
+
+
+def run_stages(
+    stages: Sequence[Stage | Computation], folder: pathlib.Path, say: Callable[[str], None] = print
+) -> dict[str, Done]:
     """Run what is not done yet, in order, each in a folder of its own that its fingerprint names.
 
     Raises:
-      KdError: what training raises. kd.signals.Interrupted: asked to stop; the same call continues.
+      KdError: what a stage raises. kd.signals.Interrupted: asked to stop; the same call continues.
     """
     fingerprints, done = stage_fingerprints(stages), {}
     for number, stage in enumerate(stages, 1):
         workdir = folder / "stages" / f"{stage.name}-{fingerprints[stage.name][:8]}"
+        title = f"stage {number}/{len(stages)} {stage.name}"
         finished = _finished(workdir)
-        if finished is None:
-            spec = stage.spec
-            if stage.teacher is not None:
-                teacher = dataclasses.replace(spec.teacher, workdir=str(done[stage.teacher].workdir.resolve()))
-                spec = dataclasses.replace(spec, teacher=teacher)
-            finished = _train(spec, workdir, f"stage {number}/{len(stages)} {stage.name}")
+        if finished is not None:
+            say(f"{title}: done before, skipped")
+        elif isinstance(stage, Stage):
+            finished = _train(_placed(stage, done), workdir, title)
         else:
-            say(f"stage {number}/{len(stages)} {stage.name}: done before, skipped")
+            finished = _compute(stage, {need: done[need] for need in stage.needs}, workdir)
+            say(f"{title}: {finished['seconds']:.1f} s")
         done[stage.name] = Done(
             stage.name, fingerprints[stage.name], workdir, finished["evaluation"], finished["seconds"]
         )
     return done
+
+
+def _placed(stage: Stage, done: Mapping[str, Done]) -> Spec:
+    """The stage's config with the folders of what it rests on, which are no part of its identity."""
+    spec = stage.spec
+    if stage.teacher is not None:
+        teacher = dataclasses.replace(spec.teacher, workdir=str(done[stage.teacher].workdir.resolve()))
+        spec = dataclasses.replace(spec, teacher=teacher)
+    if stage.data is not None:
+        data = dataclasses.replace(spec.data, data_dir=str(done[stage.data].workdir.resolve()))
+        spec = dataclasses.replace(spec, data=data)
+    return spec
 
 
 def _train(spec: Spec, workdir: pathlib.Path, title: str) -> dict[str, Any]:
@@ -91,6 +146,28 @@ def _train(spec: Spec, workdir: pathlib.Path, title: str) -> dict[str, Any]:
     finished = {"evaluation": evaluation, "seconds": seconds}
     write_json(workdir / "stage.json", finished)
     return finished
+
+
+def _compute(stage: Computation, needs: Mapping[str, Done], workdir: pathlib.Path) -> dict[str, Any]:
+    """Compute in a folder beside, and rename it when everything is written: what has the name is whole."""
+    unfinished = workdir.with_name(workdir.name + ".unfinished")
+    unfinished.mkdir(parents=True, exist_ok=True)
+    with Workdir(unfinished).locked():
+        _empty(unfinished)
+        start = time.monotonic()
+        result = lookup("function", stage.function, {})(unfinished, needs, **stage.options, **stage.places)
+        finished = {"evaluation": result, "seconds": time.monotonic() - start}
+        write_json(unfinished / "stage.json", finished)
+        unfinished.rename(workdir)
+    return json.loads((workdir / "stage.json").read_text("utf-8"))  # what a later call finds, tuples as lists too
+
+
+def _empty(folder: pathlib.Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
 
 
 def _finished(workdir: pathlib.Path) -> dict[str, Any] | None:

@@ -45,10 +45,16 @@ class State:
     best: Best | Any = None  # Orbax puts arguments of its own here too
 
 
-def init_state(model: Model, optimizer: optax.GradientTransformation, seed: Any, inputs: Any) -> State:
-    """The state before the first step, a pure function of the seed. `inputs` is a batch of any size."""
+def init_state(
+    model: Model, optimizer: optax.GradientTransformation, seed: Any, inputs: Any, init_seed: Any = None
+) -> State:
+    """The state before the first step, a pure function of the seeds. `inputs` is a batch of any size.
+
+    `init_seed`, where given, draws the parameters in place of `seed`, which everything that is random later comes from.
+    """
     key = jax.random.key(seed)
-    params, extra = model.init(rng.stream(key, 0, "init"), inputs)
+    first = key if init_seed is None else jax.random.key(init_seed)
+    params, extra = model.init(rng.stream(first, 0, "init"), inputs)
     return State(jnp.zeros((), jnp.int32), params, extra, optimizer.init(params), key)
 
 

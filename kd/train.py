@@ -30,7 +30,8 @@ class Task:
     """Everything that a run is made of, ready to compile.
 
     `seeds` is one seed for a single run, or a sequence with one per member of a population; then every leaf of
-    `hparams` has a leading member axis too.
+    `hparams` has a leading member axis too. `init_seeds` draw the first weights, where that is not the part of
+    `seeds`: members that share a seed and differ in it differ in nothing else.
     """
 
     model: Model
@@ -46,6 +47,7 @@ class Task:
     constraint: Constraint | None = None
     learning_rate_schedule: Schedule = Schedule()
     early_stopping: bool = False
+    init_seeds: Sequence[int] | None = None
 
     @property
     def members(self) -> int | None:
@@ -69,16 +71,18 @@ class Cadence:
 
 def initial_state(task: Task) -> State:
     """The state before the first step; a population's members start as runs of their own would."""
-    example = jnp.asarray(task.data.inputs[:1].astype(np.float32) * np.float32(task.data.scale))
+    example = jnp.asarray(task.data.first)
 
-    def one(seed: jax.Array) -> State:
-        state = init_state(task.model, task.optimizer, seed, example)
+    def one(seeds: tuple[jax.Array, jax.Array]) -> State:
+        state = init_state(task.model, task.optimizer, seeds[0], example, seeds[1])
         return with_best(state) if task.early_stopping else state
 
-    def each(seeds: jax.Array) -> State:  # one after another: random numbers compile several times faster than in vmap
-        return jax.lax.map(one, seeds)
+    def each(seeds: tuple[jax.Array, jax.Array]) -> State:
+        return jax.lax.map(one, seeds)  # one after another: random numbers compile several times faster than in vmap
 
-    return jax.jit(one if task.members is None else each)(jnp.asarray(task.seeds, jnp.uint32))
+    init_seeds = task.seeds if task.init_seeds is None else task.init_seeds
+    seeds = jnp.asarray(task.seeds, jnp.uint32), jnp.asarray(init_seeds, jnp.uint32)
+    return jax.jit(one if task.members is None else each)(seeds)
 
 
 def check(task: Task, devices: int | None = None) -> None:

@@ -86,6 +86,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "total_steps": 70,
     "population.seed": (0, 1),
     "early_stopping": "train[:100]",
+    "population.init_seed": (0, 1),
 }
 SAME = {  # and those that may change without making it another run
     "data.data_dir": "/data",

@@ -10,7 +10,7 @@ from kd import stages
 from kd.config import resolve
 from kd.errors import KdError
 from kd.signals import Interrupted
-from kd.stages import Stage, run_stages, stage_fingerprints
+from kd.stages import Computation, Stage, run_stages, stage_fingerprints
 
 SPEC = resolve({"objective": {"hard": {}}, "total_steps": 3})
 TEACHERS, BASELINE = Stage("teachers", SPEC), Stage("baseline", dataclasses.replace(SPEC, seed=1))
@@ -120,3 +120,78 @@ def test_stages_that_make_no_sense(experiment):
     with pytest.raises(KdError, match="teacher of stage 'distilled': 'teachers'"):
         experiment.run([DISTILLED, TEACHERS])
     assert experiment.trained == []
+
+
+# --- computations ---
+
+CALLS = []
+
+
+def double(folder, done, value=1, break_off=False):
+    """A computation for the tests: notes the call, writes a file, and returns what it found."""
+    assert list(folder.glob("*.txt")) == []  # nothing of a run that was broken off
+    CALLS.append(folder)
+    (folder / "value.txt").write_text(str(2 * value))
+    if break_off:
+        raise Interrupted(15, 0)
+    return {"doubled": 2 * value, "seen": sorted(done), "pair": (1, 2)}
+
+
+def computed(name="features", needs=(), **options):
+    return Computation(name, f"{__name__}:double", options, needs)
+
+
+def test_a_computation_runs_once_and_is_remembered_with_its_files(experiment):
+    CALLS.clear()
+    first = experiment.run([computed(value=3), computed("more", ("features",))])
+    again = experiment.run([computed(value=3), computed("more", ("features",))])
+    assert len(CALLS) == 2
+    assert again == first
+    assert first["features"].evaluation == {"doubled": 6, "seen": [], "pair": [1, 2]}
+    assert first["more"].evaluation["seen"] == ["features"]
+    assert (first["features"].workdir / "value.txt").read_text() == "6"
+
+
+def test_a_computation_that_broke_off_is_not_done_and_starts_afresh(experiment, tmp_path):
+    CALLS.clear()
+    broken = Computation("features", f"{__name__}:double", places={"break_off": True})
+    with pytest.raises(Interrupted):
+        experiment.run([broken])
+    assert not list(tmp_path.glob("stages/*/stage.json"))
+    done = experiment.run([dataclasses.replace(broken, places={})])["features"]
+    assert len(CALLS) == 2
+    assert sorted(path.name for path in done.workdir.parent.iterdir()) == [done.workdir.name]
+
+
+def test_a_run_finds_its_data_in_the_stage_it_names(experiment):
+    reader = dataclasses.replace(BASELINE, data="features")
+    done = experiment.run([computed(), TEACHERS, dataclasses.replace(DISTILLED, data="features"), reader])
+    for name in ("baseline", "distilled"):
+        assert experiment.specs[name][0].data.data_dir == str(done["features"].workdir)
+    assert experiment.specs["teachers"][0].data.data_dir is None
+
+
+@pytest.mark.parametrize(
+    ("now", "rerun"),
+    [
+        (computed(value=2), ["features", "more", "baseline"]),
+        (dataclasses.replace(computed(), version=2), ["features", "more", "baseline"]),
+        (dataclasses.replace(computed(), code=("kd.errors",)), ["features", "more", "baseline"]),
+        (dataclasses.replace(computed(), function=f"{__name__}:double"), []),
+        (dataclasses.replace(computed(), places={"value": 1}), []),
+    ],
+)
+def test_a_changed_computation_reruns_what_rests_on_it(experiment, now, rerun):
+    rest = [computed("more", ("features",)), TEACHERS, dataclasses.replace(BASELINE, data="features")]
+    experiment.run([computed(), *rest])
+    CALLS.clear()
+    experiment.run([now, *rest])
+    computed_again = [folder.name.rpartition("-")[0] for folder in CALLS]
+    assert computed_again + experiment.trained == rerun
+
+
+def test_a_need_must_be_an_earlier_stage(experiment):
+    with pytest.raises(KdError, match="need of stage 'more': 'featurs'; did you mean 'features'"):
+        experiment.run([computed(), computed("more", ("featurs",))])
+    with pytest.raises(KdError, match="need of stage 'baseline'"):
+        experiment.run([dataclasses.replace(BASELINE, data="features"), computed()])

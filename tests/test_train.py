@@ -17,7 +17,8 @@ from kd import data as kd_data
 from kd import train
 from kd.checkpoint import Checkpoints
 from kd.objective import initial_numbers, term
-from kd.population import numbers, product
+from kd.population import init_seeds, numbers, product
+from kd.predict import predict
 from kd.types import Model
 
 SEEDS, RATES = (3, 5), (0.1, 0.03)
@@ -247,3 +248,35 @@ def test_a_live_teacher_and_its_precomputed_logits_are_the_same_teacher(tmp_path
     assert any(np.abs(params[True][path] - alone[path]).max() > 1e-3 for path in params[True])
     evaluation = json.loads((tmp_path / "teachers" / "evaluation.json").read_text())
     assert len(evaluation["members"]) == 3
+
+
+def windowed():
+    """The data of `tiny` as windows of one row of frames, which hold nothing twice, and stacked."""
+    frames = np.random.default_rng(1).normal(size=(80, 4)).astype(np.float32)
+    starts, labels = np.random.default_rng(2).integers(0, 76, size=64), np.arange(64) % tiny.CLASSES
+    stacked = np.stack([frames[start : start + 4] for start in starts])
+    return kd_data.arrays(frames, labels, starts=starts, window=4), kd_data.arrays(stacked, labels)
+
+
+def test_windowed_data_trains_and_predicts_like_stacked_data():
+    one, other = windowed()
+    states = [run(task(data=data, view=None))[0] for data in (one, other)]
+    tiny.close(states[0], states[1], rtol=0, atol=0)
+    logits = [predict(PLAIN, states[0].params, {}, data, members=False, batch_size=10) for data in (one, other)]
+    np.testing.assert_array_equal(*logits)
+
+
+def test_members_may_differ_in_their_first_weights_alone():
+    """Each is the run that starts with the weights of its own seed and does the rest by the shared one."""
+    members = dataclasses.replace(population(), seeds=(3, 3), init_seeds=(5, 6))
+    starts = [train.initial_state(task(DROPPING, seeds=seed)) for seed in (3, 5, 6)]
+    first = train.initial_state(members)
+    for i in range(2):
+        tiny.close(tiny.take(first.params, i), starts[1 + i].params, rtol=0, atol=0)
+        np.testing.assert_array_equal(jax.random.key_data(first.key[i]), jax.random.key_data(starts[0].key))
+    assert tiny.differ(tiny.take(first.params, 0), tiny.take(first.params, 1))
+    alike = dataclasses.replace(members, init_seeds=(5, 5), hparams=tiny.take(members.hparams, [0, 0]))
+    ends = run(alike)[0]
+    tiny.close(tiny.take(ends.params, 0), tiny.take(ends.params, 1), rtol=0, atol=0)  # the same batches and dropout
+    assert init_seeds({"init_seed": range(2)}) == (0, 1)
+    assert init_seeds({"seed": (1, 2)}) is None

@@ -18,16 +18,26 @@ class Dataset:
     """Examples and labels. An example's row is its identity (``batch["index"]``).
 
     Shapes: ``inputs[n ...]`` in any numeric type, ``labels[n]`` int32 or None; the model sees ``inputs * scale`` as
-    float32, so images may stay bytes in memory.
+    float32, so images may stay bytes in memory. With `starts` the data set is windowed: ``inputs[N ...]`` are frames
+    in a row, ``starts[n]`` int32, and example i is ``inputs[starts[i] : starts[i] + window]``; overlapping windows are
+    stacked in the batch and never in memory.
     """
 
     inputs: np.ndarray = dataclasses.field(repr=False)
     labels: np.ndarray | None = dataclasses.field(repr=False)
     num_classes: int
     scale: float = 1.0
+    starts: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    window: int = 0
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.inputs if self.starts is None else self.starts)
+
+    @property
+    def first(self) -> np.ndarray:
+        """The first example as the model sees it, float32, in a batch of one: ``[1 ...]``."""
+        one = self.inputs[:1] if self.starts is None else self.inputs[None, self.starts[0] :][:, : self.window]
+        return one.astype(np.float32) * np.float32(self.scale)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -36,19 +46,27 @@ class Dataset:
         digest.update(np.ascontiguousarray(self.inputs).data)
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels).data)
+        if self.starts is not None:
+            digest.update(f"{self.window}".encode() + np.ascontiguousarray(self.starts).data)
         return digest.hexdigest()[:16]
 
 
 def arrays(
-    inputs: np.ndarray, labels: np.ndarray | None = None, *, num_classes: int | None = None, scale: float = 1.0
+    inputs: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    num_classes: int | None = None,
+    scale: float = 1.0,
+    starts: np.ndarray | None = None,
+    window: int = 0,
 ) -> Dataset:
     """A data set from NumPy arrays; without labels, a transfer set for soft targets alone.
 
-    `num_classes` defaults to the largest label plus one.
+    `num_classes` defaults to the largest label plus one. `starts` and `window` make a windowed data set, see `Dataset`.
 
     Raises:
       KdError: no examples, lengths that differ, inputs that are not finite numbers, labels that are not whole
-        numbers in ``[0, num_classes)``.
+        numbers in ``[0, num_classes)``, windows that reach beyond the inputs.
     """
     inputs = np.asarray(inputs)
     if inputs.ndim == 0:
@@ -57,13 +75,15 @@ def arrays(
         raise KdError("the split is empty: 0 examples; choose another split or widen its slice")
     if inputs.dtype.kind not in "uifb" or (inputs.dtype.kind == "f" and not np.isfinite(inputs).all()):
         raise KdError(f"inputs must be finite numbers, got {inputs.dtype} with NaN, infinity or objects; clean them")
+    starts = _check_windows(starts, window, len(inputs))
+    examples = len(inputs if starts is None else starts)
     if labels is None:
         if num_classes is None:
             raise KdError("without labels num_classes cannot be counted; pass num_classes")
-        return Dataset(inputs, None, num_classes, scale)
+        return Dataset(inputs, None, num_classes, scale, starts, window)
     labels = np.asarray(labels)
-    if labels.shape != inputs.shape[:1]:
-        raise KdError(f"labels have shape {labels.shape} and there are {len(inputs)} examples; pass one label each")
+    if labels.shape != (examples,):
+        raise KdError(f"labels have shape {labels.shape} and there are {examples} examples; pass one label each")
     if labels.dtype.kind not in "ui":
         raise KdError(f"labels must be whole numbers, got {labels.dtype}; pass class indices, not one-hot rows")
     classes = int(labels.max()) + 1 if num_classes is None else num_classes
@@ -72,7 +92,25 @@ def arrays(
         raise KdError(
             f"label {labels[bad]} of example {bad} is out of range: there are {classes} classes, 0 to {classes - 1}"
         )
-    return Dataset(inputs, labels.astype(np.int32), classes, scale)
+    return Dataset(inputs, labels.astype(np.int32), classes, scale, starts, window)
+
+
+def _check_windows(starts: np.ndarray | None, window: int, frames: int) -> np.ndarray | None:
+    if starts is None:
+        if window:
+            raise KdError("a window without starts has no examples; pass starts, the first frame of each")
+        return None
+    starts = np.asarray(starts)
+    if not 1 <= window <= frames:
+        raise KdError(f"window must lie between 1 and the {frames} frames of inputs, got {window}")
+    if starts.ndim != 1 or starts.dtype.kind not in "ui" or len(starts) == 0:
+        raise KdError(f"starts must be whole numbers, one per example, got {starts.dtype}{list(starts.shape)}")
+    if starts.min() < 0 or starts.max() > frames - window:
+        bad = int(np.flatnonzero((starts < 0) | (starts > frames - window))[0])
+        raise KdError(
+            f"the window of example {bad}, {window} frames from {starts[bad]}, leaves the {frames} frames of inputs"
+        )
+    return starts.astype(np.int32)
 
 
 _SLICE = re.compile(r"(?P<name>\w+)(\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?")
@@ -98,11 +136,9 @@ def take(data: Dataset, split: str) -> Dataset:
     """
     _, start, stop = parse_split(split)
     rows = slice(_position(start, len(data), 0), _position(stop, len(data), len(data)))
-    inputs = data.inputs[rows]
-    if len(inputs) == 0:
+    if len(range(len(data))[rows]) == 0:
         raise KdError(f"split '{split}' is empty: it takes 0 of {len(data)} examples; widen the slice")
-    labels = None if data.labels is None else data.labels[rows]
-    return Dataset(inputs, labels, data.num_classes, data.scale)
+    return _examples(data, rows)
 
 
 def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
@@ -122,7 +158,14 @@ def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
     if absent or not classes:
         raise KdError(f"data.classes must name classes that the split holds, {have}, got {tuple(classes)}")
     rows = np.flatnonzero(np.isin(data.labels, classes))
-    return Dataset(data.inputs[rows], data.labels[rows], data.num_classes, data.scale)
+    return _examples(data, rows)
+
+
+def _examples(data: Dataset, rows: slice | np.ndarray) -> Dataset:
+    labels = None if data.labels is None else data.labels[rows]
+    if data.starts is not None:  # the frames stay: other examples' windows share them
+        return dataclasses.replace(data, labels=labels, starts=data.starts[rows])
+    return dataclasses.replace(data, inputs=data.inputs[rows], labels=labels)
 
 
 def _position(text: str | None, n: int, default: int) -> int:

@@ -14,17 +14,21 @@ from kd.types import Batch
 def to_device(data: Dataset, put: Any = jnp.asarray) -> dict[str, jax.Array]:
     """The data set's arrays on the device, as `gather` wants them; `put` places one array."""
     table = {"inputs": put(data.inputs), "scale": put(jnp.float32(data.scale))}
+    if data.starts is not None:
+        table |= {"starts": put(data.starts), "offsets": put(jnp.arange(data.window, dtype=jnp.int32))}
     return table if data.labels is None else {**table, "labels": put(data.labels)}
 
 
 def gather(table: dict[str, jax.Array], rows: jax.Array) -> Batch:
     """The batch of `rows`; a negative row is padding, of weight 0.
 
-    Shapes: ``rows[*b]`` -> inputs ``[*b ...]`` float32, labels, weight and index ``[*b]``.
+    Shapes: ``rows[*b]`` -> inputs ``[*b ...]`` float32 (``[*b window ...]`` of windowed data), labels, weight and index
+    ``[*b]``.
     """
     safe = jnp.maximum(rows, 0)
+    places = jnp.add.outer(table["starts"][safe], table["offsets"]) if "starts" in table else safe
     batch = {
-        "inputs": table["inputs"][safe].astype(jnp.float32) * table["scale"],
+        "inputs": table["inputs"][places].astype(jnp.float32) * table["scale"],
         "weight": (rows >= 0).astype(jnp.float32),
         "index": safe,
     }

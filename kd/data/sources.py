@@ -39,7 +39,8 @@ def digits(name: str, argument: str, data_dir: str | None) -> Dataset:
 def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
     """Arrays in a NumPy file: ``npz:FILE`` holding ``<split>_inputs`` and, unless unlabelled, ``<split>_labels``.
 
-    ``num_classes`` may be stored too; otherwise it is the largest label of the split plus one.
+    ``num_classes`` may be stored too; otherwise it is the largest label of the split plus one. ``<split>_starts`` and
+    ``window`` make the split a windowed one: see `Dataset`.
     """
     path = pathlib.Path(data_dir or ".", argument)
     try:
@@ -50,12 +51,19 @@ def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
     splits = [key.removesuffix("_inputs") for key in found if key.endswith("_inputs")]
     if name not in splits:
         raise unknown(f"split of {path}:", name, splits)
-    classes = None
-    if "num_classes" in found:
-        if found["num_classes"].size != 1 or found["num_classes"].dtype.kind not in "ui":
-            raise KdError(f"num_classes in {path} must be one whole number; store e.g. num_classes=10")
-        classes = int(found["num_classes"].item())
-    return arrays(found[f"{name}_inputs"], found.get(f"{name}_labels"), num_classes=classes)
+    classes, starts = _whole_number(found, "num_classes", path), found.get(f"{name}_starts")
+    window = 0 if starts is None else _whole_number(found, "window", path) or 0
+    return arrays(
+        found[f"{name}_inputs"], found.get(f"{name}_labels"), num_classes=classes, starts=starts, window=window
+    )
+
+
+def _whole_number(found: dict[str, np.ndarray], key: str, path: pathlib.Path) -> int | None:
+    if key not in found:
+        return None
+    if found[key].size != 1 or found[key].dtype.kind not in "ui":
+        raise KdError(f"{key} in {path} must be one whole number; store e.g. {key}=10")
+    return int(found[key].item())
 
 
 def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
