@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kd.api import fit
     from kd.data import Dataset, arrays, jitter, load
     from kd.errors import KdError
+    from kd.limits import high_temperature_limit
     from kd.models import linen
     from kd.objective import term
     from kd.population import product
@@ -28,6 +29,7 @@ __all__ = [
     "arrays",
     "evals",
     "fit",
+    "high_temperature_limit",
     "jitter",
     "linen",
     "load",
@@ -45,6 +47,7 @@ _HOME = {
     "Trained": "kd.trained",
     "arrays": "kd.data",
     "fit": "kd.api",
+    "high_temperature_limit": "kd.limits",
     "jitter": "kd.data",
     "linen": "kd.models",
     "load": "kd.data",

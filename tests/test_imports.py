@@ -72,6 +72,7 @@ ROOMS = [
     ["kd.objective"],
     ["kd.step", "kd.optim", "kd.population"],
     [m for m in MODULES if m.startswith("kd.data")],
+    ["kd.limits"],
     ["kd.predict", "kd.mesh", "kd.checkpoint", "kd.trained", *[m for m in MODULES if m.startswith("kd.evals")]],
     ["kd.config", "kd.writers", "kd.evidence", "kd.tables"],
     ["kd.train", "kd.workdir"],
