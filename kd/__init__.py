@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kd import evals
     from kd.api import fit
+    from kd.auditing import audit
     from kd.data import Dataset, arrays, jitter, load
     from kd.errors import KdError
     from kd.limits import high_temperature_limit
@@ -27,6 +28,7 @@ __all__ = [
     "Schedule",
     "Trained",
     "arrays",
+    "audit",
     "evals",
     "fit",
     "high_temperature_limit",
@@ -46,6 +48,7 @@ _HOME = {
     "Schedule": "kd.schedules",
     "Trained": "kd.trained",
     "arrays": "kd.data",
+    "audit": "kd.auditing",
     "fit": "kd.api",
     "high_temperature_limit": "kd.limits",
     "jitter": "kd.data",

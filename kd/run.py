@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from kd import config as kd_config
 from kd import data as kd_data
@@ -53,6 +54,25 @@ def load_trained(path: str | pathlib.Path) -> Trained:
     return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint)
 
 
+def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
+    """`load_trained` of a run that has arrived at its last step. Raises a `KdError` of one that has not."""
+    run = load_trained(path)
+    if find(path).read("evaluation.json") is None:
+        raise KdError(f"{who} in {path} has not finished training; finish that run first")
+    return run
+
+
+def load_labelled(
+    spec: Spec, split: str | None, data_dir: str | None
+) -> tuple[str, kd_data.Dataset, Int[np.ndarray, " n"]]:
+    """A split of a config's data, its own held-out one by default: name, data, labels. `KdError` if it has none."""
+    split = split or spec.data.eval
+    data = kd_data.load(spec.data.source, split, data_dir or spec.data.data_dir)
+    if data.labels is None:
+        raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
+    return split, data, data.labels
+
+
 def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
     """The teacher that a config names, live, or None. Nothing is computed yet.
 
@@ -67,10 +87,8 @@ def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
             "config.teacher.precompute answers for unshifted images and config.data.jitter_pixels shifts the "
             "student's; set one of them off"
         )
-    teacher = load_trained(spec.teacher.workdir).teacher(spec.teacher.average)
-    if find(spec.teacher.workdir).read("evaluation.json") is None:
-        raise KdError(f"the teacher in {spec.teacher.workdir} has not finished training; finish that run first")
-    _check_inputs(teacher, data)
+    teacher = load_finished(spec.teacher.workdir, "the teacher").teacher(spec.teacher.average)
+    check_inputs(teacher, data)
     return teacher
 
 
@@ -179,20 +197,17 @@ def evaluate_workdir(
       KdError: no such run, data or split; a teacher of another number of classes.
     """
     run, spec = load_trained(path), find(path).spec
-    split = split or spec.data.eval
-    data = kd_data.load(spec.data.source, split, data_dir or spec.data.data_dir)
-    if data.labels is None:
-        raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
+    split, data, labels = load_labelled(spec, split, data_dir)
     logits = run.each(data)
-    members = [evals.classify(one, data.labels) for one in logits]
+    members = [evals.classify(one, labels) for one in logits]
     teacher = teacher or spec.teacher.workdir
     if teacher is not None:
         taught = load_trained(teacher).teacher(predicts_by(spec.teacher.average))
-        _check_inputs(taught, data)
+        check_inputs(taught, data)
         answer = np.asarray(answers(taught, data).log_probs())
         if answer.shape[-1] != logits.shape[-1]:
             raise KdError(f"{path} answers with {logits.shape[-1]} classes and its teacher with {answer.shape[-1]}")
-        pairs = [evals.compare(one, answer, data.labels) for one in logits]
+        pairs = [evals.compare(one, answer, labels) for one in logits]
         members = [{**member, **pair} for member, pair in zip(members, pairs, strict=True)]
     return {"split": split, "members": members}
 
@@ -221,13 +236,15 @@ def _cadence(spec: Spec, examples: int, total: int) -> train.Cadence:
     return train.Cadence(min(spec.log_steps, total), steps(spec.eval_epochs), steps(spec.checkpoint_epochs))
 
 
-def _check_inputs(teacher: Teacher, data: kd_data.Dataset) -> None:
+def check_inputs(model: Teacher, data: kd_data.Dataset, who: str = "the teacher") -> None:
+    """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
+
     def answer() -> Outputs:
         batch = kd_data.gather(kd_data.to_device(kd_data.take(data, "all[:1]")), jnp.zeros(1, jnp.int32))
-        return teacher.apply(teacher.variables, batch)
+        return model.apply(model.variables, batch)
 
     try:
         jax.eval_shape(answer)
     except Exception as error:  # a model that was built for other inputs fails in its own words
         cause = str(error).strip().splitlines()[0]
-        raise KdError(f"the teacher cannot read inputs of shape {data.inputs.shape[1:]}: {cause}") from error
+        raise KdError(f"{who} cannot read inputs of shape {data.inputs.shape[1:]}: {cause}") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,7 +70,7 @@ def precomputed(logits: np.ndarray, *, average: Average | None = None, fingerpri
     )
 
 
-def predicts_by(average: Average) -> Average:
+def predicts_by(average: Average) -> Literal["arithmetic", "geometric"]:
     """The rule by which an ensemble predicts: its own, or arithmetic where the losses are taken member by member."""
     return "arithmetic" if average == "per_member" else average
 

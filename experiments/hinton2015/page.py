@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from kd.evidence import MIN_SEEDS, Comparison, compare_errors, mean_sd
-from kd.report import Page
+from kd.report import Page, plain_axes
 from kd.tables import Table, plus_minus
 
 _INK = {"teachers": "#8c8c8c", "ensemble": "#4d4d4d", "baseline": "#c2543a", "distilled": "#2b6cb0"}
@@ -162,19 +162,8 @@ def _seeds(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def _axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
-    figure = Figure(figsize=(width, height))
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    return figure, axes
-
-
 def _arms(results: Mapping[str, Any]) -> Figure:
-    figure, axes = _axes(7, 3.4, "", "test errors")
+    figure, axes = plain_axes(7, 3.4, "", "test errors")
     for x, arm in enumerate(_NAMES):
         errors = [m["errors"] for m in results["arms"][arm]["members"]]
         spread = [x + (i - (len(errors) - 1) / 2) * 0.3 / max(len(errors), 2) for i in range(len(errors))]
@@ -189,7 +178,7 @@ def _arms(results: Mapping[str, Any]) -> Figure:
 
 
 def _temperature(results: Mapping[str, Any]) -> Figure:
-    figure, axes = _axes(7, 3.4, "temperature T", "test errors")
+    figure, axes = plain_axes(7, 3.4, "temperature T", "test errors")
     temperatures = [row["temperature"] for row in _sweep(results)]
     stats = [mean_sd(row["errors"]) for row in _sweep(results)]
     mean, sd = [s[0] for s in stats], [s[1] for s in stats]
@@ -210,7 +199,7 @@ def _temperature(results: Mapping[str, Any]) -> Figure:
 
 
 def _curves(results: Mapping[str, Any]) -> Figure:
-    figure, axes = _axes(7, 3.4, "step", "test errors")
+    figure, axes = plain_axes(7, 3.4, "step", "test errors")
     for arm, curve in results["curves"].items():
         steps = [point["step"] for point in curve]
         stats = [mean_sd(point["errors"]) for point in curve]
