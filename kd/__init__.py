@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kd import evals
     from kd.api import fit
+    from kd.auditing import audit
     from kd.data import Dataset, arrays, jitter, load
     from kd.errors import KdError
+    from kd.limits import high_temperature_limit
     from kd.models import linen
     from kd.objective import term
     from kd.population import product
@@ -26,8 +28,10 @@ __all__ = [
     "Schedule",
     "Trained",
     "arrays",
+    "audit",
     "evals",
     "fit",
+    "high_temperature_limit",
     "jitter",
     "linen",
     "load",
@@ -44,7 +48,9 @@ _HOME = {
     "Schedule": "kd.schedules",
     "Trained": "kd.trained",
     "arrays": "kd.data",
+    "audit": "kd.auditing",
     "fit": "kd.api",
+    "high_temperature_limit": "kd.limits",
     "jitter": "kd.data",
     "linen": "kd.models",
     "load": "kd.data",

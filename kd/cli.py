@@ -99,6 +99,17 @@ def _parser() -> argparse.ArgumentParser:
     _data_dir(evaluate)
     evaluate.set_defaults(run=_eval)
 
+    audit = commands.add_parser("audit", help="how much of a teacher is in a student, classes never shown included")
+    audit.add_argument("teacher", metavar="TEACHER", help="work directory; a population is an ensemble")
+    audit.add_argument("student", metavar="STUDENT", help="work directory; of a population every member")
+    audit.add_argument("--split", metavar="SPLIT", help="default: the student's own, config.data.eval")
+    audit.add_argument(
+        "--missing_class", metavar="K", action="append", default=[], help="a class that it was not shown"
+    )
+    audit.add_argument("--out", metavar="DIR", help="where audit.json and audit.html go; default: STUDENT/audit")
+    _data_dir(audit)
+    audit.set_defaults(run=_audit)
+
     reproduce = commands.add_parser("reproduce", help="run or resume a published experiment", epilog=_OVERRIDES)
     reproduce.add_argument("name", metavar="NAME", help="see 'kd list'")
     reproduce.add_argument("--config", metavar="FILE[:ARG]", help="default: the experiment's own")
@@ -152,6 +163,32 @@ def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
 
     outcome = evaluate_workdir(args.workdir, split=args.split, teacher=args.teacher, data_dir=args.data_dir)
     _print_members(f"{args.workdir} on {outcome['split']}", outcome["members"])
+
+
+def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
+    del overrides
+    from rich.console import Console
+
+    from kd.audit_page import check_writable, tables, write_audit
+    from kd.auditing import audit_workdirs
+    from kd.workdir import find
+
+    missing = [_whole("--missing_class", text) for text in args.missing_class]
+    out = pathlib.Path(args.out) if args.out else find(args.student).path / "audit"
+    check_writable(out)
+    found = audit_workdirs(
+        args.teacher, args.student, split=args.split, data_dir=args.data_dir, missing_classes=missing
+    )
+    html = write_audit(found, out)
+    for table in tables(found):
+        Console(highlight=False).print(table.rich(), soft_wrap=True)
+    print(html.resolve())
+
+
+def _whole(option: str, text: str) -> int:
+    if not text.isdecimal():
+        raise KdError(f"{option} must be a class, a whole number of 0 or more, got '{text}'; e.g. {option}=3")
+    return int(text)
 
 
 def _reproduce(args: argparse.Namespace, overrides: list[str]) -> None:

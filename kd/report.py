@@ -82,6 +82,20 @@ def write_report(folder: pathlib.Path) -> pathlib.Path:
     return html
 
 
+def plain_axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
+    """A figure of so many inches, and its axes, as every page draws them: horizontal lines and no frame."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height))
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    return figure, axes
+
+
 def svg(figure: Figure) -> str:
     """A figure as SVG text; the same figure gives the same bytes."""
     import matplotlib

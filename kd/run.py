@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int
 
 from kd import config as kd_config
 from kd import data as kd_data
@@ -54,6 +55,25 @@ def load_trained(path: str | pathlib.Path) -> Trained:
     return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint)
 
 
+def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
+    """`load_trained` of a run that has arrived at its last step. Raises a `KdError` of one that has not."""
+    run = load_trained(path)
+    if find(path).read("evaluation.json") is None:
+        raise KdError(f"{who} in {path} has not finished training; finish that run first")
+    return run
+
+
+def load_labelled(
+    spec: Spec, split: str | None, data_dir: str | None
+) -> tuple[str, kd_data.Dataset, Int[np.ndarray, " n"]]:
+    """A split of a config's data, its own held-out one by default: name, data, labels. `KdError` if it has none."""
+    split = split or spec.data.eval
+    data = kd_data.load(spec.data.source, split, data_dir or spec.data.data_dir)
+    if data.labels is None:
+        raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
+    return split, data, data.labels
+
+
 def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
     """The teacher that a config names, live, or None. Nothing is computed yet.
 
@@ -69,10 +89,8 @@ def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
             "student's; set one of them off"
         )
     pairs = paired_teachers(spec.population)
-    teacher = load_trained(spec.teacher.workdir).teacher(spec.teacher.average, pairs=pairs)
-    if find(spec.teacher.workdir).read("evaluation.json") is None:
-        raise KdError(f"the teacher in {spec.teacher.workdir} has not finished training; finish that run first")
-    _check_inputs(teacher, data)
+    teacher = load_finished(spec.teacher.workdir, "the teacher").teacher(spec.teacher.average, pairs=pairs)
+    check_inputs(teacher, data)
     return teacher
 
 
@@ -223,12 +241,9 @@ def evaluate_workdir(
       KdError: no such run, data or split; a teacher of another number of classes.
     """
     run, spec = load_trained(path), find(path).spec
-    split = split or spec.data.eval
-    data = kd_data.load(spec.data.source, split, data_dir or spec.data.data_dir)
-    if data.labels is None:
-        raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
+    split, data, labels = load_labelled(spec, split, data_dir)
     logits = run.each(data)
-    members = [evals.classify(one, data.labels) for one in logits]
+    members = [evals.classify(one, labels) for one in logits]
     if teacher is not None:
         taught = load_trained(teacher).teacher(predicts_by(spec.teacher.average))
     elif spec.teacher.workdir is not None:
@@ -239,7 +254,7 @@ def evaluate_workdir(
     answered = answer_each(taught, data, len(members))
     if answered[0].shape[-1] != logits.shape[-1]:
         raise KdError(f"{path} answers with {logits.shape[-1]} classes and its teacher with {answered[0].shape[-1]}")
-    compared = [evals.compare(*pair, data.labels) for pair in zip(logits, answered, strict=True)]
+    compared = [evals.compare(*pair, labels) for pair in zip(logits, answered, strict=True)]
     return {"split": split, "members": [{**one, **pair} for one, pair in zip(members, compared, strict=True)]}
 
 
@@ -249,7 +264,7 @@ def answer_each(teacher: Teacher, data: kd_data.Dataset, students: int) -> list[
     Raises:
       KdError: a teacher that cannot read these inputs.
     """
-    _check_inputs(teacher, data)
+    check_inputs(teacher, data)
     outputs = answers(teacher, data)
     if teacher.pairs is None:
         return [np.asarray(outputs.log_probs())] * students
@@ -281,15 +296,16 @@ def _cadence(spec: Spec, examples: int, total: int) -> train.Cadence:
     return train.Cadence(min(spec.log_steps, total), steps(spec.eval_epochs), steps(spec.checkpoint_epochs))
 
 
-def _check_inputs(teacher: Teacher, data: kd_data.Dataset) -> None:
-    teacher = unpaired(teacher)
+def check_inputs(model: Teacher, data: kd_data.Dataset, who: str = "the teacher") -> None:
+    """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
+    model = unpaired(model)
 
     def answer() -> Outputs:
         batch = kd_data.gather(kd_data.to_device(kd_data.take(data, "all[:1]")), jnp.zeros(1, jnp.int32))
-        return teacher.apply(teacher.variables, batch)
+        return model.apply(model.variables, batch)
 
     try:
         jax.eval_shape(answer)
     except Exception as error:  # a model that was built for other inputs fails in its own words
         cause = str(error).strip().splitlines()[0]
-        raise KdError(f"the teacher cannot read inputs of shape {data.first.shape[1:]}: {cause}") from error
+        raise KdError(f"{who} cannot read inputs of shape {data.first.shape[1:]}: {cause}") from error

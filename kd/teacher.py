@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,7 @@ def unpaired(teacher: Teacher) -> Teacher:
     return dataclasses.replace(teacher, variables=first, pairs=None)
 
 
-def predicts_by(average: Average) -> Average:
+def predicts_by(average: Average) -> Literal["arithmetic", "geometric"]:
     """The rule by which an ensemble predicts: its own, or arithmetic where the losses are taken member by member."""
     return "arithmetic" if average == "per_member" else average
 

@@ -36,7 +36,7 @@ class Outputs:
     average: Average | None = dataclasses.field(default=None, metadata={"static": True})
 
     def log_probs(self, temperature: Float[Array, ""] | float = 1.0) -> Float[Array, "*b v"]:
-        """Log of the softened distribution ``softmax(z / T)``, in float32.
+        """Log of the softened distribution ``softmax(z / T)``, in float32 (in float64 where the logits are).
 
         An ensemble answers the log of the mean of its members' softened probabilities (arithmetic), or the softmax
         of the mean of their softened logits (geometric).
@@ -46,7 +46,7 @@ class Outputs:
 
         Source: Hinton, Vinyals & Dean (2015), eq. 1 and section 2.
         """
-        scaled = self.logits.astype(jnp.float32) / temperature
+        scaled = self.logits.astype(jnp.promote_types(self.logits.dtype, jnp.float32)) / temperature
         if self.average is None:
             return jax.nn.log_softmax(scaled, axis=-1)
         if self.average == "arithmetic":

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from kd.data import Dataset
 from kd.errors import KdError
@@ -49,18 +48,6 @@ def provenance(results: Mapping[str, Any]) -> str:
         f"{_seeds(results['seeds'])}; {machine['cpu']}, {machine['cores']} cores, {machine['devices']}; "
         f"Python {machine['python']}, {versions}; {sum(s['seconds'] for s in results['stages']):,.0f} s in all."
     )
-
-
-def axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
-    """An empty figure in the house's style, and its axes."""
-    figure = Figure(figsize=(width, height))
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#e3e3e3", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(xlabel)
-    axes.set_ylabel(ylabel)
-    return figure, axes
 
 
 def _numbers(numbers: Mapping[str, Any]) -> str:

@@ -15,14 +15,14 @@ Labels = Int[np.ndarray, " n"]
 
 def log_softmax(logits: Logits) -> Logits:
     """``z - log sum exp z`` in float64."""
-    wide = np.asarray(_one(logits), np.float64)
+    wide = np.asarray(one_classifier(logits), np.float64)
     wide = wide - wide.max(axis=-1, keepdims=True)
     return wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
 
 
 def wrong(logits: Logits, labels: Labels) -> Int[np.ndarray, " k"]:
     """Rows whose most probable class is not the label, in rising order."""
-    return np.flatnonzero(np.argmax(_one(logits), axis=-1) != labels)
+    return np.flatnonzero(np.argmax(one_classifier(logits), axis=-1) != labels)
 
 
 def errors(logits: Logits, labels: Labels) -> int:
@@ -67,7 +67,8 @@ def ece(logits: Logits, labels: Labels, bins: int = 15) -> float:
     return float(np.abs(gap).sum() / len(labels))
 
 
-def _one(logits: Logits) -> Logits:
+def one_classifier(logits: Logits) -> Logits:
+    """The logits themselves. Raises a `KdError` where they are those of several classifiers."""
     if np.ndim(logits) != 2:
         raise KdError(
             f"evaluate one classifier at a time: logits must be [n v], got {np.shape(logits)}; loop over members"

@@ -7,9 +7,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.hinton2015.parts import axes, choices, making, provenance
+from experiments.hinton2015.parts import choices, making, provenance
 from kd.evidence import MIN_SEEDS, Comparison, compare_errors, mean_sd
-from kd.report import Page
+from kd.report import Page, plain_axes
 from kd.tables import Table, plus_minus
 
 _INK = {"teachers": "#8c8c8c", "ensemble": "#4d4d4d", "baseline": "#c2543a", "distilled": "#2b6cb0"}
@@ -117,7 +117,7 @@ def _sweep(results: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
 
 
 def _arms(results: Mapping[str, Any]) -> Figure:
-    figure, plot = axes(7, 3.4, "", "test errors")
+    figure, plot = plain_axes(7, 3.4, "", "test errors")
     for x, arm in enumerate(_NAMES):
         errors = [m["errors"] for m in results["arms"][arm]["members"]]
         spread = [x + (i - (len(errors) - 1) / 2) * 0.3 / max(len(errors), 2) for i in range(len(errors))]
@@ -132,7 +132,7 @@ def _arms(results: Mapping[str, Any]) -> Figure:
 
 
 def _temperature(results: Mapping[str, Any]) -> Figure:
-    figure, plot = axes(7, 3.4, "temperature T", "test errors")
+    figure, plot = plain_axes(7, 3.4, "temperature T", "test errors")
     temperatures = [row["temperature"] for row in _sweep(results)]
     stats = [mean_sd(row["errors"]) for row in _sweep(results)]
     mean, sd = [s[0] for s in stats], [s[1] for s in stats]
@@ -153,7 +153,7 @@ def _temperature(results: Mapping[str, Any]) -> Figure:
 
 
 def _curves(results: Mapping[str, Any]) -> Figure:
-    figure, plot = axes(7, 3.4, "step", "test errors")
+    figure, plot = plain_axes(7, 3.4, "step", "test errors")
     for arm, curve in results["curves"].items():
         steps = [point["step"] for point in curve]
         stats = [mean_sd(point["errors"]) for point in curve]

@@ -18,8 +18,8 @@ WIDE, NARROW = 300, 30
 
 def compare_arms(results: Results, treatment: str = "distilled", control: str = "baseline") -> Comparison:
     """One arm's students against another's, paired by seed and test example."""
-    wrong = [[member["wrong"] for member in results["arms"][arm]["members"]] for arm in (treatment, control)]
-    return compare_errors(*wrong, results["test_examples"])
+    ours, theirs = ([member["wrong"] for member in results["arms"][arm]["members"]] for arm in (treatment, control))
+    return compare_errors(ours, theirs, results["test_examples"])
 
 
 def verdict_line(results: Results) -> str:
@@ -66,7 +66,8 @@ def _better(
     ours = np.mean([cells[width, t] for t in BEST], axis=0)
     theirs = np.mean([cells[width, t] for t in others], axis=0)
     low, high = seed_interval(ours - theirs)
-    claim = f"{width} units: T of {BEST[0]:g} to {BEST[1]:g} better than {name} ones ({', '.join(f'{t:g}' for t in others)})"
+    shown = ", ".join(f"{t:g}" for t in others)
+    claim = f"{width} units: T of {BEST[0]:g} to {BEST[1]:g} better than {name} ones ({shown})"
     measured = f"{(ours - theirs).mean():+.1f} errors, {low:+.1f} to {high:+.1f}"
     verdict = "holds" if high < 0 else "the reverse holds" if low > 0 else "no evidence"
     return [claim, measured, verdict if len(ours) >= MIN_SEEDS else "too few seeds"]

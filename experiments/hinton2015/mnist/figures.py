@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.hinton2015.parts import axes
 from kd.evidence import mean_sd
+from kd.report import plain_axes
 
 Results = Mapping[str, Any]
 INK = {"teachers": "#8c8c8c", "baseline": "#c2543a", "distilled": "#2b6cb0", "other": "#4d4d4d"}
@@ -21,8 +21,8 @@ def draw(results: Results) -> dict[str, Figure]:
         "arms.svg": _arms(results),
         "temperature-width.svg": _heat_map(results["sweep"]),
         "temperature.svg": _temperature(results["sweep"]),
-        "omitted.svg": _bias(results["omitted"], results["test_examples"]),
-        "only.svg": _bias(results["only"], results["test_examples"]),
+        "omitted.svg": _bias(results["omitted"]),
+        "only.svg": _bias(results["only"]),
         "limit.svg": _limit(results["limit"]),
         "curves.svg": _curves(results["curves"]),
     }
@@ -42,7 +42,7 @@ def _arms(results: Results) -> Figure:
         "ensemble-arithmetic": "of the ensemble,\narithmetic",
         "ensemble-geometric": "of the ensemble,\ngeometric",
     }
-    figure, plot = axes(7.5, 3.4, "", "test errors")
+    figure, plot = plain_axes(7.5, 3.4, "", "test errors")
     for x, (arm, _) in enumerate(names.items()):
         errors = [m["errors"] for m in results["arms"][arm]["members"]]
         ink = INK.get(arm, INK["other"])
@@ -81,7 +81,7 @@ def _heat_map(sweep: Sequence[Mapping[str, Any]]) -> Figure:
 
 def _temperature(sweep: Sequence[Mapping[str, Any]]) -> Figure:
     widths, temperatures, cells = grid(sweep)
-    figure, plot = axes(7.5, 3.6, "temperature T", "test errors (log scale)")
+    figure, plot = plain_axes(7.5, 3.6, "temperature T", "test errors (log scale)")
     shades = ("#9ecae1", "#4292c6", "#2171b5", "#08306b")
     for width, ink in zip(widths, shades[-len(widths) :], strict=False):
         stats = [mean_sd(cells[width, t]) for t in temperatures]
@@ -99,10 +99,10 @@ def _temperature(sweep: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def _bias(section: Results, examples: int) -> Figure:
+def _bias(section: Results) -> Figure:
     """Errors against the offset, mean and range over seeds, with both offsets that the text names."""
     moved = " and ".join(f"{c}s" for c in section["moved"])
-    figure, plot = axes(7.5, 3.6, f"offset of the bias of {moved}", "test errors")
+    figure, plot = plain_axes(7.5, 3.6, f"offset of the bias of {moved}", "test errors")
     labels = {"errors": "all errors", "errors_on_classes": f"errors on {moved}"}
     for (count, label), ink in zip(labels.items(), (INK["distilled"], INK["baseline"]), strict=True):
         curves = np.array([member["curve"][count] for member in section["members"]])
@@ -120,7 +120,7 @@ def _bias(section: Results, examples: int) -> Figure:
 
 
 def _limit(limit: Results) -> Figure:
-    figure, plot = axes(7.5, 3.4, "temperature T", "relative distance of the gradient")
+    figure, plot = plain_axes(7.5, 3.4, "temperature T", "relative distance of the gradient")
     temperatures, errors = limit["temperatures"], limit["errors"]
     plot.plot(temperatures, errors, color=INK["distilled"], marker="o", markersize=4, label="median test example")
     guide = [errors[-1] * temperatures[-1] / t for t in temperatures]
@@ -133,7 +133,7 @@ def _limit(limit: Results) -> Figure:
 
 
 def _curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    figure, plot = axes(7.5, 3.4, "step", "test errors")
+    figure, plot = plain_axes(7.5, 3.4, "step", "test errors")
     for arm, points in curves.items():
         steps = [point["step"] for point in points]
         stats = [mean_sd(point["errors"]) for point in points]

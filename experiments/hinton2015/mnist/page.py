@@ -15,6 +15,15 @@ from kd.tables import Table, plus_minus
 Results = Mapping[str, Any]
 RUNS = ("teachers", "baseline", "distilled", "sweep", "omitted", "only", "small_hard", "small_soft")
 
+READING = """\
+Mean ± standard deviation over n seeds, last epoch. The paper's numbers are one run each. Student i learns from teacher i.
+A band was written down before the run; the verdict is about the mean. Offsets "matched to the frequency" use the
+training images and how many there are of each class, and no test data; those "chosen on the test set" are the paper's
+way."""
+SMALL = """\
+The paper shows this on speech. Early stopping looks at validation images; the soft targets are those of a teacher that
+saw all training images, and nothing stops them early."""
+
 
 def page(results: Results) -> Page:
     """Markdown, summary and figures."""
@@ -25,10 +34,7 @@ def page(results: Results) -> Page:
             claims.verdict_line(results),
             f"## {table.title}",
             table.markdown(),
-            "Mean ± standard deviation over n seeds, last epoch. The paper's numbers are one run each. Student i learns "
-            'from teacher i. A band was written down before the run; the verdict is about the mean. Offsets "matched to '
-            'the frequency" use the training images and how many there are of each class, and no test data; those '
-            '"chosen on the test set" are the paper\'s way.',
+            READING,
             _missed(results),
             "![Test errors of every seed](figures/arms.svg)",
             *_temperature(results),
@@ -40,8 +46,7 @@ def page(results: Results) -> Page:
             *_limit(results),
             "## Soft targets as regularisers (section 6)",
             claims.small_table(results).markdown(),
-            "The paper shows this on speech. Early stopping looks at validation images; the soft targets are those of a "
-            "teacher that saw all training images, and nothing stops them early.",
+            SMALL,
             *_hypotheses(results),
             "## Training",
             "![Test errors against steps](figures/curves.svg)",
@@ -79,9 +84,10 @@ def _temperature(results: Results) -> list[str]:
 
 
 def _bias(results: Results) -> list[str]:
+    omitted = _names(results["omitted"], "moved")
     return [
         "## Classes that the student never saw",
-        f"Without {_names(results['omitted'], 'moved')}: errors against the bias of that class, mean and range over seeds.",
+        f"Without {omitted}: errors against the bias of that class, mean and range over seeds.",
         "![Errors against the bias, a class omitted](figures/omitted.svg)",
         f"Only {_names(results['only'], 'kept')}: errors against the bias of those classes.",
         "![Errors against the bias, two classes only](figures/only.svg)",
@@ -108,8 +114,9 @@ def _limit(results: Results) -> list[str]:
     shown = [t for t in (10.0, 100.0, 1000.0) if t in found]
     return [
         "## The limit of high temperature (section 2.1)",
-        "Relative distance between the gradient of the soft-target loss and its limit, logit matching, on the test images' "
-        f"logits of a student and a teacher: {', '.join(f'{found[t]:.1e} at T = {t:g}' for t in shown)} (median).",
+        "Relative distance between the gradient of the soft-target loss and its limit, logit matching, on the test "
+        "images' logits of a student and a teacher, median: "
+        f"{', '.join(f'{found[t]:.1e} at T = {t:g}' for t in shown)}.",
         "![Distance from the limit against temperature](figures/limit.svg)",
     ]
 

@@ -19,9 +19,10 @@ class Protocol:
     """The experiment's config: training runs, and what is varied over them.
 
     `seeds` are those of every student; student i learns from teacher i. `ensemble` is the number of teachers, with
-    seeds 1000, 1001, ... . `sweep` runs at every width and temperature, with so many `sweep_seeds`. `omitted` is a transfer set
-    without some classes, `only` one of a few classes, by their `data.classes`. `hypotheses` are variants of `distilled`
-    and what each asks. `paper` and `bands` hold a number, and a range written down before the run, by row of the table.
+    seeds 1000, 1001, ... . `sweep` runs at every width and temperature, with so many `sweep_seeds` at each width.
+    `omitted` is a transfer set without some classes, `only` one of a few classes, by their `data.classes`. `hypotheses`
+    are variants of `distilled`, by name. `paper` and `bands` hold a number, and a range written down before the run, by
+    row of the table.
     """
 
     seeds: tuple[int, ...]
@@ -52,12 +53,10 @@ def make_stages(protocol: Protocol) -> list[Stage]:
     seeds, distilled = protocol.seeds, resolve(protocol.distilled)
     if min(len(seeds), *protocol.sweep_seeds) < 2 or protocol.ensemble < max(len(seeds), *protocol.sweep_seeds):
         raise KdError(
-            "every student needs 2 seeds or more and as many teachers; raise config.seeds, config.sweep_seeds or config.ensemble"
+            "config.seeds and config.sweep_seeds must hold 2 seeds or more, and config.ensemble as many teachers"
         )
     if len(protocol.widths) != len(protocol.sweep_seeds):
-        raise KdError(
-            f"config.sweep_seeds must say how many seeds each width has, got {protocol.sweep_seeds} for {protocol.widths}"
-        )
+        raise KdError("config.sweep_seeds must say how many seeds each of config.widths has; make them equally long")
     baseline = resolve(protocol.baseline)
     if (baseline.student, baseline.data.train) != (distilled.student, distilled.data.train):
         raise KdError("config.baseline and config.distilled must train the same student on the same examples")

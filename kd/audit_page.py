@@ -1,0 +1,180 @@
+"""What an audit found, for people: tables for the terminal and the page, figures, and the files of both."""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from kd import audit_figures
+from kd.errors import KdError
+from kd.report import render, svg
+from kd.tables import Table, plus_minus
+from kd.workdir import write_json
+
+Found = Mapping[str, Any]
+"""What `kd.auditing.audit_workdirs` returns."""
+_MOST_CLASSES = 20
+
+
+def check_writable(folder: pathlib.Path) -> None:
+    """Raise a `KdError` unless files can be written into `folder`, which need not be there yet. Writes nothing."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise KdError(f"cannot write into {folder}: {nearest} is no folder that can be written; choose another --out")
+
+
+def write_audit(found: Found, folder: pathlib.Path) -> pathlib.Path:
+    """Write audit.json and audit.html into `folder`, and return the page's path. Raises a `KdError` where it cannot."""
+    check_writable(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "audit.json", found)
+    html = folder / "audit.html"
+    drawings = {name: svg(figure) for name, figure in audit_figures.figures(found).items()}
+    html.write_text(render(markdown(found), drawings), "utf-8")
+    return html
+
+
+def tables(found: Found) -> list[Table]:
+    """Every table of an audit, in the order of the page."""
+    probe = [] if found["missing"] is None else [missing_table(found)]
+    return [quality_table(found), agreement_table(found), entropy_table(found), class_table(found), *probe]
+
+
+def quality_table(found: Found) -> Table:
+    """How good each of the two is."""
+    students, teacher = found["student"]["members"], found["teacher"]
+    rows = [
+        [name, f"{teacher[key]:.{digits}f}", plus_minus([m[key] for m in students], digits if key != "errors" else 1)]
+        for name, key, digits in (("errors", "errors", 0), ("NLL", "nll", 3), ("ECE", "ece", 3), ("Brier", "brier", 3))
+    ]
+    rate = [100 * (1 - m["accuracy"]) for m in students]
+    rows.insert(1, ["error rate, %", f"{100 * (1 - teacher['accuracy']):.2f}", plus_minus(rate, 2)])
+    return Table(f"On {found['examples']:,} examples", ["", _teacher_name(found), _student_name(found)], rows)
+
+
+def agreement_table(found: Found) -> Table:
+    """How much of the teacher is in the student."""
+    members = found["pair"]["members"]
+    rows = [
+        [
+            f"agreement of the top {k + 1}",
+            _mean(members, "agreement_at_k", k),
+            _mean(members, "ordered_agreement_at_k", k),
+        ]
+        for k in range(len(members[0]["agreement_at_k"]))
+    ]
+    on_errors = [m["agreement_on_errors"] for m in members]
+    shown = "–" if on_errors[0] is None else plus_minus(on_errors, 3)
+    rows.append([f"agreement on the teacher's {found['teacher']['errors']} errors", shown, ""])
+    rows.append(["held-out KL, nats", plus_minus([m["held_out_kl"] for m in members], 4), ""])
+    return Table("The teacher in the student", ["", "same classes", "same order"], rows)
+
+
+def entropy_table(found: Found) -> Table:
+    """Mean entropy of the softened targets at each temperature, beside that of chance."""
+    entropy = found["entropy"]
+    classes = len(found["examples_per_class"])
+    rows = [
+        [f"{t:g}", f"{h:.3f}", plus_minus([s[i] for s in entropy["student"]], 3), f"{h / math.log(classes):.0%}"]
+        for i, (t, h) in enumerate(zip(entropy["temperatures"], entropy["teacher"], strict=True))
+    ]
+    return Table("Entropy of the softened answers, nats", ["T", "teacher", "student", "teacher, of log v"], rows)
+
+
+def class_table(found: Found) -> Table:
+    """The KL of each class and the predicted classes that add most to it; the worst classes where there are many."""
+    per_class = [m["kl_per_class"] for m in found["pair"]["members"]]
+    held = [c for c, examples in enumerate(found["examples_per_class"]) if examples]
+    worst = sorted(held, key=lambda c: -sum(member[c] for member in per_class))[:_MOST_CLASSES]
+    rows = [
+        [
+            str(c),
+            str(found["examples_per_class"][c]),
+            plus_minus([member[c] for member in per_class], 4),
+            _largest(found["class_kl"][c]),
+        ]
+        for c in sorted(worst)
+    ]
+    title = "KL(teacher || student) by class, nats" + (f", {_MOST_CLASSES} worst" if len(held) > len(worst) else "")
+    return Table(title, ["class", "examples", "KL", "largest parts (predicted class)"], rows)
+
+
+def missing_table(found: Found) -> Table:
+    """Errors at each bias offset of the classes that the student was never shown."""
+    probe = found["missing"]
+    shown = {"none": "as it is", "matched": "matched to frequency", "best": f"chosen on {found['split']}"}
+    rows = [
+        [
+            shown[rule],
+            plus_minus([m[rule]["offset"] for m in probe["members"]], 2),
+            plus_minus([m[rule]["errors"] for m in probe["members"]]),
+            plus_minus([m[rule]["errors_on_classes"] for m in probe["members"]]),
+        ]
+        for rule in probe["members"][0]
+    ]
+    columns = ["bias", "offset", f"errors of {found['examples']:,}", f"on these {probe['examples']:,}"]
+    names = ", ".join(map(str, probe["classes"]))
+    return Table(f"Never shown: class{'' if len(probe['classes']) == 1 else 'es'} {names}", columns, rows)
+
+
+def markdown(found: Found) -> str:
+    """The page in Markdown, its figures named ``figures/NAME.svg``."""
+    quality, agreement, entropy, classes, *probe = tables(found)
+    parts = [
+        f"# Audit: {found['runs']['student']['workdir']} against {found['runs']['teacher']['workdir']}",
+        f"On the split `{found['split']}` of `{found['source']}`. {_who(found)}",
+        f"## {quality.title}",
+        quality.markdown(),
+        f"## {agreement.title}",
+        agreement.markdown(),
+        "Share of examples with the same k most probable classes, as sets and in the same order.",
+        f"## {entropy.title}",
+        "![Entropy against temperature](figures/entropy.svg)",
+        entropy.markdown(),
+        f"## {classes.title}",
+        "![KL by true and predicted class](figures/class_kl.svg)",
+        classes.markdown(),
+        *([] if not probe else [f"## {probe[0].title}", _probe_note(found), probe[0].markdown()]),
+        *([] if not probe else ["![Errors against the bias offset](figures/bias.svg)"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _probe_note(found: Found) -> str:
+    probe = found["missing"]
+    if "matched" not in probe["members"][0]:
+        return "There is no matched offset: the teacher's training labels do not say how frequent these classes are."
+    return (
+        f"Matched: the offset at which {probe['share']:.1%} of the student's answers on `{probe['matched_on']}` are "
+        "these classes, as frequent as they are there; no test data and no label of a single example. Chosen on "
+        f"`{found['split']}`: with the fewest errors on the very labels that judge it, as in the paper."
+    )
+
+
+def _who(found: Found) -> str:
+    prints = {who: f"`{run['fingerprint']}`" for who, run in found["runs"].items()}
+    shown = f"Fingerprints: teacher {prints['teacher']}, student {prints['student']}."
+    several = len(found["student"]["members"]) > 1
+    return f"{shown} Mean ± standard deviation over the student's members." if several else shown
+
+
+def _teacher_name(found: Found) -> str:
+    members = found["teacher"]["members"]
+    return "teacher" if members == 1 else f"teacher, mean of {members}"
+
+
+def _student_name(found: Found) -> str:
+    members = len(found["student"]["members"])
+    return "student" if members == 1 else f"student, {members} members"
+
+
+def _mean(members: Any, key: str, k: int) -> str:
+    return plus_minus([member[key][k] for member in members], 3)
+
+
+def _largest(row: list[float], most: int = 3) -> str:
+    order = sorted(range(len(row)), key=lambda j: -row[j])[:most]
+    return ", ".join(f"{j}: {row[j]:.4f}" for j in order)

@@ -1,0 +1,164 @@
+"""The dark-knowledge audit of a pair: how good both are, how much of the teacher is in the student, what is missing."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from kd import evals
+from kd.data import Dataset, load
+from kd.errors import KdError
+from kd.evals.classify import Labels, Logits
+from kd.missing import Members, check_missing, left_out, missing_probe, share_of
+from kd.run import check_inputs, load_finished, load_labelled
+from kd.teacher import check_average, predicts_by
+from kd.trained import Trained
+from kd.types import Average
+from kd.workdir import find
+
+TEMPERATURES = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 40.0)
+_TOP = 5
+
+
+def audit(
+    teacher: Trained,
+    student: Trained,
+    data: Dataset,
+    *,
+    missing_classes: Sequence[int] = (),
+    train: Dataset | None = None,
+    average: Average = "arithmetic",
+    temperatures: Sequence[float] = TEMPERATURES,
+) -> dict[str, Any]:
+    """Every measure of a teacher and a student on held-out `data`, as a plain dictionary that JSON can hold.
+
+    Args:
+      teacher: a population is an ensemble, averaged by `average`.
+      student: of a population every member is measured by itself, and there is one entry per member.
+      data: labelled examples that neither was trained on.
+      missing_classes: classes that the student's transfer set lacked: they add `kd.missing.missing_probe`.
+      train: the teacher's training data. The share of the missing classes in its labels is matched on its inputs
+        by a bias offset; without it there is no matched offset.
+      average: how the ensemble predicts.
+      temperatures: at which the entropy of the targets is taken.
+
+    Raises:
+      KdError: no labels, other numbers of classes, inputs that a model cannot read, answers that are not finite, or
+        missing classes that are out of range or not in `data`.
+    """
+    check_average(average)
+    if data.labels is None:
+        raise KdError("an audit counts errors and needs labelled data; pass data with labels")
+    taught, learned = _answers("teacher", teacher, data), _answers("student", student, data)
+    _check_classes(taught.shape[-1], learned.shape[-1], data.num_classes)
+    found = measures(taught, learned, data.labels, temperatures, predicts_by(average))
+    if not missing_classes:
+        return {**found, "missing": None}
+    check_missing(missing_classes, data.labels, learned.shape[-1])
+    matched: list[float] = []
+    share = share_of(missing_classes, train)
+    if train is not None and share is not None:
+        on_train = _answers("student", student, train)
+        matched = [evals.match_frequency(member, missing_classes, share) for member in on_train]
+    probe = missing_probe(learned, data.labels, missing_classes, matched)
+    return {**found, "missing": {"share": share, **probe}}
+
+
+def audit_workdirs(
+    teacher: str | pathlib.Path,
+    student: str | pathlib.Path,
+    *,
+    split: str | None = None,
+    data_dir: str | None = None,
+    missing_classes: Sequence[int] = (),
+) -> dict[str, Any]:
+    """`audit` of two finished work directories, on a split of the student's data (its own held-out one by default).
+
+    The missing classes are those that the student's config left out, unless they are given; they are matched on the
+    training split of the teacher's config.
+
+    Raises:
+      KdError: as `audit`; no work directory or an unfinished one, no such split, or one without labels.
+    """
+    models = {"teacher": load_finished(teacher, "the teacher"), "student": load_finished(student, "the student")}
+    spec, taught = find(student).spec, find(teacher).spec
+    split, data, _ = load_labelled(spec, split, data_dir)
+    missing = tuple(dict.fromkeys(missing_classes)) or left_out(spec, find(student).owner["num_classes"])
+    train = load(taught.data.source, taught.data.train, data_dir or taught.data.data_dir) if missing else None
+    found = audit(
+        models["teacher"],
+        models["student"],
+        data,
+        missing_classes=missing,
+        train=train,
+        average=spec.teacher.average,
+    )
+    if found["missing"] is not None:
+        found["missing"]["matched_on"] = f"{taught.data.source} {taught.data.train}"
+    paths = {"teacher": str(teacher), "student": str(student)}
+    runs = {who: {"workdir": paths[who], "fingerprint": model.fingerprint} for who, model in models.items()}
+    return {"runs": runs, "source": spec.data.source, "split": split, **found}
+
+
+def measures(
+    teacher: Float[np.ndarray, "e n v"],
+    student: Members,
+    labels: Labels,
+    temperatures: Sequence[float],
+    average: Literal["arithmetic", "geometric"],
+) -> dict[str, Any]:
+    """What logits alone say of both and of the pair: the teacher's members averaged, the student's one by one.
+
+    Shapes: teacher ``[e n v]``, student ``[m n v]``, labels ``[n]``.
+    """
+    taught = evals.soft_log_probs(teacher, 1.0, average)
+    return {
+        "examples": len(labels),
+        "examples_per_class": np.bincount(labels, minlength=taught.shape[-1]).tolist(),
+        "teacher": {"members": len(teacher), "average": average, **evals.classify(taught, labels)},
+        "student": {"members": [evals.classify(member, labels) for member in student]},
+        "pair": {"members": [compare(member, taught, labels) for member in student]},
+        "entropy": {
+            "temperatures": list(temperatures),
+            "teacher": evals.entropy_of_targets(teacher, temperatures, average),
+            "student": [evals.entropy_of_targets(member, temperatures) for member in student],
+        },
+        "class_kl": _finite(np.mean([evals.class_kl(member, taught, labels) for member in student], axis=0)),
+    }
+
+
+def compare(student: Logits, teacher: Logits, labels: Labels) -> dict[str, Any]:
+    """`kd.evals.compare`, agreement at k = 1 ... 5 as sets and in order, and the KL of each class."""
+    ks = range(1, min(_TOP, teacher.shape[-1]) + 1)
+    return {
+        **evals.compare(student, teacher, labels),
+        "agreement_at_k": [evals.agreement_at_k(student, teacher, k) for k in ks],
+        "ordered_agreement_at_k": [evals.agreement_at_k(student, teacher, k, ordered=True) for k in ks],
+        "kl_per_class": _finite(evals.class_kl(student, teacher, labels).sum(axis=-1)),
+    }
+
+
+def _answers(who: str, model: Trained, data: Dataset) -> Members:
+    check_inputs(model.teacher(), data, f"the {who}")
+    return model.each(data)
+
+
+def _check_classes(teacher: int, student: int, split: int) -> None:
+    if teacher != student:
+        raise KdError(
+            f"the teacher answers with {teacher} classes and the student with {student}; audit a pair that was trained "
+            "on the same classes"
+        )
+    if split > student:
+        raise KdError(f"the split has {split} classes and both models answer with {student}; choose another split")
+
+
+def _finite(values: np.ndarray) -> list[Any]:
+    """As nested lists, with None for the NaN of a class without examples, which JSON has no word for."""
+    plain = values.astype(object)
+    plain[np.isnan(values)] = None
+    return plain.tolist()
