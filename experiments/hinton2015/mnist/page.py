@@ -16,8 +16,8 @@ Results = Mapping[str, Any]
 RUNS = ("teachers", "baseline", "distilled", "sweep", "omitted", "only", "small_hard", "small_soft")
 
 READING = """\
-Mean ± standard deviation over n seeds, last epoch. The paper's numbers are one run each. Student i learns from teacher i.
-A band was written down before the run; the verdict is about the mean. Offsets "matched to the frequency" use the
+Mean ± standard deviation over n seeds, last epoch. The paper's numbers are one run each. Student i learns from teacher
+i. A band was written down before the run; the verdict is about the mean. Offsets "matched to the frequency" use the
 training images and how many there are of each class, and no test data; those "chosen on the test set" are the paper's
 way."""
 SMALL = """\

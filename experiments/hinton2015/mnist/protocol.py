@@ -52,9 +52,7 @@ def make_stages(protocol: Protocol) -> list[Stage]:
     """
     seeds, distilled = protocol.seeds, resolve(protocol.distilled)
     if min(len(seeds), *protocol.sweep_seeds) < 2 or protocol.ensemble < max(len(seeds), *protocol.sweep_seeds):
-        raise KdError(
-            "config.seeds and config.sweep_seeds must hold 2 seeds or more, and config.ensemble as many teachers"
-        )
+        raise KdError("config.seeds and config.sweep_seeds need 2 seeds or more, and config.ensemble as many teachers")
     if len(protocol.widths) != len(protocol.sweep_seeds):
         raise KdError("config.sweep_seeds must say how many seeds each of config.widths has; make them equally long")
     baseline = resolve(protocol.baseline)
