@@ -29,11 +29,14 @@ def check_writable(folder: pathlib.Path) -> None:
 def write_audit(found: Found, folder: pathlib.Path) -> pathlib.Path:
     """Write audit.json and audit.html into `folder`, and return the page's path. Raises a `KdError` where it cannot."""
     check_writable(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "audit.json", found)
-    html = folder / "audit.html"
     drawings = {name: svg(figure) for name, figure in audit_figures.figures(found).items()}
-    html.write_text(render(markdown(found), drawings), "utf-8")
+    page, html = render(markdown(found), drawings), folder / "audit.html"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "audit.json", found)
+        html.write_text(page, "utf-8")
+    except OSError as error:
+        raise KdError(f"cannot write into {folder}: {error.strerror}; choose another --out") from error
     return html
 
 

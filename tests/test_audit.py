@@ -203,7 +203,8 @@ def test_classes_that_the_split_does_not_hold(refused):
 
 def test_a_folder_that_cannot_be_written(tmp_path, refused):
     (tmp_path / "file").write_text("")
-    for out in (tmp_path / "file", tmp_path / "file" / "out"):
+    (tmp_path / "taken" / "audit.html").mkdir(parents=True)
+    for out in (tmp_path / "file", tmp_path / "file" / "out", tmp_path / "taken"):
         refused(runs.finished(), runs.finished(), out=out, words=["cannot write into", "choose another --out"])
 
 
