@@ -7,12 +7,16 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """One line about it, its default config file, where its record is kept, and the function that runs it."""
+    """One line about it, its default config file, where its record is kept, and the function that runs it.
+
+    `whole` names the page of a record that several experiments share.
+    """
 
     about: str
     config: str
     record: str
     run: str
+    whole: str = ""
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -27,5 +31,6 @@ EXPERIMENTS: dict[str, Experiment] = {
         config="hinton2015_mnist.py",
         record="hinton2015",
         run="experiments.hinton2015.mnist.run:run",
+        whole="experiments.hinton2015.page:page",
     ),
 }

@@ -21,7 +21,7 @@ Members = Float[np.ndarray, "m n v"]
 
 def left_out(spec: Spec, num_classes: int) -> tuple[int, ...]:
     """The classes that a config's transfer set lacks: the complement of ``data.classes``; none where that is None."""
-    kept = getattr(spec.data, "classes", None)
+    kept = spec.data.classes
     return () if kept is None else tuple(c for c in range(num_classes) if c not in kept)
 
 

@@ -96,6 +96,12 @@ def plain_axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[F
     return figure, axes
 
 
+def demoted(markdown: str, prefix: str) -> str:
+    """A page as a part of another one: its headings a level lower, its figures' file names after `prefix`."""
+    lowered = re.sub(r"^(#+ )", r"#\1", markdown, flags=re.MULTILINE)
+    return re.sub(r"\(figures/", f"(figures/{prefix}", lowered)
+
+
 def svg(figure: Figure) -> str:
     """A figure as SVG text; the same figure gives the same bytes."""
     import matplotlib

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,16 +40,24 @@ def reproduce(name: str, function: str, config: Mapping[str, Any], folder: pathl
     return html
 
 
-def record(name: str, folder: pathlib.Path, into: pathlib.Path, readme: pathlib.Path) -> None:
-    """Copy the results of `folder` into the repository, and rebuild its page and its table in `readme` from them.
+def record(name: str, folder: pathlib.Path, into: pathlib.Path, readme: pathlib.Path, whole: str = "") -> None:
+    """Keep the results of `folder` in the repository, and rebuild their page and their table in `readme`.
+
+    With `whole`, ``package.module:page``, they become one part of the results that are kept there, and the page is that
+    of all parts.
 
     Raises:
       KdError: the README has no place for this experiment's table.
     """
+    results = load_results(folder)
+    kept = results
+    if whole:
+        kept = load_results(into) if (into / "results.json").exists() else {"report": whole, "parts": {}}
+        kept["parts"][name] = results
     into.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / "results.json", into / "results.json")
+    write_json(into / "results.json", kept)
     write_report(into)
-    fill_file(readme, name, build_page(load_results(into)).summary)
+    fill_file(readme, name, build_page(results).summary)
 
 
 def _show(page: Page) -> None:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import runs
+from experiments.hinton2015.page import ORDER
+from experiments.index import index
 from kd.config import resolve, to_json
 from kd.errors import KdError
 from kd.report import build_page, fill, load_results, write_report
@@ -206,13 +208,35 @@ RECORDED = sorted(path.parent for path in (runs.ROOT / "experiments").rglob("res
 
 @pytest.mark.parametrize("folder", RECORDED, ids=lambda folder: "-".join(folder.parts[-2:]))
 def test_a_recorded_page_is_what_its_results_say(folder):
-    page = build_page(load_results(folder))
+    kept = load_results(folder)
+    page = build_page(kept)
     assert (folder / "README.md").read_text() == page.markdown, f"kd report {folder}"
-    name = load_results(folder)["experiment"]
     readme = (runs.ROOT / "README.md").read_text()
-    assert readme == fill(readme, name, page.summary), f"kd reproduce {name} --record"
+    for results in kept.get("parts", {"": kept}).values():
+        name = results["experiment"]
+        assert readme == fill(readme, name, build_page(results).summary), f"kd reproduce {name} --record"
     for figure in page.figures:
         assert (folder / "figures" / figure).is_file()
+
+
+def test_the_index_is_what_is_recorded():
+    assert (runs.ROOT / "experiments" / "README.md").read_text() == index()
+
+
+def test_parts_are_kept_side_by_side(results, tmp_path):
+    readme, kept = tmp_path / "README.md", tmp_path / "kept"
+    readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in ORDER))
+    for name in reversed(ORDER):
+        write({**results, "experiment": name}, tmp_path / name)
+        record(name, tmp_path / name, kept, readme, "experiments.hinton2015.page:page")
+    assert list(load_results(kept)["parts"]) == list(reversed(ORDER))
+    text = (kept / "README.md").read_text()
+    positions = [text.index(f"\n## {name}") for name in ORDER]
+    assert positions == sorted(positions)
+    assert len(re.findall(r"^# ", text, flags=re.MULTILINE)) == 1
+    for figure in re.findall(r"figures/([^)]+)", text):
+        assert (kept / "figures" / figure).is_file()
+        assert figure.startswith(("mnist-", "speech-"))
 
 
 def test_something_is_recorded():
