@@ -46,6 +46,7 @@ def measure(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
             "full": _small(protocol.baseline, done["baseline"]),
         },
         "hypotheses": {name: _errors(done[f"hypothesis-{name}"]) for name in protocol.hypotheses},
+        "population": done["population-ratio"].evaluation["rows"],
         "curves": {name: curve(done[name].workdir / "metrics.jsonl") for name in ("teachers", "baseline", "distilled")},
     }
 

@@ -55,6 +55,8 @@ def page(results: Results) -> Page:
             "\n".join(f"- {note}" for note in results["protocol"]["notes"]),
             "## How this was made",
             making(results),
+            _population(results).markdown(),
+            "A population is one compiled program for all its members; 1 would be the time of one run after the other.",
         ]
     )
     drawings = figures.draw(results)
@@ -141,6 +143,20 @@ def _hypothesis_runs(results: Results) -> Table:
         changed = {key: value for key, value in choices(run).items() if value != main[key]}
         rows.append([name.replace("_", " "), "; ".join(f"{key}: {value}" for key, value in changed.items())])
     return Table("", ["variant", "what it changes"], rows)
+
+
+def _population(results: Results) -> Table:
+    rows = [
+        [
+            f"{row['width']} × {row['width']}",
+            str(row["members"]),
+            f"{1000 * row['single']:.2f}",
+            f"{1000 * row['population']:.2f}",
+            f"{row['ratio']:.2f}",
+        ]
+        for row in results["population"]
+    ]
+    return Table("", ["hidden units", "members", "one run, ms/step", "population, ms/step", "ratio per member"], rows)
 
 
 def _protocol(results: Results) -> Table:

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.hinton2015.parts import plain
 from kd.config import Spec, resolve
 from kd.errors import KdError
 from kd.population import product
-from kd.stages import Stage
+from kd.stages import Computation, Stage
 
 Run = Mapping[str, Any]
 
@@ -44,7 +45,7 @@ class Protocol:
     notes: tuple[str, ...] = ()
 
 
-def make_stages(protocol: Protocol) -> list[Stage]:
+def make_stages(protocol: Protocol) -> list[Stage | Computation]:
     """Every training run, each a population over its seeds: teachers, students, and what is asked of them.
 
     Raises:
@@ -70,7 +71,20 @@ def make_stages(protocol: Protocol) -> list[Stage]:
         _taught("small-soft", resolve(protocol.small_soft), seeds),
         *(_taught(f"hypothesis-{name}", resolve(run), seeds) for name, run in protocol.hypotheses.items()),
         *(_sweep(*cell, protocol) for cell in zip(protocol.widths, protocol.sweep_seeds, strict=True)),
+        _ratio(protocol),
     ]
+
+
+def _ratio(protocol: Protocol) -> Computation:
+    members = len(protocol.temperatures) * min(protocol.sweep_seeds)
+    run, data_dir = plain(protocol.sweep), protocol.sweep["data"]["data_dir"]
+    return Computation(
+        "population-ratio",
+        "experiments.hinton2015.mnist.ratio:measure_ratio",
+        options={"run": run, "members": members, "widths": protocol.widths},
+        needs=("teachers",),
+        places={"data_dir": data_dir},
+    )
 
 
 def sweep_stage(width: int) -> str:
