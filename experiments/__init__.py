@@ -28,4 +28,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         record="hinton2015/mnist",
         run="experiments.hinton2015.run:run",
     ),
+    "hinton2015-speech": Experiment(
+        about="Hinton et al. (2015), sections 4 and 6: acoustic models into one, soft targets on 3% of the data",
+        config="hinton2015_speech.py",
+        record="hinton2015/speech",
+        run="experiments.hinton2015.speech.stages:run",
+    ),
 }

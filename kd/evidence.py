@@ -6,7 +6,7 @@ import dataclasses
 import importlib.metadata
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -57,13 +57,66 @@ def compare_errors(
     """
     if not treatment or len(treatment) != len(control):
         raise KdError(f"a paired comparison needs the same seeds in both arms, got {len(treatment)} and {len(control)}")
-    difference = _matrix(treatment, examples) - _matrix(control, examples)
-    seeds = len(difference)
+    return _paired(_matrix(treatment, examples) - _matrix(control, examples), resamples)
+
+
+def compare_counts(
+    treatment: Sequence[Sequence[float]], control: Sequence[Sequence[float]], *, resamples: int = 4000
+) -> Comparison:
+    """`compare_errors` where examples come in units that must be resampled whole: utterances, speakers, documents.
+
+    Args:
+      treatment, control: for each seed, the number of errors in every unit.
+      resamples: bootstrap samples.
+
+    Raises:
+      KdError: no seeds, or not the same number of seeds and units in both arms.
+
+    Source: Davison & Hinkley (1997), "Bootstrap methods and their application", section 3.8, on clustered data.
+    """
+    if not len(treatment) or np.shape(treatment) != np.shape(control):
+        raise KdError(
+            "a paired comparison needs the same seeds and units in both arms, got shapes "
+            f"{np.shape(treatment)} and {np.shape(control)}"
+        )
+    return _paired(np.asarray(treatment, float) - np.asarray(control, float), resamples)
+
+
+def interval(
+    arms: Sequence[Sequence[Sequence[float]]], statistic: Callable[..., np.ndarray], *, resamples: int = 4000
+) -> tuple[float, float, float]:
+    """A statistic of several arms' errors, and its 95% bootstrap interval: (value, low, high).
+
+    `statistic` is elementwise in one array per arm, the total errors averaged over the arm's seeds. Units (the last
+    axis of every arm: its errors in each utterance or speaker) are resampled once for all arms, which are paired by
+    them; seeds are resampled in each arm alone, for arms may have different numbers of them. Where the statistic is
+    not defined (NaN), the sample is left out.
+
+    Raises:
+      KdError: no arms, or arms of different units.
+    """
+    tables = [np.asarray(arm, float) for arm in arms]
+    if not tables or any(table.ndim != 2 or table.shape[1:] != tables[0].shape[1:] for table in tables):
+        raise KdError(f"arms must be tables [seeds units] of the same units, got {[table.shape for table in tables]}")
+    rng = np.random.default_rng(0)
+    units = tables[0].shape[1]
+    weights = rng.multinomial(units, np.full(units, 1 / units), size=resamples)
+    picks = [rng.multinomial(len(t), np.full(len(t), 1 / len(t)), size=resamples) / len(t) for t in tables]
+    samples = [np.einsum("rs,su,ru->r", p, t, weights, optimize=True) for p, t in zip(picks, tables, strict=True)]
+    value, found = statistic(*[table.sum(axis=1).mean() for table in tables]), statistic(*samples)
+    defined = found[~np.isnan(found)]
+    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
+    return float(value), float(low), float(high)
+
+
+def _paired(difference: np.ndarray, resamples: int) -> Comparison:
+    """Bootstrap of the mean total of ``difference[seed unit]``, over seeds and units; units without any are lumped."""
+    seeds, units = difference.shape
     discordant = difference[:, np.any(difference != 0, axis=0)]
     rng = np.random.default_rng(0)
-    share = np.full(discordant.shape[1] + 1, 1 / examples)
-    share[-1] = 1 - discordant.shape[1] / examples
-    weights = rng.multinomial(examples, share, size=resamples)[:, :-1]
+    share = np.full(discordant.shape[1] + 1, 1 / units)
+    share[-1] = 1 - discordant.shape[1] / units
+    weights = rng.multinomial(units, share, size=resamples)[:, :-1]
     picks = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
     samples = np.einsum("rs,sk,rk->r", picks, discordant, weights, optimize=True)
     low, high = np.percentile(samples, [2.5, 97.5])

@@ -15,7 +15,7 @@ from kd.errors import KdError, unknown
 from kd.objective import Term, check_number, initial_numbers
 
 Columns = Mapping[str, Any]
-"""``seed``, ``init_seed``, ``learning_rate``, or ``<term>: {weight | temperature | ...}``, each with one value per member."""
+"""``seed``, ``init_seed``, ``learning_rate``, or ``<term>: {weight | temperature | ...}``; one value per member."""
 
 
 def product(**columns: Iterable[Any]) -> dict[str, Any]:

@@ -44,11 +44,11 @@ def page(results: Mapping[str, Any]) -> Page:
             "Both students see the same batches in the same order, seed by seed. "
             + results["protocol"].get("notes", ""),
             "## How this was made",
-            _making(results),
+            making(results),
         ]
     )
     figures = {"arms.svg": _arms(results), "temperature.svg": _temperature(results), "curves.svg": _curves(results)}
-    return Page(text + "\n", main, verdict_line(results, comparison), _provenance(results), figures)
+    return Page(text + "\n", main, verdict_line(results, comparison), provenance(results), figures)
 
 
 def compare_arms(results: Mapping[str, Any]) -> Comparison:
@@ -106,12 +106,13 @@ def temperature_table(results: Mapping[str, Any]) -> Table:
 
 def protocol_table(results: Mapping[str, Any]) -> Table:
     """What was trained: the choices that the paper leaves open, as the config made them."""
-    runs = {name: _choices(results["protocol"][name]) for name in ("teachers", "baseline", "distilled")}
+    runs = {name: choices(results["protocol"][name]) for name in ("teachers", "baseline", "distilled")}
     rows = [[choice, *(run[choice] for run in runs.values())] for choice in runs["teachers"]]
     return Table("The protocol", ["", *runs], rows)
 
 
-def _choices(run: Mapping[str, Any]) -> dict[str, str]:
+def choices(run: Mapping[str, Any]) -> dict[str, str]:
+    """What a run's config says, in words for a table."""
     student, optim = run["student"], run["optim"]
     rate = f"{optim['learning_rate']:g}, {optim['learning_rate_schedule']['shape']}"
     terms = {loss: numbers for loss, numbers in run["objective"].items() if numbers is not None}
@@ -141,12 +142,14 @@ def _sweep(results: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return results["temperatures"]
 
 
-def _making(results: Mapping[str, Any]) -> str:
+def making(results: Mapping[str, Any]) -> str:
+    """How the results were made: the provenance, and every stage with its time."""
     stages = [[s["name"], f"{s['seconds']:,.0f} s", f"`{s['fingerprint']}`"] for s in results["stages"]]
-    return "\n\n".join([_provenance(results), Table("", ["stage", "time", "fingerprint"], stages).markdown()])
+    return "\n\n".join([provenance(results), Table("", ["stage", "time", "fingerprint"], stages).markdown()])
 
 
-def _provenance(results: Mapping[str, Any]) -> str:
+def provenance(results: Mapping[str, Any]) -> str:
+    """Command, fingerprint, seeds, machine, versions and time, in a line."""
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
@@ -162,7 +165,8 @@ def _seeds(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def _axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
+def axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
+    """An empty figure in the house's style, and its axes."""
     figure = Figure(figsize=(width, height))
     axes = figure.subplots()
     axes.spines[["top", "right"]].set_visible(False)
@@ -174,51 +178,51 @@ def _axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[Figure
 
 
 def _arms(results: Mapping[str, Any]) -> Figure:
-    figure, axes = _axes(7, 3.4, "", "test errors")
+    figure, plot = axes(7, 3.4, "", "test errors")
     for x, arm in enumerate(_NAMES):
         errors = [m["errors"] for m in results["arms"][arm]["members"]]
         spread = [x + (i - (len(errors) - 1) / 2) * 0.3 / max(len(errors), 2) for i in range(len(errors))]
-        axes.scatter(spread, errors, s=22, color=_INK[arm], alpha=0.65, linewidths=0)
+        plot.scatter(spread, errors, s=22, color=_INK[arm], alpha=0.65, linewidths=0)
         mean = sum(errors) / len(errors)
-        axes.plot([x - 0.28, x + 0.28], [mean, mean], color=_INK[arm], linewidth=2)
-        axes.annotate(f"{mean:.1f}", (x + 0.3, mean), va="center", fontsize=9, color=_INK[arm])
-    axes.set_xticks(range(len(_NAMES)), [name.replace(", ", ",\n") for name in _NAMES.values()])
-    axes.set_xlim(-0.5, len(_NAMES) - 0.3)
-    axes.set_ylim(bottom=0)
+        plot.plot([x - 0.28, x + 0.28], [mean, mean], color=_INK[arm], linewidth=2)
+        plot.annotate(f"{mean:.1f}", (x + 0.3, mean), va="center", fontsize=9, color=_INK[arm])
+    plot.set_xticks(range(len(_NAMES)), [name.replace(", ", ",\n") for name in _NAMES.values()])
+    plot.set_xlim(-0.5, len(_NAMES) - 0.3)
+    plot.set_ylim(bottom=0)
     return figure
 
 
 def _temperature(results: Mapping[str, Any]) -> Figure:
-    figure, axes = _axes(7, 3.4, "temperature T", "test errors")
+    figure, plot = axes(7, 3.4, "temperature T", "test errors")
     temperatures = [row["temperature"] for row in _sweep(results)]
     stats = [mean_sd(row["errors"]) for row in _sweep(results)]
     mean, sd = [s[0] for s in stats], [s[1] for s in stats]
-    axes.errorbar(
+    plot.errorbar(
         temperatures, mean, yerr=sd, color=_INK["distilled"], marker="o", capsize=3, label="distilled, mean ± sd"
     )
     base, base_sd = mean_sd([m["errors"] for m in results["arms"]["baseline"]["members"]])
-    axes.axhline(base, color=_INK["baseline"], linewidth=1.5, label="hard labels, mean ± sd")
-    axes.axhspan(base - base_sd, base + base_sd, color=_INK["baseline"], alpha=0.12, linewidth=0)
+    plot.axhline(base, color=_INK["baseline"], linewidth=1.5, label="hard labels, mean ± sd")
+    plot.axhspan(base - base_sd, base + base_sd, color=_INK["baseline"], alpha=0.12, linewidth=0)
     ensemble = results["arms"]["ensemble"]["members"][0]["errors"]
-    axes.axhline(ensemble, color=_INK["ensemble"], linewidth=1.5, linestyle="--", label="the ensemble")
-    axes.set_xscale("log")
-    axes.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
-    axes.minorticks_off()
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=9)
+    plot.axhline(ensemble, color=_INK["ensemble"], linewidth=1.5, linestyle="--", label="the ensemble")
+    plot.set_xscale("log")
+    plot.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
+    plot.minorticks_off()
+    plot.set_ylim(bottom=0)
+    plot.legend(frameon=False, fontsize=9)
     return figure
 
 
 def _curves(results: Mapping[str, Any]) -> Figure:
-    figure, axes = _axes(7, 3.4, "step", "test errors")
+    figure, plot = axes(7, 3.4, "step", "test errors")
     for arm, curve in results["curves"].items():
         steps = [point["step"] for point in curve]
         stats = [mean_sd(point["errors"]) for point in curve]
         low, high = [m - s for m, s in stats], [m + s for m, s in stats]
-        axes.plot(
+        plot.plot(
             steps, [m for m, _ in stats], marker="o", markersize=3, color=_INK[arm], label=f"{_NAMES[arm]} (mean ± sd)"
         )
-        axes.fill_between(steps, low, high, color=_INK[arm], alpha=0.15, linewidth=0)
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=9)
+        plot.fill_between(steps, low, high, color=_INK[arm], alpha=0.15, linewidth=0)
+    plot.set_ylim(bottom=0)
+    plot.legend(frameon=False, fontsize=9)
     return figure

@@ -13,6 +13,7 @@ from kd.evals.classify import (
     nll,
     wrong,
 )
+from kd.evals.words import word_errors
 
 __all__ = [
     "CLASSIFICATION",
@@ -28,5 +29,6 @@ __all__ = [
     "held_out_kl",
     "log_softmax",
     "nll",
+    "word_errors",
     "wrong",
 ]
