@@ -33,4 +33,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         run="experiments.hinton2015.mnist.run:run",
         whole="experiments.hinton2015.page:page",
     ),
+    "hinton2015-speech": Experiment(
+        about="Hinton et al. (2015), sections 4 and 6: acoustic models into one, soft targets on 3% of the data",
+        config="hinton2015_speech.py",
+        record="hinton2015",
+        run="experiments.hinton2015.speech.stages:run",
+        whole="experiments.hinton2015.page:page",
+    ),
 }

@@ -35,7 +35,8 @@ def finite_after_two_steps(text):
     """Train, on one device; configs that shrink to the same run are run once."""
     spec = from_json(text)
     data = kd_data.load(spec.data.source, spec.data.train, spec.data.data_dir)
-    logits = np.random.default_rng(0).normal(size=(2, len(data), 10)).astype(np.float32)
+    classes = spec.student.get("classes") or data.num_classes
+    logits = np.random.default_rng(0).normal(size=(2, len(data), classes)).astype(np.float32)
     needed = "soft_targets" in spec.objective
     teacher = kd_teacher.precomputed(logits, average=spec.teacher.average) if needed else None
     losses = []
@@ -48,13 +49,26 @@ def finite_after_two_steps(text):
     return [step for step, _ in losses] == [2] and np.isfinite(losses[0][1])
 
 
+@pytest.fixture(scope="session")
+def frames_dir(tmp_path_factory):
+    """Windowed frames, as an alignment of speech leaves them."""
+    folder, random = tmp_path_factory.mktemp("frames"), np.random.default_rng(0)
+    arrays = {"inputs": random.normal(size=(300, 40)).astype(np.float16), "labels": random.integers(0, 9, size=270)}
+    arrays = {f"test_{key}": value for key, value in {**arrays, "starts": np.arange(270)}.items()}
+    np.savez(folder / "frames.npz", **arrays, window=26, num_classes=9)
+    return str(folder)
+
+
 @pytest.mark.parametrize("name", golden.CONFIGS)
 def test_runs_two_steps(name, request):
+    folders = {"tfds:mnist": "mnist_dir", "npz:frames.npz": "frames_dir"}
     for spec in golden.specs(name).values():
-        folder = request.getfixturevalue("mnist_dir") if spec.data.source == "tfds:mnist" else None
-        split = "test[:200]"  # the smaller one
+        folder = request.getfixturevalue(folders[spec.data.source]) if spec.data.source in folders else None
+        split = "test[:260]" if spec.data.batch_size > 200 else "test[:200]"  # the smaller one
         data = dataclasses.replace(spec.data, train=split, eval=split, data_dir=folder)
         student = {**spec.student, "widths": tuple(8 for _ in spec.student["widths"])}
+        if student.get("classes"):
+            student["classes"] = 12
         short = dataclasses.replace(spec, data=data, student=student, total_steps=2, total_epochs=None)
         assert finite_after_two_steps(to_json(dataclasses.replace(short, eval_epochs=None, checkpoint_epochs=None)))
 

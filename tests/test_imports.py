@@ -54,6 +54,9 @@ HOMES = {
     "rich": ("kd.writers", "kd.tables", "kd.cli", "kd.reproduce"),
     "jinja2": ("kd.report",),
     "tensorboardX": ("kd.writers",),
+    "soundfile": ("kd.data.",),
+    "kaldi_native_fbank": ("kd.data.",),
+    "rapidfuzz": ("kd.evals.",),
 }
 
 

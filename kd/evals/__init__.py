@@ -15,6 +15,7 @@ from kd.evals.classify import (
     wrong,
 )
 from kd.evals.dark_knowledge import agreement_at_k, class_kl, entropy_of_targets, soft_log_probs, top_k
+from kd.evals.words import word_errors
 
 __all__ = [
     "CLASSIFICATION",
@@ -41,5 +42,6 @@ __all__ = [
     "soft_log_probs",
     "top_k",
     "top_share",
+    "word_errors",
     "wrong",
 ]

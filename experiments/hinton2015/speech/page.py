@@ -1,0 +1,215 @@
+"""The page of sections 4 and 6: every word and number of it comes from results.json."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from experiments.hinton2015.parts import choices, making, provenance
+from experiments.hinton2015.speech.claims import (
+    accuracies,
+    chosen,
+    claims,
+    share_of_gain,
+    verdict,
+    word_error_rates,
+)
+from kd.evidence import MIN_SEEDS, mean_sd
+from kd.report import Page, plain_axes
+from kd.tables import Table, plus_minus
+
+_INK = {"baseline": "#c2543a", "distilled": "#2b6cb0", "ensemble": "#4d4d4d"}
+_SMALL_INK = {"hard 100%": "#8c8c8c", "hard 3%": "#c2543a", "soft 3%": "#2b6cb0"}
+
+
+def page(results: Mapping[str, Any]) -> Page:
+    """The section alone on a page."""
+    text, figures = section(results)
+    heading = f"# {results['experiment']}: acoustic models, their ensemble, and soft targets as regularisers"
+    text = "\n\n".join([heading, text, "## How this was made", making(results)])
+    return Page(text + "\n", systems_table(results), verdict_line(results), provenance(results), figures)
+
+
+def section(results: Mapping[str, Any]) -> tuple[str, dict[str, Figure]]:
+    """Sections 4 and 6 in Markdown, to stand under a heading, and their figures by file name."""
+    parts = [
+        verdict_line(results),
+        "## Section 4: an ensemble of acoustic models into one",
+        systems_table(results).markdown(),
+        f"On the {results['protocol']['split']} speakers: {results['frames']:,} frames, "
+        f"{len(results['speakers'].split()):,} utterances. Mean ± standard deviation over n models that differ in "
+        "their first weights alone. WER: words and silences decoded in a free loop, edit distance over the words said. "
+        "The paper's data is another, and private: its numbers stand here for the differences between rows.",
+        "![Frame accuracy of every model](figures/systems.svg)",
+        "## Section 6: soft targets as regularisers",
+        small_table(results).markdown(),
+        "![Frame accuracy on training and test data](figures/small.svg)",
+        *_bands(results),
+        "## The choices that the paper leaves open",
+        _open_choices(results),
+        protocol_table(results).markdown(),
+    ]
+    figures = {"systems.svg": _systems(results), "small.svg": _small(results)}
+    return "\n\n".join(parts), figures
+
+
+def verdict_line(results: Mapping[str, Any]) -> str:
+    """The claim in one sentence, with its interval."""
+    found = verdict(results)
+    meaning = {
+        "HELPS": "the interval lies below zero",
+        "HURTS": "the interval lies above zero",
+        "NO EVIDENCE": "the interval holds zero"
+        if found.seeds >= MIN_SEEDS
+        else f"a verdict takes {MIN_SEEDS} seeds or more",
+    }[found.verdict]
+    speakers = len({*results["speakers"].split()})
+    return (
+        f"**Verdict: {found.verdict}.** Distilling the ensemble ({chosen(results)}, the temperature chosen on the "
+        f"validation speakers) changes the model's wrong frames by {found.difference:+,.0f} of {results['frames']:,} "
+        f"(95% interval {found.low:+,.0f} to {found.high:+,.0f}, paired bootstrap over {found.seeds} seeds and "
+        f"{speakers} speakers) against the baselines that start with the same weights: {meaning}."
+    )
+
+
+def systems_table(results: Mapping[str, Any]) -> Table:
+    """Section 4: the paper's numbers beside ours."""
+    paper, rows = results["protocol"]["paper"], []
+    for name, members in results["systems"].items():
+        theirs = paper.get(name.partition(" T")[0])
+        share = "–" if name in ("baseline", "ensemble") else _interval(*share_of_gain(results, name))
+        rows.append(
+            [
+                name + (" (chosen)" if name == chosen(results) else ""),
+                *([f"{theirs[0]:g}%" if theirs else "–"] if paper else []),
+                _percent(accuracies(results, members)),
+                *([f"{theirs[1]:g}%" if theirs else "–"] if paper else []),
+                _percent(word_error_rates(members)),
+                share,
+                str(len(members)),
+            ]
+        )
+    theirs = ["paper"] if paper else []
+    columns = ["", *theirs, "frame accuracy", *[f"{name} " for name in theirs], "WER", "share of the gain", "n"]
+    return Table(f"Acoustic models on the {results['protocol']['split']} speakers", columns, rows)
+
+
+def small_table(results: Mapping[str, Any]) -> Table:
+    """Section 6: frame accuracy on the training data and on test, the paper's beside ours."""
+    paper, rows = results["protocol"]["paper"], []
+    for name, members in results["small"].items():
+        theirs = paper.get(name)
+        rows.append(
+            [
+                name,
+                *([f"{theirs[0]:g}%"] if theirs else []),
+                _percent([100 * m["train_accuracy"] for m in members]),
+                *([f"{theirs[1]:g}%"] if theirs else []),
+                _percent(accuracies(results, members)),
+                _percent(word_error_rates(members)),
+                str(len(members)),
+            ]
+        )
+    theirs = ["paper"] if paper else []
+    columns = ["training set", *theirs, "train", *[f"{name} " for name in theirs], "test", "WER", "n"]
+    return Table("Frame accuracy on training and test data", columns, rows)
+
+
+def bands_table(results: Mapping[str, Any]) -> Table:
+    """Every measure against the band that was written before the run."""
+    rows = [
+        [
+            claim.about,
+            "–" if claim.paper is None else f"{claim.paper:.2f}",
+            _interval(claim.value, claim.low, claim.high),
+            f"{claim.band[0]:g} to {claim.band[1]:g}",
+            "inside" if claim.met else "**outside**",
+        ]
+        for claim in claims(results)
+    ]
+    return Table("Against the bands", ["", "paper", "ours (95% interval)", "band", ""], rows)
+
+
+def protocol_table(results: Mapping[str, Any]) -> Table:
+    """What was trained, as the config says."""
+    names = ("aligner", "baseline", "distilled", "small_hard", "small_soft")
+    runs = {name: choices(results["protocol"][name]) for name in names}
+    unused = {"jitter, pixels", "max-norm", "dropout, inputs / hidden"}
+    rows = [[choice, *(run[choice] for run in runs.values())] for choice in runs["baseline"] if choice not in unused]
+    return Table("The protocol", ["", *runs], rows)
+
+
+def _bands(results: Mapping[str, Any]) -> list[str]:
+    if not results["protocol"]["bands"]:
+        return []
+    return [
+        "## Paper, ours, band",
+        bands_table(results).markdown(),
+        "The bands were written down before the run. Intervals: bootstrap over seeds and speakers.",
+    ]
+
+
+def _open_choices(results: Mapping[str, Any]) -> str:
+    speech, corpus, alignments = results["protocol"]["speech"], results["corpus"], results["alignments"]
+    sizes = corpus["splits"]
+    split = ", ".join(
+        f"{s['utterances']:,} utterances ({s['frames']:,} frames) of {s['speakers']} speakers for {name}"
+        for name, s in sizes.items()
+    )
+    changes = ", ".join(f"{100 * a['changed']['train']:.1f}%" for a in alignments if "changed" in a) or "none"
+    lines = [
+        f"Data: `{speech['data']['source']}`, {len(corpus['words'])} words; {split}; no speaker in two splits.",
+        f"Features: {speech['bins']} log-mel energies, 25 ms windows every 10 ms, no dither, each dimension to mean 0 "
+        "and variance 1 over all training frames; an utterance's end frames are repeated where a window leaves it.",
+        f"States: {speech['per_word']} from left to right for every word and {speech['silence']} for silence, "
+        f"{alignments[-1]['states']} in all (the paper has 14,000).",
+        "Alignment: a flat start cuts the energetic part of every clip into equal states; then "
+        f"{len(alignments) - 1} rounds of training and Viterbi with posteriors over priors, which changed {changes} of "
+        "the training frames. The test frames are aligned by the same models.",
+        f"Decoding: any words and silences in any order, all words equally probable; the word penalty, "
+        f"{results['tuned']['penalty']:g}, has the fewest word errors of the baselines on the validation speakers.",
+        f"The {results['protocol']['ensemble']} baselines share the order of batches and differ in their first "
+        "weights; students pair with them, seed by seed. The 3% are the first 3% of the training frames, whose "
+        "utterances lie in random order; their teacher is a single model trained on all.",
+        results["protocol"]["notes"],
+    ]
+    return "\n".join(f"- {line}" for line in lines if line)
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return "not defined" if math.isnan(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _percent(values: Sequence[float]) -> str:
+    return f"{plus_minus(values, 2)}%"
+
+
+def _systems(results: Mapping[str, Any]) -> Figure:
+    figure, plot = plain_axes(7, 3.4, "", "frame accuracy, %")
+    for x, (name, members) in enumerate(results["systems"].items()):
+        values, ink = accuracies(results, members), _INK[name.partition(" ")[0]]
+        spread = [x + (i - (len(values) - 1) / 2) * 0.3 / max(len(values), 2) for i in range(len(values))]
+        plot.scatter(spread, values, s=22, color=ink, alpha=0.65, linewidths=0)
+        mean = mean_sd(values)[0]
+        plot.plot([x - 0.28, x + 0.28], [mean, mean], color=ink, linewidth=2)
+        plot.annotate(f"{mean:.1f}", (x + 0.3, mean), va="center", fontsize=9, color=ink)
+    names = [name.replace(" T", "\nT") for name in results["systems"]]
+    plot.set_xticks(range(len(names)), names)
+    plot.set_xlim(-0.5, len(names) - 0.3)
+    return figure
+
+
+def _small(results: Mapping[str, Any]) -> Figure:
+    figure, plot = plain_axes(7, 3.4, "", "frame accuracy, %")
+    for x, (name, members) in enumerate(results["small"].items()):
+        pairs = [[100 * m["train_accuracy"] for m in members], accuracies(results, members)]
+        for shift, values, alpha, where in zip((-0.2, 0.2), pairs, (0.45, 1.0), ("train", "test"), strict=True):
+            mean, sd = mean_sd(values)
+            plot.bar(x + shift, mean, 0.36, yerr=sd, capsize=3, color=_SMALL_INK[name], alpha=alpha)
+            plot.annotate(f"{where}\n{mean:.1f}", (x + shift, 2), ha="center", fontsize=9, color="white")
+    plot.set_xticks(range(len(results["small"])), list(results["small"]))
+    plot.set_ylim(0, 100)
+    return figure

@@ -1,0 +1,236 @@
+"""Sections 4 and 6 as stages: features, alignments, baselines, ensemble, students, and what is measured of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from experiments.hinton2015.speech.corpus import read
+from kd.config import Spec, build, resolve
+from kd.data.speech import speech_fingerprint
+from kd.errors import KdError
+from kd.population import product
+from kd.stages import Computation, Done, Stage, run_stages
+
+_HERE = "experiments.hinton2015.speech"
+_AUDIO = ("kd.data.speech",)
+_HMM = (f"{_HERE}.hmm", f"{_HERE}.corpus", f"{_HERE}.align")
+
+
+@dataclasses.dataclass(frozen=True)
+class Audio:
+    """Which audio: a folder or archive in the Speech Commands layout, and where to look for it."""
+
+    source: str
+    data_dir: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Speech:
+    """From audio to classes: `window` frames of `bins` log-mel energies predict the state of frame number `target`.
+
+    `utterances` keeps that many of each split, None all; a word is `per_word` states in a row, silence `silence`.
+    """
+
+    data: Audio
+    utterances: int | None = None
+    bins: int = 40
+    window: int = 26
+    target: int = 21
+    per_word: int = 5
+    silence: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """The experiment's config: five runs, and what is varied over them.
+
+    `aligner` is trained `realignments` times for the labels; `baseline` has `ensemble` members with first weights of
+    their own and all else alike, and so have the students: `seeds` of each of the `temperatures`, and of the two small
+    arms. `penalties` are the word penalties tried on the validation speakers; `split` is what is reported.
+    `bands` are what each measure must lie in, written before the run; `paper` the paper's numbers, for the page.
+    """
+
+    speech: Speech
+    seeds: tuple[int, ...]
+    ensemble: int
+    temperatures: tuple[float, ...]
+    penalties: tuple[float, ...]
+    aligner: Mapping[str, Any]
+    baseline: Mapping[str, Any]
+    distilled: Mapping[str, Any]
+    small_hard: Mapping[str, Any]
+    small_soft: Mapping[str, Any]
+    realignments: int = 2
+    split: str = "test"
+    bands: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    paper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    notes: str = ""
+
+
+def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+    """Run or resume every stage: the results, as JSON will hold them.
+
+    Raises:
+      KdError: a config that is not well-formed, audio that is not there or not well-formed, what training raises.
+    """
+    protocol = build(Protocol, config, "config")
+    done = run_stages(make_stages(protocol), folder, say)
+    return {
+        "report": f"{_HERE}.page:page",
+        "protocol": _plain(config),
+        "stages": [
+            {"name": d.name, "fingerprint": d.fingerprint, "seconds": round(d.seconds, 1)} for d in done.values()
+        ],
+        "seeds": list(protocol.seeds),
+        **collect(protocol, done),
+    }
+
+
+def make_stages(protocol: Protocol) -> list[Stage | Computation]:
+    """Features, flat start, rounds of training and realigning, the systems of section 4, the arms of section 6."""
+    _check(protocol)
+    labels, last = _labels(protocol)
+    taught = product(
+        soft_targets__temperature=protocol.temperatures, init_seed=protocol.seeds
+    )  # temperature after temperature, the seeds of each in a row
+    baseline, seeds = resolve(protocol.baseline), product(init_seed=protocol.seeds)
+    runs = [
+        Stage("baseline", _with(baseline, product(init_seed=range(protocol.ensemble))), data=last),
+        Stage("reference", baseline, data=last),
+        Stage("distilled", _with(resolve(protocol.distilled), taught), teacher="baseline", data=last),
+        Stage("small_hard", _with(resolve(protocol.small_hard), seeds), data=last),
+        Stage("small_soft", _with(resolve(protocol.small_soft), seeds), teacher="reference", data=last),
+    ]
+    tune = _measuring("tune", "tune", "baseline", last, penalties=protocol.penalties)
+    return [*labels, *runs, tune, *_measurements(protocol, runs, last)]
+
+
+def collect(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
+    """Everything that the page shows: the corpus, the alignments, and the errors of every system in every utterance."""
+    spoken = read(done["features"])[protocol.split]
+    distilled, each = done["measure_distilled"].evaluation["members"], len(protocol.seeds)
+    watched = [member["accuracy"] for member in done["distilled"].evaluation["members"]]
+    baseline = done["measure_baseline"].evaluation
+    return {
+        "corpus": done["features"].evaluation,
+        "alignments": [d.evaluation for name, d in done.items() if name.startswith("alignment")],
+        "tuned": done["tune"].evaluation,
+        "speakers": " ".join(speaker or f"utterance-{i}" for i, speaker in enumerate(spoken.speakers)),
+        "chosen": max(
+            range(len(protocol.temperatures)), key=lambda i: sum(watched[i * each : (i + 1) * each])
+        ),  # of the temperatures: the one with the best frame accuracy on the validation speakers
+        "frames": int(spoken.lengths.sum()),
+        "systems": {
+            "baseline": baseline["members"],
+            "ensemble": [baseline["ensemble"]],
+            **{
+                f"distilled T={temperature:g}": distilled[i * each : (i + 1) * each]
+                for i, temperature in enumerate(protocol.temperatures)
+            },
+        },
+        "small": {
+            "hard 100%": baseline["members"][:each],
+            "hard 3%": done["measure_small_hard"].evaluation["members"],
+            "soft 3%": done["measure_small_soft"].evaluation["members"],
+        },
+    }
+
+
+def _labels(protocol: Protocol) -> tuple[list[Stage | Computation], str]:
+    """The stages that label the frames, and the name of the last alignment."""
+    speech, aligner = protocol.speech, resolve(protocol.aligner)
+    frame = {"window": speech.window, "target": speech.target}
+    stages: list[Stage | Computation] = [
+        Computation(
+            "features",
+            f"{_HERE}.corpus:features",
+            {
+                "source": speech.data.source,
+                "fingerprint": speech_fingerprint(speech.data.source, speech.data.data_dir),
+                "bins": speech.bins,
+                "utterances": speech.utterances,
+            },
+            code=_AUDIO,
+            places={"data_dir": speech.data.data_dir},
+        ),
+        Computation(
+            "alignment0",
+            f"{_HERE}.align:flat",
+            {"per_word": speech.per_word, "silence": speech.silence, **frame},
+            needs=("features",),
+            code=_HMM,
+        ),
+    ]
+    for i in range(protocol.realignments):
+        before, model = f"alignment{i}", f"aligner{i}"
+        stages += [
+            Stage(model, aligner, data=before),
+            Computation(
+                f"alignment{i + 1}",
+                f"{_HERE}.align:realign",
+                {"before": before, "model": model, **frame},
+                needs=("features", before, model),
+                code=_HMM,
+            ),
+        ]
+    return stages, f"alignment{protocol.realignments}"
+
+
+def _measurements(protocol: Protocol, runs: list[Stage], last: str) -> list[Computation]:
+    seen = {stage.name: stage.spec.data.train for stage in runs}
+    return [
+        _measuring(
+            f"measure_{name}",
+            "measure",
+            name,
+            last,
+            ("tune",),
+            split=protocol.split,
+            train=None if name == "distilled" else seen[name],
+            ensemble=name == "baseline",
+        )
+        for name in ("baseline", "distilled", "small_hard", "small_soft")
+    ]
+
+
+def _measuring(
+    name: str, function: str, run: str, alignment: str, needs: tuple[str, ...] = (), **options: Any
+) -> Computation:
+    options = {"alignment": alignment, "run": run, **options}
+    return Computation(
+        name, f"{_HERE}.measure:{function}", options, needs=("features", alignment, run, *needs), code=_HMM
+    )
+
+
+def _check(protocol: Protocol) -> None:
+    speech = protocol.speech
+    if len(protocol.seeds) < 2 or protocol.ensemble < len(protocol.seeds):
+        raise KdError(
+            "config.seeds must hold at least 2, and config.ensemble be no smaller: students pair with baselines"
+        )
+    if not protocol.temperatures or not protocol.penalties:
+        raise KdError("config.temperatures and config.penalties must hold a number each at least")
+    if not 1 <= speech.target <= speech.window:
+        raise KdError(f"config.speech.target must lie between 1 and window = {speech.window}, got {speech.target}")
+    if min(speech.per_word, speech.silence, speech.bins, protocol.realignments + 1) < 1:
+        raise KdError("config.speech.per_word, silence and bins must be 1 or more, and config.realignments 0 or more")
+    if protocol.split not in ("validation", "test"):
+        raise KdError(f"config.split must be 'validation' or 'test', got '{protocol.split}'")
+    if protocol.seeds != tuple(range(len(protocol.seeds))):
+        raise KdError(f"config.seeds must count up from 0, as the baselines' do, got {protocol.seeds}")
+
+
+def _with(spec: Spec, population: Mapping[str, Any]) -> Spec:
+    return dataclasses.replace(spec, population=population)
+
+
+def _plain(config: Any) -> Any:
+    if isinstance(config, Mapping):
+        return {key: _plain(value) for key, value in config.items() if key != "data_dir"}  # a result has no home
+    return list(config) if isinstance(config, tuple) else config
+
+
+__all__ = ["Audio", "Protocol", "Speech", "collect", "make_stages", "run"]

@@ -1,0 +1,292 @@
+"""Sections 4 and 6 end to end on synthetic words: what is measured, how it resumes, what the page says."""
+
+import copy
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import runs
+import speech
+from experiments.hinton2015.speech import claims, corpus, page, stages
+from kd import data as kd_data
+from kd import stages as kd_stages
+from kd import train
+from kd.config import load_config, resolve
+from kd.errors import KdError
+from kd.evidence import machine
+from kd.report import build_page
+from kd.run import build_task
+from kd.signals import Interrupted
+from kd.types import Outputs, Teacher
+
+CONFIG = runs.ROOT / "configs" / "hinton2015_speech.py"
+RUNS = ("aligner", "baseline", "distilled", "small_hard", "small_soft")
+
+
+def tiny(source, **changes):
+    """The experiment on the synthetic corpus: small networks, two seeds, seconds."""
+    config = load_config(CONFIG, "quick").to_dict()
+    config["speech"] |= {
+        "data": {"source": str(source), "data_dir": None},
+        "utterances": None,
+        "bins": 12,
+        "per_word": 3,
+    }
+    config |= {"ensemble": 2, "temperatures": (1.0, 4.0), "bands": {"share_of_gain": (0.8, 1.5)}, **changes}
+    for name in RUNS:
+        config[name]["student"]["widths"] = (16,)
+        config[name]["data"] |= {"batch_size": 64, "eval": "validation", "train": "train"}
+        config[name] |= {"total_epochs": 4 if name == "aligner" else 3, "eval_epochs": None, "checkpoint_epochs": None}
+        config[name]["mesh"]["devices"] = 1
+        config[name]["log_steps"] = 64
+        config[name]["optim"]["learning_rate"] = 1e-2
+    for name in ("small_hard", "small_soft"):
+        config[name]["data"]["train"] = "train[:30%]"
+    return config
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    return speech.write(tmp_path_factory.mktemp("speech") / "corpus")
+
+
+@pytest.fixture(scope="module")
+def finished(source, tmp_path_factory):
+    """A finished run: its folder and results."""
+    folder = tmp_path_factory.mktemp("experiment")
+    return folder, stages.run(tiny(source), folder, lambda _: None)
+
+
+def without_times(results):
+    return json.loads(json.dumps({**results, "stages": [{**s, "seconds": 0} for s in results["stages"]]}))
+
+
+def test_words_and_frames_are_learnt(finished):
+    """Tones are easy: far fewer errors than chance, and the realignments settle."""
+    _, results = finished
+    assert np.mean(claims.accuracies(results, results["systems"]["baseline"])) > 60
+    assert np.mean(claims.word_error_rates(results["systems"]["baseline"])) < 50
+    assert len(results["alignments"]) == 3
+    assert all(0 < alignment["changed"]["train"] < 0.5 for alignment in results["alignments"][1:])
+    assert [len(members) for members in results["systems"].values()] == [2, 1, 2, 2]
+    assert [len(members) for members in results["small"].values()] == [2, 2, 2]
+    assert len(results["speakers"].split()) == speech.SPEAKERS["test"] * len(speech.WORDS) * 4
+
+
+def test_members_start_with_weights_of_their_own_and_share_the_order(finished):
+    folder, results = finished
+    one, other = (claims.counts(m, "frame_errors") for m in results["systems"]["baseline"])
+    assert np.any(one != other)
+    spec = json.loads(next(folder.glob("stages/baseline-*/run.json")).read_text())["spec"]
+    assert spec["population"] == {"init_seed": [0, 1]}
+
+
+def test_the_reference_is_the_first_baseline(finished):
+    folder, _ = finished
+    one, many = (
+        json.loads(next(folder.glob(f"stages/{name}-*/stage.json")).read_text())["evaluation"]["members"][0]
+        for name in ("reference", "baseline")
+    )
+    assert one["nll"] == pytest.approx(many["nll"], rel=1e-3)
+
+
+def test_a_run_broken_off_at_any_stage_ends_with_the_same_results(source, tmp_path, finished, monkeypatch):
+    real, countdown = kd_stages.lookup, iter([True, True, False, True, True, False])
+
+    def lookup(what, name, table):
+        if what == "function" and not next(countdown, True):  # during the second and the fourth computation
+            raise Interrupted(15, 0)
+        return real(what, name, table)
+
+    monkeypatch.setattr(kd_stages, "lookup", lookup)
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            stages.run(tiny(source), tmp_path, lambda _: None)
+    said = []
+    again = stages.run(tiny(source), tmp_path, said.append)
+    assert any("done before, skipped" in line for line in said)
+    assert without_times(again) == without_times(finished[1])
+
+
+def test_what_is_done_is_not_done_again_and_the_place_of_the_audio_does_not_matter(source, finished):
+    folder, results = finished
+    moved = tiny(source.name)
+    moved["speech"]["data"]["data_dir"] = str(source.parent)
+    fingerprints = [
+        [s["fingerprint"] for s in results["stages"]],
+        list(kd_stages.stage_fingerprints(stages.make_stages(protocol(tiny(source)))).values()),
+    ]
+    assert fingerprints[0] == fingerprints[1]
+    said = []
+    stages.run(tiny(source), folder, said.append)
+    assert len(said) == len(results["stages"])
+    assert all("skipped" in line for line in said)
+    speeches = [protocol(config).speech.data for config in (tiny(source), moved)]
+    assert stages.speech_fingerprint(speeches[0].source) == stages.speech_fingerprint(
+        speeches[1].source, str(source.parent)
+    )
+
+
+def protocol(config):
+    return stages.build(stages.Protocol, config, "config")
+
+
+def test_the_frames_are_the_utterances_with_their_ends_repeated(finished):
+    """Frame t of an utterance stands at place 21 of its window, whatever is around it."""
+    folder, _ = finished
+    done = {
+        name: kd_stages.Done(name, "", next(folder.glob(f"stages/{name}-*")), {}, 0)
+        for name in ("features", "alignment0")
+    }
+    split = corpus.read(done["features"])["test"]
+    data = kd_data.load("npz:frames.npz", "test", str(done["alignment0"].workdir))
+    assert len(data) == split.lengths.sum()
+    windows = np.stack([data.inputs[start : start + data.window] for start in data.starts])
+    np.testing.assert_array_equal(windows[:, 20], split.features.astype(np.float16))
+    ends = np.cumsum(split.lengths)
+    for begin, end in zip(ends - split.lengths, ends, strict=True):
+        utterance = split.features[begin:end].astype(np.float16)
+        for t in (0, 3, len(utterance) - 1):
+            places = np.clip(np.arange(t - 20, t + 6), 0, len(utterance) - 1)
+            np.testing.assert_array_equal(windows[begin + t], utterance[places])
+
+
+def test_features_are_normalised_by_the_training_split_alone(finished):
+    folder, _ = finished
+    splits = corpus.read(kd_stages.Done("features", "", next(folder.glob("stages/features-*")), {}, 0))
+    np.testing.assert_allclose(splits["train"].features.mean(axis=0), 0, atol=1e-4)
+    np.testing.assert_allclose(splits["train"].features.std(axis=0), 1, atol=1e-4)
+    assert np.abs(splits["test"].features.mean(axis=0)).max() > 1e-3
+
+
+# --- claims and page ---
+
+
+def invented(**errors):
+    """Results with given wrong frames per system, for two utterances of 100 frames by two speakers."""
+
+    def member(total):
+        return {"frame_errors": f"{total} {total}", "word_errors": "0 1", "train_accuracy": 0.5}
+
+    names = ("baseline", "ensemble", "distilled T=1")
+    return {
+        "frames": 200,
+        "speakers": "ann bob",
+        "seeds": [0, 1, 2, 3, 4],
+        "chosen": 0,
+        "protocol": {
+            "temperatures": [1.0],
+            "paper": {},
+            "bands": {"share_of_gain": [0.8, 1.5], "small_gain": [1, 100]},
+        },
+        "systems": {
+            name: [member(errors[name.partition(" ")[0]])] * (5 if name != "ensemble" else 1) for name in names
+        },
+        "small": {"hard 100%": [member(40)], "hard 3%": [member(60)], "soft 3%": [member(errors.get("soft", 50))]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("distilled", "share", "met"), [(40, 0.0, False), (30, 1.0, True), (31, 0.9, True), (36, 0.4, False)]
+)
+def test_the_share_of_the_gain(distilled, share, met):
+    results = invented(baseline=40, ensemble=30, distilled=distilled)
+    claim = claims.claims(results)[0]
+    assert (claim.value, claim.low, claim.high) == pytest.approx((share, share, share))
+    assert claim.met == met
+    found = claims.verdict(results)
+    assert found.verdict == ("HELPS" if distilled < 40 else "NO EVIDENCE")
+    assert found.difference == 2 * (distilled - 40)
+
+
+def test_accuracies_and_word_error_rates():
+    results = invented(baseline=40, ensemble=30, distilled=35)
+    assert claims.accuracies(results, results["systems"]["baseline"]) == pytest.approx([60] * 5)
+    assert claims.word_error_rates(results["systems"]["baseline"]) == pytest.approx([50] * 5)
+    assert claims.claims(results)[1].value == pytest.approx(10)  # soft 3% above hard 3%
+
+
+def test_the_papers_numbers_are_the_papers():
+    paper = {key: tuple(value) for key, value in load_config(CONFIG, "").paper.to_dict().items()}
+    found = claims._paper(paper)
+    assert found["share_of_gain"] == pytest.approx(0.864, abs=1e-3)
+    assert found["ensemble_gain"] == pytest.approx(2.2)
+    assert found["small_gain"] == pytest.approx(12.5)
+    assert claims._paper({}) == {}
+
+
+@pytest.mark.parametrize("paper", [False, True])
+def test_the_page_shows_every_number(finished, paper):
+    _, results = finished
+    results = {**copy.deepcopy(results), "experiment": "x", "command": "kd", "fingerprint": "f", "machine": machine()}
+    if paper:
+        results["protocol"]["paper"] = load_config(CONFIG, "").paper.to_dict()
+    found = build_page(json.loads(json.dumps(results)))
+    assert ("58.9%" in found.markdown) == paper
+    for members in results["systems"].values():
+        assert f"{np.mean(claims.accuracies(results, members)):.2f}" in found.markdown
+    assert set(found.figures) == {"speech_systems.svg", "speech_small.svg"}
+    assert all(f"figures/{name}" in found.markdown for name in found.figures)
+    assert found.verdict in found.markdown
+    assert page.section(results)[0] in found.markdown
+
+
+# --- what is refused ---
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seeds": (0,)}, "config.seeds must hold at least 2"),
+        ({"ensemble": 1}, "config.ensemble be no smaller"),
+        ({"seeds": (1, 0)}, "count up from 0"),
+        ({"split": "train"}, "config.split"),
+        ({"temperatures": ()}, "a number each"),
+        ({"realignments": -1}, "realignments 0 or more"),
+        ({"speech": {"window": 3, "target": 4}}, "target must lie between 1 and window"),
+        ({"speech": {"per_word": 0}}, "per_word"),
+        ({"speech": {"bin": 3}}, "did you mean 'bins'"),
+    ],
+)
+def test_a_config_that_makes_no_sense(source, tmp_path, changes, message):
+    config = tiny(source)
+    config["speech"] |= changes.get("speech", {})
+    config |= {key: value for key, value in changes.items() if key != "speech"}
+    with pytest.raises(KdError, match=message):
+        stages.run(config, tmp_path)
+
+
+def test_clips_shorter_than_a_word_has_states(source, tmp_path):
+    config = tiny(source)
+    config["speech"]["per_word"] = 70
+    with pytest.raises(KdError, match="asks for 70 states"):
+        stages.run(config, tmp_path)
+
+
+# --- the paper's size ---
+
+
+@pytest.mark.parametrize("run", ["baseline", "distilled"])
+def test_the_step_of_the_papers_size_lowers(run):
+    """8 x 2,560 units, 14,000 states, 26 frames of 40: the real step, abstractly; 85 million parameters."""
+    spec = resolve(load_config(CONFIG, "paper")[run])
+    frames = np.zeros((1000, 40), np.float16)
+    data = kd_data.arrays(frames, np.zeros(900, int), num_classes=14000, starts=np.arange(900), window=26)
+    logits = jax.ShapeDtypeStruct((10, 14000), jnp.float32)
+    teacher = Teacher(
+        logits,
+        lambda table, batch: Outputs(jnp.broadcast_to(table[:, None], (10, len(batch["index"]), 14000)), "arithmetic"),
+    )
+    task = build_task(spec, data, teacher if run == "distilled" else None)
+    state = jax.eval_shape(lambda: train.initial_state(task))
+    assert 82e6 < sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(state.params)) < 90e6
+    step = train.make_train_step(
+        task.model, task.teacher, train.make_objective(task.terms, task.total_steps), task.optimizer
+    )
+    rows = jax.ShapeDtypeStruct((spec.data.batch_size,), jnp.int32)
+    batch = jax.eval_shape(kd_data.gather, jax.eval_shape(lambda: kd_data.to_device(data)), rows)
+    lowered = jax.jit(step).lower(state, logits, batch, task.hparams)
+    assert "14000" in lowered.as_text()
