@@ -45,9 +45,11 @@ def get_config(arg: str = "") -> ConfigDict:
     config.sweep_seeds = (3, 2) if quick else (10, 10, 5, 3)  # how many seeds at each width
 
     config.teachers = _run(epochs=6 if quick else 60, widths=(1200, 1200))
+    config.teachers.data.batch_size = 256
     config.teachers.data.jitter_pixels = 2
-    config.teachers.optim.max_norm = 3.5
-    config.teachers.student.hidden_dropout = 0.0 if quick else 0.5  # probability of dropping
+    config.teachers.optim.learning_rate = 0.0015
+    config.teachers.optim.max_norm = 2.0
+    config.teachers.student.hidden_dropout = 0.0 if quick else 0.25  # probability of dropping
     config.teachers.objective = {"hard": {"weight": 1.0}}
 
     # The student: the same network on hard labels and on soft targets.
