@@ -57,6 +57,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.baseline.objective = {"hard": {"weight": 1.0}}
     config.distilled = _soft(epochs=4 if quick else 40)
     config.sweep = _soft(epochs=3 if quick else 20)
+    config.sweep.objective.hard = None  # soft targets alone, so that nothing but the temperature changes
 
     # Transfer sets without 3s, and of 7s and 8s only.
     config.omitted = _soft(epochs=3 if quick else 20)

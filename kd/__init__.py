@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from kd import evals
     from kd.api import fit
     from kd.auditing import audit
-    from kd.data import Dataset, arrays, jitter, load
+    from kd.data import Dataset, arrays, jitter, load, of_classes
     from kd.errors import KdError
     from kd.limits import high_temperature_limit
     from kd.models import linen
@@ -36,6 +36,7 @@ __all__ = [
     "linen",
     "load",
     "load_trained",
+    "of_classes",
     "precompute",
     "product",
     "term",
@@ -55,6 +56,7 @@ _HOME = {
     "linen": "kd.models",
     "load": "kd.data",
     "load_trained": "kd.run",
+    "of_classes": "kd.data",
     "precompute": "kd.trained",
     "product": "kd.population",
     "term": "kd.objective",

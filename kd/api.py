@@ -9,7 +9,7 @@ from typing import Any
 import optax
 
 from kd import train
-from kd.data import Dataset, steps_of
+from kd.data import Dataset, steps_of, steps_per_epoch
 from kd.errors import KdError
 from kd.models import as_model
 from kd.objective import Term
@@ -35,6 +35,7 @@ def fit(
     population: Mapping[str, Any] | None = None,
     seed: int = 0,
     view: View | None = None,
+    validation: Dataset | None = None,
     title: str = "fit",
 ) -> Trained:
     """Train `model` on `data` and return it.
@@ -53,6 +54,8 @@ def fit(
       population: columns with one value per member, e.g. ``kd.product(seed=range(5))``; all train in one program.
       seed: of a single run; weights, order of examples, dropout and augmentation are functions of it.
       view: augmentation, e.g. ``kd.jitter(2)``.
+      validation: for early stopping: after every epoch each member is judged by its errors on these labelled examples,
+        and what is returned is its best state and not its last. None to train to the end.
       title: what the progress bar says.
 
     Raises:
@@ -79,15 +82,23 @@ def fit(
         view=view,
         learning_rate_schedule=learning_rate_schedule,
         init_seeds=init_seeds(population),
+        early_stopping=validation is not None,
     )
+    every = None if validation is None else steps_per_epoch(len(data), batch_size)
     with Progress(title, task.total_steps, batch_size * (task.members or 1)) as progress:
 
         def start_writing(resumed_at: int) -> list[Write]:
             progress.resume(resumed_at)
             return [progress.write]
 
-        state = train.run(task, devices=1, start_writing=start_writing)
-    return Trained(task.model, state.params, state.extra, task.members is not None)
+        state = train.run(
+            task,
+            cadence=train.Cadence(evaluate=every),
+            devices=1,
+            validate=None if validation is None else lambda state: train.latest(task, state).errors(validation),
+            start_writing=start_writing,
+        )
+    return train.result(task, state)
 
 
 def _check_types(data: Any, terms: Any, teacher: Any) -> None:

@@ -143,7 +143,7 @@ def train_workdir(
         task = dataclasses.replace(task, teacher=precompute(teacher, data))
     with workdir.locked():
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
-        outcome = evaluation(trained(task, state), held_out)
+        outcome = evaluation(train.result(task, state), held_out)
         if state.best is not None:
             outcome["best_step"] = np.asarray(state.best.step).tolist()
         workdir.write("evaluation.json", outcome)
@@ -194,28 +194,12 @@ def _train_in(
             cadence=_cadence(spec, len(task.data), task.total_steps),
             devices=spec.mesh.devices,
             checkpoints=checkpoints,
-            evaluate=lambda state: _held_out(_latest(task, state), held_out),
-            validate=None if validation is None else lambda state: _errors(_latest(task, state), validation),
+            evaluate=lambda state: _held_out(train.latest(task, state), held_out),
+            validate=None if validation is None else lambda state: train.latest(task, state).errors(validation),
             start_writing=start_writing,
         )
     checkpoints.close()
     return state
-
-
-def trained(task: train.Task, state: State) -> Trained:
-    """The model that a run has arrived at: its last state, or with early stopping its best one."""
-    kept = state if state.best is None else state.best
-    return Trained(task.model, kept.params, kept.extra, task.members is not None)
-
-
-def _latest(task: train.Task, state: State) -> Trained:
-    return Trained(task.model, state.params, state.extra, task.members is not None)
-
-
-def _errors(run: Trained, data: kd_data.Dataset) -> jax.Array:
-    assert data.labels is not None
-    counts = [evals.errors(one, data.labels) for one in run.each(data)]
-    return jnp.asarray(counts if run.members else counts[0], jnp.float32)
 
 
 def evaluation(run: Trained, data: kd_data.Dataset) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def with_best(state: State) -> State:
     return dataclasses.replace(state, best=nothing)
 
 
-def keep_best(state: State, errors: jax.Array) -> State:
+def keep_best(state: State, errors: Any) -> State:
     """`state` with its present variables as the best ones where they make fewer validation errors, member by member.
 
     Of equals the earlier stays. Shapes: ``errors[]``, or ``errors[m]`` in a population.
@@ -73,7 +73,7 @@ def keep_best(state: State, errors: jax.Array) -> State:
     Source: Prechelt (1998), "Early stopping - but when?": the point of the lowest validation error.
     """
     assert state.best is not None
-    better = errors < state.best.errors
+    better = jnp.asarray(errors) < state.best.errors
 
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(better.reshape(better.shape + (1,) * (new.ndim - better.ndim)), new, old)

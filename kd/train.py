@@ -21,6 +21,7 @@ from kd.signals import Interrupted, StopSignals
 from kd.state import State, init_state, keep_best, with_best
 from kd.step import Constraint, View, make_train_step, many, population
 from kd.teacher import unpaired
+from kd.trained import Trained
 from kd.types import Hparams, Model, Teacher
 from kd.writers import Write
 
@@ -223,6 +224,17 @@ def _rows(task: Task, step: int, until: int, capacity: int) -> np.ndarray:
         for member, seed in enumerate(seeds):
             table[i, member] = kd_data.rows(seed, step + i, len(task.data), task.batch_size)
     return table if task.members is not None else table[:, 0]
+
+
+def latest(task: Task, state: State) -> Trained:
+    """The model at this step."""
+    return Trained(task.model, state.params, state.extra, task.members is not None)
+
+
+def result(task: Task, state: State) -> Trained:
+    """The model that a run has arrived at: its last state, or with early stopping its best one."""
+    kept = state if state.best is None else state.best
+    return Trained(task.model, kept.params, kept.extra, task.members is not None)
 
 
 def _due(every: int | None, step: int, first: int) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kd import evals
 from kd import teacher as kd_teacher
 from kd.data import Dataset
 from kd.errors import KdError
@@ -40,6 +41,17 @@ class Trained:
         if not np.isfinite(logits.max(axis=-1)).all():
             raise KdError("the model's answers are not finite: its training diverged; lower optim.learning_rate")
         return logits if self.members else logits[None]
+
+    def errors(self, data: Dataset) -> np.ndarray:
+        """Number of examples that it gets wrong: ``[]``, or ``[m]`` for a population.
+
+        Raises:
+          KdError: no labels to count by, or answers that are not finite.
+        """
+        if data.labels is None:
+            raise KdError("errors are counted against labels and there are none; pass data with labels")
+        counts = [evals.errors(one, data.labels) for one in self.each(data)]
+        return np.asarray(counts if self.members else counts[0])
 
     def teacher(self, average: Average = "arithmetic", *, pairs: Sequence[int] | None = None) -> Teacher:
         """This as a teacher: an ensemble if it is a population, else one live model.

@@ -9,8 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kd
 import runs
 import tiny
+from kd import state as state_module
+from kd import train
 from kd.run import load_trained
 from kd.state import State, keep_best, with_best
 from kd.workdir import find
@@ -76,3 +79,17 @@ def test_what_cannot_be_watched_is_refused(tmp_path, capfd):
     assert "config.early_stopping looks at a validation split every config.eval_epochs" in capfd.readouterr().err
     assert runs.train(tmp_path / "b", early_stopping="validation", eval_epochs=1) == 2
     assert "unknown split of digits" in capfd.readouterr().err
+
+
+def test_the_library_returns_the_best_state(monkeypatch):
+    data, validation = tiny.dataset(64), tiny.dataset(40, seed=9)
+    members = kd.product(seed=range(2), learning_rate=(0.5,))
+    fitted = kd.fit(
+        tiny.PLAIN, data, [kd.term("hard")], population=members, epochs=6, batch_size=16, validation=validation
+    )
+    seen = []
+    monkeypatch.setattr(state_module, "keep_best", lambda state, errors: seen.append(errors) or state)
+    monkeypatch.setattr(train, "keep_best", state_module.keep_best)
+    kd.fit(tiny.PLAIN, data, [kd.term("hard")], population=members, epochs=6, batch_size=16, validation=validation)
+    assert len(seen) == 6
+    assert fitted.errors(validation).tolist() == np.min(seen, axis=0).tolist()
