@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kd import evals
+    from kd import evals, evidence
     from kd.api import fit
     from kd.auditing import audit
     from kd.data import Dataset, arrays, jitter, load, of_classes
@@ -30,6 +30,7 @@ __all__ = [
     "arrays",
     "audit",
     "evals",
+    "evidence",
     "fit",
     "high_temperature_limit",
     "jitter",
@@ -67,8 +68,8 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
-    if name == "evals":
-        return importlib.import_module("kd.evals")
+    if name in ("evals", "evidence"):
+        return importlib.import_module(f"kd.{name}")
     raise AttributeError(f"module 'kd' has no attribute '{name}'")
 
 
