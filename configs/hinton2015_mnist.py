@@ -15,23 +15,21 @@ from ml_collections import ConfigDict
 
 from kd.config import base_config, choose
 
-NOTES = (
-    "Optimiser: Adam; on validation images it took fewer epochs than SGD with momentum 0.9 for the teacher and for the "
-    "student. Learning rates fall to zero along a cosine. Momentum, dropout of the companion paper and its thousands of "
-    "epochs were not used.",
-    "Teacher: hidden dropout 0.25 and none on the inputs. Dropout of 0.5 underfits within 60 epochs of jittered images; "
-    "max-norm 2 gave a lower validation loss than 3.5 or none, at as many errors, and a smoother teacher, whose students "
-    "agree with it on more validation images.",
-    "Student: the learning rate matters most: of 0.0003, 0.001, 0.003 and 0.006 the third had the fewest validation "
-    "errors, by a factor of 1.5 over the first. Batch 128; 256 was worse at as many epochs.",
-    "Weight of the hard term: 5 beside 1 of the soft term, which carries its factor T² = 400, so the labels weigh little "
-    "(the paper: considerably lower); 1 to 10 did about as well, 0 and 50 worse.",
-    "The sweep over temperatures has no hard term, so that nothing but T changes.",
-    "The heat map's students train 15 epochs, those of the table 30, as do the students of ensembles.",
+NOTES = (  # for the page
+    "Optimiser: Adam, rates falling to zero along a cosine. On validation images it needed fewer epochs than SGD with "
+    "momentum 0.9, for the teacher and for the student.",
+    "Teacher: hidden dropout 0.25, none on the inputs. Dropout of 0.5 underfits within 60 epochs of jittered images. "
+    "Max-norm 2 had a lower validation loss than 3.5 or none at as many errors, and its students agree with it on more "
+    "validation images.",
+    "Student: of the learning rates 0.0003, 0.001, 0.003 and 0.006 the third made the fewest validation errors. "
+    "Batches of 256 did worse than 128 at as many epochs.",
+    "Weight of the hard term: 5, beside 1 of the soft term with its factor T² = 400, so that the labels weigh little "
+    "(the paper: considerably lower). From 1 to 10 it hardly mattered; 0 and 50 were worse.",
+    "The sweep over temperatures has no hard term, so that nothing but T changes, and half as many epochs.",
     "Initialisation: He normal. Half and 1.5 times its scale did about as well.",
-    "3%: the first 1,800 training images. Early stopping looks at 10,000 other training images after every tenth of the "
-    "run and keeps, seed by seed, the state with the fewest errors.",
-    "Student i, its batches and its first weights have seed i, teacher i seed 1000 + i.",
+    "3%: the first 1,800 training images. Early stopping looks at 10,000 other training images ten times in the run "
+    "and keeps, seed by seed, the state with the fewest errors.",
+    "Student i, its batches and its first weights have seed i; teacher i has seed 1000 + i.",
 )
 PAPER = {
     "teachers": 67.0, "baseline": 146.0, "distilled": 74.0,

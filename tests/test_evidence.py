@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd.errors import KdError
-from kd.evidence import compare_errors, machine, mean_sd
+from kd.evidence import compare_counts, compare_errors, interval, machine, mean_sd
 
 EXAMPLES = 60
 wrong = st.sets(st.integers(0, EXAMPLES - 1)).map(sorted)
@@ -114,6 +114,63 @@ def test_the_same_results_give_the_same_interval():
 def test_arms_that_cannot_be_paired(treatment, control):
     with pytest.raises(KdError, match="same seeds in both arms"):
         compare_errors(treatment, control, EXAMPLES)
+
+
+# --- units that are resampled whole ---
+
+
+@given(arms)
+def test_examples_that_are_units_of_their_own_are_compared_as_examples(both):
+    matrices = [[[float(i in seed) for i in range(EXAMPLES)] for seed in arm] for arm in both]
+    assert compare_counts(*matrices, resamples=50) == compare_errors(*both, EXAMPLES, resamples=50)
+
+
+def test_examples_that_err_together_are_less_evidence():
+    """Ten examples of a unit that are always right or wrong together are one example ten times."""
+    treatment, control = simulated(np.random.default_rng(0), 8, 40, 0.1)
+    together = compare_counts((10.0 * treatment).tolist(), (10.0 * control).tolist())
+    apart = compare_counts(*(np.repeat(arm, 10, axis=1).astype(float).tolist() for arm in (treatment, control)))
+    assert together.difference == pytest.approx(apart.difference)
+    assert together.high - together.low > 1.2 * (apart.high - apart.low)
+
+
+@pytest.mark.parametrize(("treatment", "control"), [([], []), ([[1.0]], [[1.0], [2.0]]), ([[1.0]], [[1.0, 2.0]])])
+def test_counts_that_cannot_be_paired(treatment, control):
+    with pytest.raises(KdError, match="same seeds and units"):
+        compare_counts(treatment, control)
+
+
+tables = st.integers(1, 5).flatmap(
+    lambda units: st.tuples(
+        *[st.lists(st.lists(st.integers(0, 9), min_size=units, max_size=units), min_size=1, max_size=3)] * 2
+    )
+)
+
+
+@given(tables)
+def test_the_interval_of_a_difference_flips_with_it(both):
+    one, low, high = interval(both, lambda a, b: a - b, resamples=50)
+    other, below, above = interval(both, lambda a, b: b - a, resamples=50)
+    assert (one, low, high) == pytest.approx((-other, -above, -below))
+    assert one == pytest.approx(np.sum(both[0]) / len(both[0]) - np.sum(both[1]) / len(both[1]))
+
+
+@given(tables)
+def test_arms_are_paired_by_unit(both):
+    """An arm and itself plus one in every unit differ by exactly the number of units, whichever are drawn."""
+    arm = both[0][:1]
+    more = [[count + 1 for count in seed] for seed in arm]
+    assert interval([more, arm], lambda a, b: a - b, resamples=50) == pytest.approx((len(arm[0]),) * 3)
+
+
+def test_what_is_not_defined_is_left_out():
+    arms = [[[1, 0, 3]], [[1, 0, 1]]]
+    value, low, high = interval(arms, lambda a, b: np.where(b > 0, a / np.where(b > 0, b, 1), np.nan))
+    assert value == 2
+    assert 1 <= low < high <= 3
+    assert np.isnan(interval(arms, lambda a, _: a * np.nan)).all()
+    with pytest.raises(KdError, match="same units"):
+        interval([[[1, 2]], [[1]]], lambda a, b: a - b)
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20))

@@ -1,8 +1,10 @@
 """Speech: folder and archives are the same corpus, features are Kaldi's, and what is wrong with a corpus is said."""
 
+import json
 import os
 import pathlib
 import shutil
+import sys
 import tarfile
 import zipfile
 
@@ -189,3 +191,49 @@ def test_the_real_archive():
         "test": 6,
     }
     assert {u.features.shape for found in splits.values() for u in found} == {(98, 40)}
+
+
+# --- TFDS ---
+
+
+def prepare(folder, words, splits):
+    """What ``tfds build speech_commands --file_format=array_record`` leaves, without TensorFlow."""
+    import tensorflow_datasets as tfds
+
+    features = tfds.features.FeaturesDict(
+        {"audio": tfds.features.Tensor(shape=(None,), dtype=np.int16), "label": tfds.features.ClassLabel(names=words)}
+    )
+    home = folder / "speech_commands" / "0.0.3"
+    identity = tfds.core.DatasetIdentity(
+        name="speech_commands", version=tfds.core.Version("0.0.3"), data_dir=str(home), module_name="tests"
+    )
+    info = tfds.core.DatasetInfo(builder=identity, features=features)
+    writer = tfds.core.SequentialWriter(info, max_examples_per_shard=5, file_format="array_record")
+    home.mkdir(parents=True)
+    writer.initialize_splits(list(splits))
+    writer.add_examples(splits)
+    writer.close_all()
+    described = json.loads((home / "features.json").read_text())
+    described["featuresDict"]["features"]["audio"] = {
+        "pythonClassName": "tensorflow_datasets.core.features.audio_feature.Audio",
+        "audio": {"shape": {"dimensions": ["-1"]}, "dtype": "int16", "fileFormat": "wav", "sampleRate": "8000"},
+    }
+    (home / "features.json").write_text(json.dumps(described))
+
+
+def test_a_prepared_tfds_set_is_read_without_tensorflow(tmp_path):
+    random, words = np.random.default_rng(0), [*speech.WORDS, "_silence_", "_unknown_"]
+    clips = {
+        split: [{"audio": speech.tones(word, random), "label": word} for word in speech.WORDS] * 3
+        + [{"audio": np.zeros(speech.RATE, np.int16), "label": "_silence_"}]
+        for split in ("train", "validation", "test")
+    }
+    prepare(tmp_path, words, clips)
+    splits = load_speech("tfds:speech_commands", str(tmp_path), bins=10)
+    assert "tensorflow" not in sys.modules
+    for split, found in splits.items():
+        assert [u.word for u in found] == [*speech.WORDS] * 3
+        wanted = log_mel(clips[split][1]["audio"] / np.float32(2**15), speech.RATE, 10)
+        np.testing.assert_array_equal(found[1].features, wanted)
+    with pytest.raises(KdError, match="'speech_commands' is not prepared in /nowhere"):
+        load_speech("tfds:speech_commands", "/nowhere")

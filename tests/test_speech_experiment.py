@@ -11,10 +11,12 @@ import pytest
 import runs
 import speech
 from experiments.hinton2015.speech import claims, corpus, page, stages
+from experiments.hinton2015.speech.protocol import Protocol
 from kd import data as kd_data
 from kd import stages as kd_stages
 from kd import train
-from kd.config import load_config, resolve
+from kd.config import build, load_config, resolve
+from kd.data.speech import speech_fingerprint
 from kd.errors import KdError
 from kd.evidence import machine
 from kd.report import build_page
@@ -125,13 +127,11 @@ def test_what_is_done_is_not_done_again_and_the_place_of_the_audio_does_not_matt
     assert len(said) == len(results["stages"])
     assert all("skipped" in line for line in said)
     speeches = [protocol(config).speech.data for config in (tiny(source), moved)]
-    assert stages.speech_fingerprint(speeches[0].source) == stages.speech_fingerprint(
-        speeches[1].source, str(source.parent)
-    )
+    assert speech_fingerprint(speeches[0].source) == speech_fingerprint(speeches[1].source, str(source.parent))
 
 
 def protocol(config):
-    return stages.build(stages.Protocol, config, "config")
+    return build(Protocol, config, "config")
 
 
 def test_the_frames_are_the_utterances_with_their_ends_repeated(finished):

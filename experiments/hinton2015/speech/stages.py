@@ -8,66 +8,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments.hinton2015.speech.corpus import read
+from experiments.hinton2015.speech.protocol import Protocol, check
 from kd.config import Spec, build, resolve
 from kd.data.speech import speech_fingerprint
-from kd.errors import KdError
 from kd.population import product
 from kd.stages import Computation, Done, Stage, run_stages
 
 _HERE = "experiments.hinton2015.speech"
 _AUDIO = ("kd.data.speech",)
 _HMM = (f"{_HERE}.hmm", f"{_HERE}.corpus", f"{_HERE}.align")
-
-
-@dataclasses.dataclass(frozen=True)
-class Audio:
-    """Which audio: a folder or archive in the Speech Commands layout, and where to look for it."""
-
-    source: str
-    data_dir: str | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Speech:
-    """From audio to classes: `window` frames of `bins` log-mel energies predict the state of frame number `target`.
-
-    `utterances` keeps that many of each split, None all; a word is `per_word` states in a row, silence `silence`.
-    """
-
-    data: Audio
-    utterances: int | None = None
-    bins: int = 40
-    window: int = 26
-    target: int = 21
-    per_word: int = 5
-    silence: int = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Protocol:
-    """The experiment's config: five runs, and what is varied over them.
-
-    `aligner` is trained `realignments` times for the labels; `baseline` has `ensemble` members with first weights of
-    their own and all else alike, and so have the students: `seeds` of each of the `temperatures`, and of the two small
-    arms. `penalties` are the word penalties tried on the validation speakers; `split` is what is reported.
-    `bands` are what each measure must lie in, written before the run; `paper` the paper's numbers, for the page.
-    """
-
-    speech: Speech
-    seeds: tuple[int, ...]
-    ensemble: int
-    temperatures: tuple[float, ...]
-    penalties: tuple[float, ...]
-    aligner: Mapping[str, Any]
-    baseline: Mapping[str, Any]
-    distilled: Mapping[str, Any]
-    small_hard: Mapping[str, Any]
-    small_soft: Mapping[str, Any]
-    realignments: int = 2
-    split: str = "test"
-    bands: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    paper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    notes: str = ""
 
 
 def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], None] = print) -> dict[str, Any]:
@@ -91,7 +40,7 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], No
 
 def make_stages(protocol: Protocol) -> list[Stage | Computation]:
     """Features, flat start, rounds of training and realigning, the systems of section 4, the arms of section 6."""
-    _check(protocol)
+    check(protocol)
     labels, last = _labels(protocol)
     taught = product(
         soft_targets__temperature=protocol.temperatures, init_seed=protocol.seeds
@@ -205,24 +154,6 @@ def _measuring(
     )
 
 
-def _check(protocol: Protocol) -> None:
-    speech = protocol.speech
-    if len(protocol.seeds) < 2 or protocol.ensemble < len(protocol.seeds):
-        raise KdError(
-            "config.seeds must hold at least 2, and config.ensemble be no smaller: students pair with baselines"
-        )
-    if not protocol.temperatures or not protocol.penalties:
-        raise KdError("config.temperatures and config.penalties must hold a number each at least")
-    if not 1 <= speech.target <= speech.window:
-        raise KdError(f"config.speech.target must lie between 1 and window = {speech.window}, got {speech.target}")
-    if min(speech.per_word, speech.silence, speech.bins, protocol.realignments + 1) < 1:
-        raise KdError("config.speech.per_word, silence and bins must be 1 or more, and config.realignments 0 or more")
-    if protocol.split not in ("validation", "test"):
-        raise KdError(f"config.split must be 'validation' or 'test', got '{protocol.split}'")
-    if protocol.seeds != tuple(range(len(protocol.seeds))):
-        raise KdError(f"config.seeds must count up from 0, as the baselines' do, got {protocol.seeds}")
-
-
 def _with(spec: Spec, population: Mapping[str, Any]) -> Spec:
     return dataclasses.replace(spec, population=population)
 
@@ -231,6 +162,3 @@ def _plain(config: Any) -> Any:
     if isinstance(config, Mapping):
         return {key: _plain(value) for key, value in config.items() if key != "data_dir"}  # a result has no home
     return list(config) if isinstance(config, tuple) else config
-
-
-__all__ = ["Audio", "Protocol", "Speech", "collect", "make_stages", "run"]
