@@ -83,7 +83,10 @@ def compare_counts(
 
 
 def interval(
-    arms: Sequence[Sequence[Sequence[float]]], statistic: Callable[..., np.ndarray], *, resamples: int = 4000
+    arms: Sequence[np.ndarray | Sequence[Sequence[float]]],
+    statistic: Callable[..., np.ndarray],
+    *,
+    resamples: int = 4000,
 ) -> tuple[float, float, float]:
     """A statistic of several arms' errors, and its 95% bootstrap interval: (value, low, high).
 
