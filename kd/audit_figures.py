@@ -28,7 +28,8 @@ def entropy(found: Found) -> Figure:
     """Mean entropy of both sides' softened answers against the temperature, and that of chance."""
     figure, axes = plain_axes(7, 3.4, "temperature T", "entropy, nats")
     temperatures = found["entropy"]["temperatures"]
-    axes.plot(temperatures, found["entropy"]["teacher"], color=_TEACHER, linewidth=6, alpha=0.3, label="teacher")
+    taught = "teachers (mean)" if "pairs" in found["teacher"] else "teacher"
+    axes.plot(temperatures, found["entropy"]["teacher"], color=_TEACHER, linewidth=6, alpha=0.3, label=taught)
     students = np.asarray(found["entropy"]["student"])
     _band(axes, temperatures, students, _STUDENT, "student", marker="o")
     axes.axhline(math.log(len(found["examples_per_class"])), color="#9a9a9a", linestyle="--", label="chance, log v")

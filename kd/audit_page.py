@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kd import audit_figures
@@ -48,13 +48,12 @@ def tables(found: Found) -> list[Table]:
 
 def quality_table(found: Found) -> Table:
     """How good each of the two is."""
-    students, teacher = found["student"]["members"], found["teacher"]
+    sides = (_teachers(found), found["student"]["members"])
     rows = [
-        [name, f"{teacher[key]:.{digits}f}", plus_minus([m[key] for m in students], digits if key != "errors" else 1)]
+        [name, *(_of_each([m[key] for m in side], digits) for side in sides)]
         for name, key, digits in (("errors", "errors", 0), ("NLL", "nll", 3), ("ECE", "ece", 3), ("Brier", "brier", 3))
     ]
-    rate = [100 * (1 - m["accuracy"]) for m in students]
-    rows.insert(1, ["error rate, %", f"{100 * (1 - teacher['accuracy']):.2f}", plus_minus(rate, 2)])
+    rows.insert(1, ["error rate, %", *(_of_each([100 * (1 - m["accuracy"]) for m in side], 2) for side in sides)])
     return Table(f"On {found['examples']:,} examples", ["", _teacher_name(found), _student_name(found)], rows)
 
 
@@ -69,11 +68,12 @@ def agreement_table(found: Found) -> Table:
         ]
         for k in range(len(members[0]["agreement_at_k"]))
     ]
-    on_errors = [m["agreement_on_errors"] for m in members]
-    shown = "–" if on_errors[0] is None else plus_minus(on_errors, 3)
-    rows.append([f"agreement on the teacher's {found['teacher']['errors']} errors", shown, ""])
+    on_errors = [m["agreement_on_errors"] for m in members if m["agreement_on_errors"] is not None]
+    whose = "its own teacher's" if _paired(found) else f"the teacher's {found['teacher']['errors']}"
+    rows.append([f"agreement on {whose} errors", plus_minus(on_errors, 3) if on_errors else "–", ""])
     rows.append(["held-out KL, nats", plus_minus([m["held_out_kl"] for m in members], 4), ""])
-    return Table("The teacher in the student", ["", "same classes", "same order"], rows)
+    title = "Its own teacher in each student" if _paired(found) else "The teacher in the student"
+    return Table(title, ["", "same classes", "same order"], rows)
 
 
 def entropy_table(found: Found) -> Table:
@@ -84,7 +84,8 @@ def entropy_table(found: Found) -> Table:
         [f"{t:g}", f"{h:.3f}", plus_minus([s[i] for s in entropy["student"]], 3), f"{h / math.log(classes):.0%}"]
         for i, (t, h) in enumerate(zip(entropy["temperatures"], entropy["teacher"], strict=True))
     ]
-    return Table("Entropy of the softened answers, nats", ["T", "teacher", "student", "teacher, of log v"], rows)
+    title = "Entropy of the softened answers, nats" + (", mean of the teachers" if _paired(found) else "")
+    return Table(title, ["T", "teacher", "student", "teacher, of log v"], rows)
 
 
 def class_table(found: Found) -> Table:
@@ -161,11 +162,36 @@ def _who(found: Found) -> str:
     prints = {who: f"`{run['fingerprint']}`" for who, run in found["runs"].items()}
     shown = f"Fingerprints: teacher {prints['teacher']}, student {prints['student']}."
     several = len(found["student"]["members"]) > 1
-    return f"{shown} Mean ± standard deviation over the student's members." if several else shown
+    spread = " Mean ± standard deviation over the student's members." if several else ""
+    return shown + spread + (f" {_pairing(found)}" if _paired(found) else "")
+
+
+def _pairing(found: Found) -> str:
+    pairs = ", ".join(map(str, found["teacher"]["pairs"]))
+    return (
+        "Each student is compared with the member of the teacher that taught it, by number from 0: "
+        f"{pairs}. The teacher's own numbers are of these members, each by itself."
+    )
+
+
+def _paired(found: Found) -> bool:
+    return "pairs" in found["teacher"]
+
+
+def _teachers(found: Found) -> Sequence[Mapping[str, Any]]:
+    """The metrics of what taught: one model or ensemble, or where students are paired each of its members in use."""
+    return found["teacher"]["each"] if _paired(found) else [found["teacher"]]
+
+
+def _of_each(values: Sequence[float], digits: int) -> str:
+    return plus_minus(values, max(digits, 1) if len(values) > 1 else digits)
 
 
 def _teacher_name(found: Found) -> str:
     members = found["teacher"]["members"]
+    if _paired(found):
+        used = len(_teachers(found))
+        return "its own teacher" if used == 1 else f"its own teacher, each of {used}"
     return "teacher" if members == 1 else f"teacher, mean of {members}"
 
 

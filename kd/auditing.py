@@ -14,11 +14,12 @@ from kd.data import Dataset, load
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 from kd.missing import Members, check_missing, left_out, missing_probe, share_of
+from kd.population import paired_teachers
 from kd.run import check_inputs, load_finished, load_labelled
 from kd.teacher import check_average, predicts_by
 from kd.trained import Trained
 from kd.types import Average
-from kd.workdir import find
+from kd.workdir import Workdir, find
 
 TEMPERATURES = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 40.0)
 _TOP = 5
@@ -32,6 +33,7 @@ def audit(
     missing_classes: Sequence[int] = (),
     train: Dataset | None = None,
     average: Average = "arithmetic",
+    pairs: Sequence[int] | None = None,
     temperatures: Sequence[float] = TEMPERATURES,
 ) -> dict[str, Any]:
     """Every measure of a teacher and a student on held-out `data`, as a plain dictionary that JSON can hold.
@@ -44,18 +46,21 @@ def audit(
       train: the teacher's training data. The share of the missing classes in its labels is matched on its inputs
         by a bias offset; without it there is no matched offset.
       average: how the ensemble predicts.
+      pairs: where every student had a teacher of its own, which member that was: student i is compared with member
+        ``pairs[i]``, nothing is averaged, and members that taught nobody are left out.
       temperatures: at which the entropy of the targets is taken.
 
     Raises:
-      KdError: no labels, other numbers of classes, inputs that a model cannot read, answers that are not finite, or
-        missing classes that are out of range or not in `data`.
+      KdError: no labels, other numbers of classes, inputs that a model cannot read, answers that are not finite,
+        missing classes that are out of range or not in `data`, or pairs that are not one member for each student.
     """
     check_average(average)
     if data.labels is None:
         raise KdError("an audit counts errors and needs labelled data; pass data with labels")
     taught, learned = _answers("teacher", teacher, data), _answers("student", student, data)
     _check_classes(taught.shape[-1], learned.shape[-1], data.num_classes)
-    found = measures(taught, learned, data.labels, temperatures, predicts_by(average))
+    _check_pairs(pairs, len(taught), len(learned))
+    found = measures(taught, learned, data.labels, temperatures, predicts_by(average), pairs)
     if not missing_classes:
         return {**found, "missing": None}
     check_missing(missing_classes, data.labels, learned.shape[-1])
@@ -78,6 +83,8 @@ def audit_workdirs(
 ) -> dict[str, Any]:
     """`audit` of two finished work directories, on a split of the student's data (its own held-out one by default).
 
+    Where the student's members were each taught by a member of this very teacher, each is compared with its own.
+
     The missing classes are those that the student's config left out, unless they are given; they are matched on the
     training split of the teacher's config.
 
@@ -96,6 +103,7 @@ def audit_workdirs(
         missing_classes=missing,
         train=train,
         average=spec.teacher.average,
+        pairs=_pairs(find(student), models["teacher"].fingerprint),
     )
     if found["missing"] is not None:
         found["missing"]["matched_on"] = f"{taught.data.source} {taught.data.train}"
@@ -110,24 +118,33 @@ def measures(
     labels: Labels,
     temperatures: Sequence[float],
     average: Literal["arithmetic", "geometric"],
+    pairs: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """What logits alone say of both and of the pair: the teacher's members averaged, the student's one by one.
 
+    With `pairs` the teacher's members are not averaged: student i is compared with member ``pairs[i]``, and the
+    entropies are means over the members in use, whose metrics are listed under ``each``.
+
     Shapes: teacher ``[e n v]``, student ``[m n v]``, labels ``[n]``.
     """
-    taught = evals.soft_log_probs(teacher, 1.0, average)
+    groups = [teacher] if pairs is None else [teacher[i : i + 1] for i in sorted(set(pairs))]
+    taught = [evals.soft_log_probs(group, 1.0, average) for group in groups]
+    own = taught * len(student) if pairs is None else [taught[sorted(set(pairs)).index(i)] for i in pairs]
+    each = [evals.classify(one, labels) for one in taught]
     return {
         "examples": len(labels),
-        "examples_per_class": np.bincount(labels, minlength=taught.shape[-1]).tolist(),
-        "teacher": {"members": len(teacher), "average": average, **evals.classify(taught, labels)},
+        "examples_per_class": np.bincount(labels, minlength=teacher.shape[-1]).tolist(),
+        "teacher": {"members": len(teacher), **_of_teacher(each, average, pairs)},
         "student": {"members": [evals.classify(member, labels) for member in student]},
-        "pair": {"members": [compare(member, taught, labels) for member in student]},
+        "pair": {"members": [compare(*pair, labels) for pair in zip(student, own, strict=True)]},
         "entropy": {
             "temperatures": list(temperatures),
-            "teacher": evals.entropy_of_targets(teacher, temperatures, average),
+            "teacher": np.mean([evals.entropy_of_targets(g, temperatures, average) for g in groups], axis=0).tolist(),
             "student": [evals.entropy_of_targets(member, temperatures) for member in student],
         },
-        "class_kl": _finite(np.mean([evals.class_kl(member, taught, labels) for member in student], axis=0)),
+        "class_kl": _finite(
+            np.mean([evals.class_kl(*pair, labels) for pair in zip(student, own, strict=True)], axis=0)
+        ),
     }
 
 
@@ -140,6 +157,28 @@ def compare(student: Logits, teacher: Logits, labels: Labels) -> dict[str, Any]:
         "ordered_agreement_at_k": [evals.agreement_at_k(student, teacher, k, ordered=True) for k in ks],
         "kl_per_class": _finite(evals.class_kl(student, teacher, labels).sum(axis=-1)),
     }
+
+
+def _of_teacher(each: list[dict[str, object]], average: str, pairs: Sequence[int] | None) -> dict[str, Any]:
+    if pairs is None:
+        return {"average": average, **each[0]}
+    return {"pairs": list(pairs), "each": each}
+
+
+def _pairs(student: Workdir, teacher: str) -> tuple[int, ...] | None:
+    """Which member of the teacher of that fingerprint taught each student; None where it did not teach them so."""
+    own = student.owner["identity"]["teacher"]["workdir"] == teacher  # an identity knows the teacher by fingerprint
+    return paired_teachers(student.spec.population) if own else None
+
+
+def _check_pairs(pairs: Sequence[int] | None, teachers: int, students: int) -> None:
+    if pairs is None:
+        return
+    if len(pairs) != students:
+        raise KdError(f"{len(pairs)} teachers are paired with {students} students; give one teacher per student")
+    for pair in pairs:
+        if not 0 <= pair < teachers:
+            raise KdError(f"a student is paired with teacher {pair} and there are {teachers}, from 0")
 
 
 def _answers(who: str, model: Trained, data: Dataset) -> Members:

@@ -13,6 +13,8 @@ from kd.registry import lookup
 from kd.report import Page, build_page, fill_file, load_results, write_report
 from kd.workdir import write_json
 
+_WIDE = 160
+
 
 def reproduce(name: str, function: str, config: Mapping[str, Any], folder: pathlib.Path, command: str) -> pathlib.Path:
     """Run or resume an experiment into `folder`, print its page's summary, and return the HTML page's path.
@@ -64,6 +66,8 @@ def _show(page: Page) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
+    if not console.is_terminal:  # a file has no width, and would be given 80 columns
+        console = Console(highlight=False, width=_WIDE)
     console.print(page.table.rich(), soft_wrap=True)
     for text in (page.verdict, page.provenance):
         console.print(text.replace("**", "").replace("`", ""), markup=False, soft_wrap=not console.is_terminal)

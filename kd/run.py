@@ -18,13 +18,13 @@ from kd.config import Spec
 from kd.errors import KdError
 from kd.models import MODELS, as_model
 from kd.optim import make_optimizer, max_norm
-from kd.population import init_seeds, numbers, paired_teachers, population_size
+from kd.population import check_population, init_seeds, numbers, paired_teachers, population_size
 from kd.predict import answers
 from kd.registry import lookup
 from kd.state import State
-from kd.teacher import predicts_by, unpaired
+from kd.teacher import predicts_by, unpaired_answer
 from kd.trained import Trained, precompute
-from kd.types import Model, Outputs, Teacher
+from kd.types import Model, Outputs, PyTree, Teacher
 from kd.workdir import Workdir, claim, find
 
 
@@ -83,13 +83,16 @@ def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
     """
     if spec.teacher.workdir is None:
         return None
+    return _as_teacher(load_finished(spec.teacher.workdir, "the teacher"), spec, data)
+
+
+def _as_teacher(run: Trained, spec: Spec, data: kd_data.Dataset) -> Teacher:
     if spec.teacher.precompute and spec.data.jitter_pixels:
         raise KdError(
             "config.teacher.precompute answers for unshifted images and config.data.jitter_pixels shifts the "
             "student's; set one of them off"
         )
-    pairs = paired_teachers(spec.population)
-    teacher = load_finished(spec.teacher.workdir, "the teacher").teacher(spec.teacher.average, pairs=pairs)
+    teacher = run.teacher(spec.teacher.average, pairs=paired_teachers(spec.population))
     check_inputs(teacher, data)
     return teacher
 
@@ -114,6 +117,25 @@ def build_task(spec: Spec, data: kd_data.Dataset, teacher: Teacher | None) -> tr
         early_stopping=spec.early_stopping is not None,
         init_seeds=init_seeds(spec.population),
     )
+
+
+def check_spec(spec: Spec, teacher: Spec | None = None) -> None:
+    """Raise a `KdError` for all that can be known to be wrong with a run before its teacher is trained.
+
+    `teacher` is the config of that teacher, whose shapes stand in for it; without one the run's own is looked at. The
+    splits are loaded, nothing is computed.
+    """
+    check_population(spec.population, kd_config.make_terms(spec))
+    data, _, _ = load_splits(spec)
+    taught = load_teacher(spec, data) if teacher is None else _as_teacher(untrained(teacher), spec, data)
+    train.check(build_task(spec, data, taught), spec.mesh.devices)
+
+
+def untrained(spec: Spec) -> Trained:
+    """What a config will train, with shapes in the place of arrays. Raises a `KdError` as `check_spec` does."""
+    task = build_task(spec, load_splits(spec)[0], None)
+    state = jax.eval_shape(lambda: train.initial_state(task))
+    return Trained(task.model, state.params, state.extra, task.members is not None)
 
 
 def total_steps(spec: Spec, examples: int) -> int:
@@ -282,14 +304,13 @@ def _cadence(spec: Spec, examples: int, total: int) -> train.Cadence:
 
 def check_inputs(model: Teacher, data: kd_data.Dataset, who: str = "the teacher") -> None:
     """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
-    model = unpaired(model)
 
-    def answer() -> Outputs:
+    def answer(variables: PyTree) -> Outputs:
         batch = kd_data.gather(kd_data.to_device(kd_data.take(data, "all[:1]")), jnp.zeros(1, jnp.int32))
-        return model.apply(model.variables, batch)
+        return unpaired_answer(model)(variables, batch)
 
     try:
-        jax.eval_shape(answer)
+        jax.eval_shape(answer, model.variables)
     except Exception as error:  # a model that was built for other inputs fails in its own words
         cause = str(error).strip().splitlines()[0]
         raise KdError(f"{who} cannot read inputs of shape {data.first.shape[1:]}: {cause}") from error

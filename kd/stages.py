@@ -14,7 +14,7 @@ from typing import Any
 from kd.config import Spec, fingerprint_of, identity
 from kd.errors import KdError, unknown
 from kd.registry import lookup, source_fingerprint
-from kd.run import train_workdir
+from kd.run import check_spec, train_workdir
 from kd.workdir import Workdir, write_json
 
 
@@ -101,11 +101,14 @@ def run_stages(
     """Run what is not done yet, in order, each in a folder of its own that its fingerprint names.
 
     Raises:
-      KdError: what a stage raises. kd.signals.Interrupted: asked to stop; the same call continues.
+      KdError: a stage that cannot be trained, before any is; what a stage raises. kd.signals.Interrupted: asked to
+        stop; the same call continues.
     """
     fingerprints, done = stage_fingerprints(stages), {}
+    workdirs = {name: folder / "stages" / f"{name}-{fingerprint[:8]}" for name, fingerprint in fingerprints.items()}
+    check_stages(stages, skip=[name for name, workdir in workdirs.items() if _finished(workdir) is not None])
     for number, stage in enumerate(stages, 1):
-        workdir = folder / "stages" / f"{stage.name}-{fingerprints[stage.name][:8]}"
+        workdir = workdirs[stage.name]
         title = f"stage {number}/{len(stages)} {stage.name}"
         finished = _finished(workdir)
         if finished is not None:
@@ -119,6 +122,23 @@ def run_stages(
             stage.name, fingerprints[stage.name], workdir, finished["evaluation"], finished["seconds"]
         )
     return done
+
+
+def check_stages(stages: Sequence[Stage | Computation], skip: Sequence[str] = ()) -> None:
+    """Raise a `KdError` that names the first training run that is known to fail when its turn comes: hours later.
+
+    Runs on data that an earlier stage computes are left to their turn, and so are those of `skip`.
+    """
+    specs = {stage.name: stage.spec for stage in stages if isinstance(stage, Stage) and stage.data is None}
+    for stage in stages:
+        if not isinstance(stage, Stage) or stage.name in skip:
+            continue
+        if stage.name not in specs or (stage.teacher is not None and stage.teacher not in specs):
+            continue
+        try:
+            check_spec(stage.spec, None if stage.teacher is None else specs[stage.teacher])
+        except KdError as error:
+            raise KdError(f"stage '{stage.name}': {error}") from error
 
 
 def _placed(stage: Stage, done: Mapping[str, Done]) -> Spec:

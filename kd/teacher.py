@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -71,12 +71,11 @@ def precomputed(logits: np.ndarray, *, average: Average | None = None, fingerpri
     )
 
 
-def unpaired(teacher: Teacher) -> Teacher:
-    """The first of several paired teachers, as one that all students share; any other teacher as it is."""
+def unpaired_answer(teacher: Teacher) -> Callable[[PyTree, Batch], Outputs]:
+    """``answer(variables, batch)`` of the first of several paired teachers, or of any other teacher as it is."""
     if teacher.pairs is None:
-        return teacher
-    first = jax.tree.map(lambda leaf: leaf[0], teacher.variables)
-    return dataclasses.replace(teacher, variables=first, pairs=None)
+        return teacher.apply
+    return lambda variables, batch: teacher.apply(jax.tree.map(lambda leaf: leaf[0], variables), batch)
 
 
 def predicts_by(average: Average) -> Literal["arithmetic", "geometric"]:

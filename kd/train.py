@@ -20,7 +20,7 @@ from kd.schedules import Schedule, make_schedule
 from kd.signals import Interrupted, StopSignals
 from kd.state import State, init_state, keep_best, with_best
 from kd.step import Constraint, View, make_train_step, many, population
-from kd.teacher import unpaired
+from kd.teacher import unpaired_answer
 from kd.trained import Trained
 from kd.types import Hparams, Model, Teacher
 from kd.writers import Write
@@ -104,8 +104,7 @@ def check(task: Task, devices: int | None = None) -> None:
         if task.teacher.answers_for not in ("", task.data.fingerprint):
             raise KdError("the teacher's logits were precomputed for another data set; kd.precompute it for this one")
         _check_pairs(task.teacher.pairs, task.members, jax.tree.leaves(task.teacher.variables))
-        one = unpaired(task.teacher)
-        teacher = jax.eval_shape(one.apply, one.variables, batch).width
+        teacher = jax.eval_shape(unpaired_answer(task.teacher), task.teacher.variables, batch).width
     check_widths(student.width, teacher, task.terms, task.data.labels is not None)
     if student.width < task.data.num_classes:
         raise KdError(f"the student answers with {student.width} classes and the data has {task.data.num_classes}")

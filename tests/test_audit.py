@@ -63,6 +63,49 @@ def test_every_member_is_audited_by_itself_and_an_ensemble_is_one_teacher():
     assert json.loads(json.dumps(found)) == found  # plain
 
 
+PAIRS = (2, 0, 2)
+
+
+def test_a_paired_student_is_audited_as_it_is_alone_with_its_teacher():
+    data, teachers, learners = tiny.dataset(), models(4), models(3, tiny.PLAIN)
+    found = kd.audit(teachers, learners, data, pairs=PAIRS, temperatures=(1.0, 4.0))
+    alone = [
+        kd.audit(
+            Trained(tiny.WIDE, tiny.take(teachers.params, pair), {}),
+            Trained(tiny.PLAIN, tiny.take(learners.params, i), {}),
+            data,
+            temperatures=(1.0, 4.0),
+        )
+        for i, pair in enumerate(PAIRS)
+    ]
+    for part in ("student", "pair"):
+        close(found[part]["members"], [one[part]["members"][0] for one in alone])
+    np.testing.assert_allclose(found["class_kl"], np.mean([one["class_kl"] for one in alone], axis=0), rtol=1e-4)
+    used = [alone[1], alone[0]]  # members 0 and 2, each once; 1 and 3 taught nobody
+    close(found["teacher"]["each"], [{key: one["teacher"][key] for key in found["teacher"]["each"][0]} for one in used])
+    close(found["entropy"]["teacher"], np.mean([one["entropy"]["teacher"] for one in used], axis=0).tolist())
+    assert (found["teacher"]["members"], found["teacher"]["pairs"]) == (4, list(PAIRS))
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_pairing_is_not_the_ensemble_and_not_another_pairing():
+    data, teachers, learners = tiny.dataset(), models(4), models(3, tiny.PLAIN)
+    kl = [
+        [m["held_out_kl"] for m in kd.audit(teachers, learners, data, pairs=pairs)["pair"]["members"]]
+        for pairs in (None, PAIRS, (2, 1, 2))
+    ]
+    same = [[a == b for a, b in zip(kl[1], other, strict=True)] for other in (kl[0], kl[2])]
+    assert same == [[False, False, False], [True, False, True]]
+
+
+def test_pairs_that_are_not_one_teacher_a_student():
+    for pairs, words in (((0, 1), "2 teachers are paired with 3 students"), ((0, 1, 4), "paired with teacher 4 and")):
+        with pytest.raises(kd.KdError, match=words):
+            kd.audit(models(4), models(3, tiny.PLAIN), tiny.dataset(), pairs=pairs)
+    with pytest.raises(kd.KdError, match="paired with teacher -1 and there are 4"):
+        kd.audit(models(4), models(3, tiny.PLAIN), tiny.dataset(), pairs=(0, -1, 1))
+
+
 def test_the_averaging_rule_reaches_the_teacher():
     data = tiny.dataset()
     nll = {
@@ -148,6 +191,27 @@ def test_it_goes_into_the_student_by_default_and_no_probe_is_shown(tmp_path, cap
     assert "Never shown" not in shown
     assert "On 20 examples" in shown
     assert runs.train(tmp_path / "student") == 0  # which is still the run that it was
+
+
+def test_students_that_a_config_paired_are_compared_with_their_own_teachers(tmp_path, capfd):
+    teachers, others, paired = (tmp_path / name for name in ("teachers", "others", "paired"))
+    assert runs.train(teachers, population__seed="(0,1,2)", total_steps=30) == 0
+    assert runs.train(others, population__seed="(4,5,6)", total_steps=30) == 0
+    columns = {"population__seed": "(3,3)", "population__teacher": "(2,0)"}
+    assert runs.train(paired, arg="distilled", teacher__workdir=teachers, **columns) == 0
+    shutil.move(teachers, tmp_path / "moved")  # it is that teacher wherever it lies
+    teachers = tmp_path / "moved"
+    found = auditing.audit_workdirs(teachers, paired)
+    library = kd.audit(*map(kd.load_trained, (teachers, paired)), kd.load("digits", "test[:60]"), pairs=(2, 0))
+    assert {key: found[key] for key in library} == library
+    capfd.readouterr()
+    assert main(["audit", str(teachers), str(paired)]) == 0
+    shown = capfd.readouterr().out
+    for words in ("its own teacher, each of 2", "Its own teacher in each student", "mean of the teachers"):
+        assert words in shown
+    assert "by number from 0: 2, 0." in (paired / "audit" / "audit.html").read_text()
+    for teacher, student in ((others, paired), (teachers, others)):  # it taught none of these
+        assert "pairs" not in auditing.audit_workdirs(teacher, student)["teacher"]
 
 
 @pytest.fixture

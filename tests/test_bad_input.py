@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import runs
-from kd import predict, train
+from kd import predict, stages, train
 from kd.cli import main
 from kd.workdir import find
 
@@ -294,6 +294,50 @@ def test_reproduce(tmp_path, refused):
     refused([*command, "--config.teachers.optim.learning_rat=1.0"], "did you mean 'learning_rate'")
     refused([*command, "--config.seeds=(0,)"], "config.seeds", "at least 2")
     refused([*command, "--config.distilled.total_epochs=1"], "config.baseline and config.distilled", "equally long")
+
+
+LATER = {  # what a later stage of hours would stumble over
+    "omitted.data.classes=(3, 12)": (
+        "stage 'omitted'",
+        "data.classes must name classes that the split holds",
+        "(3, 12)",
+    ),
+    "omitted.data.classes=()": ("stage 'omitted'", "data.classes must name classes"),
+    "only.data.classes=none": ("config.only.data.classes must leave out a class", "None"),
+    "only.data.classes=(0, 1, 2, 3, 4, 5, 6, 7, 8, 9)": ("config.only.data.classes must leave out a class",),
+    "small_hard.data.train=train[:0%]": ("stage 'small-hard'", "'train[:0%]' is empty", "widen the slice"),
+    "small_hard.data.batch_size=121": ("stage 'small-hard'", "between 1 and the 120 examples", "121"),
+    "small_hard.early_stopping=nosuch": ("stage 'small-hard'", "'nosuch'", "train"),
+    "small_hard.eval_epochs=none": ("config.small_hard", "config.early_stopping looks at", "eval_epochs"),
+    "distilled.data.jitter_pixels=1": ("stage 'distilled'", "config.teacher.precompute"),
+    "sweep.student.classes=12": ("stage 'width-8'", "student answers with 12 classes", "teacher with 10"),
+    "teachers.student.widths=(0,)": ("stage 'teachers'", "(0,)"),
+    "temperatures=(0.0, 1.0)": ("stage 'width-8'", "objective.soft_targets.temperature", "0.0"),
+    "ensemble=1": ("config.ensemble", "as many teachers"),
+    "widths=()": ("config.widths",),
+    "only.population={'teacher': (0, 9)}": ("config.only.population", "set by the experiment"),
+    "bands={'teacher': (60.0, 80.0)}": ("config.bands", "'teacher'", "did you mean 'teachers'"),
+}
+
+
+@pytest.mark.parametrize("override", LATER)
+def test_an_experiment_is_refused_before_its_first_stage_trains(override, tmp_path, refused, monkeypatch):
+    monkeypatch.setattr(stages, "train_workdir", None)
+    config = f"--config={runs.ROOT / 'configs' / 'hinton2015_mnist.py'}:tiny"
+    command = ["reproduce", "hinton2015-mnist", config, f"--workdir={tmp_path / 'run'}"]
+    refused([*command, f"--config.{override}"], *LATER[override])
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_students_paired_with_teachers_that_are_not_there(workdir, tmp_path, refused):
+    columns = {"population": {"seed": (0, 1), "teacher": (0, 5)}}
+    command = runs.kd("train", f"--workdir={workdir}", arg="distilled", teacher__workdir=runs.finished(), **columns)
+    refused(command, "only a population has several teachers")
+    assert runs.train(tmp_path / "teachers", population={"seed": (0, 1)}) == 0
+    command = runs.kd(
+        "train", f"--workdir={workdir}", arg="distilled", teacher__workdir=tmp_path / "teachers", **columns
+    )
+    refused(command, "paired with teacher 5", "there are 2, from 0")
 
 
 @pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["train", "--config=x.py"], ["eval", "--split=test"]])

@@ -7,12 +7,12 @@ import time
 import pytest
 
 from kd import stages
-from kd.config import resolve
+from kd.config import Data, MeshSpec, resolve
 from kd.errors import KdError
 from kd.signals import Interrupted
 from kd.stages import Computation, Stage, run_stages, stage_fingerprints
 
-SPEC = resolve({"objective": {"hard": {}}, "total_steps": 3})
+SPEC = resolve({"objective": {"hard": {}}, "total_steps": 3, "mesh": {"devices": 1}})
 TEACHERS, BASELINE = Stage("teachers", SPEC), Stage("baseline", dataclasses.replace(SPEC, seed=1))
 DISTILLED = Stage("distilled", dataclasses.replace(SPEC, seed=2), teacher="teachers")
 SWEEP = Stage("sweep", dataclasses.replace(SPEC, seed=3), teacher="distilled")
@@ -120,6 +120,52 @@ def test_stages_that_make_no_sense(experiment):
     with pytest.raises(KdError, match="teacher of stage 'distilled': 'teachers'"):
         experiment.run([DISTILLED, TEACHERS])
     assert experiment.trained == []
+
+
+# --- checks before anything trains ---
+
+SEVERAL = changed(TEACHERS, population={"seed": (0, 1)})
+WRONG = {
+    # message: what is changed of the last stage, or the stages
+    "data.classes must name classes": {"data": Data(classes=(3, 12))},
+    "data.classes must name classes that the split holds": {"data": Data(classes=())},
+    "is empty: it takes 0 of 1200 examples": {"data": Data(train="train[:0%]")},
+    "unknown split of digits: 'nosuch'": {"early_stopping": "nosuch", "eval_epochs": 1.0},
+    "data.batch_size must lie between 1 and the 24 examples": {"data": Data(train="train[:2%]")},
+    "mesh.devices is 99": {"mesh": MeshSpec(99)},
+    "student answers with 12 classes and the teacher with 10": {"student": {"name": "mlp", "classes": 12}},
+    "config.teacher.precompute answers for unshifted images": {"data": Data(jitter_pixels=1)},
+    "paired with teacher 5 and there are 2": {"population": {"seed": (0, 1), "teacher": (0, 5)}},
+}
+
+
+@pytest.mark.parametrize("message", WRONG)
+def test_a_stage_that_cannot_be_trained_is_refused_before_any_is(experiment, message):
+    wrong = changed(dataclasses.replace(SWEEP, teacher="teachers"), **WRONG[message])
+    with pytest.raises(KdError, match=rf"stage 'sweep': .*({message})"):
+        experiment.run([SEVERAL, BASELINE, wrong])
+    assert experiment.trained == []
+
+
+def test_a_single_teacher_cannot_be_paired(experiment):
+    with pytest.raises(KdError, match="stage 'distilled': only a population has several teachers"):
+        experiment.run([TEACHERS, changed(DISTILLED, population={"seed": (0, 1), "teacher": (0, 0)})])
+    with pytest.raises(KdError, match=r"stage 'baseline': objective.soft_targets needs a teacher"):
+        experiment.run([TEACHERS, changed(BASELINE, objective={"soft_targets": {}})])
+    assert experiment.trained == []
+
+
+def test_what_rests_on_computed_data_is_left_to_its_turn(experiment):
+    wrong = changed(dataclasses.replace(BASELINE, data="features"), data=Data(source="npz:not-there-yet.npz"))
+    taught = dataclasses.replace(DISTILLED, teacher="baseline")
+    experiment.run([computed(), wrong, taught])
+    assert experiment.trained == ["baseline", "distilled"]
+
+
+def test_a_finished_stage_is_not_checked_again(experiment, monkeypatch):
+    experiment.run(ALL)
+    monkeypatch.setattr(stages, "check_spec", lambda *_: pytest.fail("checked"))
+    experiment.run(ALL)
 
 
 # --- computations ---

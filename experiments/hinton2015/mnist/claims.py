@@ -23,7 +23,7 @@ def compare_arms(results: Results, treatment: str = "distilled", control: str = 
 
 
 def verdict_line(results: Results) -> str:
-    """The claim of the paper in one sentence, with its interval and the rows that missed their bands."""
+    """The claim of the paper in one sentence, with its interval."""
     found = compare_arms(results)
     meaning = {
         "HELPS": "the interval lies below zero",
@@ -38,18 +38,16 @@ def verdict_line(results: Results) -> str:
 
 
 def temperature_claims(results: Results) -> Table:
-    """High temperatures alike in wide students; middling ones best in the narrowest."""
+    """High temperatures alike in wide students; middling ones best in the narrowest. Of what the sweep holds."""
     widths, temperatures, cells = grid(results["sweep"])
+    high, best = [t for t in temperatures if t >= HIGH], [t for t in temperatures if BEST[0] <= t <= BEST[1]]
+    sides = {"lower": [t for t in temperatures if t < BEST[0]], "higher": [t for t in temperatures if t > BEST[1]]}
+    alike = results["protocol"]["bands"].get("alike")
     rows = []
-    for width in (w for w in widths if w >= WIDE):
-        means = [mean_sd(cells[width, t])[0] for t in temperatures if t >= HIGH]
-        rows.append(_alike(width, means, results["protocol"]["bands"]["alike"][1]))
-    for width in (w for w in widths if w <= NARROW):
-        for name, others in (
-            ("lower", [t for t in temperatures if t < BEST[0]]),
-            ("higher", [t for t in temperatures if t > BEST[1]]),
-        ):
-            rows.append(_better(width, name, cells, others))
+    if alike is not None and high:
+        rows += [_alike(w, [mean_sd(cells[w, t])[0] for t in high], alike[1]) for w in widths if w >= WIDE]
+    if best:
+        rows += [_better(w, *side, cells, best) for w in widths if w <= NARROW for side in sides.items() if side[1]]
     return Table("The claims on temperature", ["claim", "measured", "verdict"], rows)
 
 
@@ -60,10 +58,14 @@ def _alike(width: int, means: Sequence[float], most: float) -> list[str]:
 
 
 def _better(
-    width: int, name: str, cells: Mapping[tuple[int, float], Sequence[int]], others: Sequence[float]
+    width: int,
+    name: str,
+    others: Sequence[float],
+    cells: Mapping[tuple[int, float], Sequence[int]],
+    best: Sequence[float],
 ) -> list[str]:
     """Paired by seed: the mean over the best temperatures minus the mean over the others."""
-    ours = np.mean([cells[width, t] for t in BEST], axis=0)
+    ours = np.mean([cells[width, t] for t in best], axis=0)
     theirs = np.mean([cells[width, t] for t in others], axis=0)
     low, high = seed_interval(ours - theirs)
     shown = ", ".join(f"{t:g}" for t in others)
@@ -93,7 +95,7 @@ def ensemble_table(results: Results) -> Table:
             [
                 f"{average} mean",
                 str(results["arms"][f"ensemble, {average}"]["members"][0]["errors"]),
-                f"{100 * share:.0f}% ({100 * low:.0f}% to {100 * high:.0f}%)",
+                "–" if np.isnan(share) else f"{100 * share:.0f}% ({100 * low:.0f}% to {100 * high:.0f}%)",
                 f"{against.difference:+.1f} ({against.low:+.1f} to {against.high:+.1f})",
             ]
         )
@@ -107,10 +109,14 @@ def ensemble_table(results: Results) -> Table:
 
 
 def gain_share(results: Results, student: str, ensemble: str) -> tuple[float, float, float]:
-    """``(hard - student) / (hard - ensemble)`` in test errors, and its 95% interval over seeds and examples."""
+    """``(hard - student) / (hard - ensemble)`` in test errors, and its 95% interval over seeds and examples.
+
+    NaN where the ensemble gains nothing; samples in which it gains nothing are left out of the interval.
+    """
 
     def share(hard: Any, taught: Any, teacher: Any) -> Any:
-        return (hard - taught) / (hard - teacher)
+        gain = np.asarray(hard - teacher)
+        return np.divide(hard - taught, gain, out=np.full_like(gain, np.nan), where=gain != 0)
 
     return interval([indicator(results, arm) for arm in ("baseline", student, ensemble)], share)
 

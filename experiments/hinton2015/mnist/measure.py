@@ -10,10 +10,12 @@ import numpy as np
 
 import kd
 from experiments.hinton2015.mnist.protocol import Protocol, sweep_stage
+from experiments.hinton2015.mnist.rows import check_names
 from experiments.hinton2015.parts import curve, labels_of
 from kd import evals
 from kd.config import resolve
 from kd.data import Dataset, load
+from kd.errors import KdError
 from kd.run import load_trained, member_evaluation
 from kd.stages import Done
 from kd.types import Average, Outputs
@@ -49,6 +51,17 @@ def measure(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
         "population": done["population-ratio"].evaluation["rows"],
         "curves": {name: curve(done[name].workdir / "metrics.jsonl") for name in ("teachers", "baseline", "distilled")},
     }
+
+
+def check(protocol: Protocol) -> None:
+    """Raise a `KdError` for what could not be measured once everything is trained."""
+    check_names(protocol.paper, protocol.bands)
+    data = resolve(protocol.distilled).data
+    train, test = (load(data.source, split, data.data_dir) for split in (data.train, data.eval))
+    for name in ("omitted", "only"):
+        kept = getattr(protocol, name)["data"].get("classes")
+        if kept is None or set(kept) >= set(labels_of(train).tolist()) or set(kept) >= set(labels_of(test).tolist()):
+            raise KdError(f"config.{name}.data.classes must leave out a class, got {kept}; name the classes that stay")
 
 
 def arm(done: Done) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments.hinton2015.mnist import claims, figures
+from experiments.hinton2015.mnist.protocol import RUNS
 from experiments.hinton2015.mnist.rows import main_table, missed
 from experiments.hinton2015.parts import choices, making, provenance
 from kd.evidence import mean_sd
@@ -13,7 +14,6 @@ from kd.report import Page
 from kd.tables import Table, plus_minus
 
 Results = Mapping[str, Any]
-RUNS = ("teachers", "baseline", "distilled", "sweep", "omitted", "only", "small_hard", "small_soft")
 
 READING = """\
 Mean ± standard deviation over n seeds, last epoch. The paper's numbers are one run each. Student i learns from teacher

@@ -13,6 +13,7 @@ from kd.population import product
 from kd.stages import Computation, Stage
 
 Run = Mapping[str, Any]
+RUNS = ("teachers", "baseline", "distilled", "sweep", "omitted", "only", "small_hard", "small_soft")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,30 +50,68 @@ def make_stages(protocol: Protocol) -> list[Stage | Computation]:
     """Every training run, each a population over its seeds: teachers, students, and what is asked of them.
 
     Raises:
-      KdError: fewer than two seeds or teachers, more seeds than teachers, or arms of different compute.
+      KdError: fewer than two seeds or teachers, more seeds than teachers, arms of different compute, runs
+        that are evaluated on different ones, or a run that sets what the experiment sets.
     """
-    seeds, distilled = protocol.seeds, resolve(protocol.distilled)
-    if min(len(seeds), *protocol.sweep_seeds) < 2 or protocol.ensemble < max(len(seeds), *protocol.sweep_seeds):
-        raise KdError("config.seeds and config.sweep_seeds need 2 seeds or more, and config.ensemble as many teachers")
-    if len(protocol.widths) != len(protocol.sweep_seeds):
-        raise KdError("config.sweep_seeds must say how many seeds each of config.widths has; make them equally long")
-    baseline = resolve(protocol.baseline)
-    if (baseline.student, baseline.data.train) != (distilled.student, distilled.data.train):
-        raise KdError("config.baseline and config.distilled must train the same student on the same examples")
+    _check_numbers(protocol)
+    seeds, specs = protocol.seeds, {name: _resolved(name, getattr(protocol, name)) for name in RUNS}
+    variants = {name: _resolved(f"hypotheses.{name}", run) for name, run in protocol.hypotheses.items()}
+    baseline, distilled = specs["baseline"], specs["distilled"]
+    _check_evaluation({**specs, **{f"hypotheses.{name}": spec for name, spec in variants.items()}})
+    if _compute(baseline) != _compute(distilled):
+        raise KdError("config.baseline and config.distilled must train one student on the same batches equally long")
     teachers = product(seed=range(1000, 1000 + protocol.ensemble))
     return [
-        Stage("teachers", dataclasses.replace(resolve(protocol.teachers), population=teachers)),
+        Stage("teachers", dataclasses.replace(specs["teachers"], population=teachers)),
         Stage("baseline", dataclasses.replace(baseline, population=product(seed=seeds))),
         _taught("distilled", distilled, seeds),
         *(_ensemble_student(average, distilled, seeds) for average in ("arithmetic", "geometric")),
-        _taught("omitted", resolve(protocol.omitted), seeds),
-        _taught("only", resolve(protocol.only), seeds),
-        Stage("small-hard", dataclasses.replace(resolve(protocol.small_hard), population=product(seed=seeds))),
-        _taught("small-soft", resolve(protocol.small_soft), seeds),
-        *(_taught(f"hypothesis-{name}", resolve(run), seeds) for name, run in protocol.hypotheses.items()),
-        *(_sweep(*cell, protocol) for cell in zip(protocol.widths, protocol.sweep_seeds, strict=True)),
+        _taught("omitted", specs["omitted"], seeds),
+        _taught("only", specs["only"], seeds),
+        Stage("small-hard", dataclasses.replace(specs["small_hard"], population=product(seed=seeds))),
+        _taught("small-soft", specs["small_soft"], seeds),
+        *(_taught(f"hypothesis-{name}", spec, seeds) for name, spec in variants.items()),
+        *(
+            _sweep(width, count, specs["sweep"], protocol.temperatures)
+            for width, count in zip(protocol.widths, protocol.sweep_seeds, strict=True)
+        ),
         _ratio(protocol),
     ]
+
+
+def _check_numbers(protocol: Protocol) -> None:
+    seeds = (len(protocol.seeds), *protocol.sweep_seeds)
+    if min(seeds) < 2 or protocol.ensemble < max(seeds):
+        raise KdError("config.seeds and config.sweep_seeds need 2 seeds or more, and config.ensemble as many teachers")
+    if not protocol.widths or len(protocol.widths) != len(protocol.sweep_seeds):
+        raise KdError("config.sweep_seeds must say how many seeds each of config.widths has; make them equally long")
+
+
+def _resolved(name: str, run: Run) -> Spec:
+    """A run's spec; what is wrong with it is said of that run."""
+    try:
+        spec = resolve(run)
+    except KdError as error:
+        raise KdError(f"in config.{name}: {error}") from error
+    if spec.population or spec.teacher.workdir is not None:
+        raise KdError(
+            f"config.{name}.population and config.{name}.teacher.workdir are set by the experiment; leave them out "
+            "and set config.seeds, config.ensemble, config.temperatures or config.widths"
+        )
+    return spec
+
+
+def _check_evaluation(specs: Mapping[str, Spec]) -> None:
+    for name, spec in specs.items():
+        if (spec.data.source, spec.data.eval) != (specs["distilled"].data.source, specs["distilled"].data.eval):
+            raise KdError(
+                f"config.{name}.data and config.distilled.data have different source or eval; judge every run on the "
+                "same test examples"
+            )
+
+
+def _compute(spec: Spec) -> tuple[Any, ...]:
+    return spec.student, spec.data, spec.total_epochs, spec.total_steps
 
 
 def _ratio(protocol: Protocol) -> Computation:
@@ -105,8 +144,7 @@ def _ensemble_student(average: Any, distilled: Spec, seeds: Sequence[int]) -> St
     return Stage(f"ensemble-{average}", spec, teacher="teachers")
 
 
-def _sweep(width: int, seeds: int, protocol: Protocol) -> Stage:
-    spec = resolve(protocol.sweep)
+def _sweep(width: int, seeds: int, spec: Spec, temperatures: Sequence[float]) -> Stage:
     layers = len(spec.student.get("widths", (0, 0)))
     spec = dataclasses.replace(spec, student={**spec.student, "widths": (width,) * layers})
-    return _taught(sweep_stage(width), spec, range(seeds), soft_targets__temperature=protocol.temperatures)
+    return _taught(sweep_stage(width), spec, range(seeds), soft_targets__temperature=temperatures)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kd.errors import unknown
 from kd.evidence import mean_sd
 from kd.tables import Table, plus_minus
 
@@ -52,6 +53,13 @@ ROWS = (
     Row("ensemble_arithmetic", "student of the ensemble, arithmetic mean", _arm("ensemble-arithmetic")),
     Row("ensemble_geometric", "student of the ensemble, geometric mean", _arm("ensemble-geometric")),
 )
+
+
+def check_names(*tables: Mapping[str, Any]) -> None:
+    """Raise a `KdError` for a number or a band of no row: a band that nothing is held against."""
+    known = [*(row.key for row in ROWS), "alike"]
+    for name in (name for table in tables for name in table if name not in known):
+        raise unknown("row of config.paper or config.bands:", name, known)
 
 
 def main_table(results: Results) -> Table:

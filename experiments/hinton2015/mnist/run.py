@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.hinton2015.mnist.measure import measure
+from experiments.hinton2015.mnist.measure import check, measure
 from experiments.hinton2015.mnist.protocol import Protocol, make_stages
 from experiments.hinton2015.parts import finished, plain
 from kd.config import build
@@ -20,7 +20,9 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], No
       KdError: a config that is not well-formed, and what training raises.
     """
     protocol = build(Protocol, config, "config")
-    done = run_stages(make_stages(protocol), folder, say)
+    stages = make_stages(protocol)
+    check(protocol)
+    done = run_stages(stages, folder, say)
     return {
         "report": "experiments.hinton2015.mnist.page:page",
         "protocol": plain(config),
