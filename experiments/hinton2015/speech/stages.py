@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from experiments.hinton2015.parts import finished, plain
 from experiments.hinton2015.speech.corpus import read
 from experiments.hinton2015.speech.protocol import Protocol, check
 from kd.config import Spec, build, resolve
@@ -29,10 +30,8 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], No
     done = run_stages(make_stages(protocol), folder, say)
     return {
         "report": f"{_HERE}.page:page",
-        "protocol": _plain(config),
-        "stages": [
-            {"name": d.name, "fingerprint": d.fingerprint, "seconds": round(d.seconds, 1)} for d in done.values()
-        ],
+        "protocol": plain(config),
+        "stages": finished(done.values()),
         "seeds": list(protocol.seeds),
         **collect(protocol, done),
     }
@@ -156,9 +155,3 @@ def _measuring(
 
 def _with(spec: Spec, population: Mapping[str, Any]) -> Spec:
     return dataclasses.replace(spec, population=population)
-
-
-def _plain(config: Any) -> Any:
-    if isinstance(config, Mapping):
-        return {key: _plain(value) for key, value in config.items() if key != "data_dir"}  # a result has no home
-    return list(config) if isinstance(config, tuple) else config
