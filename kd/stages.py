@@ -131,8 +131,9 @@ def check_stages(stages: Sequence[Stage | Computation], skip: Sequence[str] = ()
     """
     specs = {stage.name: stage.spec for stage in stages if isinstance(stage, Stage) and stage.data is None}
     for stage in stages:
-        known = stage.name in specs and (stage.teacher is None or stage.teacher in specs)
-        if not isinstance(stage, Stage) or not known or stage.name in skip:
+        if not isinstance(stage, Stage) or stage.name not in specs or stage.name in skip:
+            continue
+        if stage.teacher is not None and stage.teacher not in specs:
             continue
         try:
             check_spec(stage.spec, None if stage.teacher is None else specs[stage.teacher])
