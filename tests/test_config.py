@@ -69,7 +69,9 @@ def test_runs_two_steps(name, request):
         student = {**spec.student, "widths": tuple(8 for _ in spec.student["widths"])}
         if student.get("classes"):
             student["classes"] = 12
-        short = dataclasses.replace(spec, data=data, student=student, total_steps=2, total_epochs=None)
+        short = dataclasses.replace(
+            spec, data=data, student=student, total_steps=2, total_epochs=None, early_stopping=None
+        )
         assert finite_after_two_steps(to_json(dataclasses.replace(short, eval_epochs=None, checkpoint_epochs=None)))
 
 

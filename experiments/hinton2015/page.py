@@ -15,12 +15,14 @@ before the run, and a verdict. Everything on this page is written from `results.
 experiments/hinton2015`; each part names the command that makes its results, and how long that took on which hardware.
 Not reproduced: section 5 (specialists), and the paper's private speech data, in whose place stands public speech."""
 
+_ABSENT = "implemented, and not recorded here yet: no numbers of it are on this page."
+
 
 def page(results: Mapping[str, Any]) -> Page:
     """One page of all parts that have been run; its short version is that of the first."""
     pages = {name: build_page(results["parts"][name]) for name in ORDER if name in results["parts"]}
     figures = {f"{_short(name)}-{file}": figure for name, one in pages.items() for file, figure in one.figures.items()}
-    verdicts = "\n".join(f"- {_short(name)}: {one.verdict}" for name, one in pages.items())
+    verdicts = "\n".join(f"- {_short(name)}: {pages[name].verdict if name in pages else _ABSENT}" for name in ORDER)
     parts = [demoted(one.markdown, f"{_short(name)}-") for name, one in pages.items()]
     first = next(iter(pages.values()))
     text = "\n\n".join([f"# {TITLE}", INTRO, verdicts, *parts])

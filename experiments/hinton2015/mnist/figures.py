@@ -133,14 +133,23 @@ def _limit(limit: Results) -> Figure:
 
 
 def _curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    figure, plot = plain_axes(7.5, 3.4, "step", "test errors")
-    for arm, points in curves.items():
-        steps = [point["step"] for point in points]
-        stats = [mean_sd(point["errors"]) for point in points]
-        plot.plot(steps, [m for m, _ in stats], marker="o", markersize=3, color=INK[arm], label=f"{arm} (mean ± sd)")
-        plot.fill_between(
-            steps, [m - s for m, s in stats], [m + s for m, s in stats], color=INK[arm], alpha=0.15, linewidth=0
+    """Every training run in a panel of its own: errors of each member against the share of the run that is over."""
+    across = 4
+    down = -(-len(curves) // across)
+    figure = Figure(figsize=(9, 1.9 * down), layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False).ravel()
+    for panel, (arm, points) in zip(panels, curves.items(), strict=False):
+        last = points[-1]["step"]
+        table = np.array([point["errors"] for point in points])
+        panel.plot(
+            [100 * p["step"] / last for p in points], table, color=INK.get(arm, INK["other"]), alpha=0.45, lw=0.9
         )
-    plot.set_ylim(0, None)
-    plot.legend(frameon=False, fontsize=9)
+        panel.set_title(arm.replace("_", " "), fontsize=8)
+        panel.set_yscale("log")
+        panel.tick_params(labelsize=7, which="both")
+        panel.spines[["top", "right"]].set_visible(False)
+    for panel in panels[len(curves) :]:
+        panel.set_visible(False)
+    figure.supxlabel("% of the run", fontsize=9)
+    figure.supylabel("test errors (log scale)", fontsize=9)
     return figure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def measure(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
         },
         "hypotheses": {name: _errors(done[f"hypothesis-{name}"]) for name in protocol.hypotheses},
         "population": done["population-ratio"].evaluation["rows"],
-        "curves": {name: curve(done[name].workdir / "metrics.jsonl") for name in ("teachers", "baseline", "distilled")},
+        "curves": _curves(done.values()),
     }
 
 
@@ -67,6 +67,12 @@ def check(protocol: Protocol) -> None:
 def arm(done: Done) -> dict[str, Any]:
     """A finished population as the tables read it."""
     return {"members": done.evaluation["members"]}
+
+
+def _curves(done: Iterable[Done]) -> dict[str, list[dict[str, Any]]]:
+    """Test errors against steps of every training run, per member."""
+    files = {one.name: one.workdir / "metrics.jsonl" for one in done}
+    return {name: curve(file) for name, file in files.items() if file.exists()}
 
 
 def _errors(done: Done) -> list[int]:

@@ -49,6 +49,7 @@ def page(results: Results) -> Page:
             SMALL,
             *_hypotheses(results),
             "## Training",
+            "Every run, a line for each of its members.",
             "![Test errors against steps](figures/curves.svg)",
             "## What the paper leaves open, and what was chosen",
             _protocol(results).markdown(),
