@@ -159,7 +159,9 @@ def test_a_second_start_skips_every_stage_and_says_the_same(whole, capfd):
 
 
 def but_seconds(results):
-    return {**results, "population": [], "stages": [{k: v for k, v in stage.items() if k != "seconds"} for stage in results["stages"]]}
+    """What a clock has not measured."""
+    stages = [{key: value for key, value in stage.items() if key != "seconds"} for stage in results["stages"]]
+    return {**results, "population": [], "stages": stages}
 
 
 def test_broken_off_inside_a_stage_and_between_two_it_ends_with_the_same_results(whole, tmp_path, monkeypatch, capfd):
