@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.hinton2015.mnist.rows import plural
 from kd.evidence import mean_sd
 from kd.report import plain_axes
 
@@ -38,7 +39,7 @@ def _arms(results: Results) -> Figure:
     names = {
         "teachers": "teachers",
         "baseline": "student,\nhard labels",
-        "distilled": "student,\nT = 20",
+        "distilled": "student,\nsoft targets",
         "ensemble-arithmetic": "of the ensemble,\narithmetic",
         "ensemble-geometric": "of the ensemble,\ngeometric",
     }
@@ -101,7 +102,7 @@ def _temperature(sweep: Sequence[Mapping[str, Any]]) -> Figure:
 
 def _bias(section: Results) -> Figure:
     """Errors against the offset, mean and range over seeds, with both offsets that the text names."""
-    moved = " and ".join(f"{c}s" for c in section["moved"])
+    moved = plural(section["moved"])
     figure, plot = plain_axes(7.5, 3.6, f"offset of the bias of {moved}", "test errors")
     labels = {"errors": "all errors", "errors_on_classes": f"errors on {moved}"}
     for (count, label), ink in zip(labels.items(), (INK["distilled"], INK["baseline"]), strict=True):

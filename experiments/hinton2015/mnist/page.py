@@ -7,7 +7,7 @@ from typing import Any
 
 from experiments.hinton2015.mnist import claims, figures
 from experiments.hinton2015.mnist.protocol import RUNS
-from experiments.hinton2015.mnist.rows import main_table, missed
+from experiments.hinton2015.mnist.rows import main_table, missed, plural
 from experiments.hinton2015.parts import choices, making, provenance
 from kd.evidence import mean_sd
 from kd.report import Page
@@ -87,12 +87,12 @@ def _temperature(results: Results) -> list[str]:
 
 
 def _bias(results: Results) -> list[str]:
-    omitted = _names(results["omitted"], "moved")
+    omitted = plural(results["omitted"]["moved"])
     return [
         "## Classes that the student never saw",
         f"Without {omitted}: errors against the bias of that class, mean and range over seeds.",
         "![Errors against the bias, a class omitted](figures/omitted.svg)",
-        f"Only {_names(results['only'], 'kept')}: errors against the bias of those classes.",
+        f"Only {plural(results['only']['kept'])}: errors against the bias of those classes.",
         "![Errors against the bias, two classes only](figures/only.svg)",
         _offsets(results).markdown(),
     ]
@@ -106,10 +106,6 @@ def _offsets(results: Results) -> Table:
         found = [plus_minus([m[way]["offset"] for m in members], 2) for way in ("frequency", "best")]
         rows.append([name, paper.get(section, "–"), *found, str(len(members))])
     return Table("", ["offset of the bias", "paper", "matched to the frequency", "chosen on the test set", "n"], rows)
-
-
-def _names(section: Results, which: str) -> str:
-    return " and ".join(f"{c}s" for c in section[which])
 
 
 def _limit(results: Results) -> list[str]:
@@ -132,7 +128,7 @@ def _hypotheses(results: Results) -> list[str]:
     for name, errors in results["hypotheses"].items():
         differences = [ours - theirs for ours, theirs in zip(errors, main, strict=True)]
         rows.append([name.replace("_", " "), plus_minus(errors), f"{mean_sd(differences)[0]:+.1f}", str(len(errors))])
-    table = Table("", ["the student at T = 20", "test errors", "difference", "n"], rows)
+    table = Table("", ["student of one teacher", "test errors", "difference", "n"], rows)
     return ["## What the student's errors depend on", table.markdown(), _hypothesis_runs(results).markdown()]
 
 

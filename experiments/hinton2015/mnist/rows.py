@@ -37,16 +37,16 @@ def _rate(section: str, offset: str) -> Callable[[Results], list[float]]:
 
 
 ROWS = (
-    Row("teachers", "teacher, 1200 × 1200", _arm("teachers")),
+    Row("teachers", "teacher, {widths}", _arm("teachers")),
     Row("baseline", "student, hard labels", _arm("baseline")),
-    Row("distilled", "student, soft targets at T = 20", _arm("distilled")),
-    Row("omitted", "no 3s in the transfer set", _bias("omitted", "as trained", "errors")),
-    Row("omitted_on", "… errors on the 3s", _bias("omitted", "as trained", "errors_on_classes")),
-    Row("omitted_frequency", "… bias of 3 matched to its frequency", _bias("omitted", "frequency", "errors")),
-    Row("omitted_frequency_on", "… … errors on the 3s", _bias("omitted", "frequency", "errors_on_classes")),
-    Row("omitted_best", "… bias of 3 chosen on the test set", _bias("omitted", "best", "errors")),
-    Row("omitted_best_on", "… … errors on the 3s", _bias("omitted", "best", "errors_on_classes")),
-    Row("only", "7s and 8s only", _rate("only", "as trained"), percent=True),
+    Row("distilled", "student, soft targets at T = {temperature:g}", _arm("distilled")),
+    Row("omitted", "no {omitted} in the transfer set", _bias("omitted", "as trained", "errors")),
+    Row("omitted_on", "… errors on the {omitted}", _bias("omitted", "as trained", "errors_on_classes")),
+    Row("omitted_frequency", "… bias of {omitted} matched to their frequency", _bias("omitted", "frequency", "errors")),
+    Row("omitted_frequency_on", "… … errors on the {omitted}", _bias("omitted", "frequency", "errors_on_classes")),
+    Row("omitted_best", "… bias of {omitted} chosen on the test set", _bias("omitted", "best", "errors")),
+    Row("omitted_best_on", "… … errors on the {omitted}", _bias("omitted", "best", "errors_on_classes")),
+    Row("only", "{only} only", _rate("only", "as trained"), percent=True),
     Row("only_frequency", "… biases matched to their frequency", _rate("only", "frequency"), percent=True),
     Row("only_best", "… biases chosen on the test set", _rate("only", "best"), percent=True),
     Row("ensemble", "ensemble of teachers", _arm("ensemble, arithmetic")),
@@ -65,7 +65,9 @@ def check_names(*tables: Mapping[str, Any]) -> None:
 def main_table(results: Results) -> Table:
     """Paper, ours, band and verdict of every row."""
     protocol = results["protocol"]
-    rows = [_cells(row, row.values(results), protocol["paper"], protocol["bands"]) for row in ROWS]
+    rows = [
+        [name_of(row, results), *_cells(row, row.values(results), protocol["paper"], protocol["bands"])] for row in ROWS
+    ]
     return Table(
         f"Errors on {results['test_examples']:,} test examples", ["", "paper", "ours", "n", "band", "verdict"], rows
     )
@@ -74,7 +76,24 @@ def main_table(results: Results) -> Table:
 def missed(results: Results) -> list[str]:
     """Names of the rows whose mean lies outside their band."""
     bands = results["protocol"]["bands"]
-    return [r.name.lstrip("… ") for r in ROWS if r.key in bands and not within(r.values(results), bands[r.key])]
+    outside = [row for row in ROWS if row.key in bands and not within(row.values(results), bands[row.key])]
+    return [name_of(row, results).lstrip("… ") for row in outside]
+
+
+def name_of(row: Row, results: Results) -> str:
+    """A row's name, with the sizes, classes and temperature that the config chose."""
+    protocol = results["protocol"]
+    return row.name.format(
+        widths=" × ".join(map(str, protocol["teachers"]["student"].get("widths", ["?"]))),
+        temperature=protocol["distilled"]["objective"]["soft_targets"].get("temperature", 1.0),
+        omitted=plural(results["omitted"]["moved"]),
+        only=plural(results["only"]["kept"]),
+    )
+
+
+def plural(classes: Sequence[int]) -> str:
+    """Classes in words: ``7s and 8s``."""
+    return " and ".join(f"{c}s" for c in classes)
 
 
 def within(values: Sequence[float], band: Sequence[float]) -> bool:
@@ -92,7 +111,6 @@ def _cells(row: Row, values: Sequence[float], paper: Mapping[str, float], bands:
     unit = "%" if row.percent else ""
     band = bands.get(row.key)
     return [
-        row.name,
         f"{paper[row.key]:g}{unit}" if row.key in paper else "–",
         plus_minus(values) + unit,
         str(len(values)),
