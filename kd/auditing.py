@@ -13,13 +13,13 @@ from kd import evals
 from kd.data import Dataset, load
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
+from kd.evaluate import load_labelled, pairs_of
 from kd.missing import Members, check_missing, left_out, missing_probe, share_of
-from kd.population import paired_teachers
-from kd.run import check_inputs, load_finished, load_labelled
+from kd.run import check_inputs, load_finished
 from kd.teacher import check_average, predicts_by
 from kd.trained import Trained
 from kd.types import Average
-from kd.workdir import Workdir, find
+from kd.workdir import find
 
 TEMPERATURES = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 40.0)
 _TOP = 5
@@ -103,7 +103,7 @@ def audit_workdirs(
         missing_classes=missing,
         train=train,
         average=spec.teacher.average,
-        pairs=_pairs(find(student), models["teacher"].fingerprint),
+        pairs=pairs_of(find(student), models["teacher"].fingerprint),
     )
     if found["missing"] is not None:
         found["missing"]["matched_on"] = f"{taught.data.source} {taught.data.train}"
@@ -163,12 +163,6 @@ def _of_teacher(each: list[dict[str, object]], average: str, pairs: Sequence[int
     if pairs is None:
         return {"average": average, **each[0]}
     return {"pairs": list(pairs), "each": each}
-
-
-def _pairs(student: Workdir, teacher: str) -> tuple[int, ...] | None:
-    """Which member of the teacher of that fingerprint taught each student; None where it did not teach them so."""
-    own = student.owner["identity"]["teacher"]["workdir"] == teacher  # an identity knows the teacher by fingerprint
-    return paired_teachers(student.spec.population) if own else None
 
 
 def _check_pairs(pairs: Sequence[int] | None, teachers: int, students: int) -> None:

@@ -159,7 +159,7 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
 
 def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
     del overrides
-    from kd.run import evaluate_workdir
+    from kd.evaluate import evaluate_workdir
 
     outcome = evaluate_workdir(args.workdir, split=args.split, teacher=args.teacher, data_dir=args.data_dir)
     _print_members(f"{args.workdir} on {outcome['split']}", outcome["members"])

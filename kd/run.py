@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int
 
 from kd import config as kd_config
 from kd import data as kd_data
@@ -19,11 +18,10 @@ from kd.errors import KdError
 from kd.models import MODELS, as_model
 from kd.optim import make_optimizer, max_norm
 from kd.population import check_population, init_seeds, numbers, paired_teachers, population_size
-from kd.predict import answers
 from kd.registry import lookup
 from kd.state import State
-from kd.teacher import predicts_by, unpaired_answer
-from kd.trained import Trained, precompute
+from kd.teacher import unpaired_answer
+from kd.trained import Trained, evaluation, precompute
 from kd.types import Model, Outputs, PyTree, Teacher
 from kd.workdir import Workdir, claim, find
 
@@ -61,17 +59,6 @@ def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
     if find(path).read("evaluation.json") is None:
         raise KdError(f"{who} in {path} has not finished training; finish that run first")
     return run
-
-
-def load_labelled(
-    spec: Spec, split: str | None, data_dir: str | None
-) -> tuple[str, kd_data.Dataset, Int[np.ndarray, " n"]]:
-    """A split of a config's data, its own held-out one by default: name, data, labels. `KdError` if it has none."""
-    split = split or spec.data.eval
-    data = kd_data.load(spec.data.source, split, data_dir or spec.data.data_dir)
-    if data.labels is None:
-        raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
-    return split, data, data.labels
 
 
 def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
@@ -222,60 +209,6 @@ def _train_in(
         )
     checkpoints.close()
     return state
-
-
-def evaluation(run: Trained, data: kd_data.Dataset) -> dict[str, Any]:
-    """Every classification metric per member, under ``members``, and the rows that each one gets wrong."""
-    if data.labels is None:
-        return {"members": []}
-    return {"members": [member_evaluation(one, data.labels) for one in run.each(data)]}
-
-
-def member_evaluation(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """What is kept of one classifier: every classification metric, and the rows that it gets wrong."""
-    return {**evals.classify(logits, labels), "wrong": evals.wrong(logits, labels).tolist()}
-
-
-def evaluate_workdir(
-    path: str | pathlib.Path, *, split: str | None = None, teacher: str | None = None, data_dir: str | None = None
-) -> dict[str, Any]:
-    """Evaluate a finished run, member by member: `split`, and under ``members`` the metrics of each.
-
-    With a teacher (the run's own by default, if it has one) also the measures of the pair.
-
-    Raises:
-      KdError: no such run, data or split; a teacher of another number of classes.
-    """
-    run, spec = load_trained(path), find(path).spec
-    split, data, labels = load_labelled(spec, split, data_dir)
-    logits = run.each(data)
-    members = [evals.classify(one, labels) for one in logits]
-    if teacher is not None:
-        taught = load_trained(teacher).teacher(predicts_by(spec.teacher.average))
-    elif spec.teacher.workdir is not None:
-        pairs = paired_teachers(spec.population)
-        taught = load_trained(spec.teacher.workdir).teacher(predicts_by(spec.teacher.average), pairs=pairs)
-    else:
-        return {"split": split, "members": members}
-    answered = answer_each(taught, data, len(members))
-    if answered[0].shape[-1] != logits.shape[-1]:
-        raise KdError(f"{path} answers with {logits.shape[-1]} classes and its teacher with {answered[0].shape[-1]}")
-    compared = [evals.compare(*pair, labels) for pair in zip(logits, answered, strict=True)]
-    return {"split": split, "members": [{**one, **pair} for one, pair in zip(members, compared, strict=True)]}
-
-
-def answer_each(teacher: Teacher, data: kd_data.Dataset, students: int) -> list[np.ndarray]:
-    """What each of so many students was to learn: the log-probabilities ``[n v]`` of its teacher, shared or its own.
-
-    Raises:
-      KdError: a teacher that cannot read these inputs.
-    """
-    check_inputs(teacher, data)
-    outputs = answers(teacher, data)
-    if teacher.pairs is None:
-        return [np.asarray(outputs.log_probs())] * students
-    own = np.asarray(Outputs(outputs.logits).log_probs())
-    return [own[pair] for pair in teacher.pairs]
 
 
 def _held_out(run: Trained, data: kd_data.Dataset) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -83,3 +84,15 @@ def precompute(teacher: Teacher, data: Dataset) -> Teacher:
     outputs = answers(teacher, data, batch_size=_BATCH)
     table = kd_teacher.precomputed(np.asarray(outputs.logits), average=outputs.average, fingerprint=teacher.fingerprint)
     return dataclasses.replace(table, answers_for=data.fingerprint, pairs=teacher.pairs)
+
+
+def evaluation(run: Trained, data: Dataset) -> dict[str, Any]:
+    """Every classification metric per member, under ``members``, and the rows that each one gets wrong."""
+    if data.labels is None:
+        return {"members": []}
+    return {"members": [member_evaluation(one, data.labels) for one in run.each(data)]}
+
+
+def member_evaluation(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """What is kept of one classifier: every classification metric, and the rows that it gets wrong."""
+    return {**evals.classify(logits, labels), "wrong": evals.wrong(logits, labels).tolist()}

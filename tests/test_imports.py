@@ -80,7 +80,7 @@ ROOMS = [
     ["kd.config", "kd.writers", "kd.evidence", "kd.tables"],
     ["kd.train", "kd.workdir"],
     ["kd.run", "kd.report"],
-    ["kd.stages", "kd.api", "kd.missing", "kd.auditing"],
+    ["kd.evaluate", "kd.stages", "kd.api", "kd.missing", "kd.auditing"],
     ["kd.audit_figures", "kd.audit_page"],
     ["kd.reproduce"],
     ["kd", "kd.cli"],

@@ -9,8 +9,8 @@ import runs
 import tiny
 from kd import train
 from kd.errors import KdError
+from kd.evaluate import evaluate_workdir
 from kd.population import numbers
-from kd.run import evaluate_workdir
 from kd.trained import Trained, precompute
 
 PAIRS = (2, 0, 2)
@@ -57,5 +57,6 @@ def test_a_config_pairs_them_and_each_is_compared_with_its_own(tmp_path):
     assert runs.train(students, arg="distilled", teacher__workdir=teachers, **columns) == 0
     one, other = evaluate_workdir(students)["members"]
     assert one["held_out_kl"] != other["held_out_kl"]
+    assert evaluate_workdir(students, teacher=str(teachers))["members"] == [one, other]  # named, it is no stranger
     together = [runs.restored(students)[key] for key in runs.restored(students) if "params" in key]
     assert any(np.any(leaf[0] != leaf[1]) for leaf in together)  # one seed, two teachers

@@ -16,9 +16,10 @@ from kd.config import Spec, build, make_terms, resolve
 from kd.data import Dataset, load
 from kd.errors import KdError
 from kd.population import product
-from kd.run import load_trained, member_evaluation
+from kd.run import load_trained
 from kd.stages import Done, Stage, run_stages
 from kd.teacher import predicts_by
+from kd.trained import member_evaluation
 from kd.types import Average, Outputs
 
 

@@ -16,8 +16,9 @@ from kd import evals
 from kd.config import resolve
 from kd.data import Dataset, load
 from kd.errors import KdError
-from kd.run import load_trained, member_evaluation
+from kd.run import load_trained
 from kd.stages import Done
+from kd.trained import member_evaluation
 from kd.types import Average, Outputs
 
 TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)  # of section 2.1
