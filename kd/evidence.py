@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Callable, Sequence
@@ -129,6 +130,20 @@ def _paired(difference: np.ndarray, resamples: int) -> Comparison:
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:
     """Mean and sample standard deviation (n - 1); the latter is 0 for one value."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95% interval of the mean of a few values, by Student's t: ``mean ± t(n - 1) sd / sqrt(n)``; NaN for one value.
+
+    Source: Student (1908), "The probable error of a mean".
+    """
+    from scipy import stats
+
+    mean, sd = mean_sd(values)
+    if len(values) < 2:
+        return math.nan, math.nan
+    half = float(stats.t.ppf(0.975, len(values) - 1)) * sd / math.sqrt(len(values))
+    return mean - half, mean + half
 
 
 def machine() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd.errors import KdError
-from kd.evidence import compare_counts, compare_errors, interval, machine, mean_sd
+from kd.evidence import compare_counts, compare_errors, interval, machine, mean_sd, t_interval
 
 EXAMPLES = 60
 wrong = st.sets(st.integers(0, EXAMPLES - 1)).map(sorted)
@@ -186,3 +186,18 @@ def test_the_machine_is_named():
     assert found["cores"] >= 1
     assert found["cpu"]
     assert set(found["versions"]) >= {"jax", "flax", "optax", "numpy"}
+
+
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=8), st.floats(-50, 50), st.floats(0.1, 10))
+def test_a_t_interval_moves_and_stretches_with_its_values(values, shift, scale):
+    low, high = t_interval(values)
+    moved = t_interval([scale * value + shift for value in values])
+    np.testing.assert_allclose(moved, (scale * low + shift, scale * high + shift), rtol=1e-6, atol=1e-6)
+    assert low <= np.mean(values) <= high
+
+
+def test_a_t_interval_holds_the_truth_nineteen_times_in_twenty():
+    random = np.random.default_rng(0)
+    held = [low <= 0 <= high for low, high in (t_interval(random.normal(size=3).tolist()) for _ in range(2000))]
+    assert 0.93 < np.mean(held) < 0.97
+    assert np.isnan(t_interval([1.0])).all()

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.hinton2015.mnist.rows import plural
-from kd.evidence import mean_sd
+from kd.evidence import mean_sd, t_interval
 from kd.report import plain_axes
 
 Results = Mapping[str, Any]
@@ -59,19 +59,21 @@ def _arms(results: Results) -> Figure:
 
 
 def _heat_map(sweep: Sequence[Mapping[str, Any]]) -> Figure:
-    """Mean errors, shaded by how far each is above its row's best."""
+    """Mean errors and their 95% intervals, shaded by how far each is above its row's best."""
     widths, temperatures, cells = grid(sweep)
     means = np.array([[mean_sd(cells[w, t])[0] for t in temperatures] for w in widths])
     excess = means / means.min(axis=1, keepdims=True) - 1
-    figure = Figure(figsize=(7.5, 0.6 * len(widths) + 1.2))
+    figure = Figure(figsize=(7.5, 0.65 * len(widths) + 1.2))
     plot = figure.subplots()
     image = plot.imshow(100 * excess, cmap="YlOrRd", aspect="auto", vmin=0)
     for i, width in enumerate(widths):
         for j, temperature in enumerate(temperatures):
-            mean, sd = mean_sd(cells[width, temperature])
+            low, high = t_interval(cells[width, temperature])
             dark = excess[i, j] > 0.6 * excess.max()
             ink = "white" if dark else "#1b1f24"
-            plot.text(j, i, f"{mean:.0f} ± {sd:.0f}", ha="center", va="center", fontsize=9, color=ink)
+            plot.text(
+                j, i, f"{means[i, j]:.0f}\n{low:.0f}-{high:.0f}", ha="center", va="center", fontsize=8.5, color=ink
+            )
     plot.set_xticks(range(len(temperatures)), [f"{t:g}" for t in temperatures])
     plot.set_yticks(range(len(widths)), [f"{w} × {w}" for w in widths])
     plot.set_xlabel("temperature T")

@@ -78,6 +78,8 @@ def _temperature(results: Results) -> list[str]:
     table = Table("", ["hidden units", *(f"T = {t:g}" for t in temperatures), "n"], rows)
     return [
         "## Temperature and width",
+        "Test errors in every cell: the mean and its 95% interval (Student's t over seeds) on the map, mean ± standard "
+        "deviation below it.",
         "![Errors at every width and temperature](figures/temperature-width.svg)",
         table.markdown(),
         claims.temperature_claims(results).markdown(),
