@@ -56,7 +56,7 @@ def get_config(arg: str = "") -> ConfigDict:
         "small_gain": (1.0, 100.0),  # points, soft 3% - hard 3%; the paper 12.5
         "small_share": (0.5, 1.5),  # of the way from hard 3% to hard 100% that soft targets go; the paper 0.87
     }
-    epochs = 6
+    epochs = 4
     config.aligner = _run(epochs=2)
     config.baseline = _run(epochs)
     config.distilled = _run(epochs)
