@@ -13,7 +13,7 @@ from kd.data import Dataset, steps_of, steps_per_epoch
 from kd.errors import KdError
 from kd.models import as_model
 from kd.objective import Term
-from kd.population import check_population, init_seeds, numbers
+from kd.population import check_population, init_seeds, numbers, paired_teachers
 from kd.schedules import Schedule
 from kd.step import View
 from kd.trained import Trained
@@ -66,6 +66,7 @@ def fit(
         raise KdError(f"epochs must be more than 0 and seed lie in [0, 2^31), got epochs={epochs!r} and seed={seed!r}")
     population = {} if population is None else population
     check_population(population, terms)
+    teacher = _paired(teacher, population)
     if learning_rate is None:
         learning_rate = 0.05 if optimizer is None else 1.0
     seeds, hparams = numbers(terms, learning_rate, population, seed)
@@ -99,6 +100,17 @@ def fit(
             start_writing=start_writing,
         )
     return train.result(task, state)
+
+
+def _paired(teacher: Teacher | None, population: Mapping[str, Any]) -> Teacher | None:
+    """The teacher, refused where the population's column ``teacher`` names other pairs than its own."""
+    pairs = paired_teachers(population)
+    if pairs is not None and (teacher is None or teacher.pairs != pairs):
+        raise KdError(
+            f"population.teacher pairs students with teachers and the teacher is not paired so; pass "
+            f"teacher=trained.teacher(pairs={pairs})"
+        )
+    return teacher
 
 
 def _check_types(data: Any, terms: Any, teacher: Any) -> None:

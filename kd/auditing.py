@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float
 
 from kd import evals
-from kd.data import Dataset, load
+from kd.config import Spec
+from kd.data import Dataset, load, of_classes
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 from kd.evaluate import load_labelled, pairs_of
@@ -95,7 +96,7 @@ def audit_workdirs(
     spec, taught = find(student).spec, find(teacher).spec
     split, data, _ = load_labelled(spec, split, data_dir)
     missing = tuple(dict.fromkeys(missing_classes)) or left_out(spec, find(student).owner["num_classes"])
-    train = load(taught.data.source, taught.data.train, data_dir or taught.data.data_dir) if missing else None
+    train = _trained_on(taught, data_dir) if missing else None
     found = audit(
         models["teacher"],
         models["student"],
@@ -110,6 +111,12 @@ def audit_workdirs(
     paths = {"teacher": str(teacher), "student": str(student)}
     runs = {who: {"workdir": paths[who], "fingerprint": model.fingerprint} for who, model in models.items()}
     return {"runs": runs, "source": spec.data.source, "split": split, **found}
+
+
+def _trained_on(spec: Spec, data_dir: str | None) -> Dataset:
+    """The examples that a config was trained on, without the classes that it left out itself."""
+    data = load(spec.data.source, spec.data.train, data_dir or spec.data.data_dir)
+    return data if spec.data.classes is None else of_classes(data, spec.data.classes)
 
 
 def measures(

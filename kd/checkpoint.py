@@ -122,7 +122,7 @@ class Checkpoints:
     def _fault(self, step: int) -> str | None:
         path = self._sums / f"{step}.json"
         try:
-            expected = json.loads(path.read_text("utf-8"))
+            expected = dict(json.loads(path.read_text("utf-8")))
         except (OSError, ValueError):
             return "its checksums were never finished"
         found = _checksums(self._steps / str(step))

@@ -134,18 +134,24 @@ def _data_dir(parser: argparse.ArgumentParser) -> None:
 
 
 def _config(argument: str, overrides: list[str], data_dir: str | None) -> ConfigDict:
-    from ml_collections import ConfigDict
-
     from kd.config import load_config
 
     path, _, choice = argument.partition(":")
     config = load_config(path, choice, overrides)
     if data_dir is not None:
-        for part in (config, *config.values()):
-            data = part.get("data") if isinstance(part, ConfigDict) else None
-            if isinstance(data, ConfigDict):
-                data.data_dir = data_dir
+        _set_data_dir(config, data_dir)
     return config
+
+
+def _set_data_dir(config: Any, data_dir: str) -> None:
+    """In every run of a config, however deep."""
+    from ml_collections import ConfigDict
+
+    for key, part in config.items():
+        if isinstance(part, ConfigDict):
+            if key == "data":
+                part.data_dir = data_dir
+            _set_data_dir(part, data_dir)
 
 
 def _train(args: argparse.Namespace, overrides: list[str]) -> None:
@@ -186,7 +192,7 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _whole(option: str, text: str) -> int:
-    if not text.isdecimal():
+    if not text.isdecimal() or len(text) > 9:
         raise KdError(f"{option} must be a class, a whole number of 0 or more, got '{text}'; e.g. {option}=3")
     return int(text)
 

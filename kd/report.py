@@ -58,7 +58,7 @@ def build_page(results: Mapping[str, Any]) -> Page:
     Raises:
       KdError: the results name no such function, or lack what it reads.
     """
-    if "report" not in results:
+    if not isinstance(results.get("report"), str):
         raise KdError("results.json does not say which function reports it (key 'report'); is it from 'kd reproduce'?")
     page = lookup("report", results["report"], {})
     try:
@@ -67,18 +67,25 @@ def build_page(results: Mapping[str, Any]) -> Page:
         raise KdError(
             f"results.json lacks {error}, which {results['report']} reads; run 'kd reproduce' again"
         ) from error
+    except (TypeError, ValueError, AttributeError) as error:  # values of another kind than the page reads
+        raise KdError(
+            f"results.json is not what {results['report']} reads: {error}; run 'kd reproduce' again"
+        ) from error
 
 
 def write_report(folder: pathlib.Path) -> pathlib.Path:
     """Write README.md, figures/ and report.html beside a results.json, and return the HTML page's path."""
     page = build_page(load_results(folder))
     drawings = {name: svg(figure) for name, figure in page.figures.items()}
-    (folder / "figures").mkdir(exist_ok=True)
-    for name, drawing in drawings.items():
-        (folder / "figures" / name).write_text(drawing, "utf-8")
-    (folder / "README.md").write_text(page.markdown, "utf-8")
-    html = folder / "report.html"
-    html.write_text(render(page.markdown, drawings), "utf-8")
+    html, text = folder / "report.html", render(page.markdown, drawings)
+    try:
+        (folder / "figures").mkdir(exist_ok=True)
+        for name, drawing in drawings.items():
+            (folder / "figures" / name).write_text(drawing, "utf-8")
+        (folder / "README.md").write_text(page.markdown, "utf-8")
+        html.write_text(text, "utf-8")
+    except OSError as error:
+        raise KdError(f"cannot write {error.filename or folder}: {error.strerror}; move it away, or free it") from error
     return html
 
 

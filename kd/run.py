@@ -23,7 +23,7 @@ from kd.state import State
 from kd.teacher import unpaired_answer
 from kd.trained import Trained, evaluation, precompute
 from kd.types import Model, Outputs, PyTree, Teacher
-from kd.workdir import Workdir, claim, find
+from kd.workdir import Workdir, claim, find, made
 
 
 def build_model(spec: Spec, num_classes: int) -> Model:
@@ -69,6 +69,8 @@ def load_teacher(spec: Spec, data: kd_data.Dataset) -> Teacher | None:
         precomputed teacher of a student that sees jittered images.
     """
     if spec.teacher.workdir is None:
+        if paired_teachers(spec.population) is not None:
+            raise KdError("population.teacher names members of a teacher and there is none; set teacher.workdir")
         return None
     return _as_teacher(load_finished(spec.teacher.workdir, "the teacher"), spec, data)
 
@@ -147,10 +149,10 @@ def train_workdir(
     teacher = load_teacher(spec, data)
     task = build_task(spec, data, teacher)
     train.check(task, spec.mesh.devices)
-    workdir = claim(path, spec, data, "" if teacher is None else teacher.fingerprint)
-    if teacher is not None and spec.teacher.precompute:
-        task = dataclasses.replace(task, teacher=precompute(teacher, data))
-    with workdir.locked():
+    with made(path).locked():  # first of all: who does not hold it must not say whose folder this is
+        workdir = claim(path, spec, data, "" if teacher is None else teacher.fingerprint)
+        if teacher is not None and spec.teacher.precompute:
+            task = dataclasses.replace(task, teacher=precompute(teacher, data))
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
         outcome = evaluation(train.result(task, state), held_out)
         if state.best is not None:

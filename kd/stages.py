@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kd.config import Spec, fingerprint_of, identity
+from kd.config import Spec, fingerprint_of, identity, make_terms
 from kd.errors import KdError, unknown
+from kd.population import check_population
 from kd.registry import lookup, source_fingerprint
 from kd.run import check_spec, train_workdir
 from kd.workdir import Workdir, write_json
@@ -133,12 +134,21 @@ def check_stages(stages: Sequence[Stage | Computation], skip: Sequence[str] = ()
     for stage in stages:
         if not isinstance(stage, Stage) or stage.name in skip:
             continue
+        _check_columns(stage)
         if stage.name not in specs or (stage.teacher is not None and stage.teacher not in specs):
             continue
         try:
             check_spec(stage.spec, None if stage.teacher is None else specs[stage.teacher])
         except KdError as error:
             raise KdError(f"stage '{stage.name}': {error}") from error
+
+
+def _check_columns(stage: Stage) -> None:
+    """What needs no data to be known: an experiment sets the columns after the config was resolved."""
+    try:
+        check_population(stage.spec.population, make_terms(stage.spec))
+    except KdError as error:
+        raise KdError(f"stage '{stage.name}': {error}") from error
 
 
 def _placed(stage: Stage, done: Mapping[str, Done]) -> Spec:

@@ -211,8 +211,9 @@ def _check_pairs(pairs: tuple[int, ...] | None, members: int | None, leaves: Seq
         return
     if len(pairs) != members:
         raise KdError(f"{len(pairs)} teachers are paired with {members or 1} students; give one teacher per member")
-    if max(pairs) >= len(leaves[0]):
-        raise KdError(f"a student is paired with teacher {max(pairs)} and there are {len(leaves[0])}, from 0")
+    for pair in pairs:
+        if not 0 <= pair < len(leaves[0]):
+            raise KdError(f"a student is paired with teacher {pair} and there are {len(leaves[0])}, from 0")
 
 
 def _rows(task: Task, step: int, until: int, capacity: int) -> np.ndarray:

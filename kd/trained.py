@@ -66,8 +66,10 @@ class Trained:
         if pairs is not None:
             if not self.members:
                 raise KdError("only a population has several teachers to pair students with; leave pairs out")
+            if not all(isinstance(pair, (int, np.integer)) and not isinstance(pair, bool) for pair in pairs):
+                raise KdError(f"pairs must be members of this population, whole numbers from 0, got {list(pairs)}")
             one = kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
-            return dataclasses.replace(one, pairs=tuple(pairs))
+            return dataclasses.replace(one, pairs=tuple(int(pair) for pair in pairs))
         if self.members:
             return kd_teacher.ensemble(
                 self.model, self.params, self.extra, average=average, fingerprint=self.fingerprint

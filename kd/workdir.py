@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import glob
 import json
 import os
 import pathlib
@@ -16,6 +17,7 @@ from kd.config import Spec, fingerprint_of, from_json, identity, to_json
 from kd.data import Dataset
 from kd.errors import KdError
 
+_PRINT = "[0-9a-f]" * 8  # what a stage's folder has after its name
 _OWNER = {"fingerprint", "identity", "num_classes", "spec"}
 
 
@@ -59,7 +61,11 @@ class Workdir:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training here. Raises a `KdError` if one is."""
-        with (self.path / ".lock").open("w") as file:
+        try:
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise _not_writable(self.path, error) from error
+        with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -82,7 +88,23 @@ class Workdir:
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file of the run, or None."""
         path = self.path / name
-        return json.loads(path.read_text("utf-8")) if path.exists() else None
+        try:
+            return json.loads(path.read_text("utf-8")) if path.exists() else None
+        except ValueError as error:
+            raise KdError(f"{path} is damaged: {error}; remove it and start that run again") from error
+
+
+def made(path: pathlib.Path) -> Workdir:
+    """The folder `path`, made where it is not there yet. Raises a `KdError` where it cannot be."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    return Workdir(path)
+
+
+def _not_writable(path: pathlib.Path, error: OSError) -> KdError:
+    return KdError(f"cannot write work directory {path}: {error.strerror}; choose another --workdir")
 
 
 def claim(path: pathlib.Path, spec: Spec, data: Dataset, teacher_fingerprint: str) -> Workdir:
@@ -98,9 +120,8 @@ def claim(path: pathlib.Path, spec: Spec, data: Dataset, teacher_fingerprint: st
         "identity": who,
         "spec": json.loads(to_json(spec)),
     }
-    workdir = Workdir(path)
+    workdir = made(path)
     try:
-        path.mkdir(parents=True, exist_ok=True)
         if not (workdir.metrics.exists() or workdir.has_checkpoint):
             workdir.write("run.json", owner)
             return workdir
@@ -110,7 +131,7 @@ def claim(path: pathlib.Path, spec: Spec, data: Dataset, teacher_fingerprint: st
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
-        raise KdError(f"cannot write work directory {path}: {error.strerror}; choose another --workdir") from error
+        raise _not_writable(path, error) from error
     if found["fingerprint"] != owner["fingerprint"]:
         raise KdError(
             f"work directory {path} belongs to another run: {_difference(found['identity'], who)}; "
@@ -126,7 +147,7 @@ def find(path: str | pathlib.Path) -> Workdir:
       KdError: there is none, or several stages of that name (the experiment was run with several configs).
     """
     path = pathlib.Path(path)
-    stages = sorted(path.parent.glob(f"{path.name}-*/run.json")) if not path.exists() else []
+    stages = sorted(path.parent.glob(f"{glob.escape(path.name)}-{_PRINT}/run.json")) if not path.exists() else []
     if len(stages) > 1:
         raise KdError(f"{path} could be any of {', '.join(str(stage.parent) for stage in stages)}; name one of them")
     workdir = Workdir(stages[0].parent if stages else path)

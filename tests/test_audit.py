@@ -310,6 +310,14 @@ def test_a_split_without_a_class_leaves_a_blank_row():
 
 
 def test_the_shorthand_of_a_stage_is_found(tmp_path, capfd):
-    shutil.copytree(runs.finished(), tmp_path / "stages" / "student-0123")
+    shutil.copytree(runs.finished(), tmp_path / "stages" / "student-01234567")
     assert main(["audit", str(runs.finished()), str(tmp_path / "stages" / "student")]) == 0
     assert (find(tmp_path / "stages" / "student").path / "audit" / "audit.html").is_file()
+
+
+def test_a_teacher_that_lacked_the_class_too_has_no_matched_offset(tmp_path):
+    without = {"data__classes": (0, 1, 2, 4, 5, 6, 7, 8, 9)}
+    assert runs.train(tmp_path / "teacher", **without) == 0
+    found = auditing.audit_workdirs(tmp_path / "teacher", runs.finished(), missing_classes=[3])
+    assert found["missing"]["share"] is None
+    assert "matched" not in found["missing"]["members"][0]

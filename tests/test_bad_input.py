@@ -12,7 +12,8 @@ import pytest
 import runs
 from kd import predict, stages, train
 from kd.cli import main
-from kd.workdir import find
+from kd.errors import KdError
+from kd.workdir import Workdir, find
 
 
 @pytest.fixture(autouse=True)
@@ -277,6 +278,9 @@ def test_reports(tmp_path, refused):
         ('{"arms": ', "results.json is damaged"),
         ("[]", "results.json is damaged"),
         ("{}", "'report'"),
+        ('{"report": 3}', "'report'"),
+        ('{"report": "experiments.hinton2015.page:page", "parts": {}}', "no part", "kd reproduce"),
+        (json.dumps({**report, "arms": 3}), "is not what", "kd reproduce"),
         (json.dumps(report), "lacks", "'arms'", "kd reproduce"),
         ('{"report": "experiments.nowhere:page"}', "no module 'experiments.nowhere'"),
         ('{"report": "experiments.hinton2015.digits.page:pgae"}', "'pgae'", "did you mean 'page'"),
@@ -313,6 +317,11 @@ LATER = {  # what a later stage of hours would stumble over
     "sweep.student.classes=12": ("stage 'width-8'", "student answers with 12 classes", "teacher with 10"),
     "teachers.student.widths=(0,)": ("stage 'teachers'", "(0,)"),
     "temperatures=(0.0, 1.0)": ("stage 'width-8'", "objective.soft_targets.temperature", "0.0"),
+    "seeds=(0, 0, 1)": ("config.seeds", "each value once"),
+    "temperatures=(1.0, 1.0)": ("config.temperatures", "each value once"),
+    "bands={'teachers': (80.0, 60.0)}": ("config.bands.teachers", "swap them"),
+    "distilled.objective.soft_targets=none": ("config.distilled.objective", "soft_targets"),
+    "small_hard.early_stopping=test[:100]": ("config.small_hard.early_stopping", "apart from the test examples"),
     "ensemble=1": ("config.ensemble", "as many teachers"),
     "widths=()": ("config.widths",),
     "only.population={'teacher': (0, 9)}": ("config.only.population", "set by the experiment"),
@@ -386,3 +395,21 @@ def test_held_out_data_of_another_kind(workdir, tmp_path, refused):
 
 def test_a_value_with_a_line_break_is_still_one_line(workdir, refused):
     refused(runs.kd("train", f"--workdir={workdir}", data__train="tr\nain"), "split")
+
+
+def test_who_comes_second_does_not_rename_a_run_that_compiles(tmp_path, refused):
+    Workdir(tmp_path / "run").path.mkdir()
+    with Workdir(tmp_path / "run").locked():  # claimed, and nothing trained yet
+        refused(runs.kd("train", f"--workdir={tmp_path / 'run'}"), "another process is training")
+        assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_column_teacher_without_a_teacher(workdir, refused):
+    columns = "--config.population={'seed': (0, 1), 'teacher': (0, 1)}"
+    refused(runs.kd("train", f"--workdir={workdir}", columns), "population.teacher", "set teacher.workdir")
+
+
+def test_a_run_of_a_longer_name_is_not_taken_for_a_stage(tmp_path):
+    shutil.copytree(runs.finished(), tmp_path / "run-old")
+    with pytest.raises(KdError, match="is not a work directory"):
+        find(tmp_path / "run")

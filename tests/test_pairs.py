@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import kd
 import runs
 import tiny
 from kd import train
@@ -46,6 +47,8 @@ def test_pairs_that_do_not_fit_are_refused():
         fit(TEACHERS.teacher(pairs=(0, 1)), (5, 6, 7))
     with pytest.raises(KdError, match="paired with teacher 3 and there are 3"):
         fit(TEACHERS.teacher(pairs=(0, 1, 3)), (5, 6, 7))
+    with pytest.raises(KdError, match="paired with teacher -1 and there are 3"):
+        fit(TEACHERS.teacher(pairs=(-1, 0, 1)), (5, 6, 7))
     with pytest.raises(KdError, match="only a population has several teachers"):
         Trained(tiny.PLAIN, jax.tree.map(jnp.asarray, tiny.take(tiny.members(), 0)), {}).teacher(pairs=(0,))
 
@@ -60,3 +63,10 @@ def test_a_config_pairs_them_and_each_is_compared_with_its_own(tmp_path):
     assert evaluate_workdir(students, teacher=str(teachers))["members"] == [one, other]  # named, it is no stranger
     together = [runs.restored(students)[key] for key in runs.restored(students) if "params" in key]
     assert any(np.any(leaf[0] != leaf[1]) for leaf in together)  # one seed, two teachers
+
+
+def test_a_column_of_the_library_is_not_passed_over():
+    columns = {"seed": (5, 6, 7), "teacher": (2, 0, 1)}
+    for teacher in (None, TEACHERS.teacher(), TEACHERS.teacher(pairs=(0, 1, 2))):
+        with pytest.raises(KdError, match=r"pass teacher=trained.teacher\(pairs=\(2, 0, 1\)\)"):
+            kd.fit(tiny.PLAIN, tiny.dataset(), tiny.TERMS, teacher=teacher, population=columns)

@@ -139,6 +139,7 @@ def test_no_list(copy):
         (lambda clip: soundfile.write(clip, np.zeros(0), speech.RATE), "clip {} is empty"),
         (lambda clip: soundfile.write(clip, np.zeros(150), speech.RATE), "{} lasts 19 ms, less than one 25 ms window"),
         (lambda clip: soundfile.write(clip, np.zeros((800, 2)), speech.RATE), "clip {} has 2 channels"),
+        (lambda clip: soundfile.write(clip, np.full(800, np.nan), speech.RATE, "FLOAT"), "clip {} holds samples"),
         (lambda clip: soundfile.write(clip, np.zeros(1600), 16000), "{} has 16000 samples a second"),
         (lambda clip: clip.rename(clip.with_name("anyone.wav")), "clip .*/anyone.wav does not say who speaks"),
     ],
@@ -237,3 +238,42 @@ def test_a_prepared_tfds_set_is_read_without_tensorflow(tmp_path):
         np.testing.assert_array_equal(found[1].features, wanted)
     with pytest.raises(KdError, match="'speech_commands' is not prepared in /nowhere"):
         load_speech("tfds:speech_commands", "/nowhere")
+
+
+def test_a_clip_in_two_places(copy):
+    clip = first(copy).relative_to(copy)
+    (copy / "more" / clip.parent).mkdir(parents=True)
+    (copy / "more" / clip).write_bytes((copy / clip).read_bytes())
+    with pytest.raises(KdError, match=f"holds {clip} twice"):
+        load(copy)
+
+
+def test_a_clip_in_both_lists(copy):
+    both = (copy / "validation_list.txt").read_text() + (copy / "testing_list.txt").read_text()
+    (copy / "testing_list.txt").write_text(both)
+    with pytest.raises(KdError, match="for validation and for test"):
+        load(copy)
+
+
+def test_a_list_that_is_not_text(copy):
+    (copy / "testing_list.txt").write_bytes(b"\xe9")
+    with pytest.raises(KdError, match="is not UTF-8 text"):
+        load(copy)
+
+
+def test_a_tar_damaged_inside_does_not_end_there(copy, tmp_path):
+    with tarfile.open(tmp_path / "words.tar", "w") as archive:
+        for name in ("validation_list.txt", "testing_list.txt", "up", "stop", "down"):
+            archive.add(copy / name, name)
+    with tarfile.open(tmp_path / "words.tar") as archive:
+        member = archive.getmembers()[-1]
+    damaged = bytearray((tmp_path / "words.tar").read_bytes())
+    damaged[member.offset : member.offset + 100] = bytes([1]) * 100
+    (tmp_path / "words.tar").write_bytes(damaged)
+    with pytest.raises(KdError, match=r"words\.tar: a header inside is damaged"):
+        load(tmp_path / "words.tar")
+
+
+def test_more_bins_than_the_rate_resolves():
+    with pytest.raises(KdError, match="1000 bins cannot be had at 8000"):
+        log_mel(np.zeros(800), 8000, 1000)

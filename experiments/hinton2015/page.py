@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from kd.errors import KdError
 from kd.report import Page, build_page, demoted
 
 ORDER = ("hinton2015-mnist", "hinton2015-speech")
@@ -21,6 +22,8 @@ _ABSENT = "implemented, and not recorded here yet: no numbers of it are on this 
 def page(results: Mapping[str, Any]) -> Page:
     """One page of all parts that have been run; its short version is that of the first."""
     pages = {name: build_page(results["parts"][name]) for name in ORDER if name in results["parts"]}
+    if not pages:
+        raise KdError(f"results.json holds no part that this page knows ({', '.join(ORDER)}); run 'kd reproduce' first")
     figures = {f"{_short(name)}-{file}": figure for name, one in pages.items() for file, figure in one.figures.items()}
     verdicts = "\n".join(f"- {_short(name)}: {pages[name].verdict if name in pages else _ABSENT}" for name in ORDER)
     parts = [demoted(one.markdown, f"{_short(name)}-") for name, one in pages.items()]

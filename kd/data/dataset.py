@@ -153,10 +153,10 @@ def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
     """
     if data.labels is None:
         raise KdError("examples are chosen by class and there are no labels; set data.classes to none")
-    have = np.unique(data.labels).tolist()
+    have, classes = np.unique(data.labels).tolist(), tuple(classes)
     absent = [c for c in classes if c not in have]
     if absent or not classes:
-        raise KdError(f"data.classes must name classes that the split holds, {have}, got {tuple(classes)}")
+        raise KdError(f"data.classes must name classes that the split holds, {have}, got {classes}")
     rows = np.flatnonzero(np.isin(data.labels, classes))
     return _examples(data, rows)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
+import lzma
 import os
 import pathlib
 import re
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +22,8 @@ from kd.errors import KdError
 _LISTS = {"validation_list.txt": "validation", "testing_list.txt": "test"}
 _SPEAKER = re.compile(r"(?P<speaker>.+)_(NO|nohash)_\w+")
 _WINDOW_MS, _SHIFT_MS = 25, 10
+_DAMAGED = (OSError, EOFError, RuntimeError, tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
+"""What reading a damaged archive raises; RuntimeError is one with a password, or of an unknown compression."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +61,10 @@ def load_speech(source: str, data_dir: str | None = None, *, bins: int = 40) -> 
     for parts, content in _files(path):
         name = "/".join(parts[-2:])
         if parts[-1] in _LISTS:
-            lists[parts[-1]] = content.decode().split()
-        elif parts[-1].endswith((".wav", ".flac")) and len(parts) > 1 and not parts[-2].startswith("_"):
+            lists[parts[-1]] = _lines(name, content)
+        elif parts[-1].lower().endswith((".wav", ".flac")) and len(parts) > 1 and not parts[-2].startswith("_"):
+            if name in utterances:
+                raise KdError(f"{path} holds {name} twice, in different folders; keep one of them")
             samples, rate = _decode(name, content)
             _same_rate(name, rate, rates)
             utterances[name] = Utterance(name, parts[-2], _speaker(name), log_mel(samples, rate, bins, name))
@@ -74,8 +80,8 @@ def find_speech(source: str, data_dir: str | None) -> pathlib.Path:
     folder = data_dir or os.environ.get("KD_DATA_DIR")
     if folder is None and not os.path.isabs(source):
         raise KdError(f"no folder to look for {source} in; set KD_DATA_DIR to the folder that holds it, or --data_dir")
-    path = pathlib.Path(folder or "/", source).expanduser()
-    if not path.exists():
+    path = pathlib.Path(os.path.expanduser(os.path.join(folder or "/", source)))
+    if not os.path.exists(path):
         raise KdError(f"no {path}; point KD_DATA_DIR or --data_dir at the folder that holds {source}")
     return path
 
@@ -93,7 +99,7 @@ def speech_fingerprint(source: str, data_dir: str | None = None) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
     for file in _sorted_files(path):
-        digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode())
+        digest.update(f"{file.relative_to(path)} {file.stat().st_size}\n".encode("utf-8", "surrogateescape"))
         if file.name in _LISTS:
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
@@ -118,7 +124,10 @@ def log_mel(samples: np.ndarray, rate: int, bins: int = 40, name: str = "the cli
     options.frame_opts.frame_length_ms, options.frame_opts.frame_shift_ms = _WINDOW_MS, _SHIFT_MS
     options.frame_opts.dither = 0
     options.mel_opts.num_bins = bins
-    bank: Any = kaldi_native_fbank.OnlineFbank(options)
+    try:
+        bank: Any = kaldi_native_fbank.OnlineFbank(options)
+    except ValueError as error:
+        raise KdError(f"{bins} bins cannot be had at {rate} samples a second: {error} choose another number") from error
     bank.accept_waveform(rate, (samples * 2**15).tolist())  # Kaldi's scale: 16-bit integers
     bank.input_finished()
     return np.stack([bank.get_frame(i) for i in range(bank.num_frames_ready)])
@@ -140,12 +149,28 @@ def _files(path: pathlib.Path) -> Iterator[tuple[tuple[str, ...], bytes]]:
                 for member in archive:
                     if member.isfile():
                         yield pathlib.PurePosixPath(member.name).parts, archive.extractfile(member).read()  # type: ignore[union-attr]
-    except (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile) as error:
+                _check_end(archive)
+    except _DAMAGED as error:
         raise KdError(f"cannot read {path}: {error}; give a folder, a .zip or a .tar.gz that is whole") from error
+
+
+def _check_end(archive: tarfile.TarFile) -> None:
+    """tarfile takes a damaged header for the end, and what comes after it would be lost without a word."""
+    file: Any = archive.fileobj
+    file.seek(archive.offset)
+    if any(block.strip(b"\0") for block in iter(lambda: file.read(2**20), b"")):
+        raise tarfile.ReadError("a header inside is damaged")
 
 
 def _sorted_files(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(file for file in folder.rglob("*") if file.is_file())
+
+
+def _lines(name: str, content: bytes) -> list[str]:
+    try:
+        return content.decode("utf-8-sig").split()
+    except UnicodeDecodeError as error:
+        raise KdError(f"{name} is not UTF-8 text: {error.reason}; write it anew, a clip on each line") from error
 
 
 def _decode(name: str, content: bytes) -> tuple[np.ndarray, int]:
@@ -159,6 +184,8 @@ def _decode(name: str, content: bytes) -> tuple[np.ndarray, int]:
         raise KdError(f"clip {name} has {samples.shape[1]} channels; mix it down to one")
     if len(samples) == 0:
         raise KdError(f"clip {name} is empty: it holds no samples; remove it, or get it anew")
+    if not (np.abs(samples) < 2.0**15).all():
+        raise KdError(f"clip {name} holds samples that are NaN or huge; remove it, or get it anew")
     return samples, rate
 
 
@@ -181,6 +208,9 @@ def _split(path: pathlib.Path, utterances: Mapping[str, Utterance], lists: Mappi
     if missing:
         raise KdError(f"{path} has no {missing[0]}; the Speech Commands layout lists validation and test clips")
     where = {clip: _LISTS[name] for name, clips in lists.items() for clip in clips if not clip.startswith("_")}
+    twice = sorted(set(lists["validation_list.txt"]) & set(lists["testing_list.txt"]))
+    if twice:
+        raise KdError(f"{path} lists {twice[0]} for validation and for test; keep it in one list")
     absent = [clip for clip in where if clip not in utterances]
     if absent:
         raise KdError(f"{path} lists {absent[0]} and does not hold it; get it anew, or mend the list")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from kd.evals.classify import Labels, Logits, log_softmax, wrong
+from kd.evals.classify import Labels, Logits, check_pair, log_softmax, wrong
 
 
 def agreement(student: Logits, teacher: Logits) -> float:
     """Share of examples on which both have the same most probable class, 0 to 1."""
+    check_pair(student, teacher)
     return float((np.argmax(student, axis=-1) == np.argmax(teacher, axis=-1)).mean())
 
 
@@ -20,6 +21,7 @@ def agreement_on_errors(student: Logits, teacher: Logits, labels: Labels) -> flo
 
 def held_out_kl(student: Logits, teacher: Logits) -> float:
     """Mean ``KL(teacher || student)`` at temperature 1 over examples, in nats."""
+    check_pair(student, teacher)
     log_p, log_q = log_softmax(teacher), log_softmax(student)
     return float((np.exp(log_p) * (log_p - log_q)).sum(axis=-1).mean())
 

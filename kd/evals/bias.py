@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits, one_classifier
@@ -100,12 +100,13 @@ def _between(ordered: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " n+1"
 
 
 def _inside(classes: Sequence[int], width: int) -> Bool[np.ndarray, " v"]:
-    chosen: Int[np.ndarray, " c"] = np.asarray(list(classes), int)
-    outside = [int(c) for c in chosen if not 0 <= c < width]
+    if not all(isinstance(c, (int, np.integer)) and not isinstance(c, bool) for c in classes):
+        raise KdError(f"classes must be whole numbers from 0, got {list(classes)}")
+    outside = [int(c) for c in classes if not 0 <= c < width]
     if outside:
         raise KdError(f"class {outside[0]} is out of range: there are {width} classes, 0 to {width - 1}")
     mask = np.zeros(width, bool)
-    mask[chosen] = True
+    mask[np.asarray(classes, int)] = True
     if not mask.any() or mask.all():
         raise KdError(f"an offset takes at least one of the {width} classes and not all of them, got {list(classes)}")
     return mask

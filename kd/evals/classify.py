@@ -76,6 +76,15 @@ def one_classifier(logits: Logits) -> Logits:
     return logits
 
 
+def check_pair(student: Logits, teacher: Logits) -> None:
+    """Raise a `KdError` unless both answer for the same examples and classes: NumPy would repeat one for all."""
+    if np.shape(one_classifier(student)) != np.shape(one_classifier(teacher)):
+        raise KdError(
+            f"student and teacher must answer for the same examples and classes, got logits {np.shape(student)} and "
+            f"{np.shape(teacher)}; take both on one data set"
+        )
+
+
 CLASSIFICATION: dict[str, Callable[[Logits, Labels], object]] = {
     "accuracy": accuracy,
     "brier": brier,

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from kd.errors import KdError
-from kd.evals.classify import Labels, Logits, log_softmax
+from kd.evals.classify import Labels, Logits, check_pair, log_softmax, one_classifier
 
 Members = Float[np.ndarray, "e n v"]
 
@@ -22,7 +22,7 @@ def top_k(logits: Logits, k: int) -> Int[np.ndarray, "n k"]:
     """
     if not 1 <= k <= logits.shape[-1]:
         raise KdError(f"k must lie between 1 and the {logits.shape[-1]} classes, got {k}")
-    return np.argsort(-np.asarray(logits, np.float64), axis=-1, kind="stable")[:, :k]
+    return np.argsort(-np.asarray(one_classifier(logits), np.float64), axis=-1, kind="stable")[:, :k]
 
 
 def agreement_at_k(student: Logits, teacher: Logits, k: int, *, ordered: bool = False) -> float:
@@ -31,6 +31,7 @@ def agreement_at_k(student: Logits, teacher: Logits, k: int, *, ordered: bool = 
     As sets, or with `ordered` in the same order too. At k = 1 both are `agreement`; sets at k = v are always 1. Chance
     is one in ``v choose k``, or one in ``v! / (v - k)!``.
     """
+    check_pair(student, teacher)
     pair = [top_k(logits, k) for logits in (student, teacher)]
     a, b = pair if ordered else [np.sort(classes, axis=-1) for classes in pair]
     return float((a == b).all(axis=-1).mean())
@@ -46,6 +47,7 @@ def class_kl(student: Logits, teacher: Logits, labels: Labels) -> Float[np.ndarr
 
     Source: Csiszar (1991), "Why least squares and maximum entropy?" (the I-divergence).
     """
+    check_pair(student, teacher)
     log_p, log_q = log_softmax(teacher), log_softmax(student)
     ratio = log_q - log_p  # r: the term is p (exp(r) - 1 - r), which rounding may take below zero
     terms = np.exp(log_p) * np.maximum(np.expm1(ratio) - ratio, 0.0)
@@ -63,6 +65,8 @@ def soft_log_probs(
     Shapes: ``[n v]``, or ``[e n v]`` for an ensemble, whose members' softened distributions are averaged by the
     arithmetic or the geometric mean -> ``[n v]``.
     """
+    if average not in ("arithmetic", "geometric"):
+        raise KdError(f"the members' distributions are averaged arithmetic or geometric, got average={average!r}")
     scaled = np.asarray(logits, np.float64) / temperature
     if scaled.ndim == 2:
         return log_softmax(scaled)

@@ -57,6 +57,7 @@ def make_stages(protocol: Protocol) -> list[Stage | Computation]:
     seeds, specs = protocol.seeds, {name: _resolved(name, getattr(protocol, name)) for name in RUNS}
     variants = {name: _resolved(f"hypotheses.{name}", run) for name, run in protocol.hypotheses.items()}
     baseline, distilled = specs["baseline"], specs["distilled"]
+    _check_arms(specs)
     _check_evaluation({**specs, **{f"hypotheses.{name}": spec for name, spec in variants.items()}})
     if _compute(baseline) != _compute(distilled):
         raise KdError("config.baseline and config.distilled must train one student on the same batches equally long")
@@ -83,6 +84,13 @@ def _check_numbers(protocol: Protocol) -> None:
     seeds = (len(protocol.seeds), *protocol.sweep_seeds)
     if min(seeds) < 2 or protocol.ensemble < max(seeds):
         raise KdError("config.seeds and config.sweep_seeds need 2 seeds or more, and config.ensemble as many teachers")
+    for name in ("seeds", "temperatures", "widths"):
+        values = getattr(protocol, name)
+        if len(set(values)) < len(values):
+            raise KdError(f"config.{name} must hold each value once, got {values}: a copy is no second measurement")
+    for name, (low, high) in protocol.bands.items():
+        if not low <= high:
+            raise KdError(f"config.bands.{name} must be (least, most), got {(low, high)}; swap them")
     if not protocol.widths or len(protocol.widths) != len(protocol.sweep_seeds):
         raise KdError("config.sweep_seeds must say how many seeds each of config.widths has; make them equally long")
 
@@ -108,6 +116,19 @@ def _check_evaluation(specs: Mapping[str, Spec]) -> None:
                 f"config.{name}.data and config.distilled.data have different source or eval; judge every run on the "
                 "same test examples"
             )
+
+
+def _check_arms(specs: Mapping[str, Spec]) -> None:
+    """Raise a `KdError` where a run is not what the page calls it."""
+    for name in ("distilled", "sweep", "omitted", "only", "small_soft"):
+        if specs[name].objective.get("soft_targets") is None:
+            raise KdError(f"config.{name}.objective has no soft_targets, which that run is about; give it the term")
+    watched = specs["small_hard"].early_stopping
+    if watched is None or watched.partition("[")[0] == specs["small_hard"].data.eval.partition("[")[0]:
+        raise KdError(
+            f"config.small_hard.early_stopping must be a split apart from the test examples, got {watched!r}; name "
+            "training images that it is not trained on"
+        )
 
 
 def _compute(spec: Spec) -> tuple[Any, ...]:

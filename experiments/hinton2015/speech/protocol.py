@@ -73,6 +73,14 @@ def check(protocol: Protocol) -> None:
         raise KdError(f"config.speech.target must lie between 1 and window = {speech.window}, got {speech.target}")
     if min(speech.per_word, speech.silence, speech.bins, protocol.realignments + 1) < 1:
         raise KdError("config.speech.per_word, silence and bins must be 1 or more, and config.realignments 0 or more")
+    if speech.utterances is not None and speech.utterances < 1:
+        raise KdError(f"config.speech.utterances must be 1 or more, or none for all, got {speech.utterances}")
+    for name in ("aligner", "baseline", "distilled", "small_hard", "small_soft"):
+        run = getattr(protocol, name)
+        if run.get("population") or (run.get("teacher") or {}).get("workdir"):
+            raise KdError(f"config.{name}.population and teacher.workdir are set by the experiment; leave them out")
+    if len(set(protocol.temperatures)) < len(protocol.temperatures):
+        raise KdError(f"config.temperatures must hold each value once, got {protocol.temperatures}")
     if protocol.split not in ("validation", "test"):
         raise KdError(f"config.split must be 'validation' or 'test', got '{protocol.split}'")
     if protocol.seeds != tuple(range(len(protocol.seeds))):
