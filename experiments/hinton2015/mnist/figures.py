@@ -98,7 +98,7 @@ def _temperature(sweep: Sequence[Mapping[str, Any]]) -> Figure:
     plot.minorticks_off()
     ticks = [t for t in (50, 70, 100, 140, 200, 300, 400, 600) if 0.8 * plot.get_ylim()[0] < t < plot.get_ylim()[1]]
     plot.set_yticks(ticks, [str(t) for t in ticks])
-    plot.legend(frameon=False, fontsize=9, title="hidden units", ncols=2)
+    plot.legend(frameon=False, fontsize=9, title="hidden units", loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
 
 
