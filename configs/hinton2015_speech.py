@@ -66,6 +66,7 @@ def get_config(arg: str = "") -> ConfigDict:
     config.small_soft.objective = {"soft_targets": {"weight": 1.0, "temperature": 2.0}}
     for run in (config.small_hard, config.small_soft):
         run.data.train = "train[:3%]"  # of utterances that lie in random order
+        run.eval_epochs = 2.0  # where early stopping looks
     config.small_hard.early_stopping = "validation"
     if arg == "quick":
         _shrink(config)
