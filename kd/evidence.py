@@ -37,6 +37,14 @@ class Comparison:
             return "HELPS"
         return "HURTS" if self.low > 0 else "NO EVIDENCE"
 
+    @property
+    def meaning(self) -> str:
+        """Why the verdict is what it is, in words."""
+        if self.seeds < MIN_SEEDS:
+            return f"a verdict takes {MIN_SEEDS} seeds or more"
+        where = {"HELPS": "lies below", "HURTS": "lies above", "NO EVIDENCE": "holds"}[self.verdict]
+        return f"the interval {where} zero"
+
 
 def compare_errors(
     treatment: Sequence[Sequence[int]], control: Sequence[Sequence[int]], examples: int, *, resamples: int = 4000

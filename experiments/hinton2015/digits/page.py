@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from experiments.hinton2015.parts import choices, making, provenance
-from kd.evidence import MIN_SEEDS, Comparison, compare_errors, mean_sd
+from kd.evidence import Comparison, compare_errors, mean_sd
 from kd.report import Page, plain_axes
 from kd.tables import Table, plus_minus
 
@@ -60,18 +60,11 @@ def compare_arms(results: Mapping[str, Any]) -> Comparison:
 
 def verdict_line(results: Mapping[str, Any], comparison: Comparison) -> str:
     """The claim in one sentence, with its interval."""
-    meaning = {
-        "HELPS": "the interval lies below zero",
-        "HURTS": "the interval lies above zero",
-        "NO EVIDENCE": "the interval holds zero",
-    }[comparison.verdict]
-    if comparison.seeds < MIN_SEEDS:
-        meaning = f"a verdict takes {MIN_SEEDS} seeds or more"
     return (
         f"**Verdict: {comparison.verdict}.** Distilling changes the student's test errors by "
         f"{comparison.difference:+.1f} of {results['test_examples']:,} (95% interval {comparison.low:+.1f} to "
         f"{comparison.high:+.1f}, paired bootstrap over {comparison.seeds} seeds and the test examples) against the "
-        f"same student, steps and batches on hard labels: {meaning}."
+        f"same student, steps and batches on hard labels: {comparison.meaning}."
     )
 
 

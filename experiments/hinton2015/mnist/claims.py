@@ -25,15 +25,10 @@ def compare_arms(results: Results, treatment: str = "distilled", control: str = 
 def verdict_line(results: Results) -> str:
     """The claim of the paper in one sentence, with its interval."""
     found = compare_arms(results)
-    meaning = {
-        "HELPS": "the interval lies below zero",
-        "HURTS": "the interval lies above zero",
-        "NO EVIDENCE": "the interval holds zero" if found.seeds >= MIN_SEEDS else f"it takes {MIN_SEEDS} seeds or more",
-    }[found.verdict]
     return (
         f"**Verdict: {found.verdict}.** Soft targets of one teacher change the student's test errors by "
         f"{found.difference:+.1f} of {results['test_examples']:,} (95% interval {found.low:+.1f} to {found.high:+.1f}, "
-        f"paired bootstrap over {found.seeds} seeds and the test examples) against hard labels: {meaning}."
+        f"paired bootstrap over {found.seeds} seeds and the test examples) against hard labels: {found.meaning}."
     )
 
 

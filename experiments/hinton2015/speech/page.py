@@ -18,7 +18,6 @@ from experiments.hinton2015.speech.claims import (
     word_error_rates,
 )
 from experiments.hinton2015.speech.figures import small_figure, systems_figure
-from kd.evidence import MIN_SEEDS
 from kd.report import Page
 from kd.tables import Table, plus_minus
 
@@ -57,19 +56,12 @@ def section(results: Mapping[str, Any]) -> tuple[str, dict[str, Figure]]:
 def verdict_line(results: Mapping[str, Any]) -> str:
     """The claim in one sentence, with its interval."""
     found = verdict(results)
-    meaning = {
-        "HELPS": "the interval lies below zero",
-        "HURTS": "the interval lies above zero",
-        "NO EVIDENCE": "the interval holds zero"
-        if found.seeds >= MIN_SEEDS
-        else f"a verdict takes {MIN_SEEDS} seeds or more",
-    }[found.verdict]
     speakers = len({*results["speakers"].split()})
     return (
         f"**Verdict: {found.verdict}.** Distilling the ensemble ({chosen(results)}, the temperature chosen on the "
         f"validation speakers) changes the model's wrong frames by {found.difference:+,.0f} of {results['frames']:,} "
         f"(95% interval {found.low:+,.0f} to {found.high:+,.0f}, paired bootstrap over {found.seeds} seeds and "
-        f"{speakers} speakers) against the baselines that start with the same weights: {meaning}."
+        f"{speakers} speakers) against the baselines that start with the same weights: {found.meaning}."
     )
 
 
