@@ -103,7 +103,6 @@ def loop(problem: Problem, batch: int) -> Case:
         train.run(
             task,
             cadence=train.Cadence(dispatch),
-            devices=1,
             start_writing=lambda _resumed_at: [lambda _step, _values: stamps.append(time.perf_counter())],
         )
         compiles = sum(name == "jit(run)" or when > stamps[0] for when, name in _compiled[before:])

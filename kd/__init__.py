@@ -12,20 +12,26 @@ if TYPE_CHECKING:
     from kd import evals, evidence
     from kd.api import fit
     from kd.auditing import audit
+    from kd.build import load_trained
     from kd.data import Dataset, arrays, jitter, load, of_classes
     from kd.errors import KdError
     from kd.limits import high_temperature_limit
+    from kd.mesh import MeshSpec
     from kd.models import linen
     from kd.objective import term
     from kd.population import product
-    from kd.run import load_trained, train_workdir
+    from kd.run import train_workdir
     from kd.schedules import Schedule
+    from kd.sharding import Rule, Sharding
     from kd.trained import Trained, precompute
 
 __all__ = [
     "Dataset",
     "KdError",
+    "MeshSpec",
+    "Rule",
     "Schedule",
+    "Sharding",
     "Trained",
     "arrays",
     "audit",
@@ -47,7 +53,10 @@ __all__ = [
 _HOME = {
     "Dataset": "kd.data",
     "KdError": "kd.errors",
+    "MeshSpec": "kd.mesh",
+    "Rule": "kd.sharding",
     "Schedule": "kd.schedules",
+    "Sharding": "kd.sharding",
     "Trained": "kd.trained",
     "arrays": "kd.data",
     "audit": "kd.auditing",
@@ -56,7 +65,7 @@ _HOME = {
     "jitter": "kd.data",
     "linen": "kd.models",
     "load": "kd.data",
-    "load_trained": "kd.run",
+    "load_trained": "kd.build",
     "of_classes": "kd.data",
     "precompute": "kd.trained",
     "product": "kd.population",

@@ -11,10 +11,12 @@ import optax
 from kd import train
 from kd.data import Dataset, steps_of, steps_per_epoch
 from kd.errors import KdError
+from kd.mesh import MeshSpec
 from kd.models import as_model
 from kd.objective import Term
 from kd.population import check_population, init_seeds, numbers, paired_teachers
 from kd.schedules import Schedule
+from kd.sharding import Sharding
 from kd.step import View
 from kd.trained import Trained
 from kd.types import Teacher
@@ -36,6 +38,10 @@ def fit(
     seed: int = 0,
     view: View | None = None,
     validation: Dataset | None = None,
+    accumulate: int = 1,
+    ema: float = 0.0,
+    mesh: MeshSpec = MeshSpec(devices=1),
+    sharding: Sharding = Sharding(),
     title: str = "fit",
 ) -> Trained:
     """Train `model` on `data` and return it.
@@ -56,6 +62,10 @@ def fit(
       view: augmentation, e.g. ``kd.jitter(2)``.
       validation: for early stopping: after every epoch each member is judged by its errors on these labelled examples,
         and what is returned is its best state and not its last. None to train to the end.
+      accumulate: parts of each batch, taken one after another.
+      ema: decay of a moving average of the parameters, which is then what is returned; 0 for none.
+      mesh: devices and how they are laid out; one device by default, ``kd.MeshSpec()`` for all.
+      sharding: how the parameters of student and teacher are split over the mesh.
       title: what the progress bar says.
 
     Raises:
@@ -84,6 +94,10 @@ def fit(
         learning_rate_schedule=learning_rate_schedule,
         init_seeds=init_seeds(population),
         early_stopping=validation is not None,
+        accumulate=accumulate,
+        ema=ema,
+        mesh=mesh,
+        sharding=sharding,
     )
     every = None if validation is None else steps_per_epoch(len(data), batch_size)
     with Progress(title, task.total_steps, batch_size * (task.members or 1)) as progress:
@@ -95,7 +109,6 @@ def fit(
         state = train.run(
             task,
             cadence=train.Cadence(evaluate=every),
-            devices=1,
             validate=None if validation is None else lambda state: train.latest(task, state).errors(validation),
             start_writing=start_writing,
         )

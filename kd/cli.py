@@ -85,11 +85,16 @@ def _parser() -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train or distil a config into a work directory", epilog=_OVERRIDES)
     train.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)")
+    train.add_argument("--workdir", metavar="DIR", help="where the run lives; the same command resumes it")
     train.add_argument(
-        "--workdir", required=True, metavar="DIR", help="where the run lives; the same command resumes it"
+        "--show-sharding", action="store_true", help="only print where every parameter will lie, and how large it is"
     )
     train.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
     _data_dir(train)
+    several = train.add_argument_group("several processes", "Slurm, Open MPI, Cloud TPU and GKE say these themselves")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    several.add_argument("--num_processes", type=int, metavar="N")
+    several.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
     train.set_defaults(run=_train)
 
     evaluate = commands.add_parser("eval", help="evaluate a finished run, and its agreement with a teacher")
@@ -155,12 +160,27 @@ def _set_data_dir(config: Any, data_dir: str) -> None:
 
 
 def _train(args: argparse.Namespace, overrides: list[str]) -> None:
+    from kd import distributed
     from kd.config import resolve
+
+    distributed.start(args.coordinator, args.num_processes, args.process_id)  # before anything touches a device
+    from kd.build import planned
     from kd.run import train_workdir
 
     spec = resolve(_config(args.config, overrides, args.data_dir))
-    outcome = train_workdir(spec, args.workdir, tensorboard=args.tensorboard)
-    _print_members(f"{args.workdir} on {spec.data.eval}", outcome["members"])
+    if args.show_sharding:
+        from rich.console import Console
+
+        from kd.layout import layout
+
+        Console(highlight=False).print(layout(planned(spec)).rich(), soft_wrap=True)
+        return
+    if args.workdir is None:
+        raise KdError("kd train needs --workdir=DIR, where the run lives; only --show-sharding does without")
+    with distributed.watch():
+        outcome = train_workdir(spec, args.workdir, tensorboard=args.tensorboard)
+    if distributed.is_first():
+        _print_members(f"{args.workdir} on {spec.data.eval}", outcome["members"])
 
 
 def _eval(args: argparse.Namespace, overrides: list[str]) -> None:

@@ -16,12 +16,14 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from kd.errors import KdError, unknown
+from kd.mesh import MeshSpec
 from kd.models import MODELS
 from kd.objective import Term, term
 from kd.optim import Optim
 from kd.population import check_population
 from kd.registry import lookup, source_fingerprint
 from kd.schedules import Schedule
+from kd.sharding import Sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Data:
     """`train` and `eval` are splits in TFDS notation; `jitter_pixels` is the largest shift of an image.
 
     With `classes` only the examples of these labels are trained on; evaluation is on all of them.
+
+    With `stream` examples are read as they are needed and never held in memory; then `image_size` makes images of any
+    size into squares of so many pixels, `crop` takes a random part of each for training, and `flip` turns half of them
+    round. `mixup` mixes each image with another; a mixed image has no label. `examples` is the declared number of
+    training examples, for planning a run where the data is not.
     """
 
     source: str = "digits"
@@ -38,22 +45,26 @@ class Data:
     data_dir: str | None = None
     batch_size: int = 100
     jitter_pixels: int = 0
+    stream: bool = False
+    image_size: int | None = None
+    crop: Literal["none", "random"] = "none"
+    flip: bool = False
+    mixup: bool = False
+    examples: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class TeacherSpec:
-    """`workdir` of a finished run, one model or a population; `precompute` its logits on the transfer set or not."""
+    """`workdir` of a finished run, one model or a population; `precompute` its logits on the transfer set or not.
+
+    `model` is its architecture, spelled as `student` is, for planning a run whose teacher is not trained yet; where
+    there is a workdir, that model counts.
+    """
 
     workdir: str | None = None
     average: Literal["arithmetic", "geometric", "per_member"] = "arithmetic"
     precompute: bool = True
-
-
-@dataclasses.dataclass(frozen=True)
-class MeshSpec:
-    """Number of devices to use; None means all."""
-
-    devices: int | None = None
+    model: Mapping[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +76,11 @@ class Spec:
     student), ``learning_rate``, or ``<term>: {weight | temperature | ...}`` to a tuple with one value per member; all
     members train in one program. `early_stopping` is None or a validation split: the result is then, for each member,
     its state with the fewest errors on that split, looked at every `eval_epochs`.
+
+    `accumulate` takes each batch in so many parts, one after another; `remat` computes activations again instead of
+    keeping them; `compute` is the type that student and teacher compute in, while parameters, sums and logits stay
+    float32; `ema` above 0 makes the result a moving average of the parameters with that decay. `mesh` and `sharding`
+    say where arrays live, and change nothing but speed and memory.
     """
 
     seed: int = 0
@@ -80,11 +96,28 @@ class Spec:
     early_stopping: str | None = None
     eval_epochs: float | None = None
     checkpoint_epochs: float | None = None
+    accumulate: int = 1
+    remat: bool = False
+    compute: Literal["float32", "bfloat16"] = "float32"
+    ema: float = 0.0
     mesh: MeshSpec = MeshSpec()
+    sharding: Sharding = Sharding()
 
 
 # What may change between two starts of the same run without making it another run.
-_CADENCE = ("log_steps", "eval_epochs", "checkpoint_epochs", "mesh")
+_CADENCE = ("log_steps", "eval_epochs", "checkpoint_epochs", "mesh", "sharding", "remat")
+# Switches that came later. Off, they are no part of who a run is: its folder still belongs to it.
+_OFF = {
+    "accumulate": 1,
+    "compute": "float32",
+    "ema": 0.0,
+    "data.stream": False,
+    "data.image_size": None,
+    "data.crop": "none",
+    "data.flip": False,
+    "data.mixup": False,
+    "optim.clip_norm": 0.0,
+}
 
 
 def base_config() -> ConfigDict:
@@ -105,13 +138,32 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
         value = getattr(spec, name)
         if value is not None and not 0 < value < 2**31:
             raise KdError(f"config.{name} must be more than 0 and below 2^31, got {value}")
+    _check_switches(spec)
     if not 0 <= spec.seed < 2**31:
         raise KdError(f"config.seed must lie in [0, 2^31), got {spec.seed}")
     if spec.early_stopping is not None and spec.eval_epochs is None:
         raise KdError("config.early_stopping looks at a validation split every config.eval_epochs; set that too")
     check_options(spec.student)
+    if spec.teacher.model is not None:
+        check_options(spec.teacher.model, "config.teacher.model")
     check_population(spec.population, make_terms(spec))
     return spec
+
+
+def _check_switches(spec: Spec) -> None:
+    if not 0 <= spec.ema < 1:
+        raise KdError(f"config.ema is a decay and must lie in [0, 1), got {spec.ema}; 0 keeps no average")
+    for name, value in (("accumulate", spec.accumulate), ("data.image_size", spec.data.image_size)):
+        if value is not None and not 0 < value < 2**31:
+            raise KdError(f"config.{name} must be 1 or more, got {value}")
+    if spec.data.examples is not None and not 0 < spec.data.examples < 2**31:
+        raise KdError(f"config.data.examples must be 1 or more, or none, got {spec.data.examples}")
+    read = {"image_size": spec.data.image_size is not None, "crop": spec.data.crop != "none", "flip": spec.data.flip}
+    for name in [name for name, on in read.items() if on]:
+        if not spec.data.stream:
+            raise KdError(f"config.data.{name} is done while images are read; set config.data.stream=true too")
+    if spec.data.crop != "none" and spec.data.image_size is None:
+        raise KdError("config.data.crop needs the size of its result; set config.data.image_size, in pixels")
 
 
 def make_terms(spec: Spec) -> list[Term]:
@@ -133,12 +185,12 @@ def make_terms(spec: Spec) -> list[Term]:
     return terms
 
 
-def check_options(student: Mapping[str, Any]) -> None:
+def check_options(student: Mapping[str, Any], path: str = "config.student") -> None:
     """Raise a `KdError` unless the student's name is a model and its options are what that model takes."""
     if "name" not in student:
         for slip in difflib.get_close_matches("name", map(str, student), n=1):
-            raise unknown("key in config.student:", slip, ["name"])
-        raise KdError("config.student.name is missing; see 'kd list' for the models")
+            raise unknown(f"key in {path}:", slip, ["name"])
+        raise KdError(f"{path}.name is missing; see 'kd list' for the models")
     model = lookup("model", student["name"], MODELS)
     accepted = inspect.signature(model).parameters
     hints = typing.get_type_hints(model)
@@ -146,8 +198,8 @@ def check_options(student: Mapping[str, Any]) -> None:
         if key == "name" or (key == "classes" and value is None):
             continue
         if key not in accepted:
-            raise unknown("key in config.student:", key, ["name", *accepted])
-        _check_type(value, hints.get(key, Any), f"config.student.{key}")
+            raise unknown(f"key in {path}:", key, ["name", *accepted])
+        _check_type(value, hints.get(key, Any), f"{path}.{key}")
 
 
 def fingerprint_of(value: Any) -> str:
@@ -160,8 +212,14 @@ def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
     """What makes this run this run: everything but cadence, mesh and folders; the teacher by its fingerprint."""
     matters = () if spec.early_stopping is None else ("eval_epochs",)  # when it looks is part of what it finds
     plain = {key: value for key, value in _plain(spec).items() if key not in _CADENCE or key in matters}
-    plain["data"] = {key: value for key, value in plain["data"].items() if key != "data_dir"}
+    plain["data"] = {key: value for key, value in plain["data"].items() if key not in ("data_dir", "examples")}
     plain["teacher"] = {**plain["teacher"], "workdir": teacher_fingerprint}
+    del plain["teacher"]["model"]  # its fingerprint says more
+    for path, off in _OFF.items():
+        *parents, leaf = path.split(".")
+        part = plain[parents[0]] if parents else plain
+        if part[leaf] == off:
+            del part[leaf]
     names = [spec.student.get("name"), spec.data.source, *((t or {}).get("loss") for t in spec.objective.values())]
     plain["code"] = {name: source_fingerprint(name) for name in names if isinstance(name, str)}
     return plain
@@ -216,7 +274,7 @@ def choose(argument: str, *known: str) -> str:
     return argument
 
 
-_OPEN = ("objective", "population")  # terms and columns have names of their own
+_OPEN = ("objective", "population", "paths")  # terms, columns and parameters have names of their own
 
 
 def _override(config: ConfigDict, key: str, text: str) -> None:

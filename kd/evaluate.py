@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from kd import data as kd_data
 from kd import evals
+from kd.build import check_inputs, load_trained
 from kd.config import Spec
 from kd.errors import KdError
 from kd.population import paired_teachers
 from kd.predict import answers
-from kd.run import check_inputs, load_trained
+from kd.splits import Examples, open_split
 from kd.teacher import predicts_by
 from kd.types import Outputs, Teacher
 from kd.workdir import Workdir, find
@@ -46,7 +46,7 @@ def evaluate_workdir(
     return {"split": split, "members": [{**one, **pair} for one, pair in zip(members, compared, strict=True)]}
 
 
-def answer_each(teacher: Teacher, data: kd_data.Dataset, students: int) -> list[np.ndarray]:
+def answer_each(teacher: Teacher, data: Examples, students: int) -> list[np.ndarray]:
     """What each of so many students was to learn: the log-probabilities ``[n v]`` of its teacher, shared or its own.
 
     Raises:
@@ -66,12 +66,10 @@ def pairs_of(student: Workdir, teacher: str) -> tuple[int, ...] | None:
     return paired_teachers(student.spec.population) if own else None
 
 
-def load_labelled(
-    spec: Spec, split: str | None, data_dir: str | None
-) -> tuple[str, kd_data.Dataset, Int[np.ndarray, " n"]]:
+def load_labelled(spec: Spec, split: str | None, data_dir: str | None) -> tuple[str, Examples, Int[np.ndarray, " n"]]:
     """A split of a config's data, its own held-out one by default: name, data, labels. `KdError` if it has none."""
     split = split or spec.data.eval
-    data = kd_data.load(spec.data.source, split, data_dir or spec.data.data_dir)
+    data = open_split(spec, split, data_dir)
     if data.labels is None:
         raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
     return split, data, data.labels

@@ -1,8 +1,10 @@
-"""Where arrays live: a mesh over the devices, and the one place that compiles."""
+"""Where arrays live: one mesh with named axes over the devices."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -11,43 +13,120 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kd.errors import KdError
 
+AXES = ("data", "fsdp", "tensor", "member")
+BATCH = ("data", "fsdp")
+"""The axes that a batch is split over."""
 
-def make_mesh(devices: int | None = None) -> Mesh:
-    """A data-parallel mesh over the first `devices` devices (all of them by default), with one axis, ``data``.
+
+@dataclasses.dataclass(frozen=True)
+class MeshSpec:
+    """Sizes of the mesh's axes.
+
+    Batches are split over ``data`` and ``fsdp``, parameters over ``fsdp`` and ``tensor`` as their rules say, the
+    members of a population over ``member``. `devices` is how many devices to use, None all of them; `data` None is what
+    the other axes leave of them.
+    """
+
+    devices: int | None = None
+    data: int | None = None
+    fsdp: int = 1
+    tensor: int = 1
+    member: int = 1
+
+
+def make_mesh(spec: MeshSpec = MeshSpec(), devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh of `spec` over `devices` (by default those of every process), with all four axes of `AXES`.
 
     Raises:
-      KdError: more devices than there are.
+      KdError: more devices than there are, an axis below 1, or sizes whose product is not the number of devices.
     """
-    have = jax.devices()
-    count = len(have) if devices is None else devices
+    have = list(jax.devices() if devices is None else devices)
+    count = len(have) if spec.devices is None else spec.devices
     if not 1 <= count <= len(have):
-        raise KdError(f"mesh.devices is {count} and this machine has {len(have)}; set mesh.devices between 1 and that")
+        raise KdError(f"mesh.devices is {count} and there are {len(have)}; set mesh.devices between 1 and that")
+    shape = _shape(spec, count)
     # Auto axes: explicit ones reject embeddings, dropout and x[perm].
-    return Mesh(np.asarray(have[:count]), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    types = (jax.sharding.AxisType.Auto,) * len(AXES)
+    if count == len(have):
+        try:  # lays neighbours of the mesh on neighbours of the network
+            return jax.make_mesh(shape, AXES, types, devices=have)
+        except (AssertionError, NotImplementedError):  # no such layout is known for these devices
+            pass
+    return Mesh(np.asarray(have[:count]).reshape(shape), AXES, axis_types=types)
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
-    """Raise a `KdError` unless `batch_size` divides over the mesh."""
-    if batch_size % mesh.size:
-        raise KdError(f"data.batch_size {batch_size} does not divide over {mesh.size} devices; use a multiple")
+def _shape(spec: MeshSpec, count: int) -> tuple[int, int, int, int]:
+    others = (spec.fsdp, spec.tensor, spec.member)
+    for axis in AXES:
+        size = getattr(spec, axis)
+        if size is not None and size < 1:
+            raise KdError(f"mesh.{axis} must be 1 or more, got {size}")
+    rest = math.prod(others)
+    data = max(count // rest, 1) if spec.data is None else spec.data
+    if data * rest != count:
+        sizes = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, (data, *others), strict=True))
+        raise KdError(
+            f"the mesh {sizes} has {data * rest} places and there are {count} devices; "
+            "make the product of mesh.data, fsdp, tensor and member the number of devices, or set mesh.devices"
+        )
+    return (data, *others)
+
+
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+    """Raise a `KdError` unless a batch divides over the mesh's ``data`` and ``fsdp``, and into `accumulate` parts."""
+    parts = batch_parts(mesh)
+    if batch_size % (parts * accumulate):
+        over = f"{parts} devices (mesh.data x mesh.fsdp)" if parts > 1 else ""
+        into = f"{accumulate} parts (accumulate)" if accumulate > 1 else ""
+        raise KdError(
+            f"data.batch_size {batch_size} does not divide over {' x '.join(filter(None, (over, into)))}; "
+            f"use a multiple of {parts * accumulate}"
+        )
+
+
+def check_members(mesh: Mesh, members: int | None) -> None:
+    """Raise a `KdError` unless a population of `members`, or a single run (None), divides over the axis ``member``."""
+    size = mesh.shape["member"]
+    if size > 1 and (members or 1) % size:
+        what = "a single run" if members is None else f"a population of {members}"
+        raise KdError(f"mesh.member is {size} and this is {what}; use a divisor of the number of members")
+
+
+def batch_parts(mesh: Mesh) -> int:
+    """Into how many parts a batch is split."""
+    return math.prod(mesh.shape[axis] for axis in BATCH)
+
+
+def sharding(mesh: Mesh, *axes: Any) -> NamedSharding:
+    """Dimension by dimension: an axis of the mesh, several, or None."""
+    return NamedSharding(mesh, PartitionSpec(*axes))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same array on every device."""
-    return NamedSharding(mesh, PartitionSpec())
+    return sharding(mesh)
 
 
-def last_axis(mesh: Mesh, ndim: int) -> NamedSharding:
-    """Split along the last of `ndim` axes: the batch axis of tables of rows ``[k b]`` and ``[k m b]``."""
-    return NamedSharding(mesh, PartitionSpec(*[None] * (ndim - 1), "data"))
+def put(tree: Any, shardings: Any) -> Any:
+    """The arrays of `tree` on the mesh. Of several processes each gives the whole array and keeps its part."""
+
+    def place(leaf: Any, where: NamedSharding) -> jax.Array:
+        if where.is_fully_addressable or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
+            return jax.device_put(leaf, where)
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(place(jax.random.key_data(leaf), where))
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, where, lambda index: whole[index])
+
+    if isinstance(shardings, NamedSharding):
+        return jax.tree.map(lambda leaf: place(leaf, shardings), tree)
+    return jax.tree.map(place, tree, shardings)
 
 
-def compile_many(run: Callable[..., Any], mesh: Mesh, examples: Sequence[Any], rows_ndim: int) -> Any:
-    """Compile ``run(state, teacher_variables, data, rows, count, hparams)`` ahead of time, once, for `mesh`.
-
-    State, teacher, data and hparams are replicated, rows are split over ``data``; the state is donated.
-    """
-    everywhere = replicated(mesh)
-    shardings = (everywhere, everywhere, everywhere, last_axis(mesh, rows_ndim), everywhere, everywhere)
-    jitted = jax.jit(run, in_shardings=shardings, out_shardings=everywhere, donate_argnums=0)
-    return jitted.lower(*examples).compile()
+def mesh_of(tree: Any) -> Mesh | None:
+    """The mesh that the arrays of `tree` live on; None where they live on no mesh."""
+    for leaf in jax.tree.leaves(tree):
+        where = getattr(leaf, "sharding", None)
+        if isinstance(where, NamedSharding) and isinstance(where.mesh, Mesh):
+            return where.mesh
+    return None

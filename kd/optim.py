@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,8 @@ from kd.types import PyTree
 class Optim:
     """An optimiser. `learning_rate` is the base value and `learning_rate_schedule` its shape over the run.
 
-    `max_norm` bounds the Euclidean norm of each unit's incoming weights after every step; 0 switches it off.
+    `max_norm` bounds the Euclidean norm of each unit's incoming weights after every step, `clip_norm` that of the whole
+    gradient before every step; 0 switches them off.
     """
 
     name: Literal["sgd", "adam"] = "sgd"
@@ -30,28 +31,33 @@ class Optim:
     nesterov: bool = False
     weight_decay: float = 0.0
     max_norm: float = 0.0
+    clip_norm: float = 0.0
 
 
 def make_optimizer(spec: Optim) -> optax.GradientTransformation:
     """The optimiser at unit learning rate; the step multiplies by the rate, which may differ between members.
 
-    Weight decay is decoupled: ``p -= rate * (direction + weight_decay * p)``, on matrices only, never on biases.
+    Weight decay is decoupled: ``p -= rate * (direction + weight_decay * p)``, on matrices only, never on biases. The
+    gradient is clipped first of all: ``g *= min(1, clip_norm / |g|)`` over all parameters together.
 
     Raises:
-      KdError: a momentum outside [0, 1), or a negative rate, weight decay or max-norm.
+      KdError: a momentum outside [0, 1), or a negative rate, weight decay, max-norm or clip-norm.
     """
     if not 0 <= spec.momentum < 1:
         raise KdError(f"optim.momentum must lie in [0, 1), got {spec.momentum}")
-    for name in ("learning_rate", "weight_decay", "max_norm"):
+    for name in ("learning_rate", "weight_decay", "max_norm", "clip_norm"):
         if not 0 <= getattr(spec, name) < math.inf:
             raise KdError(f"optim.{name} must be 0 or more and finite, got {getattr(spec, name)}")
     if spec.name == "sgd":
         direction = optax.sgd(1.0, momentum=spec.momentum or None, nesterov=spec.nesterov)
     else:
         direction = optax.adam(1.0, b1=spec.momentum, nesterov=spec.nesterov)
-    if spec.weight_decay == 0:
-        return direction
-    return optax.chain(direction, optax.add_decayed_weights(-spec.weight_decay, mask=_matrices))
+    steps = [direction]
+    if spec.clip_norm:
+        steps.insert(0, optax.clip_by_global_norm(spec.clip_norm))
+    if spec.weight_decay:
+        steps.append(optax.add_decayed_weights(-spec.weight_decay, mask=_matrices))
+    return optax.chain(*steps) if len(steps) > 1 else direction
 
 
 def max_norm(limit: float) -> Constraint | None:
@@ -74,4 +80,8 @@ def max_norm(limit: float) -> Constraint | None:
 
 
 def _matrices(params: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    def decays(path: tuple[Any, ...], leaf: Any) -> bool:
+        # By name too: the biases of layers that are stacked for a scan have two dimensions.
+        return leaf.ndim > 1 and getattr(path[-1], "key", None) not in ("bias", "scale")
+
+    return jax.tree_util.tree_map_with_path(decays, params)

@@ -2,50 +2,94 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
-from kd.data import Dataset, gather, padded_rows, to_device
-from kd.types import Model, Outputs, PyTree, Teacher
-
-
-@functools.partial(jax.jit, static_argnames=("model", "members"))
-def _logits(model: Model, members: bool, variables: tuple[PyTree, PyTree], table: PyTree, rows: jax.Array) -> jax.Array:
-    def one(params: PyTree, extra: PyTree, inputs: jax.Array) -> jax.Array:
-        return model.apply(params, extra, inputs, train=False)[0].logits
-
-    apply = jax.vmap(one, in_axes=(0, 0, None)) if members else one
-    return jax.lax.map(lambda batch_rows: apply(*variables, gather(table, batch_rows)["inputs"]), rows)
+from kd.data import Dataset, Stream, as_floats, gather, in_order, padded_rows, to_device
+from kd.mesh import BATCH, batch_parts, mesh_of, put, replicated, sharding
+from kd.types import Batch, Model, Outputs, PyTree, Teacher
 
 
 def predict(
-    model: Model, params: PyTree, extra: PyTree, data: Dataset, *, members: bool, batch_size: int
+    model: Model, params: PyTree, extra: PyTree, data: Dataset | Stream, *, members: bool, batch_size: int
 ) -> np.ndarray:
-    """Logits in evaluation mode. Shapes: ``[n v]``, or ``[m n v]`` when every leaf of `params` has a member axis."""
-    rows = padded_rows(len(data), min(batch_size, len(data)))
-    logits = _logits(model, members, (params, extra), to_device(data), jnp.asarray(rows))
-    return _examples(np.asarray(logits), members, len(data))
+    """Logits in evaluation mode. Shapes: ``[n v]``, or ``[m n v]`` when every leaf of `params` has a member axis.
+
+    Where the parameters live on a mesh, batches are split over it.
+    """
+    outputs = _answer(_apply(model, members), (params, extra), data, batch_size)
+    return _examples(outputs.logits, members, len(data))
 
 
-def answers(teacher: Teacher, data: Dataset, *, batch_size: int = 500) -> Outputs:
+def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) -> Outputs:
     """A teacher's outputs for every example of `data`, in order: what `precomputed` wants as its table.
 
     Shapes: logits ``[n v]``, or ``[e n v]`` for an ensemble and for several teachers to be paired with students.
     """
     several = teacher.pairs is not None
-    apply = jax.vmap(teacher.apply, in_axes=(0, None)) if several else teacher.apply
-
-    @jax.jit
-    def run(variables: PyTree, table: PyTree, rows: jax.Array) -> Outputs:
-        return jax.lax.map(lambda batch_rows: apply(variables, gather(table, batch_rows)), rows)
-
-    rows = padded_rows(len(data), min(batch_size, len(data)))
-    outputs = run(teacher.variables, to_device(data), jnp.asarray(rows))
+    outputs = _answer(_paired(teacher.apply) if several else teacher.apply, teacher.variables, data, batch_size)
     members = several or outputs.average is not None
-    return Outputs(_examples(np.asarray(outputs.logits), members, len(data)), outputs.average)
+    return Outputs(_examples(outputs.logits, members, len(data)), outputs.average)
+
+
+@functools.lru_cache(maxsize=64)  # one function per model, so that what was compiled for it is found again
+def _apply(model: Model, members: bool) -> Callable[[PyTree, Batch], Outputs]:
+    def one(variables: PyTree, batch: Batch) -> Outputs:
+        return model.apply(*variables, batch["inputs"], train=False)[0]
+
+    return jax.vmap(one, in_axes=(0, None)) if members else one
+
+
+@functools.lru_cache(maxsize=64)
+def _paired(apply: Callable[[PyTree, Batch], Outputs]) -> Callable[[PyTree, Batch], Outputs]:
+    return jax.vmap(apply, in_axes=(0, None))
+
+
+def _answer(
+    apply: Callable[[PyTree, Batch], Outputs], variables: PyTree, data: Dataset | Stream, batch_size: int
+) -> Outputs:
+    """Outputs of all batches, on the host: logits ``[batches ... b v]``."""
+    mesh = mesh_of(variables)
+    batch_size = min(batch_size, len(data))
+    if mesh is not None:
+        batch_size = -(-batch_size // batch_parts(mesh)) * batch_parts(mesh)
+    if isinstance(data, Stream):
+        parts = [_one(apply, mesh, variables, *_streamed(batch, data, mesh)) for batch in in_order(data, batch_size)]
+        return dataclasses.replace(parts[0], logits=np.stack([np.asarray(part.logits) for part in parts]))
+    rows = padded_rows(len(data), batch_size)
+    if mesh is None:
+        outputs = _all(apply, None, variables, to_device(data), jnp.asarray(rows))
+    else:
+        table = to_device(data, lambda array: put(array, replicated(mesh)))
+        outputs = _all(apply, mesh, variables, table, put(rows, sharding(mesh, None, BATCH)))
+    return dataclasses.replace(outputs, logits=np.asarray(outputs.logits))
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "mesh"))
+def _all(apply: Any, mesh: Mesh | None, variables: PyTree, table: PyTree, rows: jax.Array) -> Outputs:
+    return _fetchable(jax.lax.map(lambda of_batch: apply(variables, gather(table, of_batch)), rows), mesh)
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "mesh"))
+def _one(apply: Any, mesh: Mesh | None, variables: PyTree, batch: Batch, scale: jax.Array) -> Outputs:
+    return _fetchable(apply(variables, as_floats(batch, scale)), mesh)
+
+
+def _streamed(batch: Batch, data: Stream, mesh: Mesh | None) -> tuple[Batch, np.float32]:
+    arrays = dict(batch) if mesh is None else put(dict(batch), sharding(mesh, BATCH))
+    return arrays, np.float32(data.scale)
+
+
+def _fetchable(outputs: Outputs, mesh: Mesh | None) -> Outputs:
+    """Whole on every device: each process can fetch all of it."""
+    return outputs if mesh is None else jax.lax.with_sharding_constraint(outputs, replicated(mesh))
 
 
 def _examples(logits: np.ndarray, members: bool, examples: int) -> np.ndarray:

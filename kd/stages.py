@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kd.build import check_spec
 from kd.config import Spec, fingerprint_of, identity, make_terms
 from kd.errors import KdError, unknown
 from kd.population import check_population
 from kd.registry import lookup, source_fingerprint
-from kd.run import check_spec, train_workdir
+from kd.run import train_workdir
 from kd.workdir import Workdir, write_json
 
 

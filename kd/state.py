@@ -32,7 +32,8 @@ class Best:
 class State:
     """Parameters, untrained variables, optimiser state, and the run's key; with a leading member axis in a population.
 
-    `best` is None in a run without early stopping.
+    `ema` is the exponential moving average of the parameters, None in a run without one; `best` is None in a run
+    without early stopping.
 
     Shapes: ``step[]``, ``key[]`` (typed key of the seed); in a population ``step[m]``, ``key[m]``, ...
     """
@@ -43,6 +44,12 @@ class State:
     opt_state: PyTree
     key: jax.Array | Any
     best: Best | Any = None  # Orbax puts arguments of its own here too
+    ema: PyTree = None
+
+    @property
+    def student(self) -> PyTree:
+        """The parameters that the run stands for at this step: their moving average, where one is kept."""
+        return self.params if self.ema is None else self.ema
 
 
 def init_state(
@@ -56,6 +63,11 @@ def init_state(
     first = key if init_seed is None else jax.random.key(init_seed)
     params, extra = model.init(rng.stream(first, 0, "init"), inputs)
     return State(jnp.zeros((), jnp.int32), params, extra, optimizer.init(params), key)
+
+
+def with_ema(state: State) -> State:
+    """`state` ready to average its parameters, starting from those it has."""
+    return dataclasses.replace(state, ema=jax.tree.map(jnp.copy, state.params))  # donated apart from the parameters
 
 
 def with_best(state: State) -> State:
@@ -78,5 +90,5 @@ def keep_best(state: State, errors: Any) -> State:
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(better.reshape(better.shape + (1,) * (new.ndim - better.ndim)), new, old)
 
-    now = Best(state.params, state.extra, jnp.asarray(errors, jnp.float32), state.step)
+    now = Best(state.student, state.extra, jnp.asarray(errors, jnp.float32), state.step)
     return dataclasses.replace(state, best=jax.tree.map(choose, now, state.best))

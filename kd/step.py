@@ -31,37 +31,71 @@ def make_train_step(
     view: View | None = None,
     constraint: Constraint | None = None,
     learning_rate_shape: Shape | None = None,
+    accumulate: int = 1,
+    ema: float = 0.0,
 ) -> Step:
     """``step(state, teacher_variables, batch, hparams) -> (state, metrics)``, pure and uncompiled.
 
-    What is differentiated is ``sum(weight * value) / sum(weight)`` over the global batch. The optimiser's update is
-    multiplied by ``hparams["learning_rate"] * learning_rate_shape(step)``; `constraint` projects the new parameters;
-    `view` augments the batch, and the teacher sees the same view. Only ``teacher.apply`` is used here: the weights
-    come in as an argument, so they are neither baked into the program nor saved with the student.
+    What is differentiated is ``sum(weight * value) / sum(weight)`` over the global batch, whether it is taken at once
+    or, with `accumulate`, in that many parts whose sums are added up. The optimiser's update is multiplied by
+    ``hparams["learning_rate"] * learning_rate_shape(step)``; `constraint` projects the new parameters; `view` augments
+    the batch, and the teacher sees the same view. With `ema` above 0 the state's average moves after every step: ``ema
+    * average + (1 - ema) * params``. Only ``teacher.apply`` is used here: the weights come in as an argument, so they
+    are neither baked into the program nor saved with the student.
     """
 
     def step(state: State, teacher_variables: PyTree, batch: Batch, hparams: Hparams) -> tuple[State, Metrics]:
         if view is not None:
             batch = view(rng.stream(state.key, state.step, "view"), batch)
-        answer = None if teacher is None else jax.lax.stop_gradient(teacher.apply(teacher_variables, batch))
+        whole = jnp.sum(batch["weight"])
+        whole = jnp.where(whole == 0, 1.0, whole)  # a batch that weighs nothing has the gradient zero
 
-        def loss(params: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+        def part(extra: PyTree, batch: Batch, number: jax.Array | int) -> tuple[PyTree, PyTree, Metrics]:
+            answer = None if teacher is None else jax.lax.stop_gradient(teacher.apply(teacher_variables, batch))
             dropout = rng.stream(state.key, state.step, "dropout")
-            student, extra = model.apply(params, state.extra, batch["inputs"], train=True, key=dropout)
-            total, terms = objective(student, answer, batch, hparams, state.step)
-            metrics = {"loss": weighted_mean(total, batch["weight"])}
-            metrics |= {f"loss/{name}": weighted_mean(value, batch["weight"]) for name, value in terms.items()}
-            return metrics["loss"].value, (extra, metrics | _watch(student, answer, batch))
+            dropout = dropout if accumulate == 1 else jax.random.fold_in(dropout, number)
 
-        (_, (extra, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+            def loss(params: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+                student, updated = model.apply(params, extra, batch["inputs"], train=True, key=dropout)
+                total, terms = objective(student, answer, batch, hparams, state.step)
+                metrics = {"loss": weighted_mean(total, batch["weight"])}
+                metrics |= {f"loss/{name}": weighted_mean(value, batch["weight"]) for name, value in terms.items()}
+                return metrics["loss"].total / whole, (updated, metrics | _watch(student, answer, batch))
+
+            (_, (updated, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+            return gradients, updated, metrics
+
+        gradients, extra, metrics = _accumulated(part, state.extra, batch, accumulate)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         rate = hparams["learning_rate"] * (1.0 if learning_rate_shape is None else learning_rate_shape(state.step))
         params = optax.apply_updates(state.params, jax.tree.map(lambda u: u * rate, updates))
         if constraint is not None:
             params = constraint(params)
-        return State(state.step + 1, params, extra, opt_state, state.key, state.best), metrics
+        average = None if state.ema is None else optax.incremental_update(params, state.ema, 1 - ema)
+        return State(state.step + 1, params, extra, opt_state, state.key, state.best, average), metrics
 
     return step
+
+
+def _accumulated(
+    part: Callable[[PyTree, Batch, Any], tuple[PyTree, PyTree, Metrics]], extra: PyTree, batch: Batch, parts: int
+) -> tuple[PyTree, PyTree, Metrics]:
+    """Gradients and metrics of a batch, summed over its `parts`, one after another; `extra` goes from part to part."""
+    if parts == 1:
+        return part(extra, batch, 0)
+
+    def body(carry: tuple[PyTree, PyTree, Metrics], numbered: tuple[Any, Batch]) -> tuple[Any, None]:
+        gradients, extra, metrics = carry
+        more, extra, seen = part(extra, numbered[1], numbered[0])
+        return (jax.tree.map(jnp.add, gradients, more), extra, jax.tree.map(jnp.add, metrics, seen)), None
+
+    # Every parts-th example and not a run of them: each device then holds its share of every part already.
+    split = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), dict(batch))
+    first = jax.tree.map(lambda x: x[0], split)
+    shapes = jax.eval_shape(part, extra, first, jnp.int32(0))
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes[0], shapes[2]))
+    carry, _ = jax.lax.scan(body, (nothing[0], extra, nothing[1]), (jnp.arange(parts), split))
+    return carry
 
 
 def population(step: Step, *, own_teachers: bool = False) -> Step:

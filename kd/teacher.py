@@ -49,7 +49,7 @@ def ensemble(
         members = jax.vmap(one.apply, in_axes=(0, None))(variables, batch)
         return Outputs(members.logits, average)
 
-    return Teacher(one.variables, apply, fingerprint)
+    return Teacher(one.variables, apply, fingerprint, stacked=1)
 
 
 def precomputed(logits: np.ndarray, *, average: Average | None = None, fingerprint: str = "") -> Teacher:

@@ -10,7 +10,7 @@ import numpy as np
 
 from kd import evals
 from kd import teacher as kd_teacher
-from kd.data import Dataset
+from kd.data import Dataset, Stream
 from kd.errors import KdError
 from kd.predict import answers, predict
 from kd.types import Average, Model, PyTree, Teacher
@@ -28,11 +28,11 @@ class Trained:
     members: bool = False
     fingerprint: str = ""
 
-    def logits(self, data: Dataset) -> np.ndarray:
+    def logits(self, data: Dataset | Stream) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a population."""
         return predict(self.model, self.params, self.extra, data, members=self.members, batch_size=_BATCH)
 
-    def each(self, data: Dataset) -> np.ndarray:
+    def each(self, data: Dataset | Stream) -> np.ndarray:
         """The same with a member axis always: ``[m n v]``, where a single model is a population of one.
 
         Raises:
@@ -43,7 +43,7 @@ class Trained:
             raise KdError("the model's answers are not finite: its training diverged; lower optim.learning_rate")
         return logits if self.members else logits[None]
 
-    def errors(self, data: Dataset) -> np.ndarray:
+    def errors(self, data: Dataset | Stream) -> np.ndarray:
         """Number of examples that it gets wrong: ``[]``, or ``[m]`` for a population.
 
         Raises:
@@ -77,7 +77,7 @@ class Trained:
         return kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
 
 
-def precompute(teacher: Teacher, data: Dataset) -> Teacher:
+def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by ``batch["index"]``.
 
     For a fixed transfer set only: a student that sees augmented images needs the live teacher. The members of an
@@ -88,11 +88,12 @@ def precompute(teacher: Teacher, data: Dataset) -> Teacher:
     return dataclasses.replace(table, answers_for=data.fingerprint, pairs=teacher.pairs)
 
 
-def evaluation(run: Trained, data: Dataset) -> dict[str, Any]:
+def evaluation(run: Trained, data: Dataset | Stream) -> dict[str, Any]:
     """Every classification metric per member, under ``members``, and the rows that each one gets wrong."""
     if data.labels is None:
         return {"members": []}
-    return {"members": [member_evaluation(one, data.labels) for one in run.each(data)]}
+    labels = data.labels
+    return {"members": [member_evaluation(one, labels) for one in run.each(data)]}
 
 
 def member_evaluation(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:

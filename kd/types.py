@@ -101,6 +101,8 @@ class Teacher:
     pairs: tuple[int, ...] | None = None
     """Several teachers, one per student: `variables` have a leading axis, and member i of a population learns from
     entry ``pairs[i]``; `apply` is that of one of them. None: all members share this teacher."""
+    stacked: int = 0
+    """Leading axes of every leaf of `variables` beyond those of one model: 1 for an ensemble."""
 
 
 @runtime_checkable

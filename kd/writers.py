@@ -128,6 +128,18 @@ class Progress:
         self.say(", ".join(word for word in words if word))
 
 
+class Silence(Progress):
+    """No progress at all: of several processes one speaks."""
+
+    def __init__(self, title: str, total_steps: int, examples_per_step: int) -> None:
+        super().__init__(title, total_steps, examples_per_step)
+        self._bar = None
+
+    def say(self, text: str) -> None:
+        """Nothing."""
+        del text
+
+
 def _terminal_bar() -> Any:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn

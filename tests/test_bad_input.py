@@ -86,7 +86,7 @@ MISTAKES = {
     "data.train=train[5:5]": ("train[5:5]", "empty"),
     "data.train=train[a:]": ("train[a:]", "train[:50000]"),
     "data.jitter_pixels=-1": ("data.jitter_pixels must be 0 or more",),
-    "mesh.devices=99": ("mesh.devices is 99", "this machine has 8"),
+    "mesh.devices=99": ("mesh.devices is 99", "there are 8"),
     "mesh.devices=3": ("batch_size 40", "3 devices"),
     "population={'seed': (0, 1), 'learning_rate': (0.1,)}": ("differ in length", "seed", "learning_rate"),
     "population={'sed': (0, 1)}": ("key in population", "'sed'", "did you mean 'seed'"),
@@ -190,7 +190,7 @@ def test_npz_files(workdir, tmp_path, refused):
 
 def test_teachers_that_do_not_fit(workdir, tmp_path, refused, monkeypatch):
     """All of it is found before anything is compiled."""
-    monkeypatch.setattr(train, "compile_many", None)
+    monkeypatch.setattr(train, "compile_program", None)
     monkeypatch.setattr(predict, "answers", None)
     command = runs.kd("train", f"--workdir={workdir}", arg="distilled", teacher__workdir=runs.finished())
     refused([*command, "--config.student.classes=12"], "student answers with 12 classes", "teacher with 10")

@@ -192,7 +192,7 @@ def test_a_half_written_folder_is_no_checkpoint(folder):
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (1, 8)])
 def test_a_checkpoint_moves_between_device_counts(folder, saved_on, restored_on):
     def place(value, devices):
-        return jax.device_put(value, mesh.replicated(mesh.make_mesh(devices)))
+        return jax.device_put(value, mesh.replicated(mesh.make_mesh(mesh.MeshSpec(devices=devices))))
 
     with folder.open() as checkpoints:
         checkpoints.save(5, place(tree(5), saved_on))

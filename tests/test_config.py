@@ -14,10 +14,11 @@ import runs
 from kd import data as kd_data
 from kd import teacher as kd_teacher
 from kd import train
+from kd.build import build_task, total_steps
 from kd.config import Spec, base_config, fingerprint_of, from_json, identity, load_config, make_terms, resolve, to_json
 from kd.errors import KdError
+from kd.mesh import MeshSpec
 from kd.population import check_population, numbers, population_size, product
-from kd.run import build_task, total_steps
 
 
 @pytest.mark.parametrize("name", golden.CONFIGS)
@@ -41,9 +42,8 @@ def finite_after_two_steps(text):
     teacher = kd_teacher.precomputed(logits, average=spec.teacher.average) if needed else None
     losses = []
     train.run(
-        build_task(spec, data, teacher),
+        build_task(dataclasses.replace(spec, mesh=MeshSpec(devices=1)), data, teacher),
         cadence=train.Cadence(2),
-        devices=1,
         start_writing=lambda _: [lambda step, values: losses.append((step, values["loss"]))],
     )
     return [step for step, _ in losses] == [2] and np.isfinite(losses[0][1])
@@ -102,6 +102,15 @@ CHANGES = {  # every key of a run, and another value than its default
     "total_steps": 70,
     "population.seed": (0, 1),
     "early_stopping": "train[:100]",
+    "accumulate": 2,
+    "compute": "bfloat16",
+    "ema": 0.5,
+    "data.stream": True,
+    "data.image_size": 32,
+    "data.crop": "random",
+    "data.flip": True,
+    "data.mixup": True,
+    "optim.clip_norm": 1.0,
     "population.init_seed": (0, 1),
 }
 SAME = {  # and those that may change without making it another run
@@ -111,6 +120,17 @@ SAME = {  # and those that may change without making it another run
     "eval_epochs": 2.0,
     "checkpoint_epochs": 3.0,
     "mesh.devices": 1,
+    "mesh.data": 2,
+    "mesh.fsdp": 2,
+    "mesh.tensor": 2,
+    "mesh.member": 2,
+    "remat": True,
+    "sharding.student.rule": "fsdp",
+    "sharding.student.paths": {"*": ("fsdp",)},
+    "sharding.teacher.rule": "fsdp",
+    "sharding.teacher.paths": {"*": ("fsdp",)},
+    "data.examples": 100,
+    "teacher.model": {"name": "mlp"},
 }
 
 
@@ -128,6 +148,8 @@ def with_key(key, value):
         plain["total_steps"] = None
     if key == "early_stopping":
         plain["eval_epochs"] = 1.0
+    if key in ("data.image_size", "data.crop", "data.flip"):
+        plain["data"] |= {"stream": True, "image_size": 32}
     return resolve(plain)
 
 

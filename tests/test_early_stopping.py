@@ -12,9 +12,8 @@ import pytest
 import kd
 import runs
 import tiny
-from kd import state as state_module
 from kd import train
-from kd.run import load_trained
+from kd.build import load_trained
 from kd.state import State, keep_best, with_best
 from kd.workdir import find
 
@@ -88,8 +87,7 @@ def test_the_library_returns_the_best_state(monkeypatch):
         tiny.PLAIN, data, [kd.term("hard")], population=members, epochs=6, batch_size=16, validation=validation
     )
     seen = []
-    monkeypatch.setattr(state_module, "keep_best", lambda state, errors: seen.append(errors) or state)
-    monkeypatch.setattr(train, "keep_best", state_module.keep_best)
+    monkeypatch.setattr(train, "_keep_best", lambda state, errors, _: seen.append(errors) or state)
     kd.fit(tiny.PLAIN, data, [kd.term("hard")], population=members, epochs=6, batch_size=16, validation=validation)
     assert len(seen) == 6
     assert fitted.errors(validation).tolist() == np.min(seen, axis=0).tolist()

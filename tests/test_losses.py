@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import reference
 from kd.losses import LOSSES
-from kd.mesh import make_mesh
+from kd.mesh import MeshSpec, make_mesh
 from kd.objective import initial_numbers, make_objective, term
 from kd.types import Outputs
 
@@ -161,7 +161,7 @@ def test_one_device_is_eight():
     weight = np.arange(16, dtype=np.float32)  # uneven over the devices, so a mean of local means would show
     run, results = averaged(*LOSSES), []
     for devices in (1, 8):
-        split = NamedSharding(make_mesh(devices), PartitionSpec("data"))
+        split = NamedSharding(make_mesh(MeshSpec(devices=devices)), PartitionSpec("data"))
         results.append(run(*(jax.device_put(x, split) for x in (zs, zt, labels, weight))))
     assert len(results[1][1].sharding.device_set) == 8
     for one, eight in zip(*map(jax.tree.leaves, results), strict=True):

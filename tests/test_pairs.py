@@ -11,9 +11,11 @@ import tiny
 from kd import train
 from kd.errors import KdError
 from kd.evaluate import evaluate_workdir
+from kd.mesh import MeshSpec
 from kd.population import numbers
 from kd.trained import Trained, precompute
 
+ONE = MeshSpec(devices=1)
 PAIRS = (2, 0, 2)
 TEACHERS = Trained(tiny.WIDE, tiny.members(), {}, members=True)
 
@@ -22,8 +24,10 @@ def fit(teacher, seeds):
     """Six steps of a population, or of a single run where `seeds` is a number."""
     population = {"seed": seeds} if isinstance(seeds, tuple) else {}
     seeds, hparams = numbers(tiny.TERMS, 0.1, population, 0 if population else seeds)
-    task = train.Task(tiny.PLAIN, tiny.dataset(), tiny.TERMS, tiny.optimizer(), 6, 16, seeds, hparams, teacher=teacher)
-    return train.run(task, devices=1).params
+    task = train.Task(
+        tiny.PLAIN, tiny.dataset(), tiny.TERMS, tiny.optimizer(), 6, 16, seeds, hparams, teacher=teacher, mesh=ONE
+    )
+    return train.run(task).params
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -15,12 +15,12 @@ from experiments.hinton2015.speech.protocol import Protocol
 from kd import data as kd_data
 from kd import stages as kd_stages
 from kd import train
+from kd.build import build_task
 from kd.config import build, load_config, resolve
 from kd.data.speech import speech_fingerprint
 from kd.errors import KdError
 from kd.evidence import machine
 from kd.report import build_page
-from kd.run import build_task
 from kd.signals import Interrupted
 from kd.types import Outputs, Teacher
 

@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 import tiny
 from kd import data as kd_data
 from kd import teacher as kd_teacher
-from kd.mesh import make_mesh
+from kd.mesh import MeshSpec, make_mesh
 from kd.objective import make_objective, term
 from kd.optim import max_norm
 from kd.schedules import Schedule, make_schedule
@@ -161,7 +161,7 @@ def test_the_update_is_the_gradient_of_the_weighted_mean_over_the_batch():
 
 def test_one_device_is_eight_with_uneven_weights():
     batch = {**tiny.batch(), "weight": jnp.asarray([0.0] * 6 + [1, 5, 2, 0, 0, 3, 1, 1, 0, 2], jnp.float32)}
-    mesh = make_mesh(8)
+    mesh = make_mesh(MeshSpec(devices=8))
     everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
     run = jax.jit(tiny.step(teacher=tiny.teacher()), in_shardings=(everywhere, everywhere, split, everywhere))
     arguments = tiny.state(), tiny.teacher().variables, batch, tiny.hparams()

@@ -16,11 +16,13 @@ import tiny
 from kd import data as kd_data
 from kd import train
 from kd.checkpoint import Checkpoints
+from kd.mesh import MeshSpec
 from kd.objective import initial_numbers, term
 from kd.population import init_seeds, numbers, product
 from kd.predict import predict
 from kd.types import Model
 
+ONE = MeshSpec(devices=1)
 SEEDS, RATES = (3, 5), (0.1, 0.03)
 
 
@@ -82,7 +84,12 @@ class Log(Checkpoints):
     def restore(self, example=None):
         assert example.step.ndim <= 1
 
-    def save(self, step, tree):
+    last_position = None
+
+    def wait(self):
+        pass
+
+    def save(self, step, tree, position=None):
         assert int(np.max(tree.step)) == step
         self.events.append((step, "saved", None))
 
@@ -97,7 +104,8 @@ def run(task, *, cadence=train.Cadence(3), devices=1, full=False):
     """The last state and the log of a run; with `full`, evaluated and saved too."""
     log = Log()
     options = {"evaluate": log.evaluate, "checkpoints": log} if full else {}
-    return train.run(task, cadence=cadence, devices=devices, start_writing=log.start_writing, **options), log
+    task = dataclasses.replace(task, mesh=MeshSpec(devices=devices))
+    return train.run(task, cadence=cadence, start_writing=log.start_writing, **options), log
 
 
 def counting():
@@ -114,7 +122,8 @@ def counting():
 def test_one_compile_however_long_the_run(monkeypatch, tmp_path):
     """Odd-length tails, evaluations and checkpoints included: the number of steps does not matter."""
     compiled = []
-    monkeypatch.setattr(train, "compile_many", lambda *a, real=train.compile_many: compiled.append(1) or real(*a))
+    real = train.compile_program
+    monkeypatch.setattr(train, "compile_program", lambda *a: compiled.append(1) or real(*a))
     durations = []
 
     def listener(event, duration, **_):
@@ -128,7 +137,7 @@ def test_one_compile_however_long_the_run(monkeypatch, tmp_path):
         compiled.clear()
         durations.clear()
         checkpoints = Checkpoints(tmp_path / str(len(found)))
-        train.run(task(model, steps), cadence=train.Cadence(3, 4, 5), devices=1, checkpoints=checkpoints)
+        train.run(task(model, steps, mesh=ONE), cadence=train.Cadence(3, 4, 5), checkpoints=checkpoints)
         checkpoints.close()
         found.append((sum(traces), len(compiled), len(durations)))
     monitoring.unregister_event_duration_listener(listener)

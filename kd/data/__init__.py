@@ -2,17 +2,26 @@
 
 from kd.data.augment import jitter
 from kd.data.dataset import Dataset, arrays, of_classes, parse_split, take
-from kd.data.device import gather, to_device
+from kd.data.device import as_floats, example_batch, gather, to_device
+from kd.data.mixup import chain, mixup
 from kd.data.order import padded_rows, rows, steps_of, steps_per_epoch
 from kd.data.sources import SOURCES, load
+from kd.data.stream import Stream, batches, in_order
 
 __all__ = [
     "SOURCES",
     "Dataset",
+    "Stream",
     "arrays",
+    "as_floats",
+    "batches",
+    "chain",
+    "example_batch",
     "gather",
+    "in_order",
     "jitter",
     "load",
+    "mixup",
     "of_classes",
     "padded_rows",
     "parse_split",

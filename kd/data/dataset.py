@@ -34,6 +34,11 @@ class Dataset:
         return len(self.inputs if self.starts is None else self.starts)
 
     @property
+    def labelled(self) -> bool:
+        """Whether there are labels."""
+        return self.labels is not None
+
+    @property
     def first(self) -> np.ndarray:
         """The first example as the model sees it, float32, in a batch of one: ``[1 ...]``."""
         one = self.inputs[:1] if self.starts is None else self.inputs[None, self.starts[0] :][:, : self.window]

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kd.data.dataset import Dataset
+from kd.data.stream import Stream
 from kd.types import Batch
 
 
@@ -33,3 +34,18 @@ def gather(table: dict[str, jax.Array], rows: jax.Array) -> Batch:
         "index": safe,
     }
     return batch if "labels" not in table else {**batch, "labels": table["labels"][safe]}
+
+
+def as_floats(batch: Batch, scale: Any) -> Batch:
+    """A streamed batch as the model sees it: inputs float32, times the data's scale."""
+    return {**batch, "inputs": batch["inputs"].astype(jnp.float32) * scale}
+
+
+def example_batch(data: Dataset | Stream, batch_size: int) -> Batch:
+    """The first example over and over, for its shapes: inputs ``[b ...]`` float32, labels, weight, index ``[b]``."""
+    batch = {
+        "inputs": jnp.repeat(jnp.asarray(data.first), batch_size, axis=0),
+        "weight": jnp.ones(batch_size, jnp.float32),
+        "index": jnp.zeros(batch_size, jnp.int32),
+    }
+    return {**batch, "labels": jnp.zeros(batch_size, jnp.int32)} if data.labelled else batch

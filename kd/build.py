@@ -1,0 +1,209 @@
+"""From a resolved config to the pieces of a run: model, teacher, task. They are built here, and nowhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kd import config as kd_config
+from kd import data as kd_data
+from kd import train
+from kd.config import Spec
+from kd.errors import KdError
+from kd.models import MODELS, as_model
+from kd.optim import make_optimizer, max_norm
+from kd.population import check_population, init_seeds, numbers, paired_teachers, population_size
+from kd.precision import in_bfloat16, rematerialised
+from kd.registry import lookup
+from kd.splits import Examples, load_splits
+from kd.teacher import unpaired_answer
+from kd.trained import Trained
+from kd.types import Model, Outputs, PyTree, Teacher
+from kd.workdir import find
+
+
+def build_model(spec: Spec, num_classes: int) -> Model:
+    """The student of a config, as wide as the data has classes unless ``student.classes`` says otherwise."""
+    return _model(spec.student, num_classes, compute=spec.compute, remat=spec.remat)
+
+
+def _model(given: Mapping[str, Any], num_classes: int, *, compute: str, remat: bool) -> Model:
+    options = {key: value for key, value in given.items() if key != "name"}
+    classes = options.pop("classes", None)
+    function = lookup("model", given["name"], MODELS)
+    by_layer = remat and "remat" in inspect.signature(function).parameters
+    if by_layer:
+        options["remat"] = True
+    model = as_model(function(classes=num_classes if classes is None else classes, **options))
+    model = rematerialised(model) if remat and not by_layer else model
+    return in_bfloat16(model) if compute == "bfloat16" else model
+
+
+def load_trained(path: str | pathlib.Path) -> Trained:
+    """The newest whole checkpoint of a work directory, with the model it belongs to.
+
+    Raises:
+      KdError: no work directory, or one without a checkpoint.
+    """
+    workdir = find(path)
+    checkpoints = workdir.checkpoints(read_only=True)  # that run may still be training
+    restored = checkpoints.restore()
+    checkpoints.close()
+    if restored is None:
+        raise KdError(f"{path} holds no whole checkpoint; finish that run first with 'kd train'")
+    kept = restored.get("best") or {  # with early stopping the result is the best state, not the last
+        "params": restored.get("ema") or restored["params"],
+        "extra": restored.get("extra"),
+    }
+    arrays = jax.tree.map(jnp.asarray, {"params": kept["params"], "extra": kept.get("extra") or {}})
+    model = build_model(workdir.spec, workdir.owner["num_classes"])
+    members = population_size(workdir.spec.population) is not None
+    return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint)
+
+
+def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
+    """`load_trained` of a run that has arrived at its last step. Raises a `KdError` of one that has not."""
+    run = load_trained(path)
+    if find(path).read("evaluation.json") is None:
+        raise KdError(f"{who} in {path} has not finished training; finish that run first")
+    return run
+
+
+def load_teacher(spec: Spec, data: Examples) -> Teacher | None:
+    """The teacher that a config names, live, or None. Nothing is computed yet.
+
+    Raises:
+      KdError: no such work directory or an unfinished one, a teacher that cannot read these inputs, or a
+        precomputed teacher of a student that sees jittered images.
+    """
+    if spec.teacher.workdir is None:
+        if paired_teachers(spec.population) is not None:
+            raise KdError("population.teacher names members of a teacher and there is none; set teacher.workdir")
+        return None
+    return _as_teacher(load_finished(spec.teacher.workdir, "the teacher"), spec, data)
+
+
+def _as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
+    _check_precompute(spec)
+    model = in_bfloat16(run.model) if spec.compute == "bfloat16" else run.model
+    run = dataclasses.replace(run, model=model)
+    teacher = run.teacher(spec.teacher.average, pairs=paired_teachers(spec.population))
+    check_inputs(teacher, data)
+    return teacher
+
+
+def _check_precompute(spec: Spec) -> None:
+    if not spec.teacher.precompute:
+        return
+    if spec.data.jitter_pixels:
+        raise KdError(
+            "config.teacher.precompute answers for unshifted images and config.data.jitter_pixels shifts the "
+            "student's; set one of them off"
+        )
+    for key in ("mixup", "flip", "crop", "stream"):
+        if getattr(spec.data, key) not in (False, "none"):
+            raise KdError(
+                f"config.teacher.precompute answers for examples as memory holds them, and config.data.{key} is on; "
+                "set one of them off"
+            )
+
+
+def check_inputs(model: Teacher, data: Examples, who: str = "the teacher") -> None:
+    """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
+
+    def answer(variables: PyTree) -> Outputs:
+        return unpaired_answer(model)(variables, kd_data.example_batch(data, 1))
+
+    try:
+        jax.eval_shape(answer, model.variables)
+    except Exception as error:  # a model that was built for other inputs fails in its own words
+        cause = str(error).strip().splitlines()[0]
+        raise KdError(f"{who} cannot read inputs of shape {data.first.shape[1:]}: {cause}") from error
+
+
+def build_task(spec: Spec, data: Examples, teacher: Teacher | None) -> train.Task:
+    """Everything a run is made of. Raises a `KdError` where the parts do not fit."""
+    terms = kd_config.make_terms(spec)
+    seeds, hparams = numbers(terms, spec.optim.learning_rate, spec.population, spec.seed)
+    return train.Task(
+        model=build_model(spec, data.num_classes),
+        data=data,
+        terms=terms,
+        optimizer=make_optimizer(spec.optim),
+        total_steps=total_steps(spec, len(data)),
+        batch_size=spec.data.batch_size,
+        seeds=seeds,
+        hparams=hparams,
+        teacher=teacher,
+        view=kd_data.chain(kd_data.jitter(spec.data.jitter_pixels), kd_data.mixup() if spec.data.mixup else None),
+        constraint=max_norm(spec.optim.max_norm),
+        learning_rate_schedule=spec.optim.learning_rate_schedule,
+        early_stopping=spec.early_stopping is not None,
+        init_seeds=init_seeds(spec.population),
+        accumulate=spec.accumulate,
+        ema=spec.ema,
+        mesh=spec.mesh,
+        sharding=spec.sharding,
+    )
+
+
+def total_steps(spec: Spec, examples: int) -> int:
+    """Length of the run in steps."""
+    if spec.total_steps is not None:
+        return spec.total_steps
+    return kd_data.steps_of(spec.total_epochs or 0, examples, spec.data.batch_size)
+
+
+def check_spec(spec: Spec, teacher: Spec | None = None) -> None:
+    """Raise a `KdError` for all that can be known to be wrong with a run before its teacher is trained.
+
+    `teacher` is the config of that teacher, whose shapes stand in for it; without one the run's own is looked at. The
+    splits are loaded, nothing is computed.
+    """
+    check_population(spec.population, kd_config.make_terms(spec))
+    data, _, _ = load_splits(spec)
+    taught = load_teacher(spec, data) if teacher is None else _as_teacher(untrained(teacher), spec, data)
+    train.check(build_task(spec, data, taught))
+
+
+def untrained(spec: Spec) -> Trained:
+    """What a config will train, with shapes in the place of arrays. Raises a `KdError` as `check_spec` does."""
+    task = build_task(spec, load_splits(spec)[0], None)
+    state = jax.eval_shape(lambda: train.initial_state(task))
+    return Trained(task.model, state.params, state.extra, task.members is not None)
+
+
+def planned(spec: Spec) -> train.Task:
+    """The task of a config for which nothing need be there yet: for compiling and for looking at, not for training.
+
+    Without the data, its shapes are those that `data.image_size`, `data.examples` and `student.classes` declare;
+    without a trained teacher, those of `teacher.model`.
+
+    Raises:
+      KdError: what neither is there nor declared, and all that `kd.train.check` finds.
+    """
+    data = _declared(spec) or load_splits(spec)[0]
+    if spec.teacher.workdir is not None and pathlib.Path(spec.teacher.workdir).exists():
+        teacher = load_teacher(spec, data)
+    elif spec.teacher.model is not None:
+        model = _model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
+        params, extra = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(data.first))
+        teacher = _as_teacher(Trained(model, params, extra), spec, data)
+    else:
+        teacher = load_teacher(spec, data)
+    task = build_task(spec, data, teacher)
+    train.check(task)
+    return task
+
+
+def _declared(spec: Spec) -> kd_data.Stream | None:
+    size, examples, classes = spec.data.image_size, spec.data.examples, spec.student.get("classes")
+    if size is None or examples is None or classes is None:
+        return None
+    return kd_data.described(examples, (size, size, 3), classes)

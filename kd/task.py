@@ -1,0 +1,159 @@
+"""What a training run is made of, before anything is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd import data as kd_data
+from kd.errors import KdError
+from kd.mesh import MeshSpec, check_batch, check_members, make_mesh
+from kd.objective import Term, check_widths, make_objective
+from kd.schedules import Schedule, make_schedule
+from kd.sharding import Sharding, specs, teacher_shardings
+from kd.state import State, init_state, with_best, with_ema
+from kd.step import Constraint, Step, View, make_train_step, population
+from kd.teacher import unpaired_answer
+from kd.types import Batch, Hparams, Model, PyTree, Teacher
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Everything that a run is made of, ready to compile.
+
+    `seeds` is one seed for a single run, or a sequence with one per member of a population; then every leaf of
+    `hparams` has a leading member axis too. `init_seeds` draw the first weights, where that is not the part of
+    `seeds`: members that share a seed and differ in it differ in nothing else.
+    """
+
+    model: Model
+    data: kd_data.Dataset | kd_data.Stream
+    terms: Sequence[Term]
+    optimizer: optax.GradientTransformation
+    total_steps: int
+    batch_size: int
+    seeds: int | Sequence[int]
+    hparams: Hparams
+    teacher: Teacher | None = None
+    view: View | None = None
+    constraint: Constraint | None = None
+    learning_rate_schedule: Schedule = Schedule()
+    early_stopping: bool = False
+    init_seeds: Sequence[int] | None = None
+    accumulate: int = 1
+    ema: float = 0.0
+    mesh: MeshSpec = MeshSpec()
+    sharding: Sharding = Sharding()
+
+    @property
+    def members(self) -> int | None:
+        """Size of the population; None for a single run."""
+        return None if isinstance(self.seeds, int) else len(self.seeds)
+
+    @property
+    def has_own_teachers(self) -> bool:
+        """Whether each member of the population learns from a teacher of its own."""
+        return self.teacher is not None and self.teacher.pairs is not None
+
+
+def initial_state(task: Task, shardings: State | None = None) -> State:
+    """The state before the first step; a population's members start as runs of their own would.
+
+    Drawn in place: with `shardings` every device computes its part only, and the numbers are the same.
+    """
+    example = jnp.asarray(task.data.first)
+
+    def one(seeds: tuple[jax.Array, jax.Array]) -> State:
+        state = init_state(task.model, task.optimizer, seeds[0], example, seeds[1])
+        state = with_ema(state) if task.ema else state
+        return with_best(state) if task.early_stopping else state
+
+    def each(seeds: tuple[jax.Array, jax.Array]) -> State:
+        return jax.lax.map(one, seeds)  # one after another: random numbers compile several times faster than in vmap
+
+    init_seeds = task.seeds if task.init_seeds is None else task.init_seeds
+    seeds = jnp.asarray(task.seeds, jnp.uint32), jnp.asarray(init_seeds, jnp.uint32)
+    draw = one if task.members is None else each
+    return (jax.jit(draw) if shardings is None else jax.jit(draw, out_shardings=shardings))(seeds)
+
+
+def abstract_state(task: Task) -> State:
+    """Shapes and types of the state; nothing is computed."""
+    return jax.eval_shape(lambda: initial_state(task))
+
+
+def make_step(task: Task) -> Step:
+    """The task's training step, of a single run or of a population; pure and uncompiled."""
+    step = make_train_step(
+        task.model,
+        task.teacher,
+        make_objective(task.terms, task.total_steps),
+        task.optimizer,
+        view=task.view,
+        constraint=task.constraint,
+        learning_rate_shape=make_schedule(task.learning_rate_schedule, task.total_steps),
+        accumulate=task.accumulate,
+        ema=task.ema,
+    )
+    return step if task.members is None else population(step, own_teachers=task.has_own_teachers)
+
+
+def teacher_variables(task: Task) -> PyTree:
+    """What the step is given: one teacher's arrays, or with `pairs` those of each member's own teacher."""
+    if task.teacher is None:
+        return None
+    if task.teacher.pairs is None:
+        return task.teacher.variables
+    pairs = jnp.asarray(task.teacher.pairs)
+
+    def choose(variables: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[pairs], variables)
+
+    abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(task.teacher.variables))
+    return jax.eval_shape(choose, task.teacher.variables) if abstract else choose(task.teacher.variables)
+
+
+def abstract_batch(task: Task) -> Batch:
+    """Shapes and types of one batch of a single run, before augmentation."""
+    return jax.eval_shape(lambda: kd_data.example_batch(task.data, task.batch_size))
+
+
+def check(task: Task) -> None:
+    """Raise a `KdError` if student, teacher, data, terms and devices do not fit, before anything is compiled."""
+    kd_data.steps_per_epoch(len(task.data), task.batch_size)
+    mesh = make_mesh(task.mesh)
+    check_batch(mesh, task.batch_size, task.accumulate)
+    check_members(mesh, task.members)
+    make_objective(task.terms, task.total_steps)
+    make_schedule(task.learning_rate_schedule, task.total_steps)
+    batch = abstract_batch(task)
+    if task.view is not None:
+        batch = jax.eval_shape(task.view, jax.random.key(0), batch)
+    params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
+    student = jax.eval_shape(lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"])
+    specs(task.sharding.student, params, mesh)
+    teacher = None
+    if task.teacher is not None:
+        if task.teacher.answers_for not in ("", task.data.fingerprint):
+            raise KdError("the teacher's logits were precomputed for another data set; kd.precompute it for this one")
+        _check_pairs(task.teacher.pairs, task.members, jax.tree.leaves(task.teacher.variables))
+        teacher = jax.eval_shape(unpaired_answer(task.teacher), task.teacher.variables, batch).width
+        teacher_shardings(task.teacher, task.teacher.variables, task.sharding.teacher, mesh)
+    check_widths(student.width, teacher, task.terms, "labels" in batch)
+    if student.width < task.data.num_classes:
+        raise KdError(f"the student answers with {student.width} classes and the data has {task.data.num_classes}")
+
+
+def _check_pairs(pairs: tuple[int, ...] | None, members: int | None, leaves: Sequence[Any]) -> None:
+    if pairs is None:
+        return
+    if len(pairs) != members:
+        raise KdError(f"{len(pairs)} teachers are paired with {members or 1} students; give one teacher per member")
+    for pair in pairs:
+        if not 0 <= pair < len(leaves[0]):
+            raise KdError(f"a student is paired with teacher {pair} and there are {len(leaves[0])}, from 0")
