@@ -21,7 +21,7 @@ from typing import Any
 from kd.errors import KdError
 from kd.relay import Relay, answers
 from kd.signals import Interrupted
-from kd.watchdog import Patience, Watchdog, end_process
+from kd.watchdog import PATIENCE, Patience, Watchdog, end_process
 
 _JAX_PATIENCE = 300  # seconds after which JAX itself gives a process up: long after the watchdog
 _CHUNK = 5  # seconds that one question to the store may take
@@ -125,7 +125,9 @@ def given(coordinator: str | None, num_processes: int | None, process_id: int | 
     if coordinator is None and num_processes is None and process_id is None:
         return None
     if coordinator is None or num_processes is None or process_id is None:
-        raise KdError("give all of --coordinator, --num_processes and --process_id, or none where a launcher tells them")
+        raise KdError(
+            "give all of --coordinator, --num_processes and --process_id, or none where a launcher tells them"
+        )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise KdError(f"--coordinator must be HOST:PORT of process 0, got '{coordinator}'; e.g. 10.0.0.1:8476")
@@ -211,7 +213,7 @@ def _join(place: Place, timeout: float) -> None:
             initialization_timeout=int(timeout) + 600,  # JAX aborts the process then
             heartbeat_timeout_seconds=_JAX_PATIENCE,
             shutdown_timeout_seconds=60,
-            **({} if place.local_device_ids is not None else {"cluster_detection_method": "deactivate"}),
+            cluster_detection_method="deactivate",
         ),
     )
     _group, _place = _Group(place, distributed.global_state.client, relay), place
@@ -231,13 +233,14 @@ def _within(seconds: float, complaint: str, function: Callable[[], None]) -> Non
     thread.start()
     thread.join(max(1.0, seconds))
     if thread.is_alive():
+        _abandon()
         raise KdError(complaint)
     if failed:
         raise KdError(f"{complaint}: {' '.join(str(failed[0]).split())[:200]}") from failed[0]
 
 
 def first_does(name: str, function: Callable[[], Any]) -> Any:
-    """Process 0 runs `function`; every process gets its result, as JSON keeps it, or raises the `KdError` that it raised.
+    """Process 0 runs `function`; every process gets its result, as JSON keeps it, or raises the same `KdError`.
 
     `name` is the same in all processes, and they come here in the same order.
     """
@@ -272,7 +275,9 @@ def check_same(what: str, values: Mapping[str, str]) -> None:
     def compare() -> None:
         given = [json.loads(group.wait(f"{folder}/{i}")) for i in range(group.place.count)]
         if difference := differences(given, group.hosts):
-            raise KdError(f"the processes do not {what}: {difference}; start all of them with the same command and data")
+            raise KdError(
+                f"the processes do not {what}: {difference}; start all of them with the same command and data"
+            )
 
     first_does(f"same-{what}", compare)
 
@@ -343,7 +348,7 @@ class Agreement:
 
 
 @contextlib.contextmanager
-def watch(say: Callable[[str], None] | None = None, patience: Patience = Patience()) -> Iterator[None]:
+def watch(say: Callable[[str], None] | None = None, patience: Patience = PATIENCE) -> Iterator[None]:
     """While inside, a process that is lost or fails ends all others: one line that names it, exit code 75.
 
     Put everything after `start` inside: on leaving, it waits for the others, so that none takes an early end for a
@@ -390,7 +395,7 @@ _abandoned: list[Any] = []
 
 
 def _abandon() -> None:
-    """Leave without the others: JAX would wait for them for minutes, and then abort."""
+    """Leave without the others: JAX would wait for them for minutes, or complain in C++."""
     global _group
     from jax._src import distributed
 

@@ -1,7 +1,7 @@
 """A door between a process and its coordinator that stays open when the coordinator dies.
 
-JAX's client ends its process with a C++ stack trace in the moment in which its connection breaks. Through a relay on the
-same machine it does not see that: the near side stays open and silent, and `Relay.broken` says so to whoever watches.
+JAX's client ends its process with a C++ stack trace in the moment in which its connection breaks. Through a relay on
+the same machine it does not see that: the near side stays open and silent, and `Relay.broken` tells who watches.
 """
 
 from __future__ import annotations

@@ -11,12 +11,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 EXIT_LOST = 75
 """Exit code of a process that lost another one: try again."""
 
 
+@runtime_checkable
 class Store(Protocol):
     """What the watchdog needs of the shared store: any call may raise or never return when the coordinator is gone."""
 
@@ -34,6 +35,9 @@ class Patience:
     first: float = 120.0
 
 
+PATIENCE = Patience()
+
+
 def lost_line(processes: Sequence[int], hosts: Sequence[str], why: str = "") -> str:
     """What the last line of a process says that lost others."""
     named = " and ".join(f"process {i} of {len(hosts)} (host {hosts[i]})" for i in processes)
@@ -49,7 +53,7 @@ class Hearts:
 
     def __init__(self, index: int, hosts: Sequence[str], patience: Patience, now: float) -> None:
         self._index, self._hosts, self._patience = index, hosts, patience
-        self._seen: dict[int, tuple[str, float]] = {i: ("", now) for i in range(len(hosts))}
+        self._seen: dict[int, tuple[str, float]] = dict.fromkeys(range(len(hosts)), ("", now))
         self._left: set[int] = set()
         self._answered = self._looked = now
 
@@ -88,7 +92,7 @@ class Watchdog:
         index: int,
         hosts: Sequence[str],
         *,
-        patience: Patience = Patience(),
+        patience: Patience = PATIENCE,
         broken: threading.Event | None = None,
         end: Callable[[str], None],
     ) -> None:
@@ -154,12 +158,12 @@ class Watchdog:
         return lost_line(lost, self._hosts) if lost else ""
 
     def _tell_and_end(self, line: str) -> None:
-        teller = threading.Thread(target=self._tell, args=(line,), daemon=True)
+        teller = threading.Thread(target=self._tell, daemon=True)
         teller.start()
         teller.join(2 * self.patience.beat + 1)
         self._end(line)
 
-    def _tell(self, line: str) -> None:
+    def _tell(self) -> None:
         """So that nobody takes this process, which ends too, for the one that was lost first."""
         if not (self._news or self._broken.is_set()):
             with contextlib.suppress(Exception):

@@ -126,6 +126,42 @@ def fails(who):
     collective(10**9)
 
 
+def checkpoints(folder):
+    """Restore what is there, then save steps 2 and 4 of a state that is split over all devices of all processes."""
+    import pathlib
+
+    import jax
+    import numpy as np
+
+    from kd.checkpoint import Checkpoints
+
+    mesh = jax.make_mesh((jax.device_count(),), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def sharding(*axes):
+        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+
+    def state(step):
+        wide = jax.make_array_from_callback(
+            (8,), sharding("fsdp"), lambda at: np.arange(8.0, dtype=np.float32)[at] * step
+        )
+        key = jax.jit(lambda: jax.random.key(step), out_shardings=sharding())()
+        return {"wide": wide, "step": jax.device_put(np.int32(step), sharding()), "key": key}
+
+    saved = Checkpoints(pathlib.Path(folder), print)
+    found = saved.restore(state(0))
+    if found is not None:
+        assert found["wide"].sharding == sharding("fsdp")
+        step = int(found["step"])
+        for shard in found["wide"].addressable_shards:
+            np.testing.assert_array_equal(shard.data, np.arange(8.0)[shard.index] * step)
+        assert saved.last_position == {"next": step}
+        assert saved.restore()["wide"].tolist() == [i * step for i in range(8)]
+    for step in (1, 2) if found is None else (4,):
+        saved.save(step, state(step), position={"next": step})
+    saved.close()
+    print("restored", None if found is None else int(found["step"]))
+
+
 def nothing(_):
     pass
 
