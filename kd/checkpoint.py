@@ -1,14 +1,17 @@
-"""Checkpoints: written by Orbax, verified by checksum, the one before taken when the newest is damaged."""
+"""Checkpoints: written in the background, verified by checksum, the one before taken when the newest is damaged."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
 import os
 import pathlib
+import shutil
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,78 +19,139 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from kd import distributed
 from kd.errors import KdError
 from kd.types import PyTree
+
+_PROBED = 1 << 28  # bytes: what is larger is compared with the free space instead of claimed
 
 
 class Checkpoints:
     """The checkpoints in a folder; the two newest are kept.
 
-    Orbax writes each one atomically. Beside it lies a checksum of its every file, written last, so that files that
-    were cut short, have flipped bits or are missing are noticed before anything reads them.
+    Orbax writes each one atomically, every process its own shards. Beside it lies a checksum of its every file, written
+    last and by process 0, so that files that were cut short, have flipped bits or are missing are noticed before
+    anything reads them. All processes of a run share the folder and make the same calls in the same order.
     """
 
     def __init__(self, folder: pathlib.Path, say: Callable[[str], None] = print, *, read_only: bool = False) -> None:
-        logging.getLogger("absl").setLevel(logging.ERROR)
-        self._steps, self._sums, self._say = folder.resolve() / "steps", folder / "checksums", say
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what its threads log is raised here too, in a line
+        self._steps, self._sums, self._say = folder.resolve() / "steps", folder.resolve() / "checksums", say
         self._damaged: set[int] = set()
+        self._saving: _Saving | None = None
+        self.last_position: dict[str, Any] | None = None
+        """The position that was saved with the checkpoint that `restore` gave."""
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=2, enable_async_checkpointing=False, create=not read_only, read_only=read_only
+            max_to_keep=2,
+            create=not read_only,
+            read_only=read_only,
+            async_options=ocp.AsyncOptions(timeout_secs=3600),
         )
+        handlers = {"state": ocp.StandardCheckpointHandler(), "position": ocp.JsonCheckpointHandler()}
+        if not read_only:
+            distributed.first_does("checkpoints", lambda: _make(self._sums, folder))
         try:
-            if not read_only:
-                self._sums.mkdir(parents=True, exist_ok=True)
-            self._manager = ocp.CheckpointManager(self._steps, options=options)
+            self._manager = ocp.CheckpointManager(self._steps, options=options, item_handlers=handlers)
         except OSError as error:
-            raise KdError(
-                f"cannot write checkpoints in {folder}: {error.strerror}; choose another --workdir"
-            ) from error
+            raise _not_writable(folder, error) from error
 
-    def save(self, step: int, tree: PyTree) -> None:
-        """Write `tree` as the checkpoint of `step`; does nothing if that step is there already.
+    def save(self, step: int, tree: PyTree, position: Mapping[str, Any] | None = None) -> None:
+        """Write `tree` and a JSON-able `position` as the checkpoint of `step`; nothing if that step is there already.
+
+        Returns when the arrays are copied off the devices; the rest is done in the background, and `wait` ends it.
 
         Raises:
-          KdError: it cannot be written, for example because the disk is full; earlier checkpoints stay.
+          KdError: this one, or the one before, cannot be written, for example because the disk is full; earlier
+            checkpoints stay.
         """
+        self.wait()
         if step in set(self._manager.all_steps()) - self._damaged:
             return
-        arrays = jax.tree.map(np.asarray, _to_arrays(tree))
+        arrays = _to_arrays(tree)
         try:
             self._drop_damaged()
-            self._claim_room(jax.tree.leaves(arrays))
-            self._manager.save(step, args=ocp.args.StandardSave(arrays))
-            self._manager.wait_until_finished()
-            self._write_sums(step)
+            distributed.first_does("room", lambda: self._claim_room(step, jax.tree.leaves(arrays)))
+            content = ocp.args.Composite(
+                state=ocp.args.StandardSave(arrays),
+                position=ocp.args.JsonSave({"position": None if position is None else dict(position)}),
+            )
+            self._manager.save(step, args=content)
+        except KdError:
+            raise
         except Exception as error:  # Orbax and TensorStore raise many kinds; each means that this step is not saved
             raise self._not_saved(step, error) from error
+        self._saving = _Saving(step, self._finish)
+
+    def wait(self) -> None:
+        """Block until everything is on disk. Raises a `KdError` if it could not be written."""
+        saving, self._saving = self._saving, None
+        if saving is None:
+            return
+        error = saving.error()
+
+        def outcome() -> None:
+            if error is not None:
+                raise self._not_saved(saving.step, error) from error
+
+        distributed.first_does("saved", outcome)
+        outcome()
 
     def restore(self, example: PyTree | None = None) -> Any:
         """The newest checkpoint that is whole; None if there is none. A damaged one is reported and passed over.
 
-        Placed and structured like `example`; without one, as nested dictionaries of arrays.
+        Structured and placed like `example`, arrays or ``jax.ShapeDtypeStruct`` with a sharding, from whatever devices
+        it was saved; without one, nested dictionaries of NumPy arrays. Its position is in `last_position`.
+
+        Raises:
+          KdError: it was written by a version of kd whose checkpoints hold no position.
         """
+        self.wait()
+        chosen = distributed.first_does("restore", self._choose)
+        self._damaged |= set(chosen["damaged"])
+        step = chosen["step"]
+        self.last_position = None if step is None else self.position(step)
+        return None if step is None else self._read(step, example)
+
+    def position(self, step: int) -> dict[str, Any] | None:
+        """The position that was saved with the checkpoint of `step`."""
+        saved = self._manager.restore(step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))
+        return saved["position"]["position"]
+
+    def close(self) -> None:
+        """Wait until everything is on disk and release the manager's threads. Raises what `wait` raises."""
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
+
+    def _choose(self) -> dict[str, Any]:
+        damaged = []
         for step in sorted(self._manager.all_steps(), reverse=True):
             fault = self._fault(step)
             if fault is None:
-                return self._read(step, example)
-            self._damaged.add(step)
+                return {"step": step, "damaged": damaged}
+            damaged.append(step)
             self._say(
                 f"the checkpoint of step {step} in {self._steps.parent} is damaged ({fault}); taking the one before"
             )
-        return None
-
-    def close(self) -> None:
-        """Release the manager's threads."""
-        self._manager.close()
+        return {"step": None, "damaged": damaged}
 
     def _read(self, step: int, example: PyTree | None) -> Any:
         if example is None:
-            return self._manager.restore(step, args=ocp.args.StandardRestore())
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _to_arrays(example)
-        )
-        arrays = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            found = self._manager.item_metadata(step)["state"]
+            wanted = jax.tree.map(_in_memory, getattr(found, "tree", found))
+            return self._restored(step, wanted)
+        arrays = self._restored(step, jax.tree.map(_abstract, example))
         return jax.tree.map(lambda x, e: jax.random.wrap_key_data(x) if _is_key(e) else x, arrays, example)
+
+    def _restored(self, step: int, wanted: PyTree) -> PyTree:
+        return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))["state"]
+
+    def _finish(self, step: int) -> None:
+        """In the background: Orbax ends its writing, then process 0 the checksums."""
+        self._manager.wait_until_finished()
+        if distributed.is_first():
+            self._write_sums(step)
 
     def _drop_damaged(self) -> None:
         # Orbax skips a step below its newest without a word, and would keep a damaged one in place of a whole one.
@@ -95,19 +159,13 @@ class Checkpoints:
             self._manager.delete(step)
         self._damaged.clear()
 
-    def _claim_room(self, arrays: list[np.ndarray]) -> None:
+    def _claim_room(self, step: int, arrays: list[Any]) -> None:
         # Orbax, out of space half-way, prints pages from its threads before it raises. It writes every array twice.
-        size = 2 * sum(array.nbytes for array in arrays) + 4096 * (2 * len(arrays) + 16)
-        probe = self._sums / "room.unfinished"
+        size = 2 * sum(array.nbytes for array in arrays) + 4096 * (2 * len(arrays) + 24)
         try:
-            with probe.open("wb") as file:
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, size)
+            _claim(self._sums / "room.unfinished", size)
         except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot tell
-                raise
-        finally:
-            probe.unlink(missing_ok=True)
+            raise self._not_saved(step, error) from error
 
     def _write_sums(self, step: int) -> None:
         text = json.dumps(_checksums(self._steps / str(step)), indent=0)
@@ -121,6 +179,11 @@ class Checkpoints:
 
     def _fault(self, step: int) -> str | None:
         path = self._sums / f"{step}.json"
+        if (self._steps / str(step) / "default").is_dir():
+            raise KdError(
+                f"the checkpoints in {self._steps.parent} were written by an earlier version of kd, without a position "
+                "in the data, and cannot be continued; choose another --workdir"
+            )
         try:
             expected = dict(json.loads(path.read_text("utf-8")))
         except (OSError, ValueError):
@@ -141,14 +204,82 @@ class Checkpoints:
         )
 
 
+class _Saving:
+    """A thread that finishes the checkpoint of `step`."""
+
+    def __init__(self, step: int, finish: Callable[[int], None]) -> None:
+        self.step, self._finish = step, finish
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="kd-checkpoint")
+        self._thread.start()
+
+    def error(self) -> Exception | None:
+        """What went wrong, when it has ended."""
+        self._thread.join()
+        return self._error
+
+    def _run(self) -> None:
+        try:
+            self._finish(self.step)
+        except Exception as error:
+            self._error = error
+
+
+def _make(sums: pathlib.Path, folder: pathlib.Path) -> None:
+    try:
+        sums.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+
+
+def _not_writable(folder: pathlib.Path, error: OSError) -> KdError:
+    return KdError(f"cannot write checkpoints in {folder}: {error.strerror}; choose another --workdir")
+
+
+def _claim(probe: pathlib.Path, size: int) -> None:
+    """Raise an OSError unless `size` bytes can be written beside `probe`."""
+    if shutil.disk_usage(probe.parent).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    try:
+        with probe.open("wb") as file:
+            if hasattr(os, "posix_fallocate"):  # a file system without it writes every block: keep that short
+                os.posix_fallocate(file.fileno(), 0, min(size, _PROBED))
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot tell
+            raise
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+
+
 def _checksums(folder: pathlib.Path) -> dict[str, int]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): zlib.crc32(path.read_bytes()) for path in files}
+    return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
+
+
+def _checksum(path: pathlib.Path) -> int:
+    """CRC-32 of a file of any size, a piece at a time."""
+    total = 0
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            total = zlib.crc32(piece, total)
+    return total
 
 
 def _to_arrays(tree: PyTree) -> PyTree:
     """Typed keys become plain integers; everything else stays."""
     return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    """What to restore in the place of a leaf; the integers of a typed key are split as the key is."""
+    form = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    return jax.ShapeDtypeStruct(form.shape, form.dtype, sharding=leaf.sharding)
+
+
+def _in_memory(found: Any) -> np.ndarray:
+    """An array of the form that was saved, which takes no room: it asks Orbax for NumPy."""
+    return np.broadcast_to(np.zeros((), found.dtype), found.shape)
 
 
 def _is_key(x: Any) -> bool:

@@ -3,15 +3,18 @@
 import contextlib
 import resource
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import faulty
+import processes
 import runs
-from kd import mesh, writers
+from kd import writers
 from kd.checkpoint import Checkpoints
 from kd.errors import KdError
 
@@ -119,7 +122,7 @@ def missing_file(folder):
 
 
 def missing_arrays(folder):
-    shutil.rmtree(folder.path / "steps" / "4" / "default")
+    shutil.rmtree(folder.path / "steps" / "4" / "state")
 
 
 def empty(folder):
@@ -189,16 +192,113 @@ def test_a_half_written_folder_is_no_checkpoint(folder):
     assert bits(folder.restore()) == bits(tree(6))
 
 
-@pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (1, 8)])
-def test_a_checkpoint_moves_between_device_counts(folder, saved_on, restored_on):
-    def place(value, devices):
-        return jax.device_put(value, mesh.replicated(mesh.make_mesh(mesh.MeshSpec(devices=devices))))
+def place(value, devices):
+    """Arrays split over so many devices where they can be, whole on each otherwise."""
+    over = jax.make_mesh((devices,), ("fsdp",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices])
 
+    def sharding(leaf):
+        split = leaf.ndim > 0 and leaf.shape[0] % devices == 0
+        return NamedSharding(over, PartitionSpec("fsdp") if split else PartitionSpec())
+
+    return jax.tree.map(lambda leaf: jax.device_put(leaf, sharding(leaf)), value)
+
+
+def wide(step):
+    return {**tree(step), "wide": jnp.arange(16.0).reshape(8, 2) * step}
+
+
+@pytest.mark.parametrize(("saved_on", "restored_on"), [(4, 1), (4, 2), (4, 8), (1, 8)])
+@pytest.mark.parametrize("shapes_only", [False, True])
+def test_a_checkpoint_moves_between_meshes(folder, saved_on, restored_on, shapes_only):
+    example = place(wide(0), restored_on)
+    if shapes_only:
+        example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), example)
     with folder.open() as checkpoints:
-        checkpoints.save(5, place(tree(5), saved_on))
-        found = checkpoints.restore(place(tree(0), restored_on))
-    assert bits(found) == bits(tree(5))
-    assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(found)} == {restored_on}
+        checkpoints.save(5, place(wide(5), saved_on))
+        found = checkpoints.restore(example)
+        plain = checkpoints.restore()
+    assert bits(found) == bits(wide(5))
+    for leaf, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(example), strict=True):
+        assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
+    assert {type(leaf) for leaf in jax.tree.leaves(plain)} == {np.ndarray}
+    np.testing.assert_array_equal(plain["wide"], wide(5)["wide"])
+
+
+def test_the_position_in_the_data_belongs_to_the_checkpoint(folder):
+    positions = {2: {"worker": [1, 2], "seed": 7}, 4: None}
+    with folder.open() as checkpoints:
+        for step, position in positions.items():
+            checkpoints.save(step, tree(step), position=position)
+        assert checkpoints.restore(tree(0)) is not None
+        assert checkpoints.last_position is None
+        assert {step: checkpoints.position(step) for step in positions} == positions
+    flipped(folder)
+    with folder.open() as checkpoints:
+        checkpoints.restore(tree(0))
+        assert checkpoints.last_position == positions[2]
+
+
+def test_what_happens_to_the_arrays_after_save_does_not_matter(folder):
+    """The next step donates them while they are written."""
+    overwrite = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)
+    with folder.open() as checkpoints:
+        for step in range(1, 4):
+            large = {"large": jax.device_put(jnp.full((1000, 1000), step, jnp.float32), jax.devices()[0])}
+            checkpoints.save(step, large)
+            large["large"] = overwrite(large["large"]).block_until_ready()
+            found = checkpoints.restore()["large"]
+            assert (found == step).all()
+            assert (large["large"] == -1).all()
+
+
+def test_save_returns_before_it_is_written_and_wait_after(folder, monkeypatch):
+    held, written = threading.Event(), Checkpoints._write_sums
+    monkeypatch.setattr(Checkpoints, "_write_sums", lambda self, step: (held.wait(20), written(self, step)))
+    with folder.open() as checkpoints:
+        checkpoints.save(2, tree(2))
+        assert not (folder.path / "checksums" / "2.json").exists()
+        held.set()
+        checkpoints.wait()
+        assert (folder.path / "checksums" / "2.json").exists()
+
+
+@pytest.mark.parametrize("then", ["save", "wait", "close", "restore"])
+def test_what_goes_wrong_in_the_background_is_raised_at_the_next_call(folder, monkeypatch, then):
+    def full(self, step):
+        raise OSError(28, "No space left on device")
+
+    folder.save(2)
+    monkeypatch.setattr(Checkpoints, "_write_sums", full)
+    checkpoints = Checkpoints(folder.path, folder.said.append)
+    checkpoints.save(4, tree(4))
+    arguments = {"save": (6, tree(6)), "restore": (tree(0),)}.get(then, ())
+    with pytest.raises(KdError, match=r"step 4 in .*: No space left on device; the one of step 2 stays"):
+        getattr(checkpoints, then)(*arguments)
+    checkpoints.close()
+    monkeypatch.undo()
+    assert bits(folder.restore()) == bits(tree(2))
+
+
+def test_checkpoints_of_an_earlier_version_are_named(folder):
+    folder.save(2)
+    (folder.path / "steps" / "2" / "state").rename(folder.path / "steps" / "2" / "default")
+    with pytest.raises(KdError, match=r"written by an earlier version of kd.*; choose another --workdir"):
+        folder.restore()
+
+
+def test_several_processes_save_and_restore_together(folder):
+    """Each its own shards; a damaged one is passed over by all; alone and together they read the same."""
+    for said in ("None", "2", "damaged 2"):
+        ended = processes.together("checkpoints", folder.path, count=2, devices=2)
+        assert [code for code, _, _ in ended] == [0, 0], ended
+        assert [out.splitlines()[-1] for _, out, _ in ended] == [f"restored {said.split()[-1]}"] * 2, ended
+        assert [("damaged" in out) for _, out, _ in ended] == [said.startswith("damaged"), False]  # process 0 says it
+        if said == "2":
+            flipped(folder)
+    with folder.open() as checkpoints:
+        plain = checkpoints.restore()
+        assert checkpoints.last_position == {"next": 4}
+    np.testing.assert_array_equal(plain["wide"], np.arange(8.0) * 4)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,185 @@
+"""Several processes of one run over loopback: ``python tests/processes.py WHAT COORDINATOR COUNT INDEX ARGUMENT``.
+
+As a module: `together` starts them all with a function of this file, and waits.
+"""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import runs
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def launch(what, argument="", count=2, devices=2, address=None, indices=None):
+    """The processes, started; each has so many devices."""
+    address = address or f"127.0.0.1:{free_port()}"
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONWARNINGS": "error"}
+    env["PYTHONPATH"] = os.pathsep.join([str(runs.ROOT), str(runs.ROOT / "tests")])
+    started = []
+    for index in range(count) if indices is None else indices:
+        command = [sys.executable, __file__, what, address, str(count), str(index), str(argument)]
+        started.append(
+            subprocess.Popen(command, cwd=runs.ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        )
+    return started
+
+
+def ended(started, seconds=60):
+    """(exit code, stdout, stderr) of each; none is left behind."""
+    found = []
+    try:
+        for one in started:
+            out, err = one.communicate(timeout=seconds)
+            found.append((one.returncode, out, err))
+    finally:
+        for one in started:
+            with contextlib.suppress(ProcessLookupError):
+                one.kill()
+    return found
+
+
+def together(what, argument="", **options):
+    """Start them all with the function `what` of this file, and wait."""
+    return ended(launch(what, argument, **options))
+
+
+def wait_for_line(process, word):
+    """Until it prints a line that begins with `word`."""
+    for line in process.stdout:
+        if line.startswith(word):
+            return line
+    raise AssertionError(process.communicate())
+
+
+def agree(_):
+    """Words of process 0, the same errors, one decision."""
+    import signal
+
+    from kd import distributed
+    from kd.errors import KdError
+
+    def refuse():
+        raise KdError("no such folder; make it")
+
+    print("first", distributed.first_does("load", lambda: {"who": distributed.index()}))
+    for _ in range(2):
+        try:
+            distributed.first_does("refuse", refuse)
+        except KdError as error:
+            print("refused", error)
+    distributed.check_same("run the same config", {"config": "abc"})
+    try:
+        distributed.check_same("run the same config", {"config": "abc", "data": f"d{distributed.index()}"})
+    except KdError as error:
+        print("differ", error)
+    agreement, decided = distributed.Agreement(), []
+    for step in range(0, 100, 10):
+        time.sleep(0.1 * (1 - distributed.index()))
+        received = signal.SIGTERM if distributed.index() == 1 and step >= 50 else None
+        decided.append(agreement.agreed(step, received))
+        if decided[-1]:
+            break
+    print("decided", decided)
+    print("count", distributed.count(), distributed.index(), distributed.is_first())
+
+
+def collective(steps):
+    """A sum over all devices, again and again."""
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+
+    from kd import distributed
+
+    mesh = jax.make_mesh((jax.device_count(),), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    ones = jax.make_array_from_callback((jax.device_count(),), split, lambda _: np.ones(1, np.float32))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    total = jax.jit(jnp.sum, out_shardings=everywhere)
+    for step in range(int(steps)):
+        try:
+            value = float(total(ones))
+        except Exception as error:
+            distributed.explain(error)
+            raise
+        if step == 1:
+            print("up", value, flush=True)
+
+
+def fails(who):
+    """One process raises, in the midst of the others' collectives."""
+    from kd import distributed
+    from kd.errors import KdError
+
+    collective(2)
+    if distributed.index() == int(who):
+        raise KdError("the disk is full; free some space")
+    collective(10**9)
+
+
+def checkpoints(folder):
+    """Restore what is there, then save steps 2 and 4 of a state that is split over all devices of all processes."""
+    import pathlib
+
+    import jax
+    import numpy as np
+
+    from kd.checkpoint import Checkpoints
+
+    mesh = jax.make_mesh((jax.device_count(),), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def sharding(*axes):
+        return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
+
+    def state(step):
+        wide = jax.make_array_from_callback(
+            (8,), sharding("fsdp"), lambda at: np.arange(8.0, dtype=np.float32)[at] * step
+        )
+        key = jax.jit(lambda: jax.random.key(step), out_shardings=sharding())()
+        return {"wide": wide, "step": jax.device_put(np.int32(step), sharding()), "key": key}
+
+    saved = Checkpoints(pathlib.Path(folder), print)
+    found = saved.restore(state(0))
+    if found is not None:
+        assert found["wide"].sharding == sharding("fsdp")
+        step = int(found["step"])
+        for shard in found["wide"].addressable_shards:
+            np.testing.assert_array_equal(shard.data, np.arange(8.0)[shard.index] * step)
+        assert saved.last_position == {"next": step}
+        assert saved.restore()["wide"].tolist() == [i * step for i in range(8)]
+    for step in (1, 2) if found is None else (4,):
+        saved.save(step, state(step), position={"next": step})
+    saved.close()
+    print("restored", None if found is None else int(found["step"]))
+
+
+def nothing(_):
+    pass
+
+
+def main():
+    what, address, count, index, argument = sys.argv[1:]
+    from kd import distributed
+    from kd.errors import KdError
+    from kd.watchdog import Patience
+
+    try:
+        distributed.start(address, int(count), int(index), timeout=float(os.environ.get("JOIN", "60")))
+        with distributed.watch(patience=Patience(beat=0.5, lost=4.0)):
+            globals()[what](argument)
+    except KdError as error:
+        print(f"kd: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
