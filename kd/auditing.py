@@ -12,7 +12,7 @@ from jaxtyping import Float
 from kd import evals
 from kd.build import check_inputs, load_finished
 from kd.config import Spec
-from kd.data import Dataset, load, of_classes
+from kd.data import Dataset, Stream, load, of_classes
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 from kd.evaluate import load_labelled, pairs_of
@@ -29,7 +29,7 @@ _TOP = 5
 def audit(
     teacher: Trained,
     student: Trained,
-    data: Dataset,
+    data: Dataset | Stream,
     *,
     missing_classes: Sequence[int] = (),
     train: Dataset | None = None,
@@ -182,7 +182,7 @@ def _check_pairs(pairs: Sequence[int] | None, teachers: int, students: int) -> N
             raise KdError(f"a student is paired with teacher {pair} and there are {teachers}, from 0")
 
 
-def _answers(who: str, model: Trained, data: Dataset) -> Members:
+def _answers(who: str, model: Trained, data: Dataset | Stream) -> Members:
     check_inputs(model.teacher(), data, f"the {who}")
     return model.each(data)
 

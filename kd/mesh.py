@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -113,7 +114,7 @@ def put(tree: Any, shardings: Any) -> Any:
     def place(leaf: Any, where: NamedSharding) -> jax.Array:
         if where.is_fully_addressable or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
             return jax.device_put(leaf, where)
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(place(jax.random.key_data(leaf), where))
         whole = np.asarray(leaf)
         return jax.make_array_from_callback(whole.shape, where, lambda index: whole[index])

@@ -52,7 +52,7 @@ def make_optimizer(spec: Optim) -> optax.GradientTransformation:
         direction = optax.sgd(1.0, momentum=spec.momentum or None, nesterov=spec.nesterov)
     else:
         direction = optax.adam(1.0, b1=spec.momentum, nesterov=spec.nesterov)
-    steps = [direction]
+    steps: list[optax.GradientTransformation] = [direction]
     if spec.clip_norm:
         steps.insert(0, optax.clip_by_global_norm(spec.clip_norm))
     if spec.weight_decay:

@@ -25,7 +25,7 @@ def predict(
     Where the parameters live on a mesh, batches are split over it.
     """
     outputs = _answer(_apply(model, members), (params, extra), data, batch_size)
-    return _examples(outputs.logits, members, len(data))
+    return _examples(np.asarray(outputs.logits), members, len(data))
 
 
 def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) -> Outputs:
@@ -36,13 +36,14 @@ def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) 
     several = teacher.pairs is not None
     outputs = _answer(_paired(teacher.apply) if several else teacher.apply, teacher.variables, data, batch_size)
     members = several or outputs.average is not None
-    return Outputs(_examples(outputs.logits, members, len(data)), outputs.average)
+    return Outputs(_examples(np.asarray(outputs.logits), members, len(data)), outputs.average)
 
 
 @functools.lru_cache(maxsize=64)  # one function per model, so that what was compiled for it is found again
 def _apply(model: Model, members: bool) -> Callable[[PyTree, Batch], Outputs]:
     def one(variables: PyTree, batch: Batch) -> Outputs:
-        return model.apply(*variables, batch["inputs"], train=False)[0]
+        params, extra = variables
+        return model.apply(params, extra, batch["inputs"], train=False)[0]
 
     return jax.vmap(one, in_axes=(0, None)) if members else one
 

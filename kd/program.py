@@ -126,7 +126,7 @@ def _streamed(
         axis = 0 if task.members is None else 1
         shape = (*local.shape[:axis], task.batch_size, *local.shape[axis + 1 :])
 
-        def part(index: tuple[slice, ...]) -> Any:
+        def part(index: Any) -> Any:
             begin, end, _ = index[axis].indices(task.batch_size)
             return local[(*index[:axis], slice(begin - share.start, end - share.start), *index[axis + 1 :])]
 

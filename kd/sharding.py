@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kd.errors import KdError, unknown
@@ -170,7 +171,7 @@ def bytes_per_device(tree: PyTree, shardings: PyTree) -> int:
 
 def leaf_bytes(leaf: Any, where: NamedSharding) -> int:
     """How much of one array a device holds."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.eval_shape(jax.random.key_data, leaf)
         return math.prod(leaf.shape) * leaf.dtype.itemsize
     return math.prod(where.shard_shape(tuple(leaf.shape))) * leaf.dtype.itemsize

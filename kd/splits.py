@@ -19,11 +19,8 @@ def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
     data, held_out = open_split(spec, spec.data.train, training=True), open_split(spec, spec.data.eval)
     validation = None if spec.early_stopping is None else open_split(spec, spec.early_stopping)
     if spec.data.classes is not None:
-        if isinstance(data, kd_data.Stream):
-            raise KdError(
-                "data.classes chooses among labels in memory; set data.stream=false, or leave data.classes out"
-            )
-        data = kd_data.of_classes(data, spec.data.classes)
+        streamed = isinstance(data, kd_data.Stream)
+        data = data.of_classes(spec.data.classes) if streamed else kd_data.of_classes(data, spec.data.classes)
     if spec.data.examples not in (None, len(data)):
         raise KdError(
             f"config.data.examples declares {spec.data.examples} and {spec.data.train} has {len(data)}; mend it"

@@ -14,7 +14,7 @@ from typing import Any
 
 from kd.checkpoint import Checkpoints
 from kd.config import Spec, fingerprint_of, from_json, identity, to_json
-from kd.data import Dataset
+from kd.data import Dataset, Stream
 from kd.errors import KdError
 
 _PRINT = "[0-9a-f]" * 8  # what a stage's folder has after its name
@@ -107,7 +107,7 @@ def _not_writable(path: pathlib.Path, error: OSError) -> KdError:
     return KdError(f"cannot write work directory {path}: {error.strerror}; choose another --workdir")
 
 
-def claim(path: pathlib.Path, spec: Spec, data: Dataset, teacher_fingerprint: str) -> Workdir:
+def claim(path: pathlib.Path, spec: Spec, data: Dataset | Stream, teacher_fingerprint: str) -> Workdir:
     """Make `path` the work directory of this run, or find that it is already. One that never took a step is free.
 
     Raises:

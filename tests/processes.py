@@ -33,6 +33,29 @@ def launch(what, argument="", count=2, devices=2, address=None, indices=None):
     return started
 
 
+def address():
+    """Where a process 0 may listen."""
+    return f"127.0.0.1:{free_port()}"
+
+
+def launch_training(command, fault="none:", count=2, devices=2, address=None, indices=None):
+    """``kd`` with these arguments in every process, started; the fault of `faulty.py` is that of the last one."""
+    address = address or f"127.0.0.1:{free_port()}"
+    started = []
+    for index in range(count) if indices is None else indices:
+        place = [f"--coordinator={address}", f"--num_processes={count}", f"--process_id={index}"]
+        own = fault if index == count - 1 else "none:"
+        full = [sys.executable, "tests/faulty.py", own, *map(str, command), *place]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        started.append(subprocess.Popen(full, cwd=runs.ROOT, env=runs.environment(devices), text=True, **pipes))
+    return started
+
+
+def trained(command, fault="none:", **options):
+    """Train in several processes and wait: (exit code, stdout, stderr) of each."""
+    return ended(launch_training(command, fault, **options), seconds=120)
+
+
 def ended(started, seconds=60):
     """(exit code, stdout, stderr) of each; none is left behind."""
     found = []

@@ -57,12 +57,18 @@ def train(workdir, *arguments, arg="", **keys):
     return main(kd("train", f"--workdir={workdir}", *arguments, arg=arg, **keys))
 
 
+def environment(devices):
+    """That of a process on so many fake devices."""
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONWARNINGS": "error"}
+
+
 def python(*arguments, devices=1):
     """A Python process of its own, on so many fake devices."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONWARNINGS": "error"}
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment(devices), capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import pytest
 import experiments
 import faulty
 import runs
-from kd import train, writers
+from kd import writers
 from kd.cli import main
 from kd.data import SOURCES
 from kd.losses import LOSSES
@@ -27,8 +27,8 @@ def test_train_again_is_at_the_end_at_once(tmp_path, monkeypatch, capfd):
     workdir = tmp_path / "run"
     assert runs.train(workdir) == 0
     shown, before = capfd.readouterr().out, runs.hashes(workdir)
-    rows = train._rows
-    monkeypatch.setattr(train, "_rows", lambda *a: rows(*a) if a[1] == a[2] else pytest.fail("it took a step"))
+    rows = program._rows
+    monkeypatch.setattr(program, "_rows", lambda *a: rows(*a) if a[1] == a[2] else pytest.fail("it took a step"))
     assert runs.train(workdir) == 0
     assert runs.hashes(workdir) == before
     assert capfd.readouterr().out == shown

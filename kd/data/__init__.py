@@ -4,18 +4,23 @@ from kd.data.augment import jitter
 from kd.data.dataset import Dataset, arrays, of_classes, parse_split, take
 from kd.data.device import as_floats, example_batch, gather, to_device
 from kd.data.mixup import chain, mixup
+from kd.data.opening import open_stream
 from kd.data.order import padded_rows, rows, steps_of, steps_per_epoch
+from kd.data.pipeline import Batches, batches, in_order
 from kd.data.sources import SOURCES, load
-from kd.data.stream import Stream, batches, in_order
+from kd.data.stream import Stream, as_stream, described
 
 __all__ = [
     "SOURCES",
+    "Batches",
     "Dataset",
     "Stream",
     "arrays",
     "as_floats",
+    "as_stream",
     "batches",
     "chain",
+    "described",
     "example_batch",
     "gather",
     "in_order",
@@ -23,6 +28,7 @@ __all__ = [
     "load",
     "mixup",
     "of_classes",
+    "open_stream",
     "padded_rows",
     "parse_split",
     "rows",

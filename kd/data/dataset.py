@@ -39,6 +39,11 @@ class Dataset:
         return self.labels is not None
 
     @property
+    def dtype(self) -> np.dtype:
+        """Type in which the inputs are stored."""
+        return self.inputs.dtype
+
+    @property
     def first(self) -> np.ndarray:
         """The first example as the model sees it, float32, in a batch of one: ``[1 ...]``."""
         one = self.inputs[:1] if self.starts is None else self.inputs[None, self.starts[0] :][:, : self.window]
