@@ -1,4 +1,4 @@
-"""Where examples come from: digits that ship with scikit-learn, any TFDS image set, arrays in an .npz file."""
+"""Where examples come from: scikit-learn's digits, generated shapes, any TFDS image set, arrays in an .npz file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kd.data.dataset import Dataset, arrays, parse_split, take
+from kd.data.generated import shapes
 from kd.data.tfds import load_tfds
 from kd.errors import KdError, unknown
 from kd.registry import lookup
@@ -71,7 +72,7 @@ def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
     return load_tfds(argument, name, data_dir)
 
 
-SOURCES: dict[str, Source] = {"digits": digits, "npz": npz, "tfds": tfds}
+SOURCES: dict[str, Source] = {"digits": digits, "npz": npz, "shapes": shapes, "tfds": tfds}
 
 
 def _whole(source: str, name: str, data_dir: str | None) -> Dataset:

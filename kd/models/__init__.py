@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from kd.models.linen import as_model, linen
 from kd.models.mlp import mlp
+from kd.models.vit import vit
 from kd.types import Model
 
-__all__ = ["MODELS", "as_model", "linen", "mlp"]
+__all__ = ["MODELS", "as_model", "linen", "mlp", "vit"]
 
-MODELS: dict[str, Callable[..., Model]] = {"mlp": mlp}
+MODELS: dict[str, Callable[..., Model]] = {"mlp": mlp, "vit": vit}
