@@ -16,8 +16,9 @@ from ml_collections import ConfigDict
 
 from kd.config import base_config, choose
 
-TEACHER = {"name": "vit", "variant": "L/16", "remat": True}
-STUDENT = {"name": "vit", "variant": "S/16", "remat": True}
+CLASSES = 1000  # said here, so that the run can be planned where the data is not
+TEACHER = {"name": "vit", "variant": "L/16", "classes": CLASSES}
+STUDENT = {"name": "vit", "variant": "S/16", "classes": CLASSES}
 TINY_TEACHER = {"name": "vit", "variant": "Ti/4", "width": 96, "depth": 4}
 TINY_STUDENT = {"name": "vit", "variant": "Ti/4", "width": 48, "depth": 3}
 
@@ -31,10 +32,10 @@ def get_config(arg: str = "") -> ConfigDict:
     config.optim.learning_rate_schedule.shape = "cosine"  # to zero
     config.optim.clip_norm = 1.0
     if teacher:
-        config.student = TINY_TEACHER if tiny else TEACHER
+        config.student = dict(TINY_TEACHER if tiny else TEACHER)
         config.objective = {"hard": {"weight": 1.0}}
     else:
-        config.student = TINY_STUDENT if tiny else STUDENT
+        config.student = dict(TINY_STUDENT if tiny else STUDENT)
         config.data.mixup = True  # of what student and teacher both see
         config.objective = {"soft_targets": {"weight": 1.0, "temperature": 1.0}}  # labels are not looked at
         config.teacher.model = TINY_TEACHER if tiny else TEACHER
@@ -58,6 +59,7 @@ def _imagenet(teacher: bool) -> ConfigDict:
     config.total_epochs = 90 if teacher else 300
     config.eval_epochs = config.checkpoint_epochs = 5
     config.compute = "bfloat16"
+    config.remat = True
     config.sharding.student.rule = config.sharding.teacher.rule = "fsdp"
     return config
 

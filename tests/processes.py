@@ -39,12 +39,12 @@ def address():
 
 
 def launch_training(command, fault="none:", count=2, devices=2, address=None, indices=None):
-    """``kd`` with these arguments in every process, started; the fault of `faulty.py` is that of the last one."""
+    """``kd`` with these arguments in every process, started; the fault of `faulty.py` is that of process 0."""
     address = address or f"127.0.0.1:{free_port()}"
     started = []
     for index in range(count) if indices is None else indices:
         place = [f"--coordinator={address}", f"--num_processes={count}", f"--process_id={index}"]
-        own = fault if index == count - 1 else "none:"
+        own = "none:" if index else fault
         full = [sys.executable, "tests/faulty.py", own, *map(str, command), *place]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         started.append(subprocess.Popen(full, cwd=runs.ROOT, env=runs.environment(devices), text=True, **pipes))
