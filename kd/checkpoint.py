@@ -195,6 +195,8 @@ class Checkpoints:
         return None
 
     def _not_saved(self, step: int, error: Exception) -> KdError:
+        if not isinstance(error, OSError):  # Orbax's barriers fail too when another process is lost
+            distributed.explain(error)
         kept = max((s for s in self._manager.all_steps() if s != step and s not in self._damaged), default=None)
         last = "there is no earlier one" if kept is None else f"the one of step {kept} stays"
         cause = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
