@@ -161,24 +161,32 @@ def _set_data_dir(config: Any, data_dir: str) -> None:
 
 def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd import distributed
-    from kd.config import resolve
 
     distributed.start(args.coordinator, args.num_processes, args.process_id)  # before anything touches a device
-    from kd.build import planned
+    with distributed.watch():
+        _train_here(args, overrides)
+
+
+def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
+    from kd import distributed
+    from kd.config import resolve
     from kd.run import train_workdir
 
     spec = resolve(_config(args.config, overrides, args.data_dir))
     if args.show_sharding:
         from rich.console import Console
 
+        from kd.build import planned
         from kd.layout import layout
 
-        Console(highlight=False).print(layout(planned(spec)).rich(), soft_wrap=True)
+        table = layout(planned(spec))
+        if distributed.is_first():
+            width = None if sys.stdout.isatty() else 120  # paths are long, and a file has no width of its own
+            Console(highlight=False, width=width).print(table.rich())
         return
     if args.workdir is None:
         raise KdError("kd train needs --workdir=DIR, where the run lives; only --show-sharding does without")
-    with distributed.watch():
-        outcome = train_workdir(spec, args.workdir, tensorboard=args.tensorboard)
+    outcome = train_workdir(spec, args.workdir, tensorboard=args.tensorboard)
     if distributed.is_first():
         _print_members(f"{args.workdir} on {spec.data.eval}", outcome["members"])
 

@@ -31,7 +31,7 @@ def _rows(who: str, tree: Any, shardings: Any) -> list[tuple[str, str, str, str]
     leaves, places = jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(shardings)
     return [
         (
-            f"{who} {path_of(path)}".strip(),
+            f"{who} {path_of(path).removeprefix('params/')}".strip(),  # as rules name it
             str(list(leaf.shape)),
             ", ".join(_axis(axis) for axis in where.spec) or "whole",
             size(leaf_bytes(leaf, where)),
