@@ -228,6 +228,7 @@ def test_a_gray_image_without_channels_is_one_with_a_channel():
     np.testing.assert_array_equal(logits(model, tree, IMAGES[..., 0]), logits(model, tree, IMAGES[..., :1]))
 
 
+@settings(max_examples=8)  # every shape compiles anew
 @given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(1, 3))
 def test_patches_hold_every_pixel_once_and_neighbours_together(rows, columns, size, channels):
     images = (
@@ -283,12 +284,6 @@ def test_in_bfloat16_products_are_of_bfloat16_and_exponentials_of_float32():
     products = [line.split(":")[1].split("[")[0] for line in lines if "= dot_general" in line]
     assert products.count("f32") == 1  # the scores
     assert products.count("bf16") == len(products) - 1 == 9
-
-
-def test_the_softmax_of_bfloat16_does_not_round_its_sum():
-    n = 1000  # a sum in bfloat16 stops at 256
-    q, v = jnp.zeros((1, n, 1, 4), jnp.bfloat16), jnp.ones((1, n, 1, 4), jnp.bfloat16)
-    np.testing.assert_allclose(np.asarray(attend(q, q, v), np.float32), 1.0, rtol=0.01)
 
 
 # --- where it runs ---
