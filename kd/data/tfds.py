@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import logging
 import os
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from kd.data.dataset import Dataset, arrays
+from kd.data.dataset import Dataset, arrays, parse_split
+from kd.data.images import Crop
+from kd.data.stream import Stream
 from kd.errors import KdError, unknown
 
 
@@ -25,6 +29,76 @@ def load_tfds(dataset: str, split: str, data_dir: str | None) -> Dataset:
       KdError: not prepared and no TensorFlow (the message says which command to type), no such data set or split,
         no image and label, or images of several sizes.
     """
+    builder = _image_set(dataset, split, data_dir)
+    source = builder.as_data_source(split=split)
+    return _decode(source, dataset, builder.info.features["label"].num_classes)
+
+
+def stream_tfds(
+    dataset: str,
+    split: str,
+    data_dir: str | None = None,
+    *,
+    size: int | None = None,
+    crop: Crop = "none",
+    flip: bool = False,
+) -> Stream:
+    """A prepared TFDS image classification set, read example by example; `split` may be a slice, ``train[:3%]``.
+
+    Its fingerprint comes from what TFDS noted when it was prepared (name, version, config, examples and bytes of every
+    shard of the split); the examples are not read for it. See `load_tfds` for where it is looked for.
+
+    Raises:
+      KdError: as `load_tfds`, but images may have several sizes if `size` is given.
+    """
+    name = parse_split(split)[0]
+    builder = _image_set(dataset, name, data_dir)
+    image, label = builder.info.features["image"], builder.info.features["label"]
+    stream = Stream(
+        _Records(builder, name),
+        label.num_classes,
+        _noted(builder.info, name),
+        1 / 255,
+        size,
+        crop,
+        flip,
+        record_shape=tuple(image.shape),
+        dtype=np.dtype(image.np_dtype),
+    )
+    return stream.take(split)
+
+
+class _Records:
+    """Random access to a split. Any number of threads may read: array_record has one thread-safe reader per shard."""
+
+    def __init__(self, builder: Any, split: str) -> None:
+        from tensorflow_datasets import decode
+
+        self._decoded = builder.as_data_source(split=split)
+        self._bytes = builder.as_data_source(split=split, decoders={"image": decode.SkipDecoding()})
+
+    def __len__(self) -> int:
+        return len(self._decoded)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self._decoded[index]
+
+    def __getitems__(self, rows: Sequence[int]) -> Sequence[Mapping[str, Any]]:
+        return self._decoded.__getitems__(rows)
+
+    def labels(self, rows: np.ndarray) -> np.ndarray:
+        blocks = (rows[start : start + 1024].tolist() for start in range(0, len(rows), 1024))
+        return np.asarray([record["label"] for block in blocks for record in self._bytes.__getitems__(block)])
+
+
+def _noted(info: Any, split: str) -> str:
+    part = info.splits[split]
+    noted = [info.name, str(info.version), info.config_name, split, list(part.shard_lengths), int(part.num_bytes)]
+    features = {key: [list(info.features[key].shape), str(info.features[key].np_dtype)] for key in ("image", "label")}
+    return hashlib.sha256(repr([noted, features, info.features["label"].num_classes]).encode()).hexdigest()[:16]
+
+
+def _image_set(dataset: str, split: str, data_dir: str | None) -> Any:
     logging.getLogger("absl").setLevel(logging.ERROR)  # its advice on OpenCV is of no use here
     where = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
     builder = _builder(dataset, where)
@@ -33,7 +107,7 @@ def load_tfds(dataset: str, split: str, data_dir: str | None) -> Dataset:
     features = builder.info.features
     if not {"image", "label"} <= set(features):
         raise KdError(f"{dataset} has features {sorted(features)}; an image set needs 'image' and 'label'")
-    return _decode(builder.as_data_source(split=split), dataset, features["label"].num_classes)
+    return builder
 
 
 def _builder(dataset: str, where: str) -> Any:

@@ -1,0 +1,30 @@
+"""A stream by the name of its source."""
+
+from __future__ import annotations
+
+from kd.data.images import Crop
+from kd.data.sources import load
+from kd.data.stream import Stream, as_stream
+from kd.data.tfds import stream_tfds
+
+
+def open_stream(
+    source: str,
+    split: str,
+    data_dir: str | None = None,
+    *,
+    size: int | None = None,
+    crop: Crop = "none",
+    flip: bool = False,
+) -> Stream:
+    """The examples of `split` of `source`, names as `kd.data.load` knows them, read one by one.
+
+    ``tfds:NAME`` is read from disk; what every other source makes lies in memory, and is read from there.
+
+    Raises:
+      KdError: as `kd.data.load` and `as_stream` do.
+    """
+    kind, _, name = source.partition(":")
+    if kind == "tfds" and name.count(":") == 0 and name:
+        return stream_tfds(name, split, data_dir, size=size, crop=crop, flip=flip)
+    return as_stream(load(source, split, data_dir), size=size, crop=crop, flip=flip)

@@ -1,0 +1,523 @@
+"""Laws of streams: the batches of an in-memory run, whatever the processes; resumes exactly; reads nothing in vain."""
+
+import io
+import itertools
+import json
+import threading
+import time
+
+import hypothesis
+import hypothesis.strategies as st
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import runs
+from kd import data as kd_data
+from kd.data.opening import open_stream
+from kd.data.pipeline import batches, in_order
+from kd.data.stream import Stream, as_stream, described
+from kd.data.tfds import stream_tfds
+from kd.errors import KdError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 6, 5, 3), np.uint8)
+DATA = kd_data.arrays(PIXELS, np.arange(40) % 4, scale=1 / 255)
+
+
+class Counted:
+    """A source that notes what is read; images of several sizes, a few of them impossible to read."""
+
+    def __init__(self, sizes=((6, 5),), bad=(), examples=40):
+        self.sizes, self.bad, self.examples, self.reads = sizes, bad, examples, []
+
+    def __len__(self):
+        return self.examples
+
+    def __getitem__(self, index):
+        self.reads.append(index)
+        if index in self.bad:
+            raise OSError("truncated file\nwith details")
+        height, width = self.sizes[index % len(self.sizes)]
+        image = np.random.default_rng(index).integers(0, 256, (height, width, 3), np.uint8)
+        return {"image": image, "label": index % 4}
+
+
+def counted(source=None, **options):
+    return Stream(Counted() if source is None else source, 4, "counted", **options)
+
+
+def taken(iterator, count):
+    with iterator:
+        return list(itertools.islice(iterator, count))
+
+
+def same(one, other):
+    return (
+        len(one) == len(other)
+        and all(a.keys() == b.keys() for a, b in zip(one, other, strict=True))
+        and all(
+            a[k].dtype == b[k].dtype and np.array_equal(a[k], b[k]) for a, b in zip(one, other, strict=True) for k in a
+        )
+    )
+
+
+# --- the same batches as in memory ---
+
+
+@pytest.mark.parametrize("seeds", [3, (3,), (3, 0, 3)])
+@pytest.mark.parametrize("threads", [0, 3])
+def test_a_stream_gives_the_batches_of_the_data_in_memory(seeds, threads):
+    table = kd_data.to_device(DATA)
+    found = taken(batches(as_stream(DATA), seeds, 12, start=1, threads=threads), 7)  # three steps an epoch
+    for step, batch in enumerate(found, start=1):
+        each = [kd_data.rows(seed, step, 40, 12) for seed in np.atleast_1d(seeds)]
+        want = kd_data.gather(table, jnp.asarray(each[0] if isinstance(seeds, int) else np.stack(each)))
+        assert batch["inputs"].dtype == np.uint8
+        assert np.array_equal(batch["inputs"].astype(np.float32) * np.float32(1 / 255), want["inputs"])
+        for key in ("labels", "index", "weight"):
+            assert np.array_equal(batch[key], want[key])
+            assert batch[key].dtype == want[key].dtype
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        kd_data.arrays(np.arange(40.0).reshape(10, 4), np.arange(10) % 3, scale=0.5),
+        kd_data.arrays(np.arange(10, dtype=np.int64), num_classes=3),
+        kd_data.arrays(np.arange(60.0).reshape(30, 2), np.arange(10) % 3, starts=np.arange(10) * 2, window=5),
+    ],
+)
+def test_any_shape_and_type_is_kept(data):
+    stream, rows = as_stream(data), jnp.asarray(kd_data.rows(0, 0, 10, 4))
+    (batch,) = taken(batches(stream, 0, 4, stop=1), 2)
+    want = kd_data.gather(kd_data.to_device(data), rows)
+    assert batch["inputs"].dtype == data.inputs.dtype == stream.dtype
+    assert np.array_equal(batch["inputs"].astype(np.float32) * np.float32(data.scale), want["inputs"])
+    assert ("labels" in batch) == stream.labelled == ("labels" in want)
+    assert stream.fingerprint == data.fingerprint
+    assert stream.first.shape == data.first.shape
+    assert stream.first.dtype == data.first.dtype
+
+
+@hypothesis.given(st.integers(1, 12), st.integers(0, 6), st.sampled_from([7, (1, 2)]), st.booleans())
+@hypothesis.settings(max_examples=12)
+def test_the_shares_of_all_processes_are_the_batch_and_each_reads_its_own_alone(processes, start, seeds, augmented):
+    view = {"size": 4, "crop": "random", "flip": True} if augmented else {}
+    cuts = np.linspace(0, 12, processes + 1).astype(int)
+    (whole,) = taken(batches(counted(**view), seeds, 12, start=start, stop=start + 1, threads=0), 1)
+    parts = []
+    for a, b in itertools.pairwise(cuts):
+        stream = counted(Counted(), record_shape=(6, 5, 3), **view)
+        (part,) = taken(batches(stream, seeds, 12, slice(int(a), int(b)), start, stop=start + 1, threads=0), 1)
+        assert sorted(stream.source.reads) == sorted(part["index"].reshape(-1).tolist())
+        parts.append(part)
+    axis = 0 if isinstance(seeds, int) else 1
+    assert same([whole], [{key: np.concatenate([p[key] for p in parts], axis) for key in whole}])
+
+
+@pytest.mark.parametrize("share", [slice(0, 0), slice(4, 13), slice(-2, 12), slice(0, 12, 2), slice(5, 3)])
+def test_a_share_outside_the_batch_is_refused(share):
+    with pytest.raises(KdError, match="part of the 12 examples"):
+        batches(counted(), 0, 12, share)
+
+
+def test_batches_that_do_not_fit_are_refused():
+    with pytest.raises(KdError, match="batch_size must lie between 1 and the 40"):
+        batches(counted(), 0, 41)
+    with pytest.raises(KdError, match="1 example or more"):
+        in_order(counted(), 0)
+
+
+def test_the_end_is_the_end():
+    with batches(counted(), 0, 12, stop=2) as iterator:
+        assert len(list(iterator)) == 2
+        assert list(iterator) == []
+
+
+# --- crops and flips ---
+
+
+VIEW = {"size": 4, "crop": "random", "flip": True}
+
+
+def test_an_example_looks_the_same_wherever_it_stands_in_the_batch():
+    stream = counted(**VIEW)
+    (one,) = taken(batches(stream, 5, 40, stop=1), 1)
+    (members,) = taken(batches(stream, (9, 5), 40, stop=1), 1)
+    assert np.array_equal(one["inputs"], members["inputs"][1])
+    here, there = one["inputs"][np.argsort(one["index"])], members["inputs"][0][np.argsort(members["index"][0])]
+    assert (here != there).any(axis=(1, 2, 3)).mean() > 0.8  # another seed, other crops
+
+
+def test_every_step_has_crops_of_its_own_and_evaluation_has_none():
+    stream = counted(**VIEW)
+    seen = [b["inputs"][np.argsort(b["index"])] for b in taken(batches(stream, 0, 40, stop=3), 3)]
+    assert not np.array_equal(seen[0], seen[1])
+    assert not np.array_equal(seen[1], seen[2])
+    (still,) = taken(in_order(stream, 40), 2)
+    (plain,) = taken(in_order(counted(size=4), 40), 2)
+    assert same([still], [plain])
+    middle = kd_data.gather(kd_data.to_device(DATA), jnp.arange(3))["inputs"]
+    assert np.array_equal(taken(in_order(as_stream(DATA), 3), 1)[0]["inputs"] / np.float32(255), middle)
+
+
+def test_images_of_several_sizes_need_one_to_be_brought_to():
+    several = Counted(sizes=((6, 5), (9, 30), (40, 3)))
+    (batch,) = taken(batches(counted(several, size=4), 0, 40, stop=1), 1)
+    assert batch["inputs"].shape == (40, 4, 4, 3)
+    with pytest.raises(KdError, match=r"image \d+ is uint8\[.*set data.image_size"):
+        taken(batches(counted(several), 0, 40, stop=1), 1)
+
+
+# --- in order ---
+
+
+@hypothesis.given(st.integers(1, 60), st.sampled_from([0, 2]))
+def test_in_order_gives_every_example_once_and_fills_up_with_weight_0(batch_size, threads):
+    stream = counted(Counted(), record_shape=(6, 5, 3))
+    found = taken(in_order(stream, batch_size, threads=threads), 100)
+    flat = {key: np.concatenate([b[key] for b in found]) for key in found[0]}
+    assert all(b["inputs"].shape == (batch_size, 6, 5, 3) for b in found)
+    assert flat["index"][:40].tolist() == list(range(40))
+    assert flat["weight"].tolist() == [1.0] * 40 + [0.0] * (len(found) * batch_size - 40)
+    assert not flat["inputs"][40:].any()
+    assert not flat["index"][40:].any()
+    assert flat["labels"][:40].tolist() == stream.labels.tolist()
+    assert sorted(stream.source.reads[:40]) == list(range(40))
+
+
+def test_shares_of_an_evaluation_make_the_whole():
+    whole = taken(in_order(counted(), 12), 9)
+    parts = [taken(in_order(counted(), 12, share), 9) for share in (slice(0, 5), slice(5, 12))]
+    joined = [{key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*parts, strict=True)]
+    assert same(whole, joined)
+
+
+# --- resume ---
+
+
+@hypothesis.given(st.integers(0, 9), st.sampled_from([3, (1, 2)]), st.sampled_from([0, 3]))
+@hypothesis.settings(max_examples=5)
+def test_resumed_is_uninterrupted_is_started_there(stopped_at, seeds, threads):
+    stream = counted(**VIEW)
+    whole = taken(batches(stream, seeds, 4, threads=threads), 10)
+    with batches(stream, seeds, 4, threads=threads) as first:
+        before = list(itertools.islice(first, stopped_at))
+        state = json.loads(json.dumps(first.get_state()))
+    with batches(stream, seeds, 4, slice(0, 4), 77, threads=2) as second:
+        next(second)  # somewhere else, and reading ahead
+        second.set_state(state)
+        assert second.get_state() == state
+        after = list(itertools.islice(second, 10 - stopped_at))
+    assert same(whole, before + after)
+    assert same(whole[stopped_at:], taken(batches(stream, seeds, 4, start=stopped_at), 10 - stopped_at))
+
+
+def test_a_state_fits_another_number_of_processes():
+    stream = counted()
+    with batches(stream, 0, 8, slice(0, 4)) as half:
+        next(half)
+        state = half.get_state()
+    with batches(stream, 0, 8) as whole:
+        whole.set_state(state)
+        assert next(whole)["index"].tolist() == kd_data.rows(0, 1, 40, 8).tolist()
+
+
+def test_a_closed_iterator_goes_on_from_a_state():
+    iterator = batches(counted(), 0, 8)
+    first = taken(iterator, 1)
+    assert list(iterator) == []
+    iterator.set_state({**iterator.get_state(), "grain": {"next_index": 0}})
+    assert same(first, taken(iterator, 1))
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: batches(counted(size=4), 0, 8), "another data set"),
+        (lambda: batches(counted().take("all[:39]"), 0, 8), "another data set"),
+        (lambda: batches(counted(), 1, 8), "other seeds|another seeds"),
+        (lambda: batches(counted(), (0, 0), 8), "seeds"),
+        (lambda: batches(counted(), 0, 9), "another batch size"),
+        (lambda: in_order(counted(), 8), "seeds"),
+    ],
+)
+def test_a_state_of_something_else_is_refused_in_one_line(other, message):
+    with batches(counted(), 0, 8) as mine, other() as theirs:
+        with pytest.raises(KdError, match=message) as caught:
+            mine.set_state(theirs.get_state())
+        assert "\n" not in str(caught.value)
+        next(mine)  # and nothing has changed
+
+
+@pytest.mark.parametrize("state", [{}, {"grain": {}}, {"grain": 3}, {"grain": {"next_index": "x"}}])
+def test_what_is_no_state_is_refused(state):
+    with batches(counted(), 0, 8) as iterator, pytest.raises(KdError, match="cannot be read"):
+        iterator.set_state(state)
+
+
+@pytest.mark.parametrize("step", [-1, 2**31])
+def test_a_position_outside_is_refused(step):
+    with batches(counted(), 0, 8) as iterator, pytest.raises(KdError, match="lies outside"):
+        iterator.set_state({**iterator.get_state(), "grain": {"next_index": step}})
+
+
+# --- slices, labels, fingerprints ---
+
+
+@hypothesis.given(st.integers(0, 39), st.integers(0, 100))
+def test_a_slice_is_that_of_the_data_in_memory_and_is_not_read(start, percent):
+    split = f"train[{start}:{percent}%]"
+    stream = counted(Counted())
+    stop = round(40 * percent / 100)
+    if start >= stop:
+        with pytest.raises(KdError, match="is empty"):
+            stream.take(split)
+        return
+    part = kd_data.take(DATA, split)
+    short = stream.take(split)
+    assert stream.source.reads == []
+    assert len(short) == len(part)
+    assert short.labels.tolist() == part.labels.tolist()
+    cut = as_stream(DATA).take(split)
+    assert np.array_equal(cut.read(range(len(cut)))[0], part.inputs)
+    again = short.take("train[:50%]") if len(short) > 1 else short
+    assert again.labels.tolist() == short.labels.tolist()[: len(again)]
+
+
+def test_classes_are_chosen_as_in_memory():
+    part, want = counted().of_classes((1, 3)), kd_data.of_classes(DATA, (1, 3))
+    assert part.labels.tolist() == want.labels.tolist()
+    assert part.num_classes == 4
+    with pytest.raises(KdError, match=r"data\.classes must name classes"):
+        counted().of_classes((9,))
+
+
+def test_the_fingerprint_is_of_all_that_decides_what_is_read():
+    base = counted()
+    others = [
+        base.take("all[:20]"),
+        base.take("all[20:]"),
+        base.take("all[1:]"),
+        base.take("all[:20]").take("all[:10]"),
+        counted(size=4),
+        counted(size=5),
+        counted(size=4, crop="random"),
+        counted(size=4, flip=True),
+        Stream(Counted(), 4, "another"),
+    ]
+    assert len({base.fingerprint, *(other.fingerprint for other in others)}) == 1 + len(others)
+    assert base.take("all[:]").fingerprint == base.fingerprint == counted().fingerprint
+    assert base.take("all[:20]").take("all[5:]").fingerprint == base.take("all[5:20]").fingerprint
+
+
+def test_labels_are_read_without_images_where_the_source_can():
+    class Labels(Counted):
+        def labels(self, rows):
+            return rows % 4
+
+    stream = counted(Labels()).take("all[3:]")
+    assert stream.labels.tolist() == (np.arange(3, 40) % 4).tolist()
+    assert stream.labels.dtype == np.int32
+    assert stream.source.reads == []
+
+
+def test_several_records_are_asked_for_at_once_where_the_source_can():
+    class Several(Counted):
+        def __getitems__(self, rows):
+            self.blocks = [*getattr(self, "blocks", []), len(rows)]
+            return [self[row] for row in rows]
+
+    together = counted(Several())
+    assert same(taken(batches(together, 0, 8), 3), taken(batches(counted(), 0, 8), 3))
+    assert set(together.source.blocks) == {8}
+
+
+@pytest.mark.parametrize("classes", [3, 2])
+def test_a_label_out_of_range_is_refused(classes):
+    stream = Stream(Counted(), classes, "few")
+    with pytest.raises(KdError, match=rf"label \d of example \d+ is out of range: there are {classes}"):
+        taken(batches(stream, 0, 40), 1)
+    with pytest.raises(KdError, match=f"label {classes} of example {classes} is out of range"):
+        stream.labels  # noqa: B018
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_an_example_that_cannot_be_read_is_named_in_one_line(several):
+    source = Counted(bad=(17,))
+    if several:
+        type_ = type("Several", (Counted,), {"__getitems__": lambda self, rows: [self[row] for row in rows]})
+        source = type_(bad=(17,))
+    stream = counted(source).take("all[10:]")
+    with (
+        batches(stream, 0, 30) as iterator,
+        pytest.raises(KdError, match="example 7, row 17 of the source: truncated file; prepare") as caught,
+    ):
+        next(iterator)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_makes_no_stream_is_refused():
+    with pytest.raises(KdError, match="empty"):
+        counted(Counted(examples=0))
+    with pytest.raises(KdError, match="image_size must be 1 or more"):
+        counted(size=0)
+    with pytest.raises(KdError, match="'none' or 'random'"):
+        counted(crop="centre")
+    rows = kd_data.arrays(np.zeros((4, 3)), num_classes=2)
+    for view in ({"size": 2}, {"crop": "random"}, {"flip": True}):
+        with pytest.raises(KdError, match=r"data\."):
+            as_stream(rows, **view)
+
+
+# --- a described stream ---
+
+
+def test_a_described_stream_has_a_size_and_nothing_to_read():
+    stream = described(1000, (224, 224, 3), 10)
+    assert len(stream) == 1000
+    assert len(stream.take("train[:10%]")) == 100
+    assert stream.first.shape == (1, 224, 224, 3)
+    assert (stream.num_classes, stream.labelled, stream.dtype) == (10, True, np.uint8)
+    assert stream.fingerprint != described(999, (224, 224, 3), 10).fingerprint
+    for read in (lambda: stream.labels, lambda: stream.read([0]), lambda: taken(batches(stream, 0, 8), 1)):
+        with pytest.raises(KdError, match="only described"):
+            read()
+
+
+# --- threads ---
+
+
+def prefetching():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("grain-prefetch")]
+
+
+@pytest.mark.parametrize("how", ["closed", "deleted", "failed"])
+def test_ending_an_iterator_ends_its_threads(how):
+    iterator = batches(counted(Counted(bad=(3,) if how == "failed" else ())), 0, 8, threads=3)
+    if how == "failed":
+        with pytest.raises(KdError):
+            list(iterator)
+    else:
+        next(iterator)
+        assert prefetching()
+    if how == "closed":
+        iterator.close()
+        iterator.close()
+    del iterator
+    deadline = time.monotonic() + 20
+    while prefetching() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not prefetching()
+
+
+ENDINGS = """
+import sys, time
+import numpy as np
+from kd.data.pipeline import batches
+from kd.data.stream import Stream
+
+class Slow:
+    def __len__(self):
+        return 64
+    def __getitem__(self, index):
+        time.sleep(0.002)
+        return {"image": np.zeros((2, 2, 1), np.uint8), "label": 0}
+
+iterator = batches(Stream(Slow(), 1, "slow"), 0, 16, threads=2)
+next(iterator)
+if "error" in sys.argv:
+    raise SystemExit(3)
+if "close" in sys.argv:
+    iterator.close()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("how", ["close", "leave", "error"])
+def test_a_process_ends_with_an_iterator_open_and_nothing_is_said(how):
+    start = time.monotonic()
+    done = runs.python("-W", "error", "-c", ENDINGS, how)
+    assert done.returncode == (3 if how == "error" else 0)
+    assert done.stdout == ("" if how == "error" else "done\n")
+    assert done.stderr == ""
+    assert time.monotonic() - start < 60
+
+
+def test_memory_limits_what_is_read_ahead():
+    from kd.data.pipeline import _read_options
+
+    small, large = described(10, (28, 28, 1), 10), described(10, (1024, 1024, 3), 10)
+    assert _read_options(small, 8, 4) == {"num_threads": 4, "prefetch_buffer_size": 8}
+    assert _read_options(large, 256, 16) == {"num_threads": 2, "prefetch_buffer_size": 2}  # 768 MiB a batch, 2 GiB
+    assert _read_options(large, 4096, 16) == {"num_threads": 1, "prefetch_buffer_size": 1}
+    assert _read_options(small, 8, 0)["num_threads"] == 0
+
+
+# --- TFDS ---
+
+
+@pytest.fixture(scope="module")
+def mnist(mnist_dir):
+    return kd_data.load("tfds:mnist", "test[:400]", mnist_dir), open_stream("tfds:mnist", "test[:400]", mnist_dir)
+
+
+def test_tfds_streams_what_it_loads(mnist):
+    data, stream = mnist
+    assert (len(stream), stream.num_classes, stream.scale) == (400, 10, data.scale)
+    assert stream.shape == (28, 28, 1)
+    assert np.array_equal(stream.labels, data.labels)
+    for step, batch in enumerate(taken(batches(stream, 4, 32), 14)):  # into the second epoch
+        rows = kd_data.rows(4, step, 400, 32)
+        assert np.array_equal(batch["inputs"], data.inputs[rows])
+        assert np.array_equal(batch["labels"], data.labels[rows])
+
+
+def test_one_data_source_may_be_read_by_many_threads(mnist):
+    _, stream = mnist
+    assert same(taken(batches(stream, 0, 16, threads=8), 20), taken(batches(stream, 0, 16, threads=0), 20))
+
+
+def test_a_tfds_fingerprint_tells_splits_apart(mnist, mnist_dir):
+    prints = {stream_tfds("mnist", split, mnist_dir).fingerprint for split in ("train", "test", "train[:10]")}
+    assert len({*prints, mnist[1].fingerprint}) == 4
+    assert stream_tfds("mnist", "test[:400]", mnist_dir).fingerprint == mnist[1].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("source", "split", "message"),
+    [
+        ("tfds:mnist", "tset", "did you mean 'test'"),
+        ("tfds:mnisst", "test", "did you mean 'mnist'"),
+        ("tfds:mnist", "test[5:5]", "is empty"),
+        ("tfds:mnist", "test[", "not of the form"),
+        ("digitz", "test", "did you mean 'digits'"),
+    ],
+)
+def test_what_cannot_be_opened_is_refused(source, split, message, mnist_dir):
+    with pytest.raises(KdError, match=message):
+        open_stream(source, split, mnist_dir)
+
+
+def test_every_other_source_can_be_streamed(tmp_path):
+    np.savez(tmp_path / "a.npz", train_inputs=PIXELS, train_labels=np.arange(40) % 4)
+    for name, split, folder in (("digits", "test[:50]", None), ("npz:a.npz", "train[:50%]", str(tmp_path))):
+        data, stream = kd_data.load(name, split, folder), open_stream(name, split, folder)
+        assert np.array_equal(stream.read(range(len(stream)))[0], data.inputs)
+        assert stream.fingerprint == data.fingerprint
+    small = open_stream("npz:a.npz", "train", str(tmp_path), size=4, crop="random", flip=True)
+    assert small.shape == (4, 4, 3)
+
+
+def test_jpegs_are_read_and_cropped():
+    from PIL import Image
+
+    class Jpegs(Counted):
+        def __getitem__(self, index):
+            buffer = io.BytesIO()
+            Image.fromarray(super().__getitem__(index)["image"]).save(buffer, "JPEG", quality=95)
+            with Image.open(buffer) as image:
+                return {"image": np.asarray(image), "label": index % 4}
+
+    stream = counted(Jpegs(sizes=((60, 40), (33, 50))), size=16, crop="random", flip=True)
+    assert same(taken(batches(stream, 0, 8, threads=3), 5), taken(batches(stream, 0, 8, threads=0), 5))
