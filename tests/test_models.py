@@ -16,7 +16,8 @@ INPUTS = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4, 4)), jnp.float3
 KEYS = [jax.random.key(seed) for seed in range(2)]
 
 
-SHIPPED = {name: make(classes=7) for name, make in MODELS.items()}
+TINY = {"vit": {"variant": "Ti/2", "width": 16, "depth": 2, "heads": 2}}
+SHIPPED = {name: make(classes=7, **TINY.get(name, {})) for name, make in MODELS.items()}
 every_model = pytest.mark.parametrize("model", SHIPPED.values(), ids=SHIPPED)
 
 
