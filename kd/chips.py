@@ -16,10 +16,10 @@ _GIB = 2**30
 class Chip:
     """What one chip can hold and do. Rates are peaks: what a program reaches is below.
 
-    Units: `hbm` and `usable` bytes, `flops` bfloat16 operations per second, `hbm_rate` bytes per second, `ici_rate` bytes
-    per second that a chip can send over all its links at once (half of the bidirectional figure), `clock` hertz (None
-    where it is not public). `cores` are TensorCores, `devices` what JAX sees of a chip; `usable` is the part of the memory
-    that the compiler gives to a program. None: unknown.
+    Units: `hbm` and `usable` bytes, `flops` bfloat16 operations per second, `hbm_rate` bytes per second, `ici_rate`
+    bytes per second that a chip can send over all its links at once (half of the bidirectional figure), `clock` hertz
+    (None where it is not public). `cores` are TensorCores, `devices` what JAX sees of a chip; `usable` is the part of
+    the memory that the compiler gives to a program. None: unknown.
 
     Source: https://docs.cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e, /tpu7x (system architecture).
     """
@@ -52,9 +52,9 @@ def _chip(name: str, gib: float, usable: float, tflops: float, hbm: float, ici: 
     )
 
 
-# `usable` is what the compiler says is available when it refuses a program that is too large. Clocks are peak rate over
-# multipliers (cores x 4 units x 128 x 128 x 2 operations). v4's interconnect: six links of 50 GB/s each way (Jouppi et al.
-# 2023, "TPU v4"). v5p's largest job is 16x16x24 of the pod's 8,960 chips.
+# `usable` is what the compiler says is available when it refuses a program that is too large. Clocks are peak rate
+# over multipliers (cores x 4 units x 128 x 128 x 2 operations). v4's interconnect: six links of 50 GB/s each way
+# (Jouppi et al. 2023, "TPU v4"). v5p's largest job is 16x16x24 of the pod's 8,960 chips.
 CHIPS: dict[str, Chip] = {
     chip.name: chip
     for chip in (

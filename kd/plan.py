@@ -1,4 +1,4 @@
-"""``kd plan``: compile the real training step for chips that are not here, and say whether it fits and what it costs."""
+"""``kd plan``: compile the real training step for chips that are not here; does it fit, and what does it cost?"""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ Compile = Callable[[str, Topology], Answer]
 
 @dataclasses.dataclass(frozen=True)
 class Assumed:
-    """What the compiler cannot know. `mfu`: part of the peak that a run reaches; `read_rate`: bytes a second from storage.
+    """What the compiler cannot know.
 
-    `read_rate` is that of one host, of four chips.
+    `mfu`: part of the peak that a run reaches; `read_rate`: bytes a second that a host of four chips reads from disks.
     """
 
     price_per_chip_hour: float | None = None
@@ -208,7 +208,7 @@ def ask_worker(spec: str, topology: Topology, lower: str = "kd.plan_lower:lower"
     """
     if topology.chip.name != "cpu" and importlib.util.find_spec("libtpu") is None:
         raise KdError(
-            f"planning for {topology} needs the TPU compiler; pip install 'kd[plan]', or try --topology=cpu:8 without it"
+            f"planning for {topology} needs the TPU compiler: pip install 'kd[plan]'; --topology=cpu:8 works without it"
         )
     request = json.dumps({"spec": spec, "topology": str(topology), "lower": lower})
     command = [sys.executable, "-m", "kd.plan_worker"]

@@ -14,8 +14,8 @@ Change = Mapping[str, Any]
 def candidates(spec: Mapping[str, Any], devices: int) -> Iterator[Change]:
     """Changes to a resolved config (as nested mappings), the least first: alone, and then together.
 
-    More ``fsdp``: a few devices, then all. ``remat``. ``accumulate`` 2, 4, 8. Then all of ``fsdp`` and ``remat``, with 2, 4
-    and 8 parts. What the config has already is left out.
+    More ``fsdp``: a few devices, then all. ``remat``. ``accumulate`` 2, 4, 8. Then all of ``fsdp`` and ``remat``, with
+    2, 4 and 8 parts. What the config has already is left out.
     """
     wider = [_fsdp(spec, size) for size in _sizes(spec, devices)]
     again: Change = {"remat": True}

@@ -1,7 +1,7 @@
 """What one step of a compiled program does on one device: operations, bytes of main memory, collectives.
 
-XLA's own `cost_analysis` counts the body of a loop once, however often it runs (measured on TPU and CPU), so that a model
-whose layers are scanned would come out far too cheap. Here a body counts as often as it runs.
+XLA's own `cost_analysis` counts the body of a loop once, however often it runs (measured on TPU and CPU), so that a
+model whose layers are scanned would come out far too cheap. Here a body counts as often as it runs.
 """
 
 from __future__ import annotations

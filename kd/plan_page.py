@@ -74,7 +74,7 @@ def _step(plan: Plan) -> Table:
         rows.append(["XLA's FLOPs, each loop once", f"{xla['flops']:.3e}", ""])
     if count.unknown_loops:
         rows.append(["loops of unknown length, counted once", str(count.unknown_loops), ""])
-    rows.append(["compiling", "", f"{plan.answer['step']['compile_seconds']:.1f} s"])
+    rows.append(["compiling, s", "", f"{plan.answer['step']['compile_seconds']:.1f}"])
     return Table("one step of one device", ["", "amount", "ms"], rows)
 
 

@@ -1,4 +1,4 @@
-"""How fast a step can be at best, what a run costs then, and when it pays to keep the teacher's answers. Pure arithmetic."""
+"""How fast a step can be at best, what a run costs then, and when it pays to keep the teacher's answers."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def roofline(count: Count, chip: Chip) -> Roofline | None:
 def compiler_seconds(optimal: float | None, count: Count, chip: Chip) -> float | None:
     """The compiler's own estimate of a step, or None.
 
-    The cycles that it wrote beside the instructions, over the clock, where that is public: collectives are left out. Else
-    XLA's ``optimal_seconds``, if it is a time at all: it comes out negative where one instruction's cost is unknown, and
-    it counts each loop's body once.
+    The cycles that it wrote beside the instructions, over the clock, where that is public: collectives are left out.
+    Else XLA's ``optimal_seconds``, if it is a time at all: it comes out negative where one instruction's cost is
+    unknown, and it counts each loop's body once.
     """
     if count.cycles and chip.clock:
         return count.cycles / chip.clock
@@ -65,7 +65,7 @@ def compiler_seconds(optimal: float | None, count: Count, chip: Chip) -> float |
 
 @dataclasses.dataclass(frozen=True)
 class Bill:
-    """A whole run. `hours` on the wall, `chip_hours` of all chips, `price` in whatever unit an hour's price was given."""
+    """A whole run: `hours` on the wall, `chip_hours` of all chips, `price` in the unit that an hour's was given in."""
 
     examples_per_second: float
     hours: float
@@ -87,8 +87,8 @@ class Cache:
     """A teacher asked once and kept, against one asked in every step.
 
     `bytes` on disk; `pass_seconds` of one pass of the teacher over the data, `read_seconds` of an epoch's reads.
-    `from_epochs` is the first whole number of epochs at which the cache takes less time; None: never. `why_not` says why
-    it cannot answer at all.
+    `from_epochs` is the first whole number of epochs at which the cache takes less time; None: never. `why_not` says
+    why it cannot answer at all.
     """
 
     bytes: float
@@ -119,8 +119,8 @@ def cache(
     """From how many epochs on a cache pays. None where the chip's rates are unknown.
 
     Asking costs ``n F / (chips peak mfu)`` an epoch (n examples, F operations of the teacher's forward pass for one).
-    Keeping costs that once, and in every epoch a read of ``n answer`` bytes at `read_rate` bytes a second: it pays from the
-    first E with ``E pass > pass + E read``, that is ``E > pass / (pass - read)``.
+    Keeping costs that once, and in every epoch a read of ``n answer`` bytes at `read_rate` bytes a second: it pays from
+    the first E with ``E pass > pass + E read``, that is ``E > pass / (pass - read)``.
     """
     if topology.chip.flops is None:
         return None

@@ -20,7 +20,7 @@ _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def main() -> None:
-    """Answer one request: ``{"spec": ..., "topology": ..., "lower": ...}``. The last line of the output is the answer."""
+    """Answer one request, ``{"spec": ..., "topology": ..., "lower": ...}``, in the last line of the output."""
     try:
         answer = work(json.loads(sys.stdin.read()))
     except KdError as error:
@@ -75,7 +75,7 @@ def compiled(lowered: Any) -> dict[str, Any]:
 
     from kd.plan_count import as_dict, count
 
-    begin = time.perf_counter()
+    begin, worked = time.perf_counter(), time.process_time()
     try:
         program = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -83,10 +83,11 @@ def compiled(lowered: Any) -> dict[str, Any]:
         if refused is None:
             raise
         return {"refused": refused, "compile_seconds": time.perf_counter() - begin}
-    seconds = time.perf_counter() - begin
+    seconds, work = time.perf_counter() - begin, time.process_time() - worked
     return {
         "refused": None,
         "compile_seconds": seconds,
+        "compile_cpu_seconds": work,
         "memory": _memory(program),
         "xla": _cost(program),
         "count": as_dict(count(program.as_text())),

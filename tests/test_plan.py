@@ -144,7 +144,8 @@ def test_what_is_in_a_loop_counts_as_often_as_it_runs(first, bound, last, known,
 
 
 def test_small_memories_are_not_main_memory():
-    lines = "%p = f32[256]{0} parameter(0)\n%q = f32[256]{0:T(256)S(1)} negate(%p)\n%r = f32[256]{0:T(256)S(1)} negate(%q)\n"
+    small = "f32[256]{0:T(256)S(1)}"
+    lines = f"{PARAMETER}%q = {small} negate(%p)\n%r = {small} negate(%q)\n"
     assert count(module(lines)).hbm_bytes == 1024
 
 
