@@ -77,7 +77,7 @@ _BELOW_A_CUBE = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4))
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """So many chips of one kind in this shape. A host holds 2x2 of them, the compiler's default."""
+    """So many chips of one kind in this shape."""
 
     chip: Chip
     shape: tuple[int, ...]
@@ -91,6 +91,12 @@ class Topology:
     def devices(self) -> int:
         """Number of JAX devices."""
         return self.chips * self.chip.devices
+
+    @property
+    def host(self) -> tuple[int, int, int]:
+        """Shape of what one host holds: 2x2 chips, the compiler's default, or one where there is but one."""
+        sides = (*self.shape, 1, 1)
+        return min(sides[0], 2), min(sides[1], 2), 1
 
     def __str__(self) -> str:
         return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"

@@ -59,7 +59,9 @@ def devices_of(topology: Topology) -> list[Any]:
 
     if topology.chip.name == "cpu":
         return jax.devices()
-    options = {} if topology.chip.config is None else {"chip_config_name": topology.chip.config}
+    options: dict[str, Any] = {"chips_per_host_bounds": topology.host}
+    if topology.chip.config is not None:
+        options["chip_config_name"] = topology.chip.config
     try:
         return list(topologies.get_topology_desc(str(topology), platform="tpu", **options).devices)
     except Exception as error:  # the library is missing, or speaks in its own words

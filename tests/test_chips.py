@@ -43,6 +43,13 @@ def test_the_numbers_of_a_chip_belong_together(chip):
         assert chip.flops == pytest.approx(chip.clock * chip.cores * 4 * 128 * 128 * 2, rel=0.01)
 
 
+@given(st.sampled_from(TPUS), st.integers(0, 30))
+def test_hosts_fill_a_topology(chip, number):
+    topology = Topology(chip, shapes(chip)[number % len(shapes(chip))])
+    assert all(side % part == 0 for side, part in zip(topology.shape, topology.host, strict=False))
+    assert 1 <= math.prod(topology.host) <= 4
+
+
 def test_a_chip_of_two_devices_counts_twice():
     assert parse_topology("tpu7x:4x4x4").devices == 2 * parse_topology("tpu7x:4x4x4").chips == 128
     assert parse_topology("v4:4x4x4").devices == 64  # its two cores are one device
