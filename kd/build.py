@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from kd import config as kd_config
 from kd import data as kd_data
@@ -179,11 +180,11 @@ def untrained(spec: Spec) -> Trained:
     return Trained(task.model, state.params, state.extra, task.members is not None)
 
 
-def planned(spec: Spec) -> train.Task:
+def planned(spec: Spec, mesh: Mesh | None = None) -> train.Task:
     """The task of a config for which nothing need be there yet: for compiling and for looking at, not for training.
 
     Without the data, its shapes are those that `data.image_size`, `data.examples` and `student.classes` declare;
-    without a trained teacher, those of `teacher.model`.
+    without a trained teacher, those of `teacher.model`. `mesh` may be of devices that are not here.
 
     Raises:
       KdError: what neither is there nor declared, and all that `kd.train.check` finds.
@@ -198,7 +199,7 @@ def planned(spec: Spec) -> train.Task:
     else:
         teacher = load_teacher(spec, data)
     task = build_task(spec, data, teacher)
-    train.check(task)
+    train.check(task, mesh)
     return task
 
 

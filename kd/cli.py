@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if overrides and "config" not in args:
             raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
-        args.run(args, overrides)
+        return args.run(args, overrides) or 0
     except KdError as error:
         return _complain(str(error))
     except Interrupted as stop:
@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> int:
             raise
         where = error.filename or "a file"
         return _complain(f"cannot write {where}: {error.strerror}; free some space or choose another folder")
-    return 0
+    return 0  # the reader has gone
 
 
 def _leave(signum: int, _frame: Any) -> None:
@@ -96,6 +96,20 @@ def _parser() -> argparse.ArgumentParser:
     several.add_argument("--num_processes", type=int, metavar="N")
     several.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
     train.set_defaults(run=_train)
+
+    plan = commands.add_parser(
+        "plan", help="whether a run fits on a topology, how fast and at what cost, before renting it", epilog=_OVERRIDES
+    )
+    plan.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)")
+    plan.add_argument(
+        "--topology", required=True, action="append", metavar="CHIP:SHAPE", help="v5e:16x16, v5p:4x4x4, cpu:8, ..."
+    )
+    plan.add_argument("--price_per_chip_hour", type=float, metavar="X", help="what a chip costs in an hour")
+    plan.add_argument("--mfu", type=float, metavar="F", help="assumed part of the peak FLOP/s; default: 0.4")
+    plan.add_argument("--json", metavar="FILE", help="write everything that was found there too")
+    plan.add_argument("--table", metavar="FILE", help="of several topologies: write a Markdown table, a row for each")
+    _data_dir(plan)
+    plan.set_defaults(run=_plan)
 
     evaluate = commands.add_parser("eval", help="evaluate a finished run, and its agreement with a teacher")
     evaluate.add_argument("--workdir", required=True, metavar="DIR")
@@ -189,6 +203,30 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
     outcome = train_workdir(spec, args.workdir, tensorboard=args.tensorboard)
     if distributed.is_first():
         _print_members(f"{args.workdir} on {spec.data.eval}", outcome["members"])
+
+
+def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
+    from rich.console import Console
+
+    from kd.plan import describe_change, plan
+    from kd.plan_page import as_json, table, tables
+
+    options = {"price_per_chip_hour": args.price_per_chip_hour, **({} if args.mfu is None else {"mfu": args.mfu})}
+    config = _config(args.config, overrides, args.data_dir)
+    if args.table:
+        pathlib.Path(args.table).write_text(table(config, args.topology, **options) + "\n", "utf-8")
+        print(pathlib.Path(args.table).resolve())
+        return 0
+    worst = 0
+    for topology in args.topology:
+        found = plan(config, topology, **options)
+        for one in tables(found):
+            Console(highlight=False).print(one.rich(), soft_wrap=True)
+        print(describe_change(found))
+        if args.json:
+            pathlib.Path(args.json).write_text(as_json(found) + "\n", "utf-8")
+        worst = max(worst, found.exit_code)
+    return worst
 
 
 def _eval(args: argparse.Namespace, overrides: list[str]) -> None:

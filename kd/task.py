@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from kd import data as kd_data
 from kd.errors import KdError
@@ -123,10 +124,13 @@ def abstract_batch(task: Task) -> Batch:
     return jax.eval_shape(lambda: kd_data.example_batch(task.data, task.batch_size))
 
 
-def check(task: Task) -> None:
-    """Raise a `KdError` if student, teacher, data, terms and devices do not fit, before anything is compiled."""
+def check(task: Task, mesh: Mesh | None = None) -> None:
+    """Raise a `KdError` if student, teacher, data, terms and devices do not fit, before anything is compiled.
+
+    `mesh` is one of other devices than those that are here.
+    """
     kd_data.steps_per_epoch(len(task.data), task.batch_size)
-    mesh = make_mesh(task.mesh)
+    mesh = make_mesh(task.mesh) if mesh is None else mesh
     check_batch(mesh, task.batch_size, task.accumulate)
     check_members(mesh, task.members)
     make_objective(task.terms, task.total_steps)

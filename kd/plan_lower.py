@@ -1,0 +1,72 @@
+"""From a config to what the compiler is given: the training step, and the teacher's forward pass alone, as shapes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kd.config import Spec
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the price of a run depends on besides its step. `width` is the number of logits per example."""
+
+    batch_size: int
+    total_steps: int
+    examples: int
+    members: int = 1
+    width: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Lowering:
+    """A step ready to compile. `held` is what a device holds between steps, in bytes, by part; all before compiling."""
+
+    step: Any  # jax.stages.Lowered
+    teacher: Any  # jax.stages.Lowered, or None
+    held: Mapping[str, int]
+    facts: Facts
+
+
+def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
+    """The step and the teacher of a config on `devices`, which need not exist; neither data nor teacher is loaded.
+
+    Raises:
+      KdError: mesh, batch, rules and models that do not fit together.
+    """
+    import jax
+
+    from kd.build import planned
+    from kd.mesh import make_mesh
+    from kd.program import lower as lower_step
+    from kd.program import place
+    from kd.sharding import bytes_per_device
+    from kd.task import (
+        abstract_batch,
+        abstract_state,
+        teacher_variables,
+    )
+    from kd.teacher import unpaired_answer
+
+    mesh = make_mesh(spec.mesh, devices)
+    task = planned(spec, mesh)
+    where = place(task, mesh)
+    state, variables = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task))
+    held = {
+        "parameters": bytes_per_device(state.params, where.state.params),
+        "optimiser": bytes_per_device(state.opt_state, where.state.opt_state),
+        "other state": bytes_per_device(state, where.state),
+        "teacher": bytes_per_device(variables, where.teacher) if task.teacher is not None else 0,
+    }
+    held["other state"] -= held["parameters"] + held["optimiser"]
+    batch = abstract_batch(task)
+    params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
+    answer = jax.eval_shape(lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"])
+    teacher = None
+    if task.teacher is not None and task.teacher.pairs is None:
+        jitted = jax.jit(unpaired_answer(task.teacher), in_shardings=(where.teacher, where.batch))
+        teacher = jitted.lower(variables, batch)
+    facts = Facts(task.batch_size, task.total_steps, len(task.data), task.members or 1, answer.logits.shape[-1])
+    return Lowering(lower_step(task, mesh), teacher, held, facts)
