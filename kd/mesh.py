@@ -124,6 +124,18 @@ def put(tree: Any, shardings: Any) -> Any:
     return jax.tree.map(place, tree, shardings)
 
 
+def over_batch(x: jax.Array) -> jax.Array:
+    """`x` with its first axis, the batch's, split as batches are, where a step is compiled for a mesh; else as it is.
+
+    Models say so between their layers. Without it the compiler is free to move activations to where split parameters
+    are, and does: moving the parameters of a layer is cheaper by far.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not mesh.are_all_axes_auto:  # within shard_map it is split already
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH))
+
+
 def mesh_of(tree: Any) -> Mesh | None:
     """The mesh that the arrays of `tree` live on; None where they live on no mesh."""
     for leaf in jax.tree.leaves(tree):

@@ -67,6 +67,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     teacher = None
     if task.teacher is not None and task.teacher.pairs is None:
         jitted = jax.jit(unpaired_answer(task.teacher), in_shardings=(where.teacher, where.batch))
-        teacher = jitted.lower(variables, batch)
+        with jax.set_mesh(mesh):
+            teacher = jitted.lower(variables, batch)
     facts = Facts(task.batch_size, task.total_steps, len(task.data), task.members or 1, answer.logits.shape[-1])
     return Lowering(lower_step(task, mesh), teacher, held, facts)

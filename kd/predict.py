@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -45,12 +46,12 @@ def _apply(model: Model, members: bool) -> Callable[[PyTree, Batch], Outputs]:
         params, extra = variables
         return model.apply(params, extra, batch["inputs"], train=False)[0]
 
-    return jax.vmap(one, in_axes=(0, None)) if members else one
+    return jax.vmap(one, in_axes=(0, None), spmd_axis_name="member") if members else one
 
 
 @functools.lru_cache(maxsize=64)
 def _paired(apply: Callable[[PyTree, Batch], Outputs]) -> Callable[[PyTree, Batch], Outputs]:
-    return jax.vmap(apply, in_axes=(0, None))
+    return jax.vmap(apply, in_axes=(0, None), spmd_axis_name="member")
 
 
 def _answer(
@@ -61,6 +62,13 @@ def _answer(
     batch_size = min(batch_size, len(data))
     if mesh is not None:
         batch_size = -(-batch_size // batch_parts(mesh)) * batch_parts(mesh)
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+        return _batches(apply, variables, data, batch_size, mesh)
+
+
+def _batches(
+    apply: Callable[[PyTree, Batch], Outputs], variables: PyTree, data: Dataset | Stream, batch_size: int, mesh: Any
+) -> Outputs:
     if isinstance(data, Stream):
         parts = [_one(apply, mesh, variables, *_streamed(batch, data, mesh)) for batch in in_order(data, batch_size)]
         return dataclasses.replace(parts[0], logits=np.stack([np.asarray(part.logits) for part in parts]))

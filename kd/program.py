@@ -66,7 +66,8 @@ def lower(task: Task, mesh: Mesh) -> Any:
     """
     where = place(task, mesh)
     abstract = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task)), _batches(task)
-    return _jitted(_prepared(task), where).lower(*abstract, jax.eval_shape(lambda: dict(task.hparams)))
+    with jax.set_mesh(mesh):
+        return _jitted(_prepared(task), where).lower(*abstract, jax.eval_shape(lambda: dict(task.hparams)))
 
 
 def compile_program(
@@ -98,7 +99,8 @@ def _in_memory(
     ins = (where.state, where.teacher, everywhere, rows_at, everywhere, everywhere)
     jitted = jax.jit(run, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0)
     rows = jax.ShapeDtypeStruct(_rows(task, 0, 0, capacity).shape, np.int32)
-    program = jitted.lower(abstract_state(task), variables, table, rows, np.int32(0), hparams).compile()
+    with jax.set_mesh(where.mesh):
+        program = jitted.lower(abstract_state(task), variables, table, rows, np.int32(0), hparams).compile()
 
     def advance(state: State, step: int, until: int) -> tuple[State, Any]:
         rows = put(_rows(task, step, until, capacity), rows_at)

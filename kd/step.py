@@ -104,7 +104,7 @@ def population(step: Step, *, own_teachers: bool = False) -> Step:
     The teacher is shared, unless `own_teachers`: then its variables have a member axis too. Member i computes what a
     run of its own with its seed, numbers and teacher computes.
     """
-    return jax.vmap(step, in_axes=(0, 0 if own_teachers else None, 0, 0))
+    return jax.vmap(step, in_axes=(0, 0 if own_teachers else None, 0, 0), spmd_axis_name="member")
 
 
 def many(step: Step, gather: Callable[[PyTree, jax.Array], Batch], capacity: int) -> Callable[..., Any]:

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 
 from kd.errors import KdError
+from kd.mesh import over_batch
 from kd.models.linen import linen
 from kd.types import Model
 
@@ -23,6 +24,7 @@ class MLP(nn.Module):
         x = inputs.reshape(inputs.shape[0], -1)
         x = nn.Dropout(self.input_dropout, deterministic=not train)(x)
         for width in self.widths:
+            x = over_batch(x)
             x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.he_normal())(x))
             x = nn.Dropout(self.hidden_dropout, deterministic=not train)(x)
         return nn.Dense(self.classes)(x)

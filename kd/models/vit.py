@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kd.errors import KdError, unknown
+from kd.mesh import over_batch
 from kd.models.linen import linen
 from kd.types import Model
 
@@ -124,9 +125,11 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, None]:
         drop = nn.Dropout(self.dropout, deterministic=not self.train)
+        x = over_batch(x)
         x += drop(Attention(self.size.heads, name="attention")(_norm(name="attention_norm")(x)))
+        x = over_batch(x)
         x += drop(MLP(self.size.mlp, self.dropout, name="mlp")(_norm(name="mlp_norm")(x), self.train))
-        return x, None
+        return over_batch(x), None
 
 
 class ViT(nn.Module):
