@@ -146,7 +146,7 @@ def trips(module: Module, loop: Instruction, frame: Frame) -> int | None:
     """How often the body of a ``while`` runs; None where the text does not say.
 
     Either the compiler wrote it down (``known_trip_count``), or the condition compares a counter from a constant with
-    another constant; the counter goes up by one.
+    another constant; the counter goes up by a constant, where the body shows none by one.
     """
     known = re.search(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)', loop.attributes)
     if known:
@@ -174,7 +174,27 @@ def trips(module: Module, loop: Instruction, frame: Frame) -> int | None:
         )
     ]
     start, bound = ends
-    return None if bound is None else max(bound - (start or 0), 0)
+    counter = compared.operands[0 if compared.attribute("direction") == "LT" else 1]
+    step = _step(module, given.get(counter, counter), inside)
+    return None if bound is None else max(-(-(bound - (start or 0)) // step), 0)
+
+
+def _step(module: Module, counter: str, condition: Frame) -> int:
+    """By how much a loop's body raises the counter that its condition reads."""
+    read = condition.computation.instructions.get(counter)
+    if read is None or read.opcode != "get-tuple-element" or condition.loop is None:
+        return 1
+    body = module.computations[condition.loop.attribute("body")]
+    if body.root.opcode != "tuple":
+        return 1
+    raised = body.instructions.get(body.root.operands[int(read.attribute("index") or 0)])
+    while raised is not None and raised.opcode in ("copy", "bitcast"):
+        raised = body.instructions.get(raised.operands[0])
+    if raised is None or raised.opcode != "add":
+        return 1
+    frame = Frame(body, condition.caller, condition.loop)
+    steps = [_constant(module, name, frame, fixed=True) for name in raised.operands]
+    return next((step for step in steps if step is not None and step > 0), 1)
 
 
 def _constant(module: Module, name: str, frame: Frame, *, fixed: bool) -> int | None:

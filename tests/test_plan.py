@@ -143,6 +143,14 @@ def test_what_is_in_a_loop_counts_as_often_as_it_runs(first, bound, last, known,
     assert (found.collectives["all-reduce"].count, found.loops, found.unknown_loops) == (rounds, 1, unknown)
 
 
+@pytest.mark.parametrize(("step", "rounds"), [(1, 12), (2, 6), (5, 3)])
+def test_a_counter_may_go_up_by_more_than_one(step, rounds):
+    """The compiler unrolls the loops of a product whose operand goes round the devices."""
+    before = BODY.replace("BOUND", "%twelve").replace("LAST", "%n").replace("constant(1)", f"constant({step})")
+    lines = PARAMETER + LOOP.replace("FIRST", "0").replace("KNOWN", "")
+    assert count(module(lines, before=before)).collectives["all-reduce"].count == rounds
+
+
 def test_small_memories_are_not_main_memory():
     small = "f32[256]{0:T(256)S(1)}"
     lines = f"{PARAMETER}%q = {small} negate(%p)\n%r = {small} negate(%q)\n"
