@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.hinton2015.parts import finished, plain
 from experiments.hinton2015.speech.corpus import read
-from experiments.hinton2015.speech.protocol import Protocol, check
+from experiments.hinton2015.speech.protocol import Protocol, check, hypotheses
 from kd.config import Spec, build, resolve
 from kd.data.speech import speech_fingerprint
 from kd.population import product
@@ -53,7 +53,8 @@ def make_stages(protocol: Protocol) -> list[Stage | Computation]:
         Stage("small_soft", _with(resolve(protocol.small_soft), seeds), teacher="reference", data=last),
     ]
     tune = _measuring("tune", "tune", "baseline", last, penalties=protocol.penalties)
-    return [*labels, *runs, tune, *_measurements(protocol, runs, last)]
+    tested = _hypotheses(protocol, last)
+    return [*labels, *runs, *tested, tune, *_measurements(protocol, runs, last), *_tests(protocol, last)]
 
 
 def collect(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
@@ -84,6 +85,8 @@ def collect(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
             "hard 3%": done["measure_small_hard"].evaluation["members"],
             "soft 3%": done["measure_small_soft"].evaluation["members"],
         },
+        "teachers": {name: done[f"measure_teacher_{name}"].evaluation for name in protocol.teachers},
+        "hypotheses": {name: done[f"measure_hypothesis_{name}"].evaluation["members"] for name in protocol.hypotheses},
     }
 
 
@@ -125,6 +128,55 @@ def _labels(protocol: Protocol) -> tuple[list[Stage | Computation], str]:
             ),
         ]
     return stages, f"alignment{protocol.realignments}"
+
+
+def _hypotheses(protocol: Protocol, last: str) -> list[Stage]:
+    """What the hypotheses train: further ensembles, then for each a population over the seeds."""
+    ensemble, seeds = product(init_seed=range(protocol.ensemble)), product(init_seed=protocol.seeds)
+    named = {name: f"teacher_{name}" for name in protocol.teachers} | {"baseline": "baseline", "reference": "reference"}
+    teachers = [Stage(named[name], _with(resolve(run), ensemble), data=last) for name, run in protocol.teachers.items()]
+    students = [
+        Stage(
+            f"hypothesis_{name}",
+            _with(resolve(one.run), seeds),
+            teacher=None if one.taught_by is None else named[one.taught_by],
+            data=last,
+        )
+        for name, one in hypotheses(protocol).items()
+    ]
+    return [*teachers, *students]
+
+
+def _tests(protocol: Protocol, last: str) -> list[Computation]:
+    """What the hypotheses' models, and the teachers made for them, get wrong."""
+    needs, split = ("tune",), protocol.split
+    teachers = [
+        _measuring(
+            f"measure_teacher_{name}",
+            "measure",
+            f"teacher_{name}",
+            last,
+            needs,
+            split=split,
+            train=resolve(run).data.train,
+            ensemble=True,
+        )
+        for name, run in protocol.teachers.items()
+    ]
+    students = [
+        _measuring(
+            f"measure_hypothesis_{name}",
+            "measure",
+            f"hypothesis_{name}",
+            last,
+            needs,
+            split=split,
+            train=resolve(one.run).data.train,
+            ensemble=False,
+        )
+        for name, one in hypotheses(protocol).items()
+    ]
+    return [*teachers, *students]
 
 
 def _measurements(protocol: Protocol, runs: list[Stage], last: str) -> list[Computation]:
