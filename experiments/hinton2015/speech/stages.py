@@ -38,7 +38,7 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], No
 
 
 def make_stages(protocol: Protocol) -> list[Stage | Computation]:
-    """Features, flat start, rounds of training and realigning, the systems of section 4, the arms of section 6."""
+    """Features, flat start, rounds of training and realigning, the systems of sections 4 and 6, hypotheses."""
     check(protocol)
     labels, last = _labels(protocol)
     taught = product(
@@ -54,7 +54,7 @@ def make_stages(protocol: Protocol) -> list[Stage | Computation]:
     ]
     tune = _measuring("tune", "tune", "baseline", last, penalties=protocol.penalties)
     tested = _hypotheses(protocol, last)
-    return [*labels, *runs, *tested, tune, *_measurements(protocol, runs, last), *_tests(protocol, last)]
+    return [*labels, *runs, *tested, tune, *_measurements(protocol, [*runs, *tested], last)]
 
 
 def collect(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
@@ -147,52 +147,21 @@ def _hypotheses(protocol: Protocol, last: str) -> list[Stage]:
     return [*teachers, *students]
 
 
-def _tests(protocol: Protocol, last: str) -> list[Computation]:
-    """What the hypotheses' models, and the teachers made for them, get wrong."""
-    needs, split = ("tune",), protocol.split
-    teachers = [
-        _measuring(
-            f"measure_teacher_{name}",
-            "measure",
-            f"teacher_{name}",
-            last,
-            needs,
-            split=split,
-            train=resolve(run).data.train,
-            ensemble=True,
-        )
-        for name, run in protocol.teachers.items()
-    ]
-    students = [
-        _measuring(
-            f"measure_hypothesis_{name}",
-            "measure",
-            f"hypothesis_{name}",
-            last,
-            needs,
-            split=split,
-            train=resolve(one.run).data.train,
-            ensemble=False,
-        )
-        for name, one in hypotheses(protocol).items()
-    ]
-    return [*teachers, *students]
-
-
 def _measurements(protocol: Protocol, runs: list[Stage], last: str) -> list[Computation]:
-    seen = {stage.name: stage.spec.data.train for stage in runs}
+    """What every system gets wrong; of the many distilled models not on the training data too."""
     return [
         _measuring(
-            f"measure_{name}",
+            f"measure_{run.name}",
             "measure",
-            name,
+            run.name,
             last,
             ("tune",),
             split=protocol.split,
-            train=None if name == "distilled" else seen[name],
-            ensemble=name == "baseline",
+            train=None if run.name == "distilled" else run.spec.data.train,
+            ensemble=run.name == "baseline" or run.name.startswith("teacher_"),
         )
-        for name in ("baseline", "distilled", "small_hard", "small_soft")
+        for run in runs
+        if run.name != "reference"  # the first of the baselines
     ]
 
 
