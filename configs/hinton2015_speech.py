@@ -1,6 +1,6 @@
 """Acoustic models and their ensemble: Hinton, Vinyals & Dean (2015), sections 4 and 6, on word-labelled speech.
 
-Command:  kd reproduce hinton2015-speech      (about 25 minutes on 2 cores; ``:quick`` a minute or two)
+Command:  kd reproduce hinton2015-speech      (about an hour on 2 cores; ``:quick`` a minute or two)
 Data:     an archive or folder in the Speech Commands layout, found in KD_DATA_DIR or --data_dir
 Paper:    frame accuracy 58.9% one model, 61.1% ensemble of ten, 60.8% distilled; more than 80% of the gain
 

@@ -314,7 +314,7 @@ def hypothetical(errors, **changes):
 
 @pytest.mark.parametrize(
     ("errors", "said"),
-    [(31, "enough by itself"), (33, "part of it"), (36, "no evidence"), (39, "no, it is worse"), (10, "part of it")],
+    [(31, "**enough**"), (33, "part of it"), (36, "no evidence"), (39, "worse"), (10, "part of it")],
 )
 def test_what_a_hypothesis_says(errors, said):
     """31 wrong frames of 100 are a share of 0.9, in its band; 36 are those of the run that it varies; 10 is above."""
@@ -322,8 +322,8 @@ def test_what_a_hypothesis_says(errors, said):
     found = hypotheses.tested(results, "one")
     assert found.share[0] == pytest.approx((40 - errors) / 10)
     assert found.change.difference == 2 * (errors - 36)
-    assert said in hypotheses.outcome(results, "one")
-    assert f"{36 - errors:+.2f} (" in hypotheses.outcome(results, "one")
+    assert hypotheses.outcome(results, "one") == said
+    assert hypotheses.numbers(results, "one").startswith(f"{36 - errors:+.2f} (")
 
 
 def test_a_control_is_told_from_what_it_controls():
@@ -331,13 +331,16 @@ def test_a_control_is_told_from_what_it_controls():
     results["protocol"]["hypotheses"]["other"] = {**results["protocol"]["hypotheses"]["one"], "of": "baseline"}
     results["hypotheses"]["other"] = hypothetical(35)["hypotheses"]["one"]
     del results["protocol"]["hypotheses"]["other"]["control"]
-    assert hypotheses.outcome(results, "one").endswith("above its control other: +2.00 (+2.00 to +2.00) points")
-    assert hypotheses.outcome(results, "other").startswith("without a teacher: +5.00")
+    assert hypotheses.numbers(results, "one").endswith(
+        "against its control, other, +2.00 (+2.00 to +2.00); 50.00 ± 0.00% of its training frames right"
+    )
+    assert hypotheses.numbers(results, "other").startswith("+5.00")
+    assert hypotheses.outcome(results, "other") == "(control)"
 
 
 def test_what_a_hypothesis_changes_is_read_from_its_config():
-    row = hypotheses.section(hypothetical(33, teacher="baseline"))[2].splitlines()[2]
-    assert "| one: so it is | epochs: 7; teacher: the ensemble |" in row
+    row = hypotheses.section(hypothetical(33, teacher="baseline"))[3].splitlines()[2]
+    assert "| one | epochs: 7; teacher: the ensemble |" in row
     assert hypotheses.section({**hypothetical(33), "hypotheses": {}}) == []
 
 
@@ -372,7 +375,7 @@ def test_the_page_shows_every_number(finished, paper):
     assert found.verdict in found.markdown
     assert page.section(results)[0] in found.markdown
     for name, members in results["hypotheses"].items():
-        assert f"| {name}: {results['protocol']['hypotheses'][name]['claim']} |" in found.markdown
+        assert f"- *{name}*: {results['protocol']['hypotheses'][name]['claim']}. " in found.markdown
         assert f"{np.mean(claims.accuracies(results, members)):.2f}" in found.markdown
     assert "Teacher `short`: an ensemble of 2, epochs: 1." in found.markdown
 

@@ -57,19 +57,22 @@ def hypothesis(results: Results, name: str) -> Hypothesis:
 
 
 def outcome(results: Results, name: str) -> str:
-    """What a hypothesis' numbers say, in words."""
+    """What a hypothesis' numbers say, in two or three words."""
     found, one = tested(results, name), hypothesis(results, name)
-    points = _points(results, found.change)
-    if one.of == "baseline":
-        said = f"without a teacher: {points}"
-    elif found.band is not None and found.band[0] <= found.share[0] <= found.band[1]:
-        said = f"**enough by itself**: inside the band; {points}"
-    else:
-        words = {"HELPS": "**part of it**", "HURTS": "no, it is worse", "NO EVIDENCE": "no evidence"}
-        said = f"{words[found.change.verdict]}: {points}"
-    if found.above is None:
-        return said
-    return f"{said}; above its control {_name(one.control or '')}: {_points(results, found.above)}"
+    if found.band is not None and found.band[0] <= found.share[0] <= found.band[1]:
+        return "**enough**"
+    words = {"HELPS": "part of it", "HURTS": "worse", "NO EVIDENCE": "no evidence"}
+    return "(control)" if one.of == "baseline" else words[found.change.verdict]
+
+
+def numbers(results: Results, name: str) -> str:
+    """Points of frame accuracy against the run that it varies and its control; accuracy on its training data."""
+    found, one, members = tested(results, name), hypothesis(results, name), results["hypotheses"][name]
+    parts = [f"{_points(results, found.change)} points"]
+    if found.above is not None:
+        parts.append(f"against its control, {_name(one.control or '')}, {_points(results, found.above)}")
+    seen = plus_minus([100 * m["train_accuracy"] for m in members], 2)
+    return "; ".join([*parts, f"{seen}% of its training frames right"])
 
 
 def section(results: Results) -> list[str]:
@@ -83,7 +86,13 @@ def section(results: Results) -> list[str]:
         f"changes what is said and nothing else of the run that it varies ({chosen(results)}; the baselines; soft 3%), "
         f"with the same {len(results['seeds'])} seeds. Points are points of frame accuracy on the "
         f"{results['protocol']['split']} speakers against that run, paired by seed and speaker.",
+        "\n".join(
+            f"- *{_name(name)}*: {hypothesis(results, name).claim}. {numbers(results, name)}."
+            for name in results["hypotheses"]
+        ),
         *(table.markdown() for table in tables if table.rows),
+        "*Enough*: inside the band by itself. *Part of it*, *worse*: the whole interval of the points lies on that "
+        "side of zero. *No evidence*: it holds zero.",
         *(_teacher(results, name) for name in results["teachers"]),
     ]
 
@@ -95,17 +104,20 @@ def _table(results: Results, band: str) -> Table:
         if _BAND[one.of] == band:
             rows.append(
                 [
-                    f"{_name(name)}: {one.claim}",
+                    _name(name),
                     _changed(results, one),
-                    f"{plus_minus([100 * m['train_accuracy'] for m in members], 2)}%",
-                    f"{plus_minus(accuracies(results, members), 2)}%",
-                    f"{plus_minus(word_error_rates(members), 2)}%",
+                    _percent(accuracies(results, members)),
+                    _percent(word_error_rates(members)),
                     shown(*tested(results, name).share),
                     outcome(results, name),
                 ]
             )
-    columns = ["hypothesis", "what was changed", "train", "test", "WER", _TITLES[band], "what it says"]
+    columns = ["hypothesis", "what was changed", "frame accuracy", "WER", _TITLES[band], "what it says"]
     return Table("", columns, rows)
+
+
+def _percent(values: Sequence[float]) -> str:
+    return f"{plus_minus(values, 2)}%".replace(" ", "\N{NO-BREAK SPACE}")  # one line in a wide table
 
 
 def _changed(results: Results, one: Hypothesis) -> str:
@@ -157,7 +169,7 @@ def _points(results: Results, change: Comparison) -> str:
     """A change in wrong frames as points of accuracy, with its interval."""
     errors = (change.difference, change.high, change.low)
     value, low, high = (round(-100 * one / results["frames"], 2) + 0.0 for one in errors)  # 0, and never -0
-    return f"{value:+.2f} ({low:+.2f} to {high:+.2f}) points"
+    return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
 
 
 def _name(name: str) -> str:

@@ -129,7 +129,7 @@ def bands_table(results: Mapping[str, Any]) -> Table:
             claim.about,
             "–" if claim.paper is None else f"{claim.paper:.2f}",
             shown(claim.value, claim.low, claim.high),
-            f"{claim.band[0]:g} to {claim.band[1]:g}",
+            f"{claim.band[0]:g} to {claim.band[1]:g}".replace(" ", "\N{NO-BREAK SPACE}"),
             "inside" if claim.met else "**outside**",
         ]
         for claim in claims(results)
