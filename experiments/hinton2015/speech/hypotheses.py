@@ -82,10 +82,11 @@ def section(results: Results) -> list[str]:
         return []
     return [
         "## Why bands are missed: hypotheses, each put to the test",
-        "Written down before any of them was run, and all of them are shown: nothing is chosen by these numbers. Each "
-        f"changes what is said and nothing else of the run that it varies ({chosen(results)}; the baselines; soft 3%), "
-        f"with the same {len(results['seeds'])} seeds. Points are points of frame accuracy on the "
-        f"{results['protocol']['split']} speakers against that run, paired by seed and speaker.",
+        "Written down after the results above were seen and before any of these was run, and all of them are shown: "
+        "nothing is chosen by these numbers. Each changes what is said and nothing else of the run that it varies "
+        f"({chosen(results)}; the baselines; soft 3%), with the same {len(results['seeds'])} seeds. Points are points "
+        f"of frame accuracy on the {results['protocol']['split']} speakers against that run, paired by seed and "
+        "speaker. Where no control is named, hard labels were not given the same change.",
         "\n".join(
             f"- *{_name(name)}*: {hypothesis(results, name).claim}. {numbers(results, name)}."
             for name in results["hypotheses"]

@@ -187,10 +187,10 @@ def _penalty(tuned: Mapping[str, Any]) -> str:
     """Which word penalty was chosen, and whether the grid was wide enough to say so."""
     rates = dict(sorted((penalty, wer) for penalty, wer in tuned["wer"]))
     tried = ", ".join(f"{penalty:g} ({100 * wer:.2f}%)" for penalty, wer in rates.items())
-    place = "at the edge" if tuned["penalty"] in (min(rates), max(rates)) else "inside"
+    place = "at the edge of" if tuned["penalty"] in (min(rates), max(rates)) else "inside"
     return (
         f"the word penalty, {tuned['penalty']:g} nats, has the fewest word errors of the baselines on the validation "
-        f"speakers, and lies {place} of the grid that was tried (with their WER): {tried}."
+        f"speakers, and lies {place} the grid that was tried (with their WER): {tried}."
     )
 
 
