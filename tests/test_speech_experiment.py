@@ -10,13 +10,13 @@ import pytest
 
 import runs
 import speech
-from experiments.hinton2015.speech import claims, corpus, page, stages
-from experiments.hinton2015.speech.protocol import Protocol
+from experiments.hinton2015.speech import align, claims, corpus, hypotheses, measure, page, stages
+from experiments.hinton2015.speech.protocol import MEASURES, RUNS, Protocol
 from kd import data as kd_data
 from kd import stages as kd_stages
 from kd import train
-from kd.build import build_task
-from kd.config import build, load_config, resolve
+from kd.build import build_task, load_trained
+from kd.config import build, load_config, resolve, to_json
 from kd.data.speech import speech_fingerprint
 from kd.errors import KdError
 from kd.evidence import machine
@@ -25,7 +25,6 @@ from kd.signals import Interrupted
 from kd.types import Outputs, Teacher
 
 CONFIG = runs.ROOT / "configs" / "hinton2015_speech.py"
-RUNS = ("aligner", "baseline", "distilled", "small_hard", "small_soft")
 
 
 def tiny(source, **changes):
@@ -47,7 +46,21 @@ def tiny(source, **changes):
         config[name]["optim"]["learning_rate"] = 1e-2
     for name in ("small_hard", "small_soft"):
         config[name]["data"]["train"] = "train[:30%]"
+    if "hypotheses" not in changes:
+        config["teachers"] = {"short": config["baseline"] | {"total_epochs": 1}}
+        config["hypotheses"] = {name: hypothetically(config, name) for name in ("unchanged", "hard", "small")}
     return config
+
+
+def hypothetically(config, name):
+    """Hypotheses that change nothing, and one that has another teacher."""
+    distilled = copy.deepcopy(config["distilled"])
+    distilled["objective"]["soft_targets"]["temperature"] = 4.0
+    return {
+        "unchanged": {"claim": "nothing is changed", "run": distilled, "control": "hard"},
+        "hard": {"claim": "nor is it here", "of": "baseline", "run": config["baseline"]},
+        "small": {"claim": "the teacher", "of": "small_soft", "run": config["small_soft"], "teacher": "short"},
+    }[name]
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +88,7 @@ def test_words_and_frames_are_learnt(finished):
     assert all(0 < alignment["changed"]["train"] < 0.5 for alignment in results["alignments"][1:])
     assert [len(members) for members in results["systems"].values()] == [2, 1, 2, 2]
     assert [len(members) for members in results["small"].values()] == [2, 2, 2]
+    assert [len(members) for members in results["hypotheses"].values()] == [2, 2, 2]
     assert len(results["speakers"].split()) == speech.SPEAKERS["test"] * len(speech.WORDS) * 4
 
 
@@ -93,6 +107,58 @@ def test_the_reference_is_the_first_baseline(finished):
         for name in ("reference", "baseline")
     )
     assert one["nll"] == pytest.approx(many["nll"], rel=1e-3)
+
+
+@pytest.mark.parametrize(("name", "system"), [("unchanged", "distilled T=4"), ("hard", "baseline")])
+def test_a_hypothesis_that_changes_nothing_finds_what_it_varies(finished, name, system):
+    _, results = finished
+    errors = [
+        claims.by_speaker(results, members, "frame_errors").sum(axis=1)
+        for members in (results["hypotheses"][name], results["systems"][system])
+    ]
+    np.testing.assert_allclose(*errors, atol=0.01 * results["frames"])
+
+
+def test_a_hypothesis_with_another_teacher_learns_something_else(finished):
+    folder, results = finished
+    assert results["hypotheses"]["small"] != results["small"]["soft 3%"]
+    run = json.loads(next(folder.glob("stages/hypothesis_small-*/run.json")).read_text())
+    assert "teacher_short" in run["spec"]["teacher"]["workdir"]
+
+
+def stage(folder, name):
+    return kd_stages.Done(name, "", next(folder.glob(f"stages/{name}-*")), {"penalty": 0.0}, 0)
+
+
+def test_the_ensemble_is_the_mean_of_its_members_probabilities(finished):
+    folder, results = finished
+    frames = align.Alignment(stage(folder, "alignment2")).frames("test")
+    logits = load_trained(stage(folder, "baseline").workdir).logits(frames).astype(np.float64)
+    probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    mean = (probabilities / probabilities.sum(axis=-1, keepdims=True)).mean(axis=0)
+    wrong = int(np.sum(mean.argmax(axis=-1) != frames.labels))
+    found = int(claims.counts(results["systems"]["ensemble"][0], "frame_errors").sum())
+    assert abs(wrong - found) <= 2  # ties
+
+
+def test_an_ensemble_that_rules_states_out_is_measured_without_a_warning(finished, monkeypatch):
+    """Members that are sure of different states: the mean's probability of all others is 0 in float32."""
+    folder, _ = finished
+
+    class Sure:
+        def __init__(self, state):
+            self.state = state
+
+        def logits(self, data):
+            return np.tile(1e4 * np.eye(10, dtype=np.float32)[self.state], (len(data), 1))
+
+    monkeypatch.setattr(measure, "load_trained", lambda _: None)
+    monkeypatch.setattr(measure, "members", lambda _: [Sure(1), Sure(1), Sure(2)])
+    done = {name: stage(folder, name) for name in ("features", "alignment2", "baseline", "tune")}
+    found = measure.measure(
+        folder, done, alignment="alignment2", run="baseline", split="test", train=None, ensemble=True
+    )
+    assert found["ensemble"] == found["members"][0] != found["members"][2]
 
 
 def test_a_run_broken_off_at_any_stage_ends_with_the_same_results(source, tmp_path, finished, monkeypatch):
@@ -218,6 +284,82 @@ def test_the_papers_numbers_are_the_papers():
     assert claims._paper({}) == {}
 
 
+def test_every_measure_that_may_have_a_band_is_measured():
+    results = invented(baseline=40, ensemble=30, distilled=35)
+    results["protocol"]["bands"] = dict.fromkeys(MEASURES, (-1e9, 1e9))
+    assert [claim.about for claim in claims.claims(results) if not claim.met] == []
+    assert len(claims.claims(results)) == len(MEASURES)
+    assert "All 5 bands are met" in page.verdict_line(results)
+
+
+def test_a_missed_band_is_said_in_words():
+    missed = page.verdict_line(invented(baseline=40, ensemble=30, distilled=36))
+    assert "Missed: 1 of 2 bands" in missed
+    assert "share of that gain that distilled T=1 has, 0.40 (0.40 to 0.40), below 0.8 to 1.5" in missed
+    assert "above 0.8 to 1.5" in page.verdict_line(invented(baseline=40, ensemble=30, distilled=20))
+
+
+def hypothetical(errors, **changes):
+    """Invented results and one hypothesis about them, whose every model gets `errors` frames wrong."""
+    results = invented(baseline=40, ensemble=30, distilled=36)
+    config = load_config(CONFIG, "").to_dict()
+    results["protocol"] |= {"distilled": config["distilled"], "baseline": config["baseline"]}
+    run = copy.deepcopy(config["distilled"]) | {"total_epochs": 7.0}
+    run["objective"]["soft_targets"]["temperature"] = 1.0
+    results["protocol"]["hypotheses"] = {"one": {"claim": "so it is", "run": run, **changes}}
+    member = {"frame_errors": f"{errors} {errors}", "word_errors": "0 1", "train_accuracy": 0.5}
+    results["hypotheses"], results["teachers"], results["protocol"]["split"] = {"one": [member] * 5}, {}, "test"
+    return results
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [(31, "**enough**"), (33, "part of it"), (36, "no evidence"), (39, "worse"), (10, "part of it")],
+)
+def test_what_a_hypothesis_says(errors, said):
+    """31 wrong frames of 100 are a share of 0.9, in its band; 36 are those of the run that it varies; 10 is above."""
+    results = hypothetical(errors)
+    found = hypotheses.tested(results, "one")
+    assert found.share[0] == pytest.approx((40 - errors) / 10)
+    assert found.change.difference == 2 * (errors - 36)
+    assert hypotheses.outcome(results, "one") == said
+    assert hypotheses.numbers(results, "one").startswith(f"{36 - errors:+.2f} (")
+
+
+def test_a_control_is_told_from_what_it_controls():
+    results = hypothetical(33, control="other")
+    results["protocol"]["hypotheses"]["other"] = {**results["protocol"]["hypotheses"]["one"], "of": "baseline"}
+    results["hypotheses"]["other"] = hypothetical(35)["hypotheses"]["one"]
+    del results["protocol"]["hypotheses"]["other"]["control"]
+    assert hypotheses.numbers(results, "one").endswith(
+        "against its control, other, +2.00 (+2.00 to +2.00); 50.00 ± 0.00% of its training frames right"
+    )
+    assert hypotheses.numbers(results, "other").startswith("+5.00")
+    assert hypotheses.outcome(results, "other") == "(control)"
+
+
+def test_what_a_hypothesis_changes_is_read_from_its_config():
+    row = hypotheses.section(hypothetical(33, teacher="baseline"))[3].splitlines()[2]
+    assert "| one | epochs: 7; teacher: the ensemble |" in row
+    assert hypotheses.section({**hypothetical(33), "hypotheses": {}}) == []
+
+
+@pytest.mark.parametrize(("best", "place"), [(0.0, "at the edge"), (20.0, "inside"), (40.0, "at the edge")])
+def test_the_page_says_where_in_its_grid_the_word_penalty_lies(best, place):
+    assert place in page._penalty({"penalty": best, "wer": [[20.0, 0.1], [0.0, 0.3], [40.0, 0.2]]})
+
+
+def test_the_configs_hypotheses_differ_in_one_thing_each():
+    config = load_config(CONFIG, "")
+    chosen = config.distilled.copy_and_resolve_references()
+    chosen.objective.soft_targets.temperature = 5.0
+    arms = {"distilled": chosen, "baseline": config.baseline, "small_soft": config.small_soft}
+    for name, one in config.hypotheses.items():
+        before, after = (json.loads(to_json(resolve(run))) for run in (arms[one.get("of", "distilled")], one.run))
+        changed = [key for key in before if before[key] != after[key]]
+        assert len(changed) + ("teacher" in one) == 1, name
+
+
 @pytest.mark.parametrize("paper", [False, True])
 def test_the_page_shows_every_number(finished, paper):
     _, results = finished
@@ -232,6 +374,10 @@ def test_the_page_shows_every_number(finished, paper):
     assert all(f"figures/{name}" in found.markdown for name in found.figures)
     assert found.verdict in found.markdown
     assert page.section(results)[0] in found.markdown
+    for name, members in results["hypotheses"].items():
+        assert f"- *{name}*: {results['protocol']['hypotheses'][name]['claim']}. " in found.markdown
+        assert f"{np.mean(claims.accuracies(results, members)):.2f}" in found.markdown
+    assert "Teacher `short`: an ensemble of 2, epochs: 1." in found.markdown
 
 
 # --- what is refused ---
@@ -249,6 +395,13 @@ def test_the_page_shows_every_number(finished, paper):
         ({"speech": {"window": 3, "target": 4}}, "target must lie between 1 and window"),
         ({"speech": {"per_word": 0}}, "per_word"),
         ({"speech": {"bin": 3}}, "did you mean 'bins'"),
+        ({"bands": {"share_of_gian": (0.8, 1.5)}}, "did you mean 'share_of_gain'"),
+        ({"bands": {"share_of_gain": (1.5, 0.8)}}, "swap them"),
+        ({"hypotheses": {"a": {"claim": "b"}}}, "hypotheses.a.run is missing"),
+        ({"hypotheses": {"a": {"claim": "b", "run": {}, "teacher": "shot"}}}, "unknown config.hypotheses.a.teacher"),
+        ({"hypotheses": {"a": {"claim": "b", "run": {}, "control": "a"}}}, "unknown config.hypotheses.a.control"),
+        ({"hypotheses": {"a": {"claim": "b", "run": {}, "of": "baseline", "teacher": "reference"}}}, "has none"),
+        ({"hypotheses": {"a": {"claim": "b", "run": {"population": {"seed": (1,)}}}}}, "are set by the experiment"),
     ],
 )
 def test_a_config_that_makes_no_sense(source, tmp_path, changes, message):

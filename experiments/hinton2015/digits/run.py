@@ -12,11 +12,11 @@ import numpy as np
 
 from experiments.hinton2015.parts import curve, finished, labels_of, plain
 from kd import evals
+from kd.build import load_trained
 from kd.config import Spec, build, make_terms, resolve
 from kd.data import Dataset, load
 from kd.errors import KdError
 from kd.population import product
-from kd.run import load_trained
 from kd.stages import Done, Stage, run_stages
 from kd.teacher import predicts_by
 from kd.trained import member_evaluation

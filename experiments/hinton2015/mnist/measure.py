@@ -13,10 +13,10 @@ from experiments.hinton2015.mnist.protocol import Protocol, sweep_stage
 from experiments.hinton2015.mnist.rows import check_names
 from experiments.hinton2015.parts import curve, labels_of
 from kd import evals
+from kd.build import load_trained
 from kd.config import resolve
 from kd.data import Dataset, load
 from kd.errors import KdError
-from kd.run import load_trained
 from kd.stages import Done
 from kd.trained import member_evaluation
 from kd.types import Average, Outputs

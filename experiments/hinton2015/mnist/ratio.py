@@ -12,10 +12,10 @@ from typing import Any
 
 import kd
 from kd import train
+from kd.build import build_task
 from kd.config import Spec, resolve
 from kd.data import load
 from kd.population import product
-from kd.run import build_task
 from kd.stages import Done
 from kd.trained import precompute
 

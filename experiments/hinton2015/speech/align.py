@@ -10,9 +10,9 @@ import numpy as np
 
 from experiments.hinton2015.speech import hmm
 from experiments.hinton2015.speech.corpus import SPLITS, Split, padded, read, real, write_frames
+from kd.build import load_trained
 from kd.data import load
 from kd.errors import KdError
-from kd.run import load_trained
 from kd.stages import Done
 
 

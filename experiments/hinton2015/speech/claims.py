@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ import numpy as np
 from kd.evidence import Comparison, compare_counts, interval
 
 Kind = Literal["frame_errors", "word_errors"]
+Members = Sequence[Mapping[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,13 +32,21 @@ class Claim:
         """Whether our number lies in the band."""
         return self.band[0] <= self.value <= self.band[1]
 
+    @property
+    def missed(self) -> str:
+        """A missed band in words; empty for one that is met."""
+        if self.met:
+            return ""
+        side = "above" if self.value > self.band[1] else "below" if self.value < self.band[0] else "not defined, of"
+        return f"{self.about}, {shown(self.value, self.low, self.high)}, {side} {self.band[0]:g} to {self.band[1]:g}"
 
-def accuracies(results: Mapping[str, Any], members: Sequence[Mapping[str, Any]]) -> list[float]:
+
+def accuracies(results: Mapping[str, Any], members: Members) -> list[float]:
     """Frame accuracy of each member in per cent."""
     return [100 * (1 - float(counts(m, "frame_errors").sum()) / results["frames"]) for m in members]
 
 
-def word_error_rates(members: Sequence[Mapping[str, Any]]) -> list[float]:
+def word_error_rates(members: Members) -> list[float]:
     """WER of each member in per cent: substitutions, deletions and insertions over the words said, one an utterance."""
     return [100 * float(counts(m, "word_errors").mean()) for m in members]
 
@@ -46,7 +56,7 @@ def counts(member: Mapping[str, Any], kind: Kind) -> np.ndarray:
     return np.array(member[kind].split(), int)
 
 
-def by_speaker(results: Mapping[str, Any], members: Sequence[Mapping[str, Any]], kind: Kind) -> np.ndarray:
+def by_speaker(results: Mapping[str, Any], members: Members, kind: Kind) -> np.ndarray:
     """Errors of every member in all that each speaker says, ``[m speakers]``: a speaker's utterances are alike."""
     speakers, places = np.unique(results["speakers"].split(), return_inverse=True)
     return np.stack([np.bincount(places, counts(m, kind), len(speakers)) for m in members])
@@ -59,15 +69,27 @@ def chosen(results: Mapping[str, Any]) -> str:
 
 def verdict(results: Mapping[str, Any], kind: Kind = "frame_errors") -> Comparison:
     """The distilled model against the baseline that starts with the same weights, paired by seed and speaker."""
-    seeds = len(results["seeds"])
-    arms = [results["systems"][chosen(results)], results["systems"]["baseline"][:seeds]]
-    return compare_counts(*(by_speaker(results, arm, kind).tolist() for arm in arms))
+    baselines = results["systems"]["baseline"][: len(results["seeds"])]
+    return against(results, results["systems"][chosen(results)], baselines, kind)
 
 
-def share_of_gain(results: Mapping[str, Any], system: str) -> tuple[float, float, float]:
-    """Share of the ensemble's gain in frame accuracy over the baselines that a system has: value, and 95% interval."""
-    arms = [results["systems"][name] for name in ("baseline", "ensemble", system)]
+def against(
+    results: Mapping[str, Any], treatment: Members, control: Members, kind: Kind = "frame_errors"
+) -> Comparison:
+    """Errors of one system minus those of another, paired by seed and speaker."""
+    return compare_counts(*(by_speaker(results, arm, kind).tolist() for arm in (treatment, control)))
+
+
+def share_of_gain(results: Mapping[str, Any], members: Members) -> tuple[float, float, float]:
+    """Share of the ensemble's gain in frame accuracy over the baselines that models have: value, and 95% interval."""
+    arms = [results["systems"]["baseline"], results["systems"]["ensemble"], members]
     return _bootstrap(results, arms, "frame_errors", lambda base, best, one: _share(base - one, base - best))
+
+
+def share_of_way(results: Mapping[str, Any], members: Members) -> tuple[float, float, float]:
+    """Share of the way from hard 3% to hard 100% in frame accuracy that models go: value, and 95% interval."""
+    arms = [results["small"]["hard 3%"], results["small"]["hard 100%"], members]
+    return _bootstrap(results, arms, "frame_errors", lambda hard, whole, one: _share(hard - one, hard - whole))
 
 
 def claims(results: Mapping[str, Any]) -> list[Claim]:
@@ -85,7 +107,7 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
                 lambda base, one: percent * (base - one),
             ),
         ),
-        "share_of_gain": (f"share of that gain that {best} has", share_of_gain(results, best)),
+        "share_of_gain": (f"share of that gain that {best} has", share_of_gain(results, systems[best])),
         "distilled_wer": (
             f"points of WER, {best} - baseline",
             _bootstrap(
@@ -103,12 +125,7 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
         ),
         "small_share": (
             "share of the way from hard 3% to hard 100% that soft 3% goes",
-            _bootstrap(
-                results,
-                [small["hard 3%"], small["hard 100%"], small["soft 3%"]],
-                "frame_errors",
-                lambda hard, whole, soft: _share(hard - soft, hard - whole),
-            ),
+            share_of_way(results, small["soft 3%"]),
         ),
     }
     paper, bands = _paper(results["protocol"]["paper"]), results["protocol"]["bands"]
@@ -117,6 +134,11 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
         for name, (about, values) in found.items()
         if name in bands
     ]
+
+
+def shown(value: float, low: float, high: float) -> str:
+    """A number and its interval as text."""
+    return "not defined" if math.isnan(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

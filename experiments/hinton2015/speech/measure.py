@@ -13,9 +13,9 @@ import numpy as np
 from experiments.hinton2015.speech import hmm
 from experiments.hinton2015.speech.align import Alignment
 from experiments.hinton2015.speech.corpus import Split, read
+from kd.build import load_trained
 from kd.data import Dataset
 from kd.evals.words import word_errors
-from kd.run import load_trained
 from kd.stages import Done
 from kd.trained import Trained
 
@@ -53,15 +53,16 @@ def measure(
     del folder
     aligned, spoken = Alignment(done[alignment]), read(done["features"])[split]
     frames, penalty = aligned.frames(split), done["tune"].evaluation["penalty"]
-    found, mean = [], np.zeros((len(frames), 1), np.float32)
+    found, total = [], np.full((len(frames), 1), -np.inf, np.float32)
     seen = None if train is None else aligned.frames(train)
     for one in members(load_trained(done[run].workdir)):
         logits = one.logits(frames)
         if ensemble:
-            mean = mean + np.asarray(jax.nn.softmax(logits))
+            total = np.logaddexp(total, np.asarray(jax.nn.log_softmax(logits)))
         result = system(aligned, logits, frames, spoken, penalty)
         found.append(result if seen is None else {**result, "train_accuracy": accuracy(one, seen)})
-    whole = system(aligned, np.log(mean / len(found)), frames, spoken, penalty) if ensemble else None
+    # A sum of logarithms' exponentials: a state that every member rules out has a logarithm too.
+    whole = system(aligned, total - np.log(len(found)), frames, spoken, penalty) if ensemble else None
     return {"members": found, "ensemble": whole}
 
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
-from kd.errors import KdError
+from kd.config import build
+from kd.errors import KdError, unknown
+
+Arm = Literal["distilled", "baseline", "small_soft"]
+RUNS = ("aligner", "baseline", "distilled", "small_hard", "small_soft")
+MEASURES = ("ensemble_gain", "share_of_gain", "distilled_wer", "small_gain", "small_share")  # that a band may be for
+TEACHERS: Mapping[Arm, str | None] = {"distilled": "baseline", "baseline": None, "small_soft": "reference"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +40,26 @@ class Speech:
 
 
 @dataclasses.dataclass(frozen=True)
+class Hypothesis:
+    """Why a band is missed: a `claim` in words, and a `run` like that `of` section 4 or 6 but for one change.
+
+    `teacher` is another stage than that run learns from: ``baseline`` (the ensemble), ``reference`` (one model) or one
+    of the protocol's `teachers`. `control` is a hypothesis whose models its own are also held against.
+    """
+
+    claim: str
+    run: Mapping[str, Any]
+    of: Arm = "distilled"
+    teacher: str | None = None
+    control: str | None = None
+
+    @property
+    def taught_by(self) -> str | None:
+        """The stage that its models learn from, or None."""
+        return self.teacher or TEACHERS[self.of]
+
+
+@dataclasses.dataclass(frozen=True)
 class Protocol:
     """The experiment's config: five runs, and what is varied over them.
 
@@ -41,6 +67,8 @@ class Protocol:
     their own and all else alike, and so have the students: `seeds` of each of the `temperatures`, and of the two small
     arms. `penalties` are the word penalties tried on the validation speakers; `split` is what is reported.
     `bands` are what each measure must lie in, written before the run; `paper` the paper's numbers, for the page.
+    `hypotheses` say why a band may be missed, each with a run of its own over the `seeds`; `teachers` are further
+    ensembles of the size of the first, for them.
     """
 
     speech: Speech
@@ -57,6 +85,8 @@ class Protocol:
     split: str = "test"
     bands: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     paper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    teachers: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    hypotheses: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     notes: str = ""
 
 
@@ -75,13 +105,42 @@ def check(protocol: Protocol) -> None:
         raise KdError("config.speech.per_word, silence and bins must be 1 or more, and config.realignments 0 or more")
     if speech.utterances is not None and speech.utterances < 1:
         raise KdError(f"config.speech.utterances must be 1 or more, or none for all, got {speech.utterances}")
-    for name in ("aligner", "baseline", "distilled", "small_hard", "small_soft"):
-        run = getattr(protocol, name)
-        if run.get("population") or (run.get("teacher") or {}).get("workdir"):
-            raise KdError(f"config.{name}.population and teacher.workdir are set by the experiment; leave them out")
+    _check_runs(protocol)
+    _check_bands(protocol.bands)
     if len(set(protocol.temperatures)) < len(protocol.temperatures):
         raise KdError(f"config.temperatures must hold each value once, got {protocol.temperatures}")
     if protocol.split not in ("validation", "test"):
         raise KdError(f"config.split must be 'validation' or 'test', got '{protocol.split}'")
     if protocol.seeds != tuple(range(len(protocol.seeds))):
         raise KdError(f"config.seeds must count up from 0, as the baselines' do, got {protocol.seeds}")
+
+
+def hypotheses(protocol: Protocol) -> dict[str, Hypothesis]:
+    """The hypotheses by name. Raises a `KdError` for one that is not well-formed, or rests on what is not there."""
+    found = {name: build(Hypothesis, given, f"config.hypotheses.{name}") for name, given in protocol.hypotheses.items()}
+    for name, one in found.items():
+        if one.of == "baseline" and one.teacher is not None:
+            raise KdError(f"config.hypotheses.{name}.teacher: the baseline has none; leave it out, or set 'of'")
+        if one.teacher is not None and one.teacher not in (known := ("baseline", "reference", *protocol.teachers)):
+            raise unknown(f"config.hypotheses.{name}.teacher", one.teacher, known)
+        if one.control is not None and one.control not in (others := found.keys() - {name}):
+            raise unknown(f"config.hypotheses.{name}.control", one.control, others)
+    return found
+
+
+def _check_runs(protocol: Protocol) -> None:
+    """What the experiment sets must not be set in any of its runs."""
+    runs = {name: getattr(protocol, name) for name in RUNS}
+    runs |= {f"teachers.{name}": run for name, run in protocol.teachers.items()}
+    runs |= {f"hypotheses.{name}.run": one.run for name, one in hypotheses(protocol).items()}
+    for name, run in runs.items():
+        if run.get("population") or (run.get("teacher") or {}).get("workdir"):
+            raise KdError(f"config.{name}.population and teacher.workdir are set by the experiment; leave them out")
+
+
+def _check_bands(bands: Mapping[str, tuple[float, float]]) -> None:
+    for name, (low, high) in bands.items():
+        if name not in MEASURES:
+            raise unknown("key in config.bands:", name, MEASURES)
+        if not low <= high:
+            raise KdError(f"config.bands.{name} must be (least, most), got {(low, high)}; swap them")

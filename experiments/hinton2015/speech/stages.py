@@ -9,7 +9,7 @@ from typing import Any
 
 from experiments.hinton2015.parts import finished, plain
 from experiments.hinton2015.speech.corpus import read
-from experiments.hinton2015.speech.protocol import Protocol, check
+from experiments.hinton2015.speech.protocol import Protocol, check, hypotheses
 from kd.config import Spec, build, resolve
 from kd.data.speech import speech_fingerprint
 from kd.population import product
@@ -38,7 +38,7 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], No
 
 
 def make_stages(protocol: Protocol) -> list[Stage | Computation]:
-    """Features, flat start, rounds of training and realigning, the systems of section 4, the arms of section 6."""
+    """Features, flat start, rounds of training and realigning, the systems of sections 4 and 6, hypotheses."""
     check(protocol)
     labels, last = _labels(protocol)
     taught = product(
@@ -53,7 +53,8 @@ def make_stages(protocol: Protocol) -> list[Stage | Computation]:
         Stage("small_soft", _with(resolve(protocol.small_soft), seeds), teacher="reference", data=last),
     ]
     tune = _measuring("tune", "tune", "baseline", last, penalties=protocol.penalties)
-    return [*labels, *runs, tune, *_measurements(protocol, runs, last)]
+    tested = _hypotheses(protocol, last)
+    return [*labels, *runs, *tested, tune, *_measurements(protocol, [*runs, *tested], last)]
 
 
 def collect(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
@@ -84,6 +85,8 @@ def collect(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
             "hard 3%": done["measure_small_hard"].evaluation["members"],
             "soft 3%": done["measure_small_soft"].evaluation["members"],
         },
+        "teachers": {name: done[f"measure_teacher_{name}"].evaluation for name in protocol.teachers},
+        "hypotheses": {name: done[f"measure_hypothesis_{name}"].evaluation["members"] for name in protocol.hypotheses},
     }
 
 
@@ -127,20 +130,38 @@ def _labels(protocol: Protocol) -> tuple[list[Stage | Computation], str]:
     return stages, f"alignment{protocol.realignments}"
 
 
+def _hypotheses(protocol: Protocol, last: str) -> list[Stage]:
+    """What the hypotheses train: further ensembles, then for each a population over the seeds."""
+    ensemble, seeds = product(init_seed=range(protocol.ensemble)), product(init_seed=protocol.seeds)
+    named = {name: f"teacher_{name}" for name in protocol.teachers} | {"baseline": "baseline", "reference": "reference"}
+    teachers = [Stage(named[name], _with(resolve(run), ensemble), data=last) for name, run in protocol.teachers.items()]
+    students = [
+        Stage(
+            f"hypothesis_{name}",
+            _with(resolve(one.run), seeds),
+            teacher=None if one.taught_by is None else named[one.taught_by],
+            data=last,
+        )
+        for name, one in hypotheses(protocol).items()
+    ]
+    return [*teachers, *students]
+
+
 def _measurements(protocol: Protocol, runs: list[Stage], last: str) -> list[Computation]:
-    seen = {stage.name: stage.spec.data.train for stage in runs}
+    """What every system gets wrong; of the many distilled models not on the training data too."""
     return [
         _measuring(
-            f"measure_{name}",
+            f"measure_{run.name}",
             "measure",
-            name,
+            run.name,
             last,
             ("tune",),
             split=protocol.split,
-            train=None if name == "distilled" else seen[name],
-            ensemble=name == "baseline",
+            train=None if run.name == "distilled" else run.spec.data.train,
+            ensemble=run.name == "baseline" or run.name.startswith("teacher_"),
         )
-        for name in ("baseline", "distilled", "small_hard", "small_soft")
+        for run in runs
+        if run.name != "reference"  # the first of the baselines
     ]
 
 
