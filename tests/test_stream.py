@@ -70,7 +70,7 @@ def test_a_stream_gives_the_batches_of_the_data_in_memory(seeds, threads):
     table = kd_data.to_device(DATA)
     found = taken(batches(as_stream(DATA), seeds, 12, start=1, threads=threads), 7)  # three steps an epoch
     for step, batch in enumerate(found, start=1):
-        each = [kd_data.rows(seed, step, 40, 12) for seed in np.atleast_1d(seeds)]
+        each = [kd_data.rows(seed, step, 40, 12) for seed in np.atleast_1d(seeds).tolist()]
         want = kd_data.gather(table, jnp.asarray(each[0] if isinstance(seeds, int) else np.stack(each)))
         assert batch["inputs"].dtype == np.uint8
         assert np.array_equal(batch["inputs"].astype(np.float32) * np.float32(1 / 255), want["inputs"])
@@ -158,7 +158,17 @@ def test_every_step_has_crops_of_its_own_and_evaluation_has_none():
     (plain,) = taken(in_order(counted(size=4), 40), 2)
     assert same([still], [plain])
     middle = kd_data.gather(kd_data.to_device(DATA), jnp.arange(3))["inputs"]
-    assert np.array_equal(taken(in_order(as_stream(DATA), 3), 1)[0]["inputs"] / np.float32(255), middle)
+    (first,) = taken(in_order(as_stream(DATA), 3), 1)
+    assert np.array_equal(first["inputs"] * np.float32(1 / 255), middle)
+
+
+def test_no_two_examples_share_a_crop():
+    class Same(Counted):
+        def __getitem__(self, index):
+            return {"image": PIXELS[0], "label": 0}
+
+    (batch,) = taken(batches(counted(Same(), **VIEW), 0, 40, stop=1), 1)
+    assert len(np.unique(batch["inputs"].reshape(40, -1), axis=0)) > 30  # a few boxes of so small an image are equal
 
 
 def test_images_of_several_sizes_need_one_to_be_brought_to():
@@ -362,8 +372,10 @@ def test_what_makes_no_stream_is_refused():
         counted(Counted(examples=0))
     with pytest.raises(KdError, match="image_size must be 1 or more"):
         counted(size=0)
+    misspelt = counted()
+    object.__setattr__(misspelt, "crop", "centre")  # past the checks of types, which users do not have
     with pytest.raises(KdError, match="'none' or 'random'"):
-        counted(crop="centre")
+        misspelt.__post_init__()
     rows = kd_data.arrays(np.zeros((4, 3)), num_classes=2)
     for view in ({"size": 2}, {"crop": "random"}, {"flip": True}):
         with pytest.raises(KdError, match=r"data\."):
@@ -409,6 +421,23 @@ def test_ending_an_iterator_ends_its_threads(how):
     while prefetching() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not prefetching()
+
+
+def test_a_batch_under_way_is_given_up(monkeypatch):
+    class Slow(Counted):
+        def __getitem__(self, index):
+            time.sleep(0.01)
+            return super().__getitem__(index)
+
+    monkeypatch.setattr("kd.data.pipeline._BLOCK", 1)  # one example at a time
+    stream = counted(Slow(), record_shape=(6, 5, 3))
+    iterator = batches(stream, 0, 40, threads=2)
+    next(iterator)
+    iterator.close()
+    at_once = len(stream.source.reads)
+    while prefetching():
+        time.sleep(0.01)
+    assert len(stream.source.reads) - at_once <= 4
 
 
 ENDINGS = """
