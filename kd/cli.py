@@ -107,7 +107,11 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--price_per_chip_hour", type=float, metavar="X", help="what a chip costs in an hour")
     plan.add_argument("--mfu", type=float, metavar="F", help="assumed part of the peak FLOP/s; default: 0.4")
     plan.add_argument("--json", metavar="FILE", help="write everything that was found there too")
-    plan.add_argument("--table", metavar="FILE", help="of several topologies: write a Markdown table, a row for each")
+    plan.add_argument(
+        "--table",
+        metavar="FILE",
+        help="write a Markdown table, a row for each topology, between the marks <!-- plan --> of FILE",
+    )
     _data_dir(plan)
     plan.set_defaults(run=_plan)
 
@@ -210,12 +214,17 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
 
     from kd.plan import describe_change, plan
     from kd.plan_page import as_json, table, tables
+    from kd.report import fill_file
 
     options = {"price_per_chip_hour": args.price_per_chip_hour, **({} if args.mfu is None else {"mfu": args.mfu})}
     config = _config(args.config, overrides, args.data_dir)
     if args.table:
-        pathlib.Path(args.table).write_text(table(config, args.topology, **options) + "\n", "utf-8")
-        print(pathlib.Path(args.table).resolve())
+        page, text = pathlib.Path(args.table), table(config, args.topology, **options)
+        if page.exists() and "<!-- plan -->" in page.read_text("utf-8"):
+            fill_file(page, "plan", text)
+        else:
+            page.write_text(text + "\n", "utf-8")
+        print(page.resolve())
         return 0
     worst = 0
     for topology in args.topology:

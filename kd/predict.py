@@ -70,7 +70,8 @@ def _batches(
     apply: Callable[[PyTree, Batch], Outputs], variables: PyTree, data: Dataset | Stream, batch_size: int, mesh: Any
 ) -> Outputs:
     if isinstance(data, Stream):
-        parts = [_one(apply, mesh, variables, *_streamed(batch, data, mesh)) for batch in in_order(data, batch_size)]
+        with in_order(data, batch_size) as batches:
+            parts = [_one(apply, mesh, variables, *_streamed(batch, data, mesh)) for batch in batches]
         return dataclasses.replace(parts[0], logits=np.stack([np.asarray(part.logits) for part in parts]))
     rows = padded_rows(len(data), batch_size)
     if mesh is None:

@@ -120,7 +120,7 @@ def _streamed(
 ) -> Program:
     program = lower(task, where.mesh).compile()
     share = _share(task, where)
-    feed = kd_data.batches(data, task.seeds, task.batch_size, share, start)
+    feed = kd_data.batches(data, task.seeds, task.batch_size, share, start, stop=task.total_steps)
     if position is not None:
         feed.set_state(position)
 

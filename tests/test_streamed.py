@@ -1,4 +1,4 @@
-"""Streamed data is data in memory that is read later: the same batches, the same losses, the same bytes after a stop."""
+"""Streamed data is data in memory, read later: the same batches, the same losses, the same bytes after a stop."""
 
 import json
 import signal

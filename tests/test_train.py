@@ -90,6 +90,7 @@ class Log(Checkpoints):
         pass
 
     def save(self, step, tree, position=None):
+        assert position is None  # data in memory has none
         assert int(np.max(tree.step)) == step
         self.events.append((step, "saved", None))
 

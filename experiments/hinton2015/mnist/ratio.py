@@ -55,7 +55,6 @@ def _seconds_per_step(spec: Spec, data: kd.Dataset, teacher: Any) -> float:
     train.run(
         task,
         cadence=train.Cadence(dispatch=STEPS),
-        devices=spec.mesh.devices,
         start_writing=lambda _: [lambda *_: clock.append(time.perf_counter())],
     )
     return statistics.median(b - a for a, b in itertools.pairwise(clock[1:])) / STEPS
