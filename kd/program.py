@@ -65,7 +65,7 @@ def lower(task: Task, mesh: Mesh) -> Any:
     ``(state, teacher_variables, batch, hparams) -> (state, metrics)``. Teacher and data may be shapes alone.
     """
     where = place(task, mesh)
-    abstract = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task)), _batches(task)
+    abstract = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task)), host_batch(task)
     with jax.set_mesh(mesh):
         return _jitted(_prepared(task), where).lower(*abstract, jax.eval_shape(lambda: dict(task.hparams)))
 
@@ -164,7 +164,7 @@ def _prepared(task: Task) -> Callable[..., Any]:
     return run
 
 
-def _batches(task: Task) -> Batch:
+def host_batch(task: Task) -> Batch:
     """Shapes of what the step is fed: the batch of a run, or one per member; inputs as they are stored."""
     batch = dict(abstract_batch(task))
     batch["inputs"] = jax.ShapeDtypeStruct(batch["inputs"].shape, task.data.dtype)
