@@ -219,7 +219,7 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
     options = {"price_per_chip_hour": args.price_per_chip_hour, **({} if args.mfu is None else {"mfu": args.mfu})}
     config = _config(args.config, overrides, args.data_dir)
     if args.table:
-        page, text = pathlib.Path(args.table), table(config, args.topology, **options)
+        page, text = pathlib.Path(args.table), table(config, args.topology, say=_say, **options)
         if page.exists() and "<!-- plan -->" in page.read_text("utf-8"):
             fill_file(page, "plan", text)
         else:
@@ -228,7 +228,7 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
         return 0
     worst = 0
     for topology in args.topology:
-        found = plan(config, topology, **options)
+        found = plan(config, topology, say=_say, **options)
         for one in tables(found):
             Console(highlight=False).print(one.rich(), soft_wrap=True)
         print(describe_change(found))
@@ -236,6 +236,10 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
             pathlib.Path(args.json).write_text(as_json(found) + "\n", "utf-8")
         worst = max(worst, found.exit_code)
     return worst
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _eval(args: argparse.Namespace, overrides: list[str]) -> None:

@@ -140,11 +140,12 @@ def plan(
     mfu: float = Assumed.mfu,
     search: bool = True,
     compile: Compile | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Plan:
     """Compile a config's step, and its teacher alone, for a topology such as ``v5e:16x16`` or ``cpu:8``.
 
     All chips of the topology take part, whatever ``mesh.devices`` says. Where the step does not fit, `search` compiles
-    changes until one does. `compile` stands in for the worker, in tests.
+    changes until one does. `compile` stands in for the worker, in tests; `say` is told what is being compiled.
 
     Raises:
       KdError: an unknown topology, libtpu missing, a price or `mfu` out of range, or whatever is wrong with the config.
@@ -156,15 +157,17 @@ def plan(
     where = parse_topology(topology)
     compile = ask_worker if compile is None else compile
     spec = changed(json.loads(to_json(resolve(config))), {"mesh.devices": None})
+    say(f"compiling for {where}: a minute or two on 2 cores")
     found = Plan(where, spec, compile(json.dumps(spec), where), Assumed(price_per_chip_hour, mfu))
-    return found if found.fits or not search else _mended(found, compile)
+    return found if found.fits or not search else _mended(found, compile, say)
 
 
-def _mended(plan: Plan, compile: Compile) -> Plan:
+def _mended(plan: Plan, compile: Compile, say: Callable[[str], None]) -> Plan:
     """`plan` with the first change that fits, or with none and everything that was tried."""
     tried = []
     for change in candidates(plan.spec, plan.topology.devices):
         spec = changed(plan.spec, change)
+        say(f"it does not fit; compiling with {overrides(change)}")
         try:
             other = Plan(plan.topology, spec, compile(json.dumps(spec), plan.topology), plan.assumed)
         except KdError:  # a batch that does not divide, a model without remat
