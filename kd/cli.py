@@ -213,14 +213,15 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
     from rich.console import Console
 
     from kd.plan import describe_change, plan
-    from kd.plan_page import as_json, table, tables
+    from kd.plan_page import as_json, check_outputs, table, tables
     from kd.report import fill_file
 
     options = {"price_per_chip_hour": args.price_per_chip_hour, **({} if args.mfu is None else {"mfu": args.mfu})}
     config = _config(args.config, overrides, args.data_dir)
-    if args.table:
+    check_outputs(args.topology, args.table, args.json)  # before minutes of compiling
+    if args.table is not None:
         page, text = pathlib.Path(args.table), table(config, args.topology, **options)
-        if page.exists() and "<!-- plan -->" in page.read_text("utf-8"):
+        if page.exists():
             fill_file(page, "plan", text)
         else:
             page.write_text(text + "\n", "utf-8")
