@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optax
 
 from kd import train
@@ -71,7 +72,9 @@ def fit(
     Raises:
       KdError: parts that do not fit together, or a loss that is not finite (the step is named).
     """
-    _check_types(data, terms, teacher)
+    _check_types(data, terms, teacher, validation)
+    if not all(isinstance(number, (int, float, np.number)) for number in (epochs, seed)):
+        raise KdError(f"epochs and seed must be numbers, got epochs={epochs!r} and seed={seed!r}")
     if not 0 < epochs < math.inf or not 0 <= seed < 2**31:
         raise KdError(f"epochs must be more than 0 and seed lie in [0, 2^31), got epochs={epochs!r} and seed={seed!r}")
     population = {} if population is None else population
@@ -126,10 +129,16 @@ def _paired(teacher: Teacher | None, population: Mapping[str, Any]) -> Teacher |
     return teacher
 
 
-def _check_types(data: Any, terms: Any, teacher: Any) -> None:
+def _check_types(data: Any, terms: Any, teacher: Any, validation: Any) -> None:
     if not isinstance(data, Dataset):
         raise KdError(f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, labels)")
     if isinstance(terms, Term) or not all(isinstance(t, Term) for t in terms):
         raise KdError("terms must be a list of terms, e.g. [kd.term('hard')]")
     if teacher is not None and not isinstance(teacher, Teacher):
         raise KdError(f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers .teacher()")
+    if validation is None:
+        return
+    if not isinstance(validation, Dataset):
+        raise KdError(f"validation must be a Dataset, got {type(validation).__name__}; make one with kd.arrays")
+    if not validation.labelled:
+        raise KdError("validation is judged by errors and these examples have no labels; pass labelled ones")

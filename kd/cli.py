@@ -199,8 +199,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
 
         table = layout(planned(spec))
         if distributed.is_first():
-            width = None if sys.stdout.isatty() else 120  # paths are long, and a file has no width of its own
-            Console(highlight=False, width=width).print(table.rich())
+            Console(highlight=False, width=_width()).print(table.rich())
         return
     if args.workdir is None:
         raise KdError("kd train needs --workdir=DIR, where the run lives; only --show-sharding does without")
@@ -213,14 +212,15 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
     from rich.console import Console
 
     from kd.plan import describe_change, plan
-    from kd.plan_page import as_json, table, tables
+    from kd.plan_page import as_json, check_outputs, table, tables
     from kd.report import fill_file
 
     options = {"price_per_chip_hour": args.price_per_chip_hour, **({} if args.mfu is None else {"mfu": args.mfu})}
     config = _config(args.config, overrides, args.data_dir)
-    if args.table:
+    check_outputs(args.topology, args.table, args.json)  # before minutes of compiling
+    if args.table is not None:
         page, text = pathlib.Path(args.table), table(config, args.topology, say=_say, **options)
-        if page.exists() and "<!-- plan -->" in page.read_text("utf-8"):
+        if page.exists():
             fill_file(page, "plan", text)
         else:
             page.write_text(text + "\n", "utf-8")
@@ -230,12 +230,16 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
     for topology in args.topology:
         found = plan(config, topology, say=_say, **options)
         for one in tables(found):
-            Console(highlight=False).print(one.rich(), soft_wrap=True)
+            Console(highlight=False, width=_width()).print(one.rich())
         print(describe_change(found))
         if args.json:
             pathlib.Path(args.json).write_text(as_json(found) + "\n", "utf-8")
         worst = max(worst, found.exit_code)
     return worst
+
+
+def _width() -> int | None:
+    return None if sys.stdout.isatty() else 120  # a file has no width, and would be given 80 columns
 
 
 def _say(text: str) -> None:

@@ -106,6 +106,7 @@ class Spec:
 
 # What may change between two starts of the same run without making it another run.
 _CADENCE = ("log_steps", "eval_epochs", "checkpoint_epochs", "mesh", "sharding", "remat")
+_LARGEST = 2**14  # pixels: of a larger image not even one fits anywhere
 # Switches that came later. Off, they are no part of who a run is: its folder still belongs to it.
 _OFF = {
     "accumulate": 1,
@@ -153,11 +154,12 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
 def _check_switches(spec: Spec) -> None:
     if not 0 <= spec.ema < 1:
         raise KdError(f"config.ema is a decay and must lie in [0, 1), got {spec.ema}; 0 keeps no average")
-    for name, value in (("accumulate", spec.accumulate), ("data.image_size", spec.data.image_size)):
-        if value is not None and not 0 < value < 2**31:
-            raise KdError(f"config.{name} must be 1 or more, got {value}")
+    if not 0 < spec.accumulate < 2**31:
+        raise KdError(f"config.accumulate must be 1 or more, and below 2^31, got {spec.accumulate}")
+    if spec.data.image_size is not None and not 0 < spec.data.image_size <= _LARGEST:
+        raise KdError(f"config.data.image_size must be 1 or more, and {_LARGEST} at most, got {spec.data.image_size}")
     if spec.data.examples is not None and not 0 < spec.data.examples < 2**31:
-        raise KdError(f"config.data.examples must be 1 or more, or none, got {spec.data.examples}")
+        raise KdError(f"config.data.examples must be 1 or more, and below 2^31, or none, got {spec.data.examples}")
     read = {"image_size": spec.data.image_size is not None, "crop": spec.data.crop != "none", "flip": spec.data.flip}
     for name in [name for name, on in read.items() if on]:
         if not spec.data.stream:

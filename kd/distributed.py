@@ -131,6 +131,8 @@ def given(coordinator: str | None, num_processes: int | None, process_id: int | 
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise KdError(f"--coordinator must be HOST:PORT of process 0, got '{coordinator}'; e.g. 10.0.0.1:8476")
+    if num_processes < 1:
+        raise KdError(f"--num_processes must be 1 or more, got {num_processes}")
     if not 0 <= process_id < num_processes:
         raise KdError(
             f"--process_id must be from 0 to {num_processes - 1} with --num_processes={num_processes}, got {process_id}"

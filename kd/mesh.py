@@ -39,8 +39,10 @@ def make_mesh(spec: MeshSpec = MeshSpec(), devices: Sequence[Any] | None = None)
     """The mesh of `spec` over `devices` (by default those of every process), with all four axes of `AXES`.
 
     Raises:
-      KdError: more devices than there are, an axis below 1, or sizes whose product is not the number of devices.
+      KdError: more devices than there are, sizes that are not whole numbers or below 1, or whose product is not the
+        number of devices.
     """
+    _check_whole(spec)
     have = list(jax.devices() if devices is None else devices)
     count = len(have) if spec.devices is None else spec.devices
     if not 1 <= count <= len(have):
@@ -54,6 +56,20 @@ def make_mesh(spec: MeshSpec = MeshSpec(), devices: Sequence[Any] | None = None)
         except (AssertionError, NotImplementedError):  # no such layout is known for these devices
             pass
     return Mesh(np.asarray(have[:count]).reshape(shape), AXES, axis_types=types)
+
+
+def _check_whole(spec: Any) -> None:
+    if not isinstance(spec, MeshSpec):
+        raise KdError(f"a mesh is described by kd.MeshSpec, got {spec!r}; e.g. mesh=kd.MeshSpec(fsdp=2)")
+    for field in dataclasses.fields(spec):
+        size = getattr(spec, field.name)
+        if not is_whole(size) and not (size is None and field.default is None):
+            raise KdError(f"mesh.{field.name} must be a whole number, got {size!r}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether `value` is a whole number; True and False are none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def _shape(spec: MeshSpec, count: int) -> tuple[int, int, int, int]:

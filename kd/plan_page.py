@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kd.chips import parse_topology
 from kd.errors import KdError
 from kd.plan import TOP, Plan, describe_change, gib, plan
 from kd.plan_roofline import Cache
+from kd.report import fill
 from kd.tables import Table
 
 
@@ -21,6 +25,36 @@ def tables(plan: Plan) -> list[Table]:
     first = [_memory(plan)] if plan.changed is not None else []
     found = [*first, _memory(shown), _step(shown), _collectives(shown), _run(shown), _teacher(shown)]
     return [table for table in found if table.rows]
+
+
+def check_outputs(topologies: Sequence[str], table: str | None, json_file: str | None) -> None:
+    """Raise a `KdError` unless every topology is one, and the files that a plan is to be written to can be.
+
+    A table goes between the marks of a file that is there already, or into a new file; nothing else is written over.
+    """
+    for topology in topologies:
+        parse_topology(topology)
+    if json_file is not None and (table is not None or len(topologies) > 1):
+        raise KdError("--json holds the plan of one topology, and no table; give one --topology, and leave --table out")
+    for option, name in (("--table", table), ("--json", json_file)):
+        if name is not None:
+            _check_writable(option, pathlib.Path(name))
+    if table is not None and pathlib.Path(table).exists():
+        try:
+            fill(pathlib.Path(table).read_text("utf-8"), "plan", "")
+        except (OSError, ValueError) as error:
+            raise KdError(f"cannot read {table}: {error}; give a text file with marks, or a new one") from error
+        except KdError as error:
+            raise KdError(f"{table} is there already and has {error}, or name a new file") from error
+
+
+def _check_writable(option: str, path: pathlib.Path) -> None:
+    if path.is_dir():
+        raise KdError(f"{option}={path} is a folder; name a file")
+    if not path.parent.is_dir():
+        raise KdError(f"{option}={path}: there is no folder {path.parent}; make it, or choose another")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise KdError(f"cannot write {option}={path}; choose another folder")
 
 
 def as_json(plan: Plan) -> str:

@@ -19,6 +19,9 @@ from kd.types import PyTree, Teacher
 
 _SMALL = 4096  # elements: gathering a smaller array costs more time than splitting it saves memory
 
+RULES = ("replicate", "fsdp")
+_EXAMPLE = "{'*/kernel': (None, 'fsdp')}"
+
 Axes = str | tuple[str, ...] | None
 
 
@@ -52,10 +55,10 @@ def specs(
     """A `PartitionSpec` for every leaf of `tree` (arrays or their shapes), whose first axes are split as `leading`.
 
     Raises:
-      KdError: a glob that matches no parameter (nearest path shown), two that match the same one and differ, an axis
-      that
-        is not there or used twice, more axes than dimensions, or a dimension that does not divide.
+      KdError: what is no rule, a glob that matches no parameter (nearest path shown), two that match the same one and
+        differ, an axis that is not there or used twice, more axes than dimensions, or a dimension that does not divide.
     """
+    check_rule(rule, who)
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
     paths = [path_of(path) for path, _ in leaves]
     for glob in rule.paths:
@@ -65,9 +68,24 @@ def specs(
     for path, (_, leaf) in zip(paths, leaves, strict=True):
         shape = tuple(leaf.shape)[len(leading) :]
         axes = _by_path(rule, path, who)
-        chosen = _fsdp(rule, shape, mesh) if axes is None else _checked(axes, path, shape, mesh, who)
+        chosen = _fsdp(rule, shape, mesh) if axes is None else _checked(axes, path, shape, mesh, who, leading)
         found.append(PartitionSpec(*leading, *chosen))
     return jax.tree_util.tree_unflatten(structure, found)
+
+
+def check_rule(rule: Any, who: str) -> None:
+    """Raise a `KdError` unless `rule` is a `Rule` of a known kind whose paths are globs, each with a tuple of axes."""
+    if not isinstance(rule, Rule):
+        raise KdError(f"sharding.{who} must be a kd.Rule, got {rule!r}; e.g. kd.Rule('fsdp')")
+    if rule.rule not in RULES:
+        raise unknown(f"sharding.{who}.rule", rule.rule, RULES)
+    if not isinstance(rule.paths, Mapping):
+        raise KdError(f"sharding.{who}.paths must map globs to axes, got {rule.paths!r}; e.g. {_EXAMPLE}")
+    for glob, axes in rule.paths.items():
+        if not isinstance(glob, str) or not isinstance(axes, (tuple, list, PartitionSpec)):
+            raise KdError(
+                f"sharding.{who}.paths must map globs to tuples of axes, got {glob!r}: {axes!r}; e.g. {_EXAMPLE}"
+            )
 
 
 def path_of(path: tuple[Any, ...]) -> str:
@@ -76,7 +94,11 @@ def path_of(path: tuple[Any, ...]) -> str:
 
 
 def _by_path(rule: Rule, path: str, who: str) -> tuple[Axes, ...] | None:
-    matches = {glob: tuple(axes) for glob, axes in rule.paths.items() if fnmatch.fnmatchcase(path, glob)}
+    matches = {
+        glob: tuple(tuple(axis) if isinstance(axis, list) else axis for axis in axes)
+        for glob, axes in rule.paths.items()
+        if fnmatch.fnmatchcase(path, glob)
+    }
     if len(set(matches.values())) > 1:
         raise KdError(
             f"sharding.{who}.paths: {' and '.join(repr(glob) for glob in matches)} both match {path} and say different "
@@ -96,16 +118,20 @@ def _fsdp(rule: Rule, shape: tuple[int, ...], mesh: Mesh) -> tuple[Axes, ...]:
     return tuple("fsdp" if i == largest else None for i in range(largest + 1))
 
 
-def _checked(axes: tuple[Axes, ...], path: str, shape: tuple[int, ...], mesh: Mesh, who: str) -> tuple[Axes, ...]:
+def _checked(
+    axes: tuple[Axes, ...], path: str, shape: tuple[int, ...], mesh: Mesh, who: str, leading: tuple[str | None, ...]
+) -> tuple[Axes, ...]:
     where = f"sharding.{who}.paths for {path}"
     if len(axes) > len(shape):
         raise KdError(f"{where}: {len(axes)} axes are given and its shape is {list(shape)}; give one each at most")
     used: list[str] = []
     for length, axis in zip(shape, axes, strict=False):
-        names = () if axis is None else (axis,) if isinstance(axis, str) else tuple(axis)
+        names = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
         for name in names:
             if name not in AXES:
                 raise unknown(f"axis in {where}:", name, AXES)
+            if name in leading:
+                raise KdError(f"{where}: the axis '{name}' splits the members of a population; choose another axis")
             if name in used:
                 raise KdError(f"{where}: the axis '{name}' is used twice in {axes}; an axis splits one dimension")
             used.append(name)

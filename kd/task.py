@@ -8,15 +8,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from kd import data as kd_data
 from kd.errors import KdError
-from kd.mesh import MeshSpec, check_batch, check_members, make_mesh
+from kd.mesh import MeshSpec, check_batch, check_members, is_whole, make_mesh
 from kd.objective import Term, check_widths, make_objective
 from kd.schedules import Schedule, make_schedule
-from kd.sharding import Sharding, specs, teacher_shardings
+from kd.sharding import Sharding, check_rule, specs, teacher_shardings
 from kd.state import State, init_state, with_best, with_ema
 from kd.step import Constraint, Step, View, make_train_step, population
 from kd.teacher import unpaired_answer
@@ -129,6 +130,7 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
 
     `mesh` is one of other devices than those that are here.
     """
+    _check_numbers(task)
     kd_data.steps_per_epoch(len(task.data), task.batch_size)
     mesh = make_mesh(task.mesh) if mesh is None else mesh
     check_batch(mesh, task.batch_size, task.accumulate)
@@ -148,9 +150,24 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
         _check_pairs(task.teacher.pairs, task.members, jax.tree.leaves(task.teacher.variables))
         teacher = jax.eval_shape(unpaired_answer(task.teacher), task.teacher.variables, batch).width
         teacher_shardings(task.teacher, task.teacher.variables, task.sharding.teacher, mesh)
+    elif task.sharding.teacher.paths:
+        raise KdError("sharding.teacher.paths names parameters of a teacher and there is none; leave it out")
     check_widths(student.width, teacher, task.terms, "labels" in batch)
     if student.width < task.data.num_classes:
         raise KdError(f"the student answers with {student.width} classes and the data has {task.data.num_classes}")
+
+
+def _check_numbers(task: Task) -> None:
+    if not is_whole(task.accumulate) or task.accumulate < 1:
+        raise KdError(f"accumulate must be a whole number of 1 or more, got {task.accumulate!r}")
+    decay: Any = task.ema
+    if not isinstance(decay, (float, int, np.floating)) or isinstance(decay, bool) or not 0 <= decay < 1:
+        raise KdError(f"ema is a decay and must lie in [0, 1), got {decay!r}; 0 keeps no average")
+    if not isinstance(task.sharding, Sharding):
+        raise KdError(
+            f"sharding must be a kd.Sharding, got {task.sharding!r}; e.g. kd.Sharding(student=kd.Rule('fsdp'))"
+        )
+    check_rule(task.sharding.teacher, "teacher")
 
 
 def _check_pairs(pairs: tuple[int, ...] | None, members: int | None, leaves: Sequence[Any]) -> None:

@@ -44,6 +44,7 @@ assert "jax" not in sys.modules
         ((":80", 2, 0), "HOST:PORT"),
         (("host:80", 2, 2), "from 0 to 1"),
         (("host:80", 2, -1), "from 0 to 1"),
+        (("host:80", 0, 0), "--num_processes must be 1 or more"),
     ],
 )
 def test_options_that_do_not_fit(options, message):

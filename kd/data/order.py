@@ -13,8 +13,10 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     """Whole batches in an epoch; the remainder, different in every epoch, is left out.
 
     Raises:
-      KdError: a batch larger than the data set, or without examples.
+      KdError: a batch larger than the data set, without examples, or no whole number of them.
     """
+    if not isinstance(batch_size, (int, np.integer)):
+        raise KdError(f"data.batch_size must be a whole number, got {batch_size!r}")
     if not 1 <= batch_size <= examples:
         raise KdError(f"data.batch_size must lie between 1 and the {examples} examples of the split, got {batch_size}")
     return examples // batch_size

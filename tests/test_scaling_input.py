@@ -1,0 +1,158 @@
+"""Bad input to meshes, rules, plans and streams, in Python and on the command line: one line, and nothing is lost."""
+
+import json
+
+import pytest
+
+import runs
+from kd import plan_page
+from kd.errors import KdError
+
+# In a process of its own, where no checker of types stands in for what a user gets.
+SLIPS = """
+import json
+
+import flax.linen as nn
+import numpy as np
+
+import kd
+
+DATA = kd.arrays(np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32), np.arange(16) % 4)
+
+
+class Net(nn.Module):
+    # one layer, which is never trained
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return nn.Dense(4)(x)
+
+
+def paths(rules):
+    return kd.Sharding(student=kd.Rule("replicate", rules))
+
+
+WRONG = {
+    "a mesh is described by kd.MeshSpec, got 'fsdp'": {"mesh": "fsdp"},
+    "mesh.fsdp must be a whole number, got '2'": {"mesh": kd.MeshSpec(fsdp="2")},
+    "mesh.fsdp must be a whole number, got None": {"mesh": kd.MeshSpec(fsdp=None)},
+    "mesh.fsdp must be a whole number, got 1.0": {"mesh": kd.MeshSpec(fsdp=1.0)},
+    "mesh.tensor must be a whole number, got True": {"mesh": kd.MeshSpec(tensor=True)},
+    "mesh.devices must be a whole number, got 1.5": {"mesh": kd.MeshSpec(devices=1.5)},
+    "sharding must be a kd.Sharding": {"sharding": kd.Rule("fsdp")},
+    "sharding.student must be a kd.Rule": {"sharding": kd.Sharding(student="fsdp")},
+    "sharding.teacher must be a kd.Rule": {"sharding": kd.Sharding(teacher=None)},
+    "'fspd'; did you mean 'fsdp'": {"sharding": kd.Sharding(student=kd.Rule("fspd"))},
+    "'fdsp'; did you mean 'fsdp'": {"sharding": kd.Sharding(teacher=kd.Rule("fdsp"))},
+    "must map globs to axes, got None": {"sharding": paths(None)},
+    "got 'Dense_0/kernel': 'fsdp'": {"sharding": paths({"Dense_0/kernel": "fsdp"})},
+    "got 3: ('fsdp',)": {"sharding": paths({3: ("fsdp",)})},
+    "'3'; known: data": {"sharding": paths({"Dense_0/kernel": (3,)})},
+    "there is none; leave it out": {"sharding": kd.Sharding(teacher=kd.Rule("fsdp", {"x": ()}))},
+    "splits the members of a population": {
+        "sharding": paths({"Dense_0/kernel": ("member",)}),
+        "population": {"seed": (0, 1)},
+    },
+    "accumulate must be a whole number of 1 or more, got 0": {"accumulate": 0},
+    "accumulate must be a whole number of 1 or more, got -1": {"accumulate": -1},
+    "accumulate must be a whole number of 1 or more, got 2.0": {"accumulate": 2.0},
+    "accumulate must be a whole number of 1 or more, got None": {"accumulate": None},
+    "must lie in [0, 1), got 1.0": {"ema": 1.0},
+    "must lie in [0, 1), got -0.5": {"ema": -0.5},
+    "must lie in [0, 1), got nan": {"ema": float("nan")},
+    "must lie in [0, 1), got '0.9'": {"ema": "0.9"},
+    "data.batch_size must be a whole number, got 4.0": {"batch_size": 4.0},
+    "epochs and seed must be numbers, got epochs='1'": {"epochs": "1"},
+    "validation must be a Dataset, got ndarray": {"validation": DATA.inputs},
+    "validation is judged by errors": {"validation": kd.arrays(DATA.inputs, num_classes=4)},
+}
+
+
+found = {}
+for words, options in WRONG.items():
+    try:
+        kd.fit(Net(), DATA, [kd.term("hard")], **{"batch_size": 4, "epochs": 1, **options})
+        found[words] = "it was trained"
+    except kd.KdError as error:
+        found[words] = str(error)
+    except Exception as error:
+        found[words] = repr(error)
+print(json.dumps(found))
+"""
+
+
+def test_a_slip_in_python_is_named_before_anything_is_trained():
+    done = runs.python("-c", SLIPS, devices=2)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) > 20
+    for words, message in found.items():
+        assert words in message
+        assert "\n" not in message
+
+
+def a_plan(*arguments):
+    topology = [] if any(argument.startswith("--topology") for argument in arguments) else ["--topology=cpu:2"]
+    return runs.main(["plan", f"--config={runs.ROOT / 'tests' / 'runs.py'}", *topology, *arguments])
+
+
+@pytest.fixture
+def compiled(monkeypatch):
+    """Whether anything was compiled: a list that must stay empty."""
+    asked = []
+    monkeypatch.setattr("kd.plan.ask_worker", lambda *given: asked.append(given))
+    return asked
+
+
+REFUSED = {
+    "--table=notes.md": "notes.md is there already and has no markers",
+    "--table=half.md": "half.md is there already and has no markers",
+    "--table=bytes.md": "cannot read",
+    "--table=.": "is a folder; name a file",
+    "--json=.": "is a folder; name a file",
+    "--table=": "is a folder; name a file",
+    "--table=no/page.md": "there is no folder no; make it",
+    "--json=no/plan.json": "there is no folder no; make it",
+    "--table=new.md --json=plan.json": "--json holds the plan of one topology",
+    "--topology=cpu:1 --topology=cpu:2 --json=plan.json": "--json holds the plan of one topology",
+    "--topology=cpu:1 --topology=bad:2": "unknown chip 'bad'",
+    "--topology=cpu:1 --topology=bad:2 --table=new.md": "unknown chip 'bad'",
+}
+
+
+@pytest.mark.parametrize("arguments", REFUSED)
+def test_a_plan_that_cannot_be_written_is_refused_before_it_is_made(arguments, tmp_path, compiled, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "notes.md").write_text("what a user wrote\n")
+    (tmp_path / "half.md").write_text("before\n<!-- plan -->\nno end\n")
+    (tmp_path / "bytes.md").write_bytes(b"\xff<!-- plan -->\n<!-- /plan -->")
+    before = runs.hashes(tmp_path)
+    assert a_plan(*arguments.split()) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("kd: ")
+    assert REFUSED[arguments] in line
+    assert runs.hashes(tmp_path) == before
+    assert not compiled
+
+
+def test_a_file_that_cannot_be_written(tmp_path):
+    (tmp_path / "page.md").write_text("<!-- plan -->\n<!-- /plan -->\n")
+    plan_page.check_outputs(["cpu:2"], str(tmp_path / "page.md"), None)
+    plan_page.check_outputs(["cpu:2"], None, str(tmp_path / "new.json"))
+    with runs.small_disk(tmp_path / "small") as folder, runs.read_only(folder), pytest.raises(KdError, match="write"):
+        plan_page.check_outputs(["cpu:2"], None, str(folder / "new.json"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"data__stream": True, "data__image_size": 100000}, "config.data.image_size must be 1 or more, and 16384 at"),
+        ({"accumulate": 2**40}, "config.accumulate must be 1 or more, and below 2^31"),
+        ({"sharding__teacher__paths": {"x": ()}}, "sharding.teacher.paths names parameters of a teacher and there is"),
+    ],
+)
+def test_numbers_that_no_machine_holds(keys, words, tmp_path, capfd):
+    assert runs.train(tmp_path / "run", **keys) == 2
+    (line,) = capfd.readouterr().err.strip().splitlines()
+    assert words in line
+    assert not (tmp_path / "run").exists()
