@@ -195,7 +195,12 @@ def planned(spec: Spec, mesh: Mesh | None = None) -> train.Task:
     elif spec.teacher.model is not None:
         model = _model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
         params, extra = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(data.first))
-        teacher = _as_teacher(Trained(model, params, extra), spec, data)
+        pairs = paired_teachers(spec.population)
+        if pairs is not None:  # a population of them, as large as the pairs say
+            params, extra = jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct((max(pairs) + 1, *leaf.shape), leaf.dtype), (params, extra)
+            )
+        teacher = _as_teacher(Trained(model, params, extra, pairs is not None), spec, data)
     else:
         teacher = load_teacher(spec, data)
     task = build_task(spec, data, teacher)

@@ -185,8 +185,10 @@ class Checkpoints:
                 "in the data, and cannot be continued; choose another --workdir"
             )
         try:
-            expected = dict(json.loads(path.read_text("utf-8")))
+            expected = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError):
+            expected = None
+        if not isinstance(expected, dict) or not expected:
             return "its checksums were never finished"
         found = _checksums(self._steps / str(step))
         for name, value in expected.items():

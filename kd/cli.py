@@ -201,7 +201,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
         if distributed.is_first():
             Console(highlight=False, width=_width()).print(table.rich())
         return
-    if args.workdir is None:
+    if not args.workdir:  # empty too, as an unset variable of the shell is
         raise KdError("kd train needs --workdir=DIR, where the run lives; only --show-sharding does without")
     outcome = train_workdir(spec, args.workdir, tensorboard=args.tensorboard)
     if distributed.is_first():

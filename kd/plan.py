@@ -244,6 +244,7 @@ def _environment(topology: Topology) -> dict[str, str]:
     env["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # a training run may hold the library's lock
     env["TPU_SKIP_MDS_QUERY"] = "1"  # do not look for a cloud machine's metadata
     env["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    env["JAX_TRACEBACK_FILTERING"] = "off"  # else the last line of what breaks down speaks of frames, not of the cause
     if topology.chip.name == "cpu":
         others = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", ""))
         env["XLA_FLAGS"] = f"{others} --xla_force_host_platform_device_count={topology.devices}".strip()

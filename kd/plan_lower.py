@@ -39,7 +39,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     import jax
 
     from kd.build import planned
-    from kd.mesh import make_mesh
+    from kd.mesh import BATCH, make_mesh, sharding
     from kd.program import lower as lower_step
     from kd.program import place
     from kd.sharding import bytes_per_device
@@ -66,7 +66,8 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     answer = jax.eval_shape(lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"])
     teacher = None
     if task.teacher is not None and task.teacher.pairs is None:
-        jitted = jax.jit(unpaired_answer(task.teacher), in_shardings=(where.teacher, where.batch))
+        one_batch = sharding(mesh, BATCH)  # alone it answers once, whatever the number of students
+        jitted = jax.jit(unpaired_answer(task.teacher), in_shardings=(where.teacher, one_batch))
         with jax.set_mesh(mesh):
             teacher = jitted.lower(variables, batch)
     facts = Facts(task.batch_size, task.total_steps, len(task.data), task.members or 1, answer.logits.shape[-1])

@@ -2,9 +2,15 @@
 
 import json
 
+import jax
 import pytest
 
 import runs
+from kd.chips import parse_topology
+from kd.config import resolve, to_json
+from kd.errors import KdError
+from kd.plan import ask_worker
+from kd.plan_lower import lower
 
 KEYS = {"student__widths": (64,), "mesh__devices": None}
 VIT = "configs/patient_consistent.py:tiny"
@@ -64,3 +70,34 @@ def test_bad_input(arguments, keys, words, capsys):
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith("kd: ")
     assert words in line
+
+
+@pytest.mark.parametrize("member", [1, 2])
+@pytest.mark.parametrize("teachers", [None, (2, 0)])
+def test_a_population_is_planned_with_one_teacher_or_with_one_each(teachers, member):
+    population = {"seed": (0, 1), **({} if teachers is None else {"teacher": teachers})}
+    config = runs.get_config("population")
+    config.population, config.teacher.model = population, {"name": "mlp", "widths": (16,)}
+    config.mesh.devices, config.mesh.member = None, member
+    lowered = lower(resolve(config), jax.devices()[:4])
+    assert lowered.facts.members == 2
+    one = 4 * (64 * 16 + 16 + 16 * 10 + 10)
+    assert lowered.held["teacher"] == (one if teachers is None else one * 2 // member)
+    assert (lowered.teacher is None) == (teachers is not None)
+    assert lowered.held["parameters"] == 4 * (64 * 8 + 8 + 8 * 10 + 10) * 2 // member
+
+
+def test_a_worker_that_breaks_down_says_why(tmp_path, monkeypatch):
+    text = """
+import jax
+
+def cause(x):
+    raise ValueError("the cause")
+
+def lower(spec, devices):
+    jax.jit(cause)(1.0)
+"""
+    (tmp_path / "broken.py").write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(KdError, match=r"broke down \(exit 1\): ValueError: the cause"):
+        ask_worker(to_json(resolve(runs.get_config())), parse_topology("cpu:1"), "broken:lower")

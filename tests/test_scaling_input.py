@@ -1,6 +1,7 @@
 """Bad input to meshes, rules, plans and streams, in Python and on the command line: one line, and nothing is lost."""
 
 import json
+import shutil
 
 import pytest
 
@@ -156,3 +157,21 @@ def test_numbers_that_no_machine_holds(keys, words, tmp_path, capfd):
     (line,) = capfd.readouterr().err.strip().splitlines()
     assert words in line
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("text", ["null", "[1, 2]", "{}", "7"])
+def test_checksums_that_are_json_and_no_checksums(text, tmp_path, capsys):
+    folder = tmp_path / "run"
+    shutil.copytree(runs.finished(), folder)
+    newest = max((folder / "checkpoints" / "checksums").glob("*.json"), key=lambda path: int(path.stem))
+    newest.write_text(text)
+    capsys.readouterr()
+    assert runs.main(["eval", f"--workdir={folder}"]) == 0
+    assert "checksums were never finished" in capsys.readouterr().out
+
+
+def test_a_work_directory_without_a_name_is_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert runs.main([*runs.kd("train"), "--workdir="]) == 2
+    assert "kd train needs --workdir=DIR" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
