@@ -58,8 +58,11 @@ def load_trained(path: str | pathlib.Path) -> Trained:
     checkpoints.close()
     if restored is None:
         raise KdError(f"{path} holds no whole checkpoint; finish that run first with 'kd train'")
+    average = restored.get("ema")
     kept = restored.get("best") or {  # with early stopping the result is the best state, not the last
-        "params": restored.get("ema") or restored["params"],
+        "params": average
+        if jax.tree.leaves(average)
+        else restored["params"],  # a model may have one array and no names
         "extra": restored.get("extra"),
     }
     arrays = jax.tree.map(jnp.asarray, {"params": kept["params"], "extra": kept.get("extra") or {}})
@@ -189,7 +192,7 @@ def planned(spec: Spec, mesh: Mesh | None = None) -> train.Task:
     Raises:
       KdError: what neither is there nor declared, and all that `kd.train.check` finds.
     """
-    data = _declared(spec) or load_splits(spec)[0]
+    data = _declared(spec) or _found(spec)
     if spec.teacher.workdir is not None and pathlib.Path(spec.teacher.workdir).exists():
         teacher = load_teacher(spec, data)
     elif spec.teacher.model is not None:
@@ -206,6 +209,18 @@ def planned(spec: Spec, mesh: Mesh | None = None) -> train.Task:
     task = build_task(spec, data, teacher)
     train.check(task, mesh)
     return task
+
+
+def _found(spec: Spec) -> Examples:
+    told = {"image_size": spec.data.image_size, "examples": spec.data.examples}
+    missing = [f"config.data.{name}" for name, value in told.items() if value is None]
+    missing += ["config.student.classes"] if spec.student.get("classes") is None else []
+    try:
+        return load_splits(spec)[0]
+    except KdError as error:
+        if len(missing) == 3:
+            raise
+        raise KdError(f"{error}; or, to plan without the data, declare {' and '.join(missing)} too") from error
 
 
 def _declared(spec: Spec) -> kd_data.Stream | None:

@@ -3,10 +3,11 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 import runs
-from kd import plan_page
+from kd import build, plan_page
 from kd.errors import KdError
 
 # In a process of its own, where no checker of types stands in for what a user gets.
@@ -175,3 +176,37 @@ def test_a_work_directory_without_a_name_is_none(tmp_path, monkeypatch, capsys):
     assert runs.main([*runs.kd("train"), "--workdir="]) == 2
     assert "kd train needs --workdir=DIR" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_half_declared_data_set_is_told_what_is_missing(capsys, compiled):
+    keys = {"data__source": "npz:nowhere.npz", "data__stream": True, "data__image_size": 8, "data__examples": 120}
+    assert runs.main(runs.kd("train", "--show-sharding", **keys)) == 2
+    assert "to plan without the data, declare config.student.classes too" in capsys.readouterr().err
+    assert runs.main(runs.kd("train", "--show-sharding", **keys, student__classes=10)) == 0
+
+
+MODEL = """
+import jax
+from kd.types import Model, Outputs
+
+def linear(classes):
+    def init(key, inputs):
+        return 0.1 * jax.random.normal(key, (inputs[0].size, classes)), {}
+
+    def apply(params, extra, inputs, train=False, key=None):
+        return Outputs(inputs.reshape(len(inputs), -1) @ params), extra
+
+    return Model(init, apply)
+"""
+
+
+def test_a_model_of_one_array_is_averaged_and_found_again(tmp_path, monkeypatch):
+    (tmp_path / "one_array.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    keys = {"student": {"name": "one_array:linear"}, "ema": 0.5, "total_steps": 2, "mesh__devices": 2}
+    keys |= {"sharding__student__paths": {"*": ("data",)}}
+    assert runs.train(tmp_path / "run", **keys) == 0
+    found = build.load_trained(tmp_path / "run").params
+    saved = runs.restored(tmp_path / "run")
+    np.testing.assert_array_equal(found, saved["['ema']"])
+    assert np.any(saved["['ema']"] != saved["['params']"])
