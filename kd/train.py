@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from kd import distributed
 from kd.checkpoint import Checkpoints
+from kd.errors import KdError
 from kd.log import Log, diverged
 from kd.mesh import make_mesh
 from kd.program import Program, compile_program, place
@@ -72,6 +74,7 @@ def run(
     log = Log(lambda start: cadence.next_stop(start, task.total_steps), None if position is None else position["log"])
     program = compile_program(task, where, cadence.dispatch, step, None if position is None else position["data"])
     log.writers, agreement = start_writing(first), distributed.Agreement()
+    _check_finite(state, step)  # compiles it now, and not in the midst of the run
     try:
         with StopSignals(noting=checkpoints is not None) as stop:
             while True:
@@ -99,6 +102,11 @@ def run(
                 checkpoints.wait()
             if received is None:  # a signal in the last step counts too
                 received = agreement.agreed(step + 1, stop.received)
+    except KdError:
+        if checkpoints is not None:
+            with contextlib.suppress(KdError):
+                checkpoints.wait()  # what was saved before stays whole
+        raise
     except Exception as error:
         distributed.explain(error)  # where another process was lost, it says so and ends this one
         raise

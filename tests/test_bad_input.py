@@ -349,12 +349,16 @@ def test_students_paired_with_teachers_that_are_not_there(workdir, tmp_path, ref
     refused(command, "paired with teacher 5", "there are 2, from 0")
 
 
-@pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["train", "--config=x.py"], ["eval", "--split=test"]])
+@pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["eval", "--split=test"]])
 def test_a_command_that_is_not_one(arguments, capfd):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
     assert "kd" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_training_without_a_place_for_it(refused):
+    refused(["train", "--config=x.py"], "kd train needs --workdir=DIR")
 
 
 def test_a_teacher_that_has_not_finished(workdir, tmp_path, refused):

@@ -8,7 +8,7 @@ import pytest
 import experiments
 import faulty
 import runs
-from kd import writers
+from kd import program, writers
 from kd.cli import main
 from kd.data import SOURCES
 from kd.losses import LOSSES
