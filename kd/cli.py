@@ -190,6 +190,8 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd.config import resolve
     from kd.run import train_workdir
 
+    if not args.workdir and not args.show_sharding:  # empty too, as an unset variable of the shell is
+        raise KdError("kd train needs --workdir=DIR, where the run lives; only --show-sharding does without")
     spec = resolve(_config(args.config, overrides, args.data_dir))
     if args.show_sharding:
         from rich.console import Console
@@ -201,8 +203,6 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
         if distributed.is_first():
             Console(highlight=False, width=_width()).print(table.rich())
         return
-    if not args.workdir:  # empty too, as an unset variable of the shell is
-        raise KdError("kd train needs --workdir=DIR, where the run lives; only --show-sharding does without")
     outcome = train_workdir(spec, args.workdir, tensorboard=args.tensorboard)
     if distributed.is_first():
         _print_members(f"{args.workdir} on {spec.data.eval}", outcome["members"])
