@@ -15,7 +15,7 @@ def main():
     parser.add_argument("--kills", type=int, default=20, help="SIGKILLs of each combination")
     parser.add_argument("--others", type=int, default=6, help="times that each other fault is tried")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--only", default="", metavar="WORDS", help="only the rows that hold these words")
+    parser.add_argument("--only", default=[""], nargs="+", metavar="WORDS", help="only rows that hold some of these")
     parser.add_argument("--record", action="store_true", help="put the rows into results.json and docs/scaling.md")
     args = parser.parse_args()
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -27,7 +27,7 @@ def main():
         return measure(args)
 
 
-def plan(args, only=None):
+def plan(args, only):
     """(words, how many starts it takes, function of a random generator that gives the row) of every row."""
     from faults import kinds
     from faults.cases import CASES, Case
@@ -47,7 +47,7 @@ def plan(args, only=None):
     found.append(("half-written checkpoint", 2 * some, functools.partial(kinds.half_written, eight, some)))
     for case in (one, eight):
         found.append((f"disk full, {case.words}", 2 * some, functools.partial(kinds.disk_full, case, some)))
-    return [row for row in found if (args.only if only is None else only) in row[0]]
+    return [row for row in found if any(words in row[0] for words in only)]
 
 
 def measure(args):
@@ -57,7 +57,7 @@ def measure(args):
     from faults import page
     from kd.evidence import machine
 
-    planned, rows, done = plan(args), [], 0.0
+    planned, rows, done = plan(args, args.only), [], 0.0
     begun, total = time.monotonic(), sum(size for _, size, _ in planned)
     for number, (words, size, function) in enumerate(planned, 1):
         start = time.monotonic()
@@ -71,8 +71,8 @@ def measure(args):
             flush=True,
         )
         if args.record:
-            command = f"python -m tests.faults --kills {args.kills} --others {args.others} --seed {args.seed} --record"
-            page.record({"command": command, "machine": machine()}, rows, [name for name, _, _ in plan(args, "")])
+            about = {"command": "python -m tests.faults --record", "machine": machine()}
+            page.record(about, rows, [name for name, _, _ in plan(args, [""])])
     Console(highlight=False, width=160).print(page.table({"rows": rows}).rich(), soft_wrap=True)
     return 0 if not any(row["wrong"] for row in rows) else 1
 
