@@ -37,7 +37,7 @@ class Row:
         """A run has ended that had so many faults; `problem` is empty where it is exact."""
         self.tried, self.runs = self.tried + faults, self.runs + 1
         if problem:
-            self.wrong.append(problem)
+            self.wrong.append(problem.replace(f"{starts.scratch()}/", ""))
         else:
             self.exact += faults
 

@@ -7,6 +7,7 @@ test_distributed.py.
 
 import argparse
 import json
+import logging
 import re
 
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from faults import kinds, page
 from faults.cases import CASES, Case, difference, teacher, whole
 from faults.child import Fault, Striker
 from kd.checkpoint import Checkpoints
+from kd.data import pipeline
 from kd.errors import KdError
 
 SHORT = [Case(1, cached=True, accumulate=2), Case(8), Case(8, stream=True, accumulate=2)]
@@ -70,6 +72,15 @@ def test_a_disk_that_fills_behind_the_claim_of_room_is_named(tmp_path, monkeypat
             checkpoints.wait()
         checkpoints.close()
         assert Checkpoints(disk / "checkpoints").restore()["x"].shape == (1000,)
+
+
+def test_a_stream_does_not_let_checkpoints_speak_again(tmp_path):
+    """Both keep absl's logger quiet; of two wishes the quieter counts."""
+    logger = logging.getLogger("absl")
+    Checkpoints(tmp_path).close()
+    quiet = logger.level
+    pipeline.Batches(lambda *_: {}, 0, 1, {"num_threads": 0, "prefetch_buffer_size": 1}, {}).close()
+    assert logger.level == quiet > logging.ERROR
 
 
 @pytest.mark.parametrize("limit", [1, 4])
