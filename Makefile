@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: reproduce test lint bench clean
+.PHONY: reproduce test lint bench faults clean
 .DELETE_ON_ERROR:
 
 reproduce: $(READY)
@@ -23,6 +23,9 @@ bench: $(READY)
 	"$(BIN)/python" -m pip install -q torch==2.13.0
 	"$(BIN)/python" -m bench.run
 	"$(BIN)/python" -m bench.report
+
+faults: $(READY)
+	"$(BIN)/python" -m tests.faults --record
 
 # Python 3.11 has pins of its own: newer jax does not support it.
 $(READY): pyproject.toml constraints-py311.txt constraints-py312.txt

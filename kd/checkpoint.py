@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import pathlib
+import re
 import shutil
 import threading
 import zlib
@@ -39,6 +40,7 @@ class Checkpoints:
         self._steps, self._sums, self._say = folder.resolve() / "steps", folder.resolve() / "checksums", say
         self._damaged: set[int] = set()
         self._saving: _Saving | None = None
+        self._failed = False
         self.last_position: dict[str, Any] | None = None
         """The position that was saved with the checkpoint that `restore` gave."""
         options = ocp.CheckpointManagerOptions(
@@ -88,6 +90,7 @@ class Checkpoints:
         if saving is None:
             return
         error = saving.error()
+        self._failed = self._failed or error is not None
 
         def outcome() -> None:
             if error is not None:
@@ -122,6 +125,9 @@ class Checkpoints:
         try:
             self.wait()
         finally:
+            if self._failed:  # Orbax would raise once more what `wait` has raised
+                with contextlib.suppress(Exception):
+                    self._manager.wait_until_finished()
             self._manager.close()
 
     def _choose(self) -> dict[str, Any]:
@@ -201,9 +207,8 @@ class Checkpoints:
             distributed.explain(error)
         kept = max((s for s in self._manager.all_steps() if s != step and s not in self._damaged), default=None)
         last = "there is no earlier one" if kept is None else f"the one of step {kept} stays"
-        cause = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
         return KdError(
-            f"cannot save the checkpoint of step {step} in {self._steps.parent}: {cause}; {last}; "
+            f"cannot save the checkpoint of step {step} in {self._steps.parent}: {_cause(error)}; {last}; "
             "free some space and start again"
         )
 
@@ -238,6 +243,13 @@ def _make(sums: pathlib.Path, folder: pathlib.Path) -> None:
 
 def _not_writable(folder: pathlib.Path, error: OSError) -> KdError:
     return KdError(f"cannot write checkpoints in {folder}: {error.strerror}; choose another --workdir")
+
+
+def _cause(error: Exception) -> str:
+    """Why, in a few words: of a library's long text those of the operating system, which come last."""
+    text = " ".join(str(error).split())
+    number = re.search(r"os_error_code='(\d+)'|OS error (\d+)", text)  # TensorStore raises ValueError
+    return getattr(error, "strerror", None) or (os.strerror(int(number[1] or number[2])) if number else text[:160])
 
 
 def _claim(probe: pathlib.Path, size: int) -> None:

@@ -369,6 +369,8 @@ def watch(say: Callable[[str], None] | None = None, patience: Patience = PATIENC
         _leave_together(group, dog)
         raise
     except BaseException as error:
+        if type(error).__name__ == "JaxRuntimeError" or "Gloo" in str(error):  # a collective of any part of the program
+            explain(error)
         dog.leave(f"failed ({type(error).__name__}: {' '.join(str(error).split())[:300]})")
         if is_first():
             dog.wait_for_others(4 * patience.beat)

@@ -148,7 +148,8 @@ class Batches(Iterator[HostBatch]):
 
         if not 0 <= step <= self._stop:
             raise KdError(f"data position {step} lies outside the {self._stop} steps; start the run anew")
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Grain's advice on its options is of no use to a user
+        absl = logging.getLogger("absl")  # Grain's advice on its options is of no use to a user
+        absl.setLevel(max(absl.level, logging.ERROR))  # and who wants to hear less still does not
         make, stopped = self._make, threading.Event()
         steps = grain.MapDataset.range(self._stop).map(lambda step: make(int(step), stopped))
         self._iterator: Any = iter(steps.to_iter_dataset(grain.ReadOptions(**self._read_options)))

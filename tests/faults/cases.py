@@ -1,0 +1,113 @@
+"""The runs that are broken off: tiny, and with everything in them that a checkpoint must hold."""
+
+import dataclasses
+import functools
+import itertools
+import shutil
+import tempfile
+
+import numpy as np
+
+import runs
+from faults import starts
+from faults.child import CALM, Fault
+
+STEPS = 30
+RUN = {
+    "total_steps": STEPS,
+    "log_steps": 4,  # a line of metrics is not a checkpoint
+    "checkpoint_epochs": 1,  # 3 steps
+    "eval_epochs": 2,
+    "data__batch_size": 32,
+    "student__widths": (128,),
+    "student__hidden_dropout": 0.5,
+    "ema": 0.5,
+}
+SHARDED = {"mesh__fsdp": 2, "sharding__student__rule": "fsdp"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A combination: so many devices, data in memory or streamed, a live teacher or cached logits, in so many parts."""
+
+    devices: int
+    stream: bool = False
+    cached: bool = False
+    accumulate: int = 1
+
+    @property
+    def words(self):
+        data = "streamed" if self.stream else "in memory"
+        teacher = "cached" if self.cached else "live"
+        return (
+            f"{self.devices} device{'s' * (self.devices > 1)}, {data}, {teacher} teacher, accumulate {self.accumulate}"
+        )
+
+    def command(self, workdir, **more):
+        """Arguments of ``kd``."""
+        keys = {
+            **RUN,
+            "teacher__workdir": teacher(),
+            "teacher__precompute": self.cached,
+            "data__stream": self.stream,
+            "data__jitter_pixels": 0 if self.cached else 1,
+            "accumulate": self.accumulate,
+            "mesh__devices": self.devices,
+            **(SHARDED if self.devices > 1 else {}),
+            **more,
+        }
+        return runs.kd("train", f"--workdir={workdir}", arg="distilled", **keys)
+
+    def start(self, workdir, fault=CALM):
+        """Start or continue the run in `workdir`, and wait."""
+        return starts.run(self.command(workdir), self.devices, workdir, fault)
+
+
+# Logits that were cached cannot answer for what is streamed; kd refuses that.
+CASES = [
+    Case(devices, stream, cached, accumulate)
+    for devices, stream, cached, accumulate in itertools.product((1, 8), (False, True), (False, True), (1, 2))
+    if not (stream and cached)
+]
+
+
+@functools.cache
+def teacher():
+    """A finished run, to learn from."""
+    path = starts.scratch() / "teacher"
+    ended = starts.run(runs.kd("train", f"--workdir={path}", checkpoint_epochs=1), 1, path)
+    assert ended.code == 0, ended.err
+    return path
+
+
+@functools.cache
+def whole(case):
+    """An uninterrupted run, and what it counted: nobody may change it. Once for the compilers, once to be timed."""
+    for name in ("first", "whole"):
+        path = starts.scratch() / f"{name}-{CASES.index(case)}"
+        ended = case.start(path)
+        assert ended.code == 0, ended.err
+    return path, ended.counts
+
+
+def fresh():
+    """A folder for a run."""
+    return starts.scratch() / tempfile.mkdtemp(prefix="run-", dir=starts.scratch()) / "run"
+
+
+def drop(workdir):
+    shutil.rmtree(workdir.parent)
+
+
+def draw(random: np.random.Generator, action: str, clock: str, counts: dict, **more) -> Fault:
+    """A moment, uniform over a whole run."""
+    return Fault(action, clock, float(random.uniform()), counts[clock], **more)
+
+
+def difference(workdir, expected):
+    """What differs between two runs that ended; empty if they hold the same bytes."""
+    try:
+        runs.same_bytes(workdir, expected)
+    except AssertionError as error:
+        return " ".join(str(error).split())[:200] or "other bytes"
+    return ""

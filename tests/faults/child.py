@@ -1,0 +1,129 @@
+"""The process that trains, with a fault in it that strikes at a moment of its training or saving."""
+
+import dataclasses
+import functools
+import json
+import os
+import pathlib
+import signal
+import sys
+import threading
+import time
+import warnings
+
+EVENTS = ("os.rename", "os.mkdir", "os.remove", "os.rmdir")  # and `open`, below the run's folder
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """`action` when, after the first step of this start, `share` of a whole run has passed, by `clock`.
+
+    action  none, kill (SIGKILL), term (SIGTERM), fill (fill the disk, but for `spare` bytes)
+    clock   events (of the file system) or seconds, of which a run that nobody disturbs has `whole`; or rename: when
+            something is about to be moved to a path that ends in `target`
+    """
+
+    action: str = "none"
+    clock: str = "events"
+    share: float = 0.0
+    whole: float = 0.0
+    spare: int = 0
+    target: str = ""
+
+
+CALM = Fault()
+
+
+class Striker:
+    """Counts from the first step of this process on, and strikes once."""
+
+    def __init__(self, fault, folder, report):
+        self.fault, self.folder, self.report = fault, str(folder), report
+        self.events, self.began, self.limit = 0, None, None
+
+    def install(self):
+        """Before anything trains."""
+        from kd import train
+
+        compile_program = train.compile_program
+
+        def watched(task, where, capacity, start, position):
+            program = compile_program(task, where, capacity, start, position)
+
+            def advance(state, step, until):
+                if self.began is None:
+                    self.begin()
+                return program.advance(state, step, until)
+
+            return dataclasses.replace(program, advance=advance)
+
+        train.compile_program = watched
+        sys.addaudithook(self.hear)
+
+    def begin(self):
+        """The first step is about to be taken."""
+        self.events, self.began = 0, time.monotonic()
+        at = self.fault.share * self.fault.whole
+        if self.fault.action == "none":
+            return
+        if self.fault.clock == "events":
+            self.limit = 1 + int(at)
+        elif self.fault.clock == "seconds":
+            timer = threading.Timer(at, self.strike)
+            timer.daemon = True
+            timer.start()
+
+    def hear(self, event, arguments):
+        """An audit hook: it is called before the event happens."""
+        if self.began is None:
+            return
+        if event in EVENTS or (event == "open" and str(arguments[0]).startswith(self.folder)):
+            self.events += 1
+            renamed = event == "os.rename" and self.fault.clock == "rename"
+            if self.events == self.limit or (renamed and str(arguments[1]).endswith(self.fault.target)):
+                self.strike()
+
+    def strike(self):
+        self.limit = None
+        self.tell(struck=time.monotonic())
+        if self.fault.action == "fill":
+            fill(pathlib.Path(self.folder).parent / "filler", self.fault.spare)
+        else:
+            os.kill(os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM}[self.fault.action])
+
+    def tell(self, **values):
+        self.report.write_text(json.dumps(values))
+
+
+def fill(filler, spare):
+    """Write until the disk is full, and give `spare` bytes of it back."""
+    with filler.open("wb", buffering=0) as file:
+        size = 0
+        for block in (1 << 16, 512):
+            try:
+                while True:
+                    size += file.write(b"x" * block)
+            except OSError:
+                continue
+        file.truncate(max(0, size - spare))
+
+
+def run(command, devices, folder, output, fault, patience=None):
+    """``kd`` with these arguments, as a process: what it says goes to `output`.out and .err, its counts to .json."""
+    output = pathlib.Path(output)
+    for number, kind in ((1, ".out"), (2, ".err")):
+        os.dup2(os.open(output.with_suffix(kind), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    warnings.simplefilter("error")
+    from kd import cli, distributed
+
+    if patience is not None:  # of seconds for a process whose heart stands still
+        distributed.watch = functools.partial(distributed.watch, patience=distributed.Patience(lost=patience))
+    striker = Striker(fault, folder, output.with_suffix(".json"))
+    striker.install()
+    sys.argv[1:] = command
+    try:
+        cli.run()
+    finally:
+        if fault.action == "none" and striker.began is not None:
+            striker.tell(events=striker.events, seconds=time.monotonic() - striker.began)
