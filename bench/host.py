@@ -35,7 +35,6 @@ def save(problem: Problem, batch: int, *, whole: bool) -> Case:
     def case() -> Reply:
         step = next(steps)
         changed = jax.block_until_ready(jax.tree.map(lambda x: x + jnp.float32(step), state))
-        os.sync()  # what the last save left to the disk is not this one's
 
         def run() -> None:
             checkpoints.save(step, changed)

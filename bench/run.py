@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench import claims
-from bench.claims import Batches, Case, Group
+from bench.claims import Batches, Case
 from bench.problem import WIDTHS, Problem
 from bench.worker import Worker
 from kd.evidence import machine
@@ -52,9 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not worst < TOLERANCE:
             print(f"kd and PyTorch do not compute the same: they differ by {worst:.1e}", file=sys.stderr)
             return 1
-        measured = [measure(workers, group, args.repeats) for group in groups]
+        measured = [measure(workers, claims.cases(group), args.repeats, group[0].name) for group in groups]
         inside = claims.parts(args.vit_batch)
-        of_parts, _ = measure(workers, inside, args.repeats)
+        of_parts, _ = measure(workers, claims.cases(inside), args.repeats, "parts of the ViT")
     samples = {case: values for found, _ in measured for case, values in found.items()}
     results = {
         "command": " ".join(["python -m bench.run", *(sys.argv[1:] if argv is None else argv)]),
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def check(workers: Mapping[str, Worker], batch: int, what: str = "check") -> dict[str, float]:
-    """How far the losses and the parameters' updates of the two sides lie apart, relative to their largest value."""
+    """How far the losses and the updates, or gradients, of the two sides lie apart, relative to their largest value."""
     with tempfile.TemporaryDirectory() as folder:
         found = {}
         for name, worker in workers.items():
@@ -113,13 +113,14 @@ def check(workers: Mapping[str, Worker], batch: int, what: str = "check") -> dic
     return {key: float(np.abs(ours[key] - theirs[key]).max() / np.abs(theirs[key]).max()) for key in theirs}
 
 
-def measure(workers: Mapping[str, Worker], group: Group, repeats: int) -> tuple[dict[Case, np.ndarray], int]:
+def measure(
+    workers: Mapping[str, Worker], cases: Sequence[Case], repeats: int, title: str
+) -> tuple[dict[Case, np.ndarray], int]:
     """Milliseconds per step, one value a round, and the most programs that a training run compiled.
 
     The first round compiles and is thrown away. Each later round starts with another case and turns the order round,
     so that a drift of the machine hits all cases alike.
     """
-    cases = claims.cases(group)
     samples: dict[Case, list[float]] = {case: [] for case in cases}
     compiles = 0
     for i in range(repeats + 1):
@@ -130,7 +131,7 @@ def measure(workers: Mapping[str, Worker], group: Group, repeats: int) -> tuple[
             samples[case].append(reply["seconds"] * 1e3)
             compiles = max(compiles, reply.get("compiles", 0) if i else 0)
         of = "warm-up" if i == 0 else f"round {i} of {repeats}"
-        print(f"{group[0].name}: {of}", file=sys.stderr, flush=True)
+        print(f"{title}: {of}", file=sys.stderr, flush=True)
     return {case: np.asarray(values[1:]) for case, values in samples.items()}, compiles
 
 

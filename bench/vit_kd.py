@@ -11,6 +11,7 @@ import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from bench import vit_problem as v
 from bench.problem import Problem
@@ -22,25 +23,28 @@ from kd.objective import term
 from kd.optim import Optim, make_optimizer
 from kd.population import numbers
 from kd.precision import in_bfloat16
-from kd.state import State
-from kd.task import initial_state, make_step
+from kd.state import State, init_state
+from kd.task import make_step
 from kd.types import Model
+
+PRODUCTS = 20
+ADAM = Optim("adam")
 
 
 def nested(params: v.Params) -> Any:
     return jax.tree.map(jnp.asarray, flax.traverse_util.unflatten_dict(params, sep="/"))
 
 
-def task(problem: Problem, variant: str, batch: int, *, accumulate: int = 1, sgd: bool = False) -> train.Task:
-    """Adam, or to look at gradients plain SGD; a teacher whose logits are cached."""
+def task(problem: Problem, variant: str, batch: int, accumulate: int = 1) -> train.Task:
+    """Adam, and a teacher whose logits are cached."""
     images, labels, logits = v.data(problem)
     terms = [term("soft_targets", temperature=v.TEMPERATURE), term("hard", v.HARD_WEIGHT)]
-    seeds, hparams = numbers(terms, 1.0 if sgd else v.LEARNING_RATE, {})
+    seeds, hparams = numbers(terms, v.LEARNING_RATE, {})
     return train.Task(
         model=_model(problem, variant),
         data=kd_data.arrays(images, labels, num_classes=v.CLASSES, scale=v.SCALE),
         terms=terms,
-        optimizer=make_optimizer(Optim(momentum=0.0) if sgd else Optim("adam")),
+        optimizer=make_optimizer(ADAM),
         total_steps=1000,
         batch_size=batch,
         seeds=seeds,
@@ -58,14 +62,14 @@ def _model(problem: Problem, variant: str) -> Model:
 class Runner:
     """A compiled step, its state, and the data on the device."""
 
-    def __init__(self, task: train.Task, params: v.Params | None = None) -> None:
-        self._table, self._task = kd_data.to_device(task.data), task
-        self.state: State = initial_state(task)
-        if params is not None:
-            given = nested(params)
-            if jax.tree.map(jnp.shape, given) != jax.tree.map(jnp.shape, self.state.params):
-                raise SystemExit("bench/vit_problem.py does not describe the parameters of kd's vit any more")
-            self.state = dataclasses.replace(self.state, params=given)
+    def __init__(self, task: train.Task, params: v.Params) -> None:
+        self._table, self._task, given = kd_data.to_device(task.data), task, nested(params)
+        example = jnp.asarray(task.data.first)
+        drawn, _ = jax.eval_shape(task.model.init, jax.random.key(0), example)
+        if jax.tree.map(jnp.shape, given) != jax.tree.map(jnp.shape, drawn):
+            raise SystemExit("bench/vit_problem.py does not describe the parameters of kd's vit any more")
+        model = Model(lambda _key, _inputs: (given, {}), task.model.apply)
+        self.state: State = init_state(model, task.optimizer, jnp.uint32(0), example, jnp.uint32(0))
         step = make_step(task)
 
         def run(state: State, variables: Any, table: Any, rows: Any, hparams: Any) -> Any:
@@ -98,7 +102,7 @@ def train_step(problem: Problem, batch: int) -> Case:
 
 def accumulated(parts: int, problem: Problem, batch: int) -> Case:
     """The small model's step with its batch taken in so many parts."""
-    runner = Runner(task(problem, problem.small_vit, batch, accumulate=parts))
+    runner = Runner(task(problem, problem.small_vit, batch, parts), v.first_params(problem.small_vit))
     return runner.case(v.rows(problem.vit_steps, batch))
 
 
@@ -114,18 +118,17 @@ def distil(problem: Problem, batch: int) -> Case:
 
 
 def check(problem: Problem, batch: int) -> dict[str, np.ndarray]:
-    """The losses of a few steps of Adam, and the gradient: what a step of plain SGD subtracts.
+    """The losses of a few steps, and the first gradient: Adam's first average of them is ``(1 - b1)`` times it.
 
-    Not what Adam subtracts: the gradient of a key's bias is zero but for rounding, and Adam scales that up to one.
+    Not the first update: the gradient of a key's bias is zero but for rounding, and Adam scales that up to one.
     """
-    params, rows = v.first_params(problem.vit), v.rows(v.CHECKED_STEPS, batch)
-    adam = Runner(task(problem, problem.vit, batch), params)
-    losses = [float(adam.step(row)) for row in rows]
-    sgd = Runner(task(problem, problem.vit, batch, sgd=True), params)
-    sgd.step(rows[0])
-    after = flax.traverse_util.flatten_dict(sgd.state.params, sep="/")
-    moved = {name: np.asarray(after[name]) - params[name] for name in params}
-    return {"loss": np.asarray(losses), "update": v.flat(v.torch_layout(moved))}
+    runner = Runner(task(problem, problem.vit, batch), v.first_params(problem.vit))
+    losses, averages = [], []
+    for row in v.rows(v.CHECKED_STEPS, batch):
+        losses.append(float(runner.step(row)))
+        averages.append(jax.tree.map(np.array, optax.tree.get(runner.state.opt_state, "mu")))
+    average = flax.traverse_util.flatten_dict(averages[0], sep="/")
+    return {"loss": np.asarray(losses), "gradient": v.flat(v.torch_layout(average)) / (1 - ADAM.momentum)}
 
 
 def part(name: str, problem: Problem, batch: int) -> Case:
@@ -150,7 +153,7 @@ def part(name: str, problem: Problem, batch: int) -> Case:
 
 
 def _update(problem: Problem) -> Case:
-    optimizer, params = make_optimizer(Optim("adam")), nested(v.first_params(problem.vit))
+    optimizer, params = make_optimizer(ADAM), nested(v.first_params(problem.vit))
     state = params, optimizer.init(params)
 
     @functools.partial(jax.jit, donate_argnums=0)
@@ -167,7 +170,17 @@ def _update(problem: Problem) -> Case:
     return lambda: timed(run, 1)
 
 
+def matmul(problem: Problem, size: int) -> Case:
+    """A product of square matrices in bfloat16, many in a row: the rate that nothing on this device exceeds."""
+    del problem
+    keys = jax.random.split(jax.random.key(0))
+    x, w = (jax.random.normal(key, (size, size), jnp.bfloat16) * size**-0.5 for key in keys)
+    program = jax.jit(lambda x, w: jax.lax.fori_loop(0, PRODUCTS, lambda _, x: x @ w, x))
+    return lambda: timed(lambda: jax.block_until_ready(program(x, w)), PRODUCTS)
+
+
 CASES = {
+    "matmul": matmul,
     "vit": train_step,
     "distil": distil,
     **{f"vit, batch in {parts}": functools.partial(accumulated, parts) for parts in (1, 4)},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from bench.problem import Problem
 from bench.worker import Case, timed
 from kd.models.vit import parse_variant, positions
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DEVICE = "cuda" if os.environ.get("JAX_PLATFORMS") == "cuda" else "cpu"  # the same as kd's
 
 
 class Attention(nn.Module):
@@ -70,9 +71,9 @@ def student(variant: str, pixels: int) -> ViT:
 
 
 class Runner:
-    """A training step as PyTorch users write it. `answer` gives the teacher's logits for images and rows."""
+    """A training step as PyTorch users write it."""
 
-    def __init__(self, problem: Problem, *, sgd: bool = False, live: bool = False) -> None:
+    def __init__(self, problem: Problem, *, live: bool = False) -> None:
         images, labels, logits = (torch.from_numpy(array).to(DEVICE) for array in v.data(problem))
         self._data = images.permute(0, 3, 1, 2).contiguous(), labels, logits
         self.model = student(problem.vit, problem.pixels)
@@ -86,8 +87,7 @@ class Runner:
             self._answer = None if self._teacher is None else torch.compile(self._teacher)
         else:
             self._forward, self._answer = self.model, self._teacher
-        params = self.model.parameters()
-        self._optimizer = torch.optim.SGD(params, lr=1.0) if sgd else torch.optim.Adam(params, lr=v.LEARNING_RATE)
+        self._optimizer = torch.optim.Adam(self.model.parameters(), lr=v.LEARNING_RATE)
 
     def step(self, rows: Tensor) -> Tensor:
         """One step; the loss."""
@@ -134,14 +134,11 @@ def distil(problem: Problem, batch: int) -> Case:
 
 def check(problem: Problem, batch: int) -> dict[str, np.ndarray]:
     """See the check of `bench.vit_kd`."""
-    rows = torch.from_numpy(v.rows(v.CHECKED_STEPS, batch)).long().to(DEVICE)
-    adam = Runner(problem)
-    losses = [adam.step(row).item() for row in rows]
-    sgd = Runner(problem, sgd=True)
-    sgd.step(rows[0])
-    before = v.torch_layout(v.first_params(problem.vit))
-    after = {name: value.detach().cpu().numpy() for name, value in sgd.model.named_parameters()}
-    return {"loss": np.asarray(losses), "update": v.flat({name: after[name] - before[name] for name in before})}
+    runner, losses, gradients = Runner(problem), [], []
+    for row in torch.from_numpy(v.rows(v.CHECKED_STEPS, batch)).long().to(DEVICE):
+        losses.append(runner.step(row).item())
+        gradients.append({name: p.grad.cpu().numpy().copy() for name, p in runner.model.named_parameters()})
+    return {"loss": np.asarray(losses), "gradient": v.flat(gradients[0])}
 
 
 def part(name: str, problem: Problem, batch: int) -> Case:

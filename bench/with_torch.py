@@ -73,5 +73,5 @@ def check(problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
     serve({"student": student, **vit_torch.CASES}, {"check": check, "check vit": vit_torch.check})
