@@ -17,10 +17,23 @@ CHECKED_STEPS = 5  # enough for the momentum to show in the losses
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Noise of the size of MNIST: `examples` images, and `steps` steps in what is timed."""
+    """Noise of the size of MNIST: `examples` images, and `steps` steps in what is timed; and the sizes of the rest.
+
+    `vit` and `small_vit` are variants of kd's vit on images of `pixels`, run `vit_steps` steps at a time; `records`
+    JPEGs of that size are decoded, and a state of `floats` float32 is saved. With `teacher`, a vit variant, the case
+    "distil" has a live teacher; it computes in `dtype`.
+    """
 
     examples: int
     steps: int
+    vit: str = "S/16"
+    small_vit: str = "Ti/16"
+    pixels: int = 224
+    vit_steps: int = 1
+    records: int = 512
+    floats: int = 40_000_000
+    teacher: str = "B/16"
+    dtype: str = "float32"
 
     def data(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Images ``[n 28 28 1]`` uint8, labels ``[n]``, and the cached logits of a teacher ``[n 10]``."""

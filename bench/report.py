@@ -1,4 +1,4 @@
-"""The results as a table in the README. Run: ``python -m bench.report``."""
+"""The results as tables in the README and in docs/scaling.md. Run: ``python -m bench.report``."""
 
 from __future__ import annotations
 
@@ -12,39 +12,47 @@ from kd.errors import KdError
 from kd.report import fill_file
 
 README = RESULTS.parents[1] / "README.md"
+SCALING = RESULTS.parents[1] / "docs" / "scaling.md"
 MARKER = "bench"
 
 
 def table(results: Mapping[str, Any]) -> str:
     """The claims as Markdown, with what they were measured on underneath."""
-    machine, versions = results["machine"], results["versions"]
     difference = max(value for found in results["relative_difference"].values() for value in found.values())
     return "\n".join(
         [
-            "| case | kd, ms/step | peer, ms/step | ratio (quartiles) | reach | met |",
+            "| case | kd, ms | peer, ms | ratio (quartiles) | reach | met |",
             "| --- | ---: | ---: | ---: | --- | --- |",
             *map(_row, results["comparisons"]),
             f"| programs compiled by a training run | {results['compiles_per_run']} | | | 1 "
             f"| {_yes(results['compiles_per_run'] == 1)} |",
             "",
-            f"Student {results['student']}, float32, SGD with momentum, {results['examples']:,} cached soft targets; "
-            f"medians of {results['repeats']} rounds of {results['steps']} steps, cases in turns, ratios within a "
-            f"round. The two sides' losses and updates differ by at most {difference:.0e} of their largest value. "
-            f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, JAX {versions['jax']}, "
-            f"PyTorch {versions['torch']}. To repeat it: `{results['command']}`.",
+            f"Milliseconds per step, checkpoint or batch. Student {results['student']}, float32, SGD with momentum, "
+            f"{results['examples']:,} cached soft targets, {results['steps']} steps at a time; ViT on "
+            f"{results['pixels']} pixels, float32, Adam; a state of {results['state_megabytes']} MB; JPEGs of "
+            f"{results['pixels']} pixels. Medians of {results['repeats']} rounds, cases in turns, ratios within a "
+            f"round. The two sides' losses, updates and gradients differ by at most {difference:.0e} of their "
+            f"largest value. {_measured_on(results)} To repeat it: `{results['command']}`.",
         ]
     )
+
+
+def scaling(results: Mapping[str, Any]) -> str:
+    """What is behind the table: claims that are not met, the parts of a ViT's step, and the GPU."""
+    return "\n\n".join([_missed(results), _parts(results), _gpu(results.get("gpu"))])
 
 
 def main() -> int:
     if not RESULTS.exists():
         print(f"there is no {RESULTS.name} yet; type: python -m bench.run", file=sys.stderr)
         return 2
-    try:
-        fill_file(README, MARKER, table(json.loads(RESULTS.read_text("utf-8"))))
-    except KdError as error:
-        print(f"{README.name}: {error}", file=sys.stderr)
-        return 2
+    results = json.loads(RESULTS.read_text("utf-8"))
+    for path, content in ((README, table(results)), (SCALING, scaling(results))):
+        try:
+            fill_file(path, MARKER, content)
+        except KdError as error:
+            print(f"{path.name}: {error}", file=sys.stderr)
+            return 2
     return 0
 
 
@@ -54,9 +62,76 @@ def _row(row: Mapping[str, Any]) -> str:
         reach = f"at least {row['reach']['at_least']:g}x the speed of {row['peer']}"
     else:
         reach = f"at most {row['reach']['at_most']:g}x the time of {row['peer']}"
+    return f"| {row['name']} | {_times(row)} | {_ratio(ratio)} | {reach} | {_yes(row['met'])} |"
+
+
+def _times(row: Mapping[str, Any]) -> str:
+    return f"{row['kd_ms']:.2f} | {row['peer_ms']:.2f}"
+
+
+def _ratio(ratio: Mapping[str, Any]) -> str:
+    return f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
+
+
+def _missed(results: Mapping[str, Any]) -> str:
+    missed = [row["name"] for row in results["comparisons"] if not row["met"]]
+    if not missed:
+        return "Every claim of the table in the README is met."
+    return f"Not met in the run that is recorded: {'; '.join(missed)}."
+
+
+def _parts(results: Mapping[str, Any]) -> str:
+    rows = results["vit_parts"]
+    worst = min(rows, key=lambda row: row["peer_ms"] - row["kd_ms"])
+    slower = worst["kd_ms"] > worst["peer_ms"]
+    return "\n".join(
+        [
+            "The parts of the ViT's step alone, forward and backward, as often as the model has them:",
+            "",
+            "| part | kd, ms | PyTorch eager, ms | PyTorch's time over kd's (quartiles) |",
+            "| --- | ---: | ---: | ---: |",
+            *(f"| {row['name']} | {_times(row)} | {_ratio(row['ratio'])} |" for row in rows),
+            "",
+            f"The part that loses most is {worst['name']}, by {worst['kd_ms'] - worst['peer_ms']:.0f} ms a step."
+            if slower
+            else "No part is slower than PyTorch's.",
+            f"Measured on {_measured_on(results)}",
+        ]
+    )
+
+
+def _measured_on(results: Mapping[str, Any]) -> str:
+    machine, versions = results["machine"], results["versions"]
     return (
-        f"| {row['name']} | {row['kd_ms']:.2f} | {row['peer_ms']:.2f} "
-        f"| {ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f}) | {reach} | {_yes(row['met'])} |"
+        f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_before']:g} before and "
+        f"{machine['load_after']:g} after; Python {machine['python']}, JAX {versions['jax']}, PyTorch "
+        f"{versions['torch']}."
+    )
+
+
+def _gpu(gpu: Mapping[str, Any] | None) -> str:
+    if gpu is None:
+        return "No GPU was there to measure on; `python -m bench.gpu` does it where there is one."
+    names = {"kd": "kd", "torch": "PyTorch compiled"}
+    comparison = gpu["comparison"]
+    return "\n".join(
+        [
+            f"A {gpu['student']} student with a live {gpu['teacher']} teacher, {gpu['pixels']} pixels, batch "
+            f"{gpu['batch']}, bfloat16, Adam, on one {gpu['machine']['devices']}. Its own rate in products of matrices "
+            f"of {gpu['matmul']['size']} is {gpu['matmul']['tflops']['median']:.3g} TFLOP/s:",
+            "",
+            "| | ms/step | images/s | part of that rate (quartiles) |",
+            "| --- | ---: | ---: | ---: |",
+            *(
+                f"| {names[side]} | {row['ms_per_step']['median']:.2f} | {row['images_per_second']['median']:,.0f} "
+                f"| {_ratio(row['part_of_ceiling'])} |"
+                for side, row in gpu["sides"].items()
+            ),
+            "",
+            *([] if comparison is None else [f"PyTorch's time over kd's: {_ratio(comparison['ratio'])}."]),
+            f"JAX {gpu['versions']['jax']}, PyTorch {gpu['versions']['torch'] or 'absent'}. To repeat it: "
+            f"`{gpu['command']}`.",
+        ]
     )
 
 

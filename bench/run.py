@@ -16,128 +16,123 @@ from typing import Any
 
 import numpy as np
 
-from bench.problem import MEMBERS, WIDTHS, Problem
+from bench import claims
+from bench.claims import Batches, Case
+from bench.problem import WIDTHS, Problem
 from bench.worker import Worker
 from kd.evidence import machine
 
 RESULTS = pathlib.Path(__file__).with_name("results.json")
-CASES = ("torch student", "kd student", "kd population", "kd scan", "kd loop")
+VERSIONS = ("kd", "jax", "jaxlib", "torch", "numpy", "grain", "orbax-checkpoint")
 TOLERANCE = 1e-4
 SETTLE_SECONDS = 0.1  # the threads of the last case stop spinning before the next case starts
-
-Samples = dict[tuple[str, int], np.ndarray]
+NEEDS_TORCH = "bench compares with PyTorch, which is not installed; type: pip install 'kd[bench]'"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=15, help="rounds in which every case is timed once")
-    parser.add_argument("--steps", type=int, default=100, help="steps that are timed at once")
-    parser.add_argument("--batches", type=int, nargs="+", default=[128, 512])
-    parser.add_argument("--examples", type=int, default=60_000)
-    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
-    args = parser.parse_args(argv)
+    args = _parser().parse_args(argv)
     if importlib.util.find_spec("torch") is None:
-        print("bench compares with PyTorch, which is not installed; type: pip install 'kd[bench]'", file=sys.stderr)
+        print(NEEDS_TORCH, file=sys.stderr)
         return 2
     load = os.getloadavg()[0]
     if load > 0.5:
         print(f"the machine is busy (load {load:.1f}): the timings will not mean much", file=sys.stderr)
-    problem = Problem(args.examples, args.steps)
+    problem = Problem(
+        args.examples, args.steps, args.vit, args.small_vit, args.pixels, records=args.records, floats=args.floats
+    )
+    batches = Batches(tuple(args.batches), args.accumulated_batch, args.vit_batch, args.small_vit_batch)
+    if args.records < batches.pipeline:
+        batches = Batches(*list(vars(batches).values())[:-1], pipeline=args.records)
+    groups = claims.groups(batches, args.vit, args.small_vit)
     with Worker("bench.with_kd", problem) as kd, Worker("bench.with_torch", problem) as torch:
         workers = {"kd": kd, "torch": torch}
         difference = {str(batch): check(workers, batch) for batch in args.batches}
+        difference[f"vit, {args.vit_batch}"] = check(workers, args.vit_batch, "check vit")
         worst = max(value for found in difference.values() for value in found.values())
         if not worst < TOLERANCE:
             print(f"kd and PyTorch do not compute the same: they differ by {worst:.1e}", file=sys.stderr)
             return 1
-        samples, compiles = measure(workers, args.batches, args.repeats, args.steps)
+        measured = [measure(workers, claims.cases(group), args.repeats, group[0].name) for group in groups]
+        inside = claims.parts(args.vit_batch)
+        of_parts, _ = measure(workers, claims.cases(inside), args.repeats, "parts of the ViT")
+    samples = {case: values for found, _ in measured for case, values in found.items()}
     results = {
         "command": " ".join(["python -m bench.run", *(sys.argv[1:] if argv is None else argv)]),
         "student": "-".join(map(str, WIDTHS)),
         "examples": args.examples,
         "steps": args.steps,
+        "pixels": args.pixels,
+        "state_megabytes": round(4e-6 * args.floats),
         "repeats": args.repeats,
-        "machine": {**machine(), "load_before": round(load, 2)},
-        "versions": {name: importlib.metadata.version(name) for name in ("kd", "jax", "jaxlib", "torch", "numpy")},
+        "machine": {**machine(), "load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2)},
+        "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "relative_difference": difference,
-        "compiles_per_run": compiles,
-        "comparisons": [row for batch in args.batches for row in compare(samples, batch)],
-        "ms_per_step": {f"{case}, batch {batch}": spread(values) for (case, batch), values in samples.items()},
+        "compiles_per_run": max(compiles for _, compiles in measured),
+        "comparisons": [claim.judged(samples) for group in groups for claim in group],
+        "vit_parts": [claim.judged(of_parts) for claim in inside],
+        "ms_per_step": {str(case): claims.spread(values) for case, values in (samples | of_parts).items()},
     }
-    args.out.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
+    save(args.out, results)
     return 0
 
 
-def check(workers: Mapping[str, Worker], batch: int) -> dict[str, float]:
-    """How far the losses and the parameters' updates of the two sides lie apart, relative to their largest value."""
+def save(path: pathlib.Path, results: Mapping[str, Any]) -> None:
+    """Into a file of results, whose other entries stay: a GPU is measured in a run of its own."""
+    before = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    path.write_text(json.dumps({**before, **results}, indent=1) + "\n", "utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    sizes, batches = Problem(60_000, 100), Batches()
+    parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
+    parser.add_argument("--repeats", type=int, default=15, help="rounds in which every case is timed once")
+    parser.add_argument("--steps", type=int, default=sizes.steps, help="steps of the MLP that are timed at once")
+    parser.add_argument("--batches", type=int, nargs="+", default=list(batches.mlp))
+    parser.add_argument("--examples", type=int, default=sizes.examples)
+    parser.add_argument("--accumulated_batch", type=int, default=batches.accumulated)
+    parser.add_argument("--vit", default=sizes.vit)
+    parser.add_argument("--vit_batch", type=int, default=batches.vit)
+    parser.add_argument("--small_vit", default=sizes.small_vit)
+    parser.add_argument("--small_vit_batch", type=int, default=batches.small_vit)
+    parser.add_argument("--pixels", type=int, default=sizes.pixels)
+    parser.add_argument("--records", type=int, default=sizes.records, help="JPEGs in an epoch of the data pipeline")
+    parser.add_argument("--floats", type=int, default=sizes.floats, help="size of the state that is saved")
+    parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
+    return parser
+
+
+def check(workers: Mapping[str, Worker], batch: int, what: str = "check") -> dict[str, float]:
+    """How far the losses and the updates, or gradients, of the two sides lie apart, relative to their largest value."""
     with tempfile.TemporaryDirectory() as folder:
         found = {}
         for name, worker in workers.items():
             file = str(pathlib.Path(folder, f"{name}.npz"))
-            worker.ask("check", batch, file)
+            worker.ask(what, batch, file)
             found[name] = dict(np.load(file))
     ours, theirs = found["kd"], found["torch"]
     return {key: float(np.abs(ours[key] - theirs[key]).max() / np.abs(theirs[key]).max()) for key in theirs}
 
 
-def measure(workers: Mapping[str, Worker], batches: Sequence[int], repeats: int, steps: int) -> tuple[Samples, int]:
+def measure(
+    workers: Mapping[str, Worker], cases: Sequence[Case], repeats: int, title: str
+) -> tuple[dict[Case, np.ndarray], int]:
     """Milliseconds per step, one value a round, and the most programs that a training run compiled.
 
     The first round compiles and is thrown away. Each later round starts with another case and turns the order round,
     so that a drift of the machine hits all cases alike.
     """
-    cases = [(case, batch) for batch in batches for case in CASES]
-    samples: dict[tuple[str, int], list[float]] = {case: [] for case in cases}
+    samples: dict[Case, list[float]] = {case: [] for case in cases}
     compiles = 0
     for i in range(repeats + 1):
         turn = cases[i % len(cases) :] + cases[: i % len(cases)]
-        for case, batch in turn[:: -1 if i % 2 else 1]:
-            side, _, name = case.partition(" ")
+        for case in turn[:: -1 if i % 2 else 1]:
             time.sleep(SETTLE_SECONDS)
-            reply = workers[side].ask(name, batch)
-            samples[case, batch].append(reply["seconds"] / steps * 1e3)
-            compiles = max(compiles, reply.get("compiles", 0))
-        print(f"round {i} of {repeats}" + (" (warm-up)" if i == 0 else ""), file=sys.stderr, flush=True)
+            reply = workers[case.side].ask(case.name, case.batch)
+            samples[case].append(reply["seconds"] * 1e3)
+            compiles = max(compiles, reply.get("compiles", 0) if i else 0)
+        of = "warm-up" if i == 0 else f"round {i} of {repeats}"
+        print(f"{title}: {of}", file=sys.stderr, flush=True)
     return {case: np.asarray(values[1:]) for case, values in samples.items()}, compiles
-
-
-def compare(samples: Samples, batch: int) -> list[dict[str, Any]]:
-    """The three claims at one batch size. Ratios are taken within a round, then summarised."""
-    student, torch, members, scan, loop = (
-        samples[case, batch] for case in ("kd student", "torch student", "kd population", "kd scan", "kd loop")
-    )
-    return [
-        _claim(f"one student, batch {batch}", student, torch, "PyTorch eager", torch / student, at_least=1.0),
-        _claim(
-            f"population of {MEMBERS}, batch {batch}",
-            members,
-            MEMBERS * student,
-            f"{MEMBERS} single runs",
-            members / (MEMBERS * student),
-            at_most=1.2,
-        ),
-        _claim(f"training loop, batch {batch}", loop, scan, "the bare scan", loop / scan, at_most=1.05),
-    ]
-
-
-def _claim(
-    name: str, ours: np.ndarray, theirs: np.ndarray, peer: str, ratio: np.ndarray, **reach: float
-) -> dict[str, Any]:
-    median = float(np.median(ratio))
-    return {
-        "name": name,
-        "peer": peer,
-        "kd_ms": round(float(np.median(ours)), 3),
-        "peer_ms": round(float(np.median(theirs)), 3),
-        "ratio": spread(ratio),
-        "reach": reach,
-        "met": median >= reach.get("at_least", median) and median <= reach.get("at_most", median),
-    }
-
-
-def spread(values: np.ndarray) -> dict[str, Any]:
-    low, q1, median, q3, high = (round(float(q), 3) for q in np.percentile(values, [0, 25, 50, 75, 100]))
-    return {"median": median, "q1": q1, "q3": q3, "min": low, "max": high, "all": [round(float(v), 3) for v in values]}
 
 
 if __name__ == "__main__":

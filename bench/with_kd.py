@@ -1,9 +1,11 @@
-"""The cases of kd: one student, a population, the bare scan, the training loop."""
+"""The cases of kd: one student, a population, the bare scan, the training loop, a batch in parts."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,18 +14,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bench import host, vit_kd
 from bench import problem as p
 from bench.problem import Problem
-from bench.worker import Case, Reply, serve
+from bench.worker import Case, Reply, serve, timed
 from kd import data as kd_data
-from kd import teacher, train
+from kd import teacher, train, writers
+from kd.checkpoint import Checkpoints
 from kd.models.mlp import mlp
-from kd.objective import make_objective, term
+from kd.objective import term
 from kd.optim import Optim, make_optimizer
 from kd.population import numbers
 from kd.state import State
-from kd.step import Step, make_train_step, many
-from kd.step import population as members_of
+from kd.step import many
+from kd.task import make_step
 from kd.types import Batch
 
 DISPATCH = 50  # steps that the training loop sends to the device at once
@@ -64,10 +68,6 @@ def _task(problem: Problem, batch: int, total_steps: int, **columns: Sequence[in
     )
 
 
-def _step(task: train.Task) -> Step:
-    return make_train_step(task.model, task.teacher, make_objective(task.terms, task.total_steps), task.optimizer)
-
-
 def student(problem: Problem, batch: int) -> Case:
     """`many` steps in one dispatch."""
     return _many(problem, _task(problem, batch, problem.steps), kd_data.gather, batch)
@@ -83,30 +83,45 @@ def scan(problem: Problem, batch: int) -> Case:
     """The bare scan: the step of `student` and nothing of kd around it."""
     task = _task(problem, batch, problem.steps)
     _, table, _ = _data(problem)
-    step, rows = _step(task), jnp.asarray(problem.rows(problem.steps, batch))
+    step, rows = make_step(task), jnp.asarray(problem.rows(problem.steps, batch))
 
     def bare(state: State, variables: Any, table: Any, rows: Any, hparams: Any) -> Any:
         return jax.lax.scan(lambda s, row: step(s, variables, kd_data.gather(table, row), hparams), state, rows)
 
     program = jax.jit(bare, donate_argnums=0)
-    return _timed(lambda state: program(state, _variables(task), table, rows, task.hparams), task)
+    return _timed(lambda state: program(state, _variables(task), table, rows, task.hparams), task, problem.steps)
+
+
+def accumulated(parts: int, problem: Problem, batch: int) -> Case:
+    """The step of `student` with its batch taken in so many parts."""
+    task = dataclasses.replace(_task(problem, batch, problem.steps), accumulate=parts)
+    return _many(problem, task, kd_data.gather, batch)
 
 
 def loop(problem: Problem, batch: int) -> Case:
-    """`kd.train.run`, timed by a writer from the end of its first dispatch on, so that compiling is not in it."""
-    dispatch = min(DISPATCH, problem.steps)
-    task = _task(problem, batch, dispatch + problem.steps)
+    """`kd.train.run` over two epochs, with a checkpoint after each, metrics on disk and progress.
+
+    It is timed by a writer from the end of its first dispatch on, so that compiling is not in it.
+    """
+    dispatch, epoch = min(DISPATCH, problem.steps), max(problem.examples // batch, 1)
+    task = _task(problem, batch, dispatch + 2 * epoch)
+    cadence = train.Cadence(dispatch, checkpoint=epoch)
 
     def case() -> Reply:
         stamps: list[float] = []
         before = len(_compiled)
-        train.run(
-            task,
-            cadence=train.Cadence(dispatch),
-            start_writing=lambda _resumed_at: [lambda _step, _values: stamps.append(time.perf_counter())],
-        )
+        with tempfile.TemporaryDirectory() as folder, writers.Progress("bench", task.total_steps, batch) as progress:
+            path = pathlib.Path(folder)
+            checkpoints = Checkpoints(path / "checkpoints")
+
+            def start_writing(resumed_at: int) -> list[writers.Write]:
+                lines = writers.jsonl(path / "metrics.jsonl", resumed_at)
+                return [lines, progress.write, lambda _step, _values: stamps.append(time.perf_counter())]
+
+            train.run(task, cadence=cadence, checkpoints=checkpoints, start_writing=start_writing)
+            checkpoints.close()
         compiles = sum(name == "jit(run)" or when > stamps[0] for when, name in _compiled[before:])
-        return {"seconds": stamps[-1] - stamps[0], "compiles": compiles}
+        return {"seconds": (stamps[-1] - stamps[0]) / (2 * epoch), "compiles": compiles}
 
     return case
 
@@ -117,7 +132,7 @@ def check(problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
     _, table, _ = _data(problem)
     layers = {f"Dense_{i}": {"kernel": w, "bias": b} for i, (w, b) in enumerate(p.first_params())}
     start = dataclasses.replace(train.initial_state(task), params=jax.tree.map(jnp.asarray, layers))
-    program = jax.jit(many(_step(task), kd_data.gather, p.CHECKED_STEPS))
+    program = jax.jit(many(make_step(task), kd_data.gather, p.CHECKED_STEPS))
     rows = jnp.asarray(problem.checked_rows(batch))
     (state, _), (_, metrics) = (
         program(start, _variables(task), table, rows, np.int32(count), task.hparams) for count in (1, p.CHECKED_STEPS)
@@ -128,27 +143,32 @@ def check(problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
 
 def _many(problem: Problem, task: train.Task, gather: Callable[..., Batch], *batch: int) -> Case:
     _, table, _ = _data(problem)
-    step = _step(task) if task.members is None else members_of(_step(task))
-    program = jax.jit(many(step, gather, problem.steps), donate_argnums=0)
+    program = jax.jit(many(make_step(task), gather, problem.steps), donate_argnums=0)
     rows, count = jnp.asarray(problem.rows(problem.steps, *batch)), np.int32(problem.steps)
-    return _timed(lambda state: program(state, _variables(task), table, rows, count, task.hparams), task)
+    return _timed(lambda state: program(state, _variables(task), table, rows, count, task.hparams), task, problem.steps)
 
 
 def _variables(task: train.Task) -> Any:
     return task.teacher.variables if task.teacher is not None else None
 
 
-def _timed(program: Callable[[State], tuple[State, Any]], task: train.Task) -> Case:
+def _timed(program: Callable[[State], tuple[State, Any]], task: train.Task, steps: int) -> Case:
     state = train.initial_state(task)
 
-    def case() -> Reply:
+    def run() -> None:
         nonlocal state  # donated: every call goes on from where the last one ended
-        start = time.perf_counter()
         state, _ = jax.block_until_ready(program(state))
-        return {"seconds": time.perf_counter() - start}
 
-    return case
+    return lambda: timed(run, steps)
 
+
+CASES = {
+    "student": student,
+    "population": population,
+    "scan": scan,
+    "loop": loop,
+    **{f"student, batch in {parts}": functools.partial(accumulated, parts) for parts in (1, 4)},
+}
 
 if __name__ == "__main__":
-    serve({"student": student, "population": population, "scan": scan, "loop": loop}, check)
+    serve({**CASES, **host.CASES, **vit_kd.CASES}, {"check": check, "check vit": vit_kd.check})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import time
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -13,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench import problem as p
+from bench import vit_torch
 from bench.problem import Problem
-from bench.worker import Case, Reply, serve
+from bench.worker import Case, serve, timed
 
 Step = Callable[[Tensor], Tensor]
 
@@ -56,13 +56,11 @@ def student(problem: Problem, batch: int) -> Case:
     _, step = _student(problem)
     rows = torch.from_numpy(problem.rows(problem.steps, batch)).long()
 
-    def case() -> Reply:
-        start = time.perf_counter()
+    def run() -> None:
         for i in range(problem.steps):
             step(rows[i])
-        return {"seconds": time.perf_counter() - start}
 
-    return case
+    return lambda: timed(run, problem.steps)
 
 
 def check(problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
@@ -75,5 +73,5 @@ def check(problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(os.cpu_count() or 1)
-    serve({"student": student}, check)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    serve({"student": student, **vit_torch.CASES}, {"check": check, "check vit": vit_torch.check})

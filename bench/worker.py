@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,36 +20,53 @@ from bench.problem import Problem
 
 Reply = dict[str, float]
 Case = Callable[[], Reply]
-"""Runs ``problem.steps`` steps and answers with their ``seconds``; whatever compiles is not in them."""
+"""Runs something a few times and answers with the ``seconds`` of one; whatever compiles is not in them."""
+Check = Callable[[Problem, int], Mapping[str, np.ndarray]]
 
 
-def serve(cases: Mapping[str, Callable[[Problem, int], Case]], check: Callable[[Problem, int], Mapping]) -> None:
-    """Answer the driver until it hangs up. A case is built when first asked for and stays warm."""
+def timed(run: Callable[[], Any], count: int) -> Reply:
+    """The seconds of `run`, over the `count` steps that it takes."""
+    start = time.perf_counter()
+    run()
+    return {"seconds": (time.perf_counter() - start) / count}
+
+
+def serve(cases: Mapping[str, Callable[[Problem, int], Case]], checks: Mapping[str, Check]) -> None:
+    """Answer the driver until it hangs up. A case is built when first asked for and stays warm until another's turn.
+
+    A check writes the arrays of its answer into the file that the question names.
+    """
     problem = Problem(**json.loads(sys.argv[1]))
     build = functools.cache(lambda name, batch: cases[name](problem, batch))
     for line in sys.stdin:
         name, batch, file = json.loads(line)
-        if name == "check":
-            np.savez(file, **check(problem, batch))
-        print(json.dumps({} if name == "check" else build(name, batch)()), flush=True)
+        with contextlib.redirect_stdout(sys.stderr):  # what libraries print is no answer
+            if file:
+                np.savez(file, **checks[name](problem, batch))
+                reply = {}
+            else:
+                reply = build(name, batch)()
+        print(json.dumps(reply), flush=True)
 
 
 class Worker:
-    """The driver's end: starts ``python -m MODULE`` on the CPU and asks it."""
+    """The driver's end: starts ``python -m MODULE``, on the CPU unless `platform` is another, and asks it."""
 
-    def __init__(self, module: str, problem: Problem) -> None:
+    def __init__(self, module: str, problem: Problem, platform: str = "cpu") -> None:
         self._module = module
+        # XLA would take most of a GPU's memory at once, and the other framework needs some too.
+        settings = {"JAX_PLATFORMS": platform, "XLA_FLAGS": "", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(dataclasses.asdict(problem))],
             cwd=pathlib.Path(__file__).parents[1],
-            env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""},
+            env={**os.environ, **settings},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
     def ask(self, name: str, batch: int, file: str = "") -> Any:
-        """Let the worker run the case `name`, while everyone else waits."""
+        """Let the worker run the case `name`, or with `file` the check `name`, while everyone else waits."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # said below, with the exit status
