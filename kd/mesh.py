@@ -83,10 +83,14 @@ def _shape(spec: MeshSpec, count: int) -> tuple[int, int, int, int]:
     if data * rest != count:
         sizes = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, (data, *others), strict=True))
         raise KdError(
-            f"the mesh {sizes} has {data * rest} places and there are {count} devices; "
+            f"the mesh {sizes} has {data * rest} places and there {_devices(count)}; "
             "make the product of mesh.data, fsdp, tensor and member the number of devices, or set mesh.devices"
         )
     return (data, *others)
+
+
+def _devices(count: int) -> str:
+    return "is 1 device" if count == 1 else f"are {count} devices"
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:

@@ -157,6 +157,8 @@ def plan(
     where = parse_topology(topology)
     compile = ask_worker if compile is None else compile
     spec = changed(json.loads(to_json(resolve(config))), {"mesh.devices": None})
+    if compile is ask_worker:
+        check_compiler(where)
     say(f"compiling for {where}: a minute or two on 2 cores")
     found = Plan(where, spec, compile(json.dumps(spec), where), Assumed(price_per_chip_hour, mfu))
     return found if found.fits or not search else _mended(found, compile, say)
@@ -209,10 +211,7 @@ def ask_worker(spec: str, topology: Topology, lower: str = "kd.plan_lower:lower"
     Raises:
       KdError: libtpu is missing, the worker's own `KdError`, or a worker that broke down or took over half an hour.
     """
-    if topology.chip.name != "cpu" and importlib.util.find_spec("libtpu") is None:
-        raise KdError(
-            f"planning for {topology} needs the TPU compiler: pip install 'kd[plan]'; --topology=cpu:8 works without it"
-        )
+    check_compiler(topology)
     request = json.dumps({"spec": spec, "topology": str(topology), "lower": lower})
     command = [sys.executable, "-m", "kd.plan_worker"]
     try:
@@ -235,6 +234,14 @@ def ask_worker(spec: str, topology: Topology, lower: str = "kd.plan_lower:lower"
     if "error" in answer:
         raise KdError(answer["error"])
     return answer
+
+
+def check_compiler(topology: Topology) -> None:
+    """Raise a `KdError` where the compiler of a topology is not installed."""
+    if topology.chip.name != "cpu" and importlib.util.find_spec("libtpu") is None:
+        raise KdError(
+            f"planning for {topology} needs the TPU compiler: pip install 'kd[plan]'; --topology=cpu:8 works without it"
+        )
 
 
 def _environment(topology: Topology) -> dict[str, str]:

@@ -82,9 +82,13 @@ def _memory(plan: Plan) -> Table:
     if memory:
         rows += [[name, gib(memory[name])] for name in ("arguments", "temporaries", "code")]
         rows.append(["outputs (new)", gib(memory["outputs"] - memory["aliased"])])
-    rows += [["needed", gib(plan.needed)], ["available", gib(plan.available)], ["fits", "yes" if plan.fits else "NO"]]
+    rows += [["needed", gib(plan.needed)], ["available", gib(plan.available)], ["fits", _verdict(plan)]]
     title = f"memory of one device, GiB: {plan.topology}, {plan.topology.chips} chips, {plan.topology.devices} devices"
     return Table(title, ["", "GiB"], rows)
+
+
+def _verdict(plan: Plan) -> str:
+    return "NO" if not plan.fits else "unknown" if plan.available is None else "yes"
 
 
 def _step(plan: Plan) -> Table:
@@ -160,7 +164,7 @@ def row(plan: Plan) -> list[str]:
     """One line of `table`: a device's memory and work, and a step's time at best."""
     held, count, line = plan.answer["held"], plan.count, plan.roofline
     state = sum(size for name, size in held.items() if name != "teacher")
-    cells = [str(plan.topology), f"{plan.topology.chips:,}", "yes" if plan.fits else "no"]
+    cells = [str(plan.topology), f"{plan.topology.chips:,}", _verdict(plan).lower()]
     cells += [gib(plan.needed), gib(plan.available), gib(state), gib(held["teacher"])]
     if count is None:
         cells += ["—"] * 8

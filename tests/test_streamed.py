@@ -105,7 +105,7 @@ def test_the_position_of_another_data_set_is_refused(tmp_path, capfd, monkeypatc
         ({"ema": 1.0}, "config.ema is a decay"),
         ({"accumulate": 0}, "config.accumulate must be 1 or more"),
         ({"accumulate": 3}, "batch_size 40 does not divide over 3 parts"),
-        ({"mesh__fsdp": 3}, "the mesh data 1 x fsdp 3 x tensor 1 x member 1 has 3 places and there are 1 devices"),
+        ({"mesh__fsdp": 3}, "the mesh data 1 x fsdp 3 x tensor 1 x member 1 has 3 places and there is 1 device"),
         ({"mesh__member": 2, "mesh__devices": 2}, "mesh.member is 2 and this is a single run"),
         ({"sharding__student__paths": {"Dense_9/*": ("fsdp",)}}, "no parameter matches"),
         ({"sharding__student__rule": "fspd"}, "config.sharding.student.rule must be"),
