@@ -62,6 +62,15 @@ def test_a_signal_in_the_last_step_is_not_forgotten(tmp_path, monkeypatch, capfd
     runs.same_bytes(workdir, runs.finished())
 
 
+@pytest.fixture
+def interruptible():
+    """SIGINT means what it means in the foreground: a shell ignores it for what it starts in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_sigint_interrupts_at_once():
     with StopSignals() as stop:
         signal.raise_signal(signal.SIGINT)
@@ -72,6 +81,7 @@ def test_a_second_sigint_interrupts_at_once():
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_outside_the_steps_is_one_line(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(train, "run", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     assert runs.train(tmp_path / "run") == SIGINT

@@ -22,6 +22,7 @@ from kd.errors import KdError
 from kd.evidence import machine
 from kd.report import build_page
 from kd.signals import Interrupted
+from kd.task import make_step
 from kd.types import Outputs, Teacher
 
 CONFIG = runs.ROOT / "configs" / "hinton2015_speech.py"
@@ -437,9 +438,7 @@ def test_the_step_of_the_papers_size_compiles(run):
     state = jax.eval_shape(lambda: train.initial_state(task))
     parameters = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
     assert 82e6 < parameters < 90e6
-    step = train.make_train_step(
-        task.model, task.teacher, train.make_objective(task.terms, task.total_steps), task.optimizer
-    )
+    step = make_step(task)
     rows = jax.ShapeDtypeStruct((spec.data.batch_size,), jnp.int32)
     batch = jax.eval_shape(kd_data.gather, jax.eval_shape(lambda: kd_data.to_device(data)), rows)
     compiled = jax.jit(step).lower(state, logits, batch, task.hparams).compile()

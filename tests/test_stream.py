@@ -206,8 +206,7 @@ def test_shares_of_an_evaluation_make_the_whole():
 # --- resume ---
 
 
-@hypothesis.given(st.integers(0, 9), st.sampled_from([3, (1, 2)]), st.sampled_from([0, 3]))
-@hypothesis.settings(max_examples=5)
+@pytest.mark.parametrize(("stopped_at", "seeds", "threads"), [(0, 3, 0), (1, (1, 2), 3), (4, 3, 3), (9, (1, 2), 0)])
 def test_resumed_is_uninterrupted_is_started_there(stopped_at, seeds, threads):
     stream = counted(**VIEW)
     whole = taken(batches(stream, seeds, 4, threads=threads), 10)
