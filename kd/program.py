@@ -47,13 +47,12 @@ class Program:
     close: Callable[[], None] = lambda: None
 
 
-def place(task: Task, mesh: Mesh, state: State | None = None) -> Placement:
+def place(task: Task, mesh: Mesh) -> Placement:
     """Where a task's arrays live on `mesh`, by its rules."""
     population = task.members is not None
-    abstract = abstract_state(task) if state is None else state
     return Placement(
         mesh,
-        state_shardings(abstract, task.sharding.student, mesh, population=population),
+        state_shardings(abstract_state(task), task.sharding.student, mesh, population=population),
         teacher_shardings(task.teacher, jax.eval_shape(lambda: teacher_variables(task)), task.sharding.teacher, mesh),
         sharding(mesh, "member", BATCH) if population else sharding(mesh, BATCH),
     )
@@ -64,9 +63,12 @@ def lower(task: Task, mesh: Mesh) -> Any:
 
     ``(state, teacher_variables, batch, hparams) -> (state, metrics)``. Teacher and data may be shapes alone.
     """
-    where = place(task, mesh)
+    return _lower(task, place(task, mesh))
+
+
+def _lower(task: Task, where: Placement) -> Any:
     abstract = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task)), host_batch(task)
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(where.mesh):
         return _jitted(_prepared(task), where).lower(*abstract, jax.eval_shape(lambda: dict(task.hparams)))
 
 
@@ -118,7 +120,7 @@ def _streamed(
     start: int,
     position: dict[str, Any] | None,
 ) -> Program:
-    program = lower(task, where.mesh).compile()
+    program = _lower(task, where).compile()
     share = _share(task, where)
     feed = kd_data.batches(data, task.seeds, task.batch_size, share, start, stop=task.total_steps)
     if position is not None:
