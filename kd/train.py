@@ -107,9 +107,6 @@ def run(
             with contextlib.suppress(KdError):
                 checkpoints.wait()  # what was saved before stays whole
         raise
-    except Exception as error:
-        distributed.explain(error)  # where another process was lost, it says so and ends this one
-        raise
     finally:
         program.close()
     if received is not None:
