@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import shutil
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path, say: Callable[[str], None] = print, *, read_only: bool = False) -> None:
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # what its threads log is raised here too, in a line
+        if not isinstance(sys.unraisablehook, _WithoutLateWrites):
+            sys.unraisablehook = _WithoutLateWrites(sys.unraisablehook)
         self._steps, self._sums, self._say = folder.resolve() / "steps", folder.resolve() / "checksums", say
         self._damaged: set[int] = set()
         self._saving: _Saving | None = None
@@ -49,7 +52,10 @@ class Checkpoints:
             read_only=read_only,
             async_options=ocp.AsyncOptions(timeout_secs=3600),
         )
-        handlers = {"state": ocp.StandardCheckpointHandler(), "position": ocp.JsonCheckpointHandler()}
+        handlers = {
+            "state": ocp.PyTreeCheckpointHandler(use_compression=False),  # weights and moments hardly get smaller
+            "position": ocp.JsonCheckpointHandler(),
+        }
         if not read_only:
             distributed.first_does("checkpoints", lambda: _make(self._sums, folder))
         try:
@@ -73,11 +79,10 @@ class Checkpoints:
         try:
             self._drop_damaged()
             distributed.first_does("room", lambda: self._claim_room(step, jax.tree.leaves(arrays)))
-            content = ocp.args.Composite(
-                state=ocp.args.StandardSave(arrays),
-                position=ocp.args.JsonSave({"position": None if position is None else dict(position)}),
-            )
-            self._manager.save(step, args=content)
+            items: dict[str, Any] = {"state": ocp.args.PyTreeSave(arrays)}
+            if position is not None:
+                items["position"] = ocp.args.JsonSave({"position": dict(position)})
+            self._manager.save(step, args=ocp.args.Composite(**items))
         except KdError:
             raise
         except Exception as error:  # Orbax and TensorStore raise many kinds; each means that this step is not saved
@@ -116,7 +121,9 @@ class Checkpoints:
         return None if step is None else self._read(step, example)
 
     def position(self, step: int) -> dict[str, Any] | None:
-        """The position that was saved with the checkpoint of `step`."""
+        """The position that was saved with the checkpoint of `step`; None if there was none."""
+        if not (self._steps / str(step) / "position").is_dir():
+            return None
         saved = self._manager.restore(step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))
         return saved["position"]["position"]
 
@@ -151,7 +158,9 @@ class Checkpoints:
         return jax.tree.map(lambda x, e: jax.random.wrap_key_data(x) if _is_key(e) else x, arrays, example)
 
     def _restored(self, step: int, wanted: PyTree) -> PyTree:
-        return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))["state"]
+        how = ocp.checkpoint_utils.construct_restore_args(wanted)
+        state = ocp.args.PyTreeRestore(wanted, restore_args=how)
+        return self._manager.restore(step, args=ocp.args.Composite(state=state))["state"]
 
     def _finish(self, step: int) -> None:
         """In the background: Orbax ends its writing, then process 0 the checksums."""
@@ -232,6 +241,22 @@ class _Saving:
             self._finish(self.step)
         except Exception as error:
             self._error = error
+
+
+class _WithoutLateWrites:
+    """A ``sys.unraisablehook`` that passes on all but the writes that end after another one has failed.
+
+    Orbax closes its event loop when the first write of a checkpoint fails, and raises. TensorStore's threads then
+    report the ends of the other writes to the closed loop, and Python prints a traceback for each, beside our one line.
+    """
+
+    def __init__(self, before: Callable[[sys.UnraisableHookArgs], Any]) -> None:
+        self._before = before
+
+    def __call__(self, unraisable: sys.UnraisableHookArgs) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            self._before(unraisable)
 
 
 def _make(sums: pathlib.Path, folder: pathlib.Path) -> None:

@@ -1,14 +1,18 @@
 """Checkpoints: what was saved comes back bit for bit, and a damaged one costs one checkpoint, never the run."""
 
+import asyncio
 import contextlib
 import resource
 import shutil
+import sys
 import threading
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorstore
 from jax.sharding import NamedSharding, PartitionSpec
 
 import faulty
@@ -320,6 +324,39 @@ def test_what_cannot_be_written_leaves_the_last_good_one(folder):
     assert bits(folder.restore()) == bits(tree(2))
     folder.save(4)
     assert bits(folder.restore()) == bits(tree(4))
+
+
+@pytest.mark.parametrize("error", [None, "Event loop is closed", "anything else"])
+def test_a_write_that_ends_after_another_one_failed_is_not_heard_and_all_else_is(folder, monkeypatch, error):
+    """TensorStore calls into the event loop that Orbax closed; with no checkpoints open (None) Python prints that."""
+    heard = []
+    monkeypatch.setattr(sys, "unraisablehook", heard.append)
+    if error is not None:
+        with folder.open():
+            pass
+    if error == "anything else":
+        sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(error)))
+    else:
+        promise, future = tensorstore.Promise.new()
+        loop = asyncio.new_event_loop()
+        with pytest.raises(OSError, match="no space"):
+            loop.run_until_complete(one_fails(future))
+        loop.close()
+        late = threading.Thread(target=promise.set_result, args=(None,))
+        late.start()
+        late.join()
+    assert len(heard) == (error != "Event loop is closed")
+
+
+async def one_fails(other):
+    async def fails():
+        await asyncio.sleep(0.01)
+        raise OSError("no space")
+
+    async def ends():
+        await other
+
+    await asyncio.gather(ends(), fails())
 
 
 @pytest.fixture
