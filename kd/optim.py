@@ -15,6 +15,9 @@ from kd.schedules import Schedule
 from kd.step import Constraint
 from kd.types import PyTree
 
+Path = tuple[Any, ...]
+"""Keys from the root of a tree of parameters to a leaf."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Optim:
@@ -63,25 +66,32 @@ def make_optimizer(spec: Optim) -> optax.GradientTransformation:
 def max_norm(limit: float) -> Constraint | None:
     """Projection of every kernel's columns onto the ball of radius `limit`: ``w *= min(1, limit / |w|)``.
 
-    Shapes: kernels ``[..., inputs, units]``; the norm runs over all axes but the last. None when `limit` is 0.
+    Shapes: kernels ``[..., inputs, units]``; the norm runs over all axes but the last, and of layers that are stacked
+    for a scan (parameters under ``blocks``) not over the first one either. Biases stay. None when `limit` is 0.
 
     Source: Srivastava et al. (2014), "Dropout", section 5.1.
     """
     if limit == 0:
         return None
 
-    def clip(leaf: jax.Array) -> jax.Array:
-        if leaf.ndim < 2:
+    def clip(path: Path, leaf: jax.Array) -> jax.Array:
+        if not _is_matrix(path, leaf):
             return leaf
-        norm = jnp.sqrt(jnp.sum(leaf**2, axis=tuple(range(leaf.ndim - 1)), keepdims=True))
+        first = 1 if "blocks" in _names(path) else 0
+        norm = jnp.sqrt(jnp.sum(leaf**2, axis=tuple(range(first, leaf.ndim - 1)), keepdims=True))
         return leaf * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
 
-    return lambda params: jax.tree.map(clip, params)
+    return lambda params: jax.tree_util.tree_map_with_path(clip, params)
 
 
 def _matrices(params: PyTree) -> PyTree:
-    def decays(path: tuple[Any, ...], leaf: Any) -> bool:
-        # By name too: the biases of layers that are stacked for a scan have two dimensions.
-        return leaf.ndim > 1 and getattr(path[-1], "key", None) not in ("bias", "scale")
+    return jax.tree_util.tree_map_with_path(_is_matrix, params)
 
-    return jax.tree_util.tree_map_with_path(decays, params)
+
+def _is_matrix(path: Path, leaf: Any) -> bool:
+    # By name too: the biases of layers that are stacked for a scan have two dimensions.
+    return leaf.ndim > 1 and _names(path)[-1:] not in (["bias"], ["scale"])
+
+
+def _names(path: Path) -> list[Any]:
+    return [getattr(key, "key", None) for key in path]

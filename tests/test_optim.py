@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kd.errors import KdError
+from kd.models.vit import vit
 from kd.optim import Optim, make_optimizer, max_norm
 
 kernels = hnp.arrays(np.float32, (5, 3), elements=st.floats(-10, 10, width=32))
@@ -118,3 +119,21 @@ def test_max_norm_of_a_population_is_that_of_its_members():
 def test_max_norm_zero_is_off_and_zero_weights_stay_zero():
     assert max_norm(0.0) is None
     np.testing.assert_array_equal(CLIP({"kernel": np.zeros((5, 3), np.float32)})["kernel"], 0)
+
+
+def test_max_norm_of_stacked_layers_is_that_of_each():
+    """The ViT keeps its blocks in one array; its biases have two dimensions there and stay."""
+    model = vit(5, "S/4", width=24, heads=2, depth=3)
+    params, _ = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))
+    params = jax.tree.map(lambda leaf: leaf + 0.5, params)
+    clip, clipped = max_norm(0.7), max_norm(0.7)(params)
+
+    def layer(tree, number):
+        return {"layer": jax.tree.map(lambda leaf: leaf[number], tree["blocks"])}
+
+    for number in range(3):
+        alone, together = clip(layer(params, number)), layer(clipped, number)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), alone, together)
+    up = clipped["blocks"]["mlp"]["up"]
+    np.testing.assert_allclose(np.linalg.norm(up["kernel"], axis=1), 0.7, rtol=1e-5)
+    np.testing.assert_array_equal(up["bias"], params["blocks"]["mlp"]["up"]["bias"])
