@@ -107,7 +107,7 @@ def class_table(found: Found) -> Table:
 
 
 def missing_table(found: Found) -> Table:
-    """Errors at each bias offset of the classes that the student was never shown."""
+    """Errors at each bias offset of the missing classes, which the student should never have been shown."""
     probe = found["missing"]
     shown = {"none": "as it is", "matched": "matched to frequency", "best": f"chosen on {found['split']}"}
     rows = [
@@ -120,8 +120,14 @@ def missing_table(found: Found) -> Table:
         for rule in probe["members"][0]
     ]
     columns = ["bias", "offset", f"errors of {found['examples']:,}", f"on these {probe['examples']:,}"]
-    names = ", ".join(map(str, probe["classes"]))
-    return Table(f"Never shown: class{'' if len(probe['classes']) == 1 else 'es'} {names}", columns, rows)
+    return Table(_probe_title(probe), columns, rows)
+
+
+def _probe_title(probe: Found) -> str:
+    names = f"class{'' if len(probe['classes']) == 1 else 'es'} {', '.join(map(str, probe['classes']))}"
+    if not probe.get("shown"):
+        return f"Never shown: {names}"
+    return f"Bias of {names}; the student WAS trained on {', '.join(map(str, probe['shown']))}"
 
 
 def markdown(found: Found) -> str:

@@ -87,7 +87,7 @@ def audit_workdirs(
     Where the student's members were each taught by a member of this very teacher, each is compared with its own.
 
     The missing classes are those that the student's config left out, unless they are given; they are matched on the
-    training split of the teacher's config.
+    training split of the teacher's config. ``shown`` names those of them that the student was trained on after all.
 
     Raises:
       KdError: as `audit`; no work directory or an unfinished one, no such split, or one without labels.
@@ -108,6 +108,7 @@ def audit_workdirs(
     )
     if found["missing"] is not None:
         found["missing"]["matched_on"] = f"{taught.data.source} {taught.data.train}"
+        found["missing"]["shown"] = [c for c in missing if spec.data.classes is None or c in spec.data.classes]
     paths = {"teacher": str(teacher), "student": str(student)}
     runs = {who: {"workdir": paths[who], "fingerprint": model.fingerprint} for who, model in models.items()}
     return {"runs": runs, "source": spec.data.source, "split": split, **found}

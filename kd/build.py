@@ -128,7 +128,10 @@ def check_inputs(model: Teacher, data: Examples, who: str = "the teacher") -> No
         jax.eval_shape(answer, model.variables)
     except Exception as error:  # a model that was built for other inputs fails in its own words
         cause = str(error).strip().splitlines()[0]
-        raise KdError(f"{who} cannot read inputs of shape {data.first.shape[1:]}: {cause}") from error
+        raise KdError(
+            f"{who} cannot read inputs of shape {data.first.shape[1:]}; it was made for others, and the data of both "
+            f"must have one shape ({cause})"
+        ) from error
 
 
 def build_task(spec: Spec, data: Examples, teacher: Teacher | None) -> train.Task:
@@ -193,22 +196,28 @@ def planned(spec: Spec, mesh: Mesh | None = None) -> train.Task:
       KdError: what neither is there nor declared, and all that `kd.train.check` finds.
     """
     data = _declared(spec) or _found(spec)
-    if spec.teacher.workdir is not None and pathlib.Path(spec.teacher.workdir).exists():
-        teacher = load_teacher(spec, data)
-    elif spec.teacher.model is not None:
-        model = _model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
-        params, extra = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(data.first))
-        pairs = paired_teachers(spec.population)
-        if pairs is not None:  # a population of them, as large as the pairs say
-            params, extra = jax.tree.map(
-                lambda leaf: jax.ShapeDtypeStruct((max(pairs) + 1, *leaf.shape), leaf.dtype), (params, extra)
-            )
-        teacher = _as_teacher(Trained(model, params, extra, pairs is not None), spec, data)
-    else:
-        teacher = load_teacher(spec, data)
-    task = build_task(spec, data, teacher)
+    task = build_task(spec, data, _planned_teacher(spec, data))
     train.check(task, mesh)
     return task
+
+
+def _planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
+    there = spec.teacher.workdir is not None and pathlib.Path(spec.teacher.workdir).exists()
+    if there or spec.teacher.model is None:
+        try:
+            return load_teacher(spec, data)
+        except KdError as error:
+            if there or spec.teacher.workdir is None:
+                raise
+            raise KdError(f"{error}; or, to plan without it, declare config.teacher.model") from error
+    model = _model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
+    params, extra = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(data.first))
+    pairs = paired_teachers(spec.population)
+    if pairs is not None:  # a population of them, as large as the pairs say
+        params, extra = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((max(pairs) + 1, *leaf.shape), leaf.dtype), (params, extra)
+        )
+    return _as_teacher(Trained(model, params, extra, pairs is not None), spec, data)
 
 
 def _found(spec: Spec) -> Examples:

@@ -108,7 +108,8 @@ def shapes(chip: Chip) -> tuple[tuple[int, ...], ...]:
 
     Two dimensions: a list. Three: four shapes below a cube of 4x4x4, and then multiples of 4, A <= B <= C.
 
-    Source: https://docs.cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus (topologies).
+    Source: https://docs.cloud.google.com/kubernetes-engine/docs/concepts/plan-tpus (topologies), and the list that XPK
+    generates by the same rule (AI-Hypercomputer/xpk, ``src/xpk/core/system_characteristics.py``).
     """
     if chip.dimensions == 1:
         return tuple((count,) for count in range(1, chip.max_chips + 1))

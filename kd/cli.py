@@ -9,14 +9,14 @@ import pathlib
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from kd.arguments import parser
 from kd.errors import KdError, unknown
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
-
-_OVERRIDES = "any key of the config can be set with --config.key=value, e.g. --config.optim.learning_rate=0.05"
 
 
 def run() -> None:
@@ -31,14 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     known, overrides = _split(arguments)
-    parser = _parser()
-    args = parser.parse_args(known)
+    args = parser().parse_args(known)
     from kd.signals import Interrupted
 
     try:
         if overrides and "config" not in args:
             raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
-        return args.run(args, overrides) or 0
+        return _COMMANDS[args.command](args, overrides) or 0
     except KdError as error:
         return _complain(str(error))
     except Interrupted as stop:
@@ -75,85 +74,6 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
     prefix = "--config."
     overrides = [a.removeprefix(prefix) for a in arguments if a.startswith(prefix)]
     return [a for a in arguments if not a.startswith(prefix)], overrides
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="kd", description="Knowledge distillation in JAX and Flax.", allow_abbrev=False
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    train = commands.add_parser("train", help="train or distil a config into a work directory", epilog=_OVERRIDES)
-    train.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)")
-    train.add_argument("--workdir", metavar="DIR", help="where the run lives; the same command resumes it")
-    train.add_argument(
-        "--show-sharding", action="store_true", help="only print where every parameter will lie, and how large it is"
-    )
-    train.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
-    _data_dir(train)
-    several = train.add_argument_group("several processes", "Slurm, Open MPI, Cloud TPU and GKE say these themselves")
-    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
-    several.add_argument("--num_processes", type=int, metavar="N")
-    several.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
-    train.set_defaults(run=_train)
-
-    plan = commands.add_parser(
-        "plan", help="whether a run fits on a topology, how fast and at what cost, before renting it", epilog=_OVERRIDES
-    )
-    plan.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)")
-    plan.add_argument(
-        "--topology", required=True, action="append", metavar="CHIP:SHAPE", help="v5e:16x16, v5p:4x4x4, cpu:8, ..."
-    )
-    plan.add_argument("--price_per_chip_hour", type=float, metavar="X", help="what a chip costs in an hour")
-    plan.add_argument("--mfu", type=float, metavar="F", help="assumed part of the peak FLOP/s; default: 0.4")
-    plan.add_argument("--json", metavar="FILE", help="write everything that was found there too")
-    plan.add_argument(
-        "--table",
-        metavar="FILE",
-        help="write a Markdown table, a row for each topology, between the marks <!-- plan --> of FILE",
-    )
-    _data_dir(plan)
-    plan.set_defaults(run=_plan)
-
-    evaluate = commands.add_parser("eval", help="evaluate a finished run, and its agreement with a teacher")
-    evaluate.add_argument("--workdir", required=True, metavar="DIR")
-    evaluate.add_argument("--split", metavar="SPLIT", help="default: the run's own, config.data.eval")
-    evaluate.add_argument("--teacher", metavar="DIR", help="default: the run's own teacher")
-    _data_dir(evaluate)
-    evaluate.set_defaults(run=_eval)
-
-    audit = commands.add_parser("audit", help="how much of a teacher is in a student, classes never shown included")
-    audit.add_argument("teacher", metavar="TEACHER", help="work directory; a population is an ensemble")
-    audit.add_argument("student", metavar="STUDENT", help="work directory; of a population every member")
-    audit.add_argument("--split", metavar="SPLIT", help="default: the student's own, config.data.eval")
-    audit.add_argument(
-        "--missing_class", metavar="K", action="append", default=[], help="a class that it was not shown"
-    )
-    audit.add_argument("--out", metavar="DIR", help="where audit.json and audit.html go; default: STUDENT/audit")
-    _data_dir(audit)
-    audit.set_defaults(run=_audit)
-
-    reproduce = commands.add_parser("reproduce", help="run or resume a published experiment", epilog=_OVERRIDES)
-    reproduce.add_argument("name", metavar="NAME", help="see 'kd list'")
-    reproduce.add_argument("--config", metavar="FILE[:ARG]", help="default: the experiment's own")
-    reproduce.add_argument("--workdir", metavar="DIR", help="default: runs/NAME")
-    reproduce.add_argument(
-        "--record", action="store_true", help="also write the result into experiments/ and README.md"
-    )
-    _data_dir(reproduce)
-    reproduce.set_defaults(run=_reproduce)
-
-    report = commands.add_parser("report", help="rebuild tables, figures and the HTML page from a results.json")
-    report.add_argument("folder", metavar="DIR", help="a folder with a results.json")
-    report.set_defaults(run=_report)
-
-    listing = commands.add_parser("list", help="models, losses, sources, experiments, a line each")
-    listing.set_defaults(run=_list)
-    return parser
-
-
-def _data_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--data_dir", metavar="DIR", help="where TFDS data or .npz files lie; default: TFDS_DATA_DIR")
 
 
 def _config(argument: str, overrides: list[str], data_dir: str | None) -> ConfigDict:
@@ -343,6 +263,17 @@ def _print_members(title: str, members: list[dict[str, Any]]) -> None:
     if rows:
         table = Table(title, ["metric", "mean ± sd" if len(members) > 1 else "value", "n"], rows)
         Console(highlight=False).print(table.rich(), soft_wrap=True)
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
+    "train": _train,
+    "plan": _plan,
+    "eval": _eval,
+    "audit": _audit,
+    "reproduce": _reproduce,
+    "report": _report,
+    "list": _list,
+}
 
 
 if __name__ == "__main__":

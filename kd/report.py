@@ -8,6 +8,7 @@ import io
 import json
 import pathlib
 import re
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -75,8 +76,12 @@ def build_page(results: Mapping[str, Any]) -> Page:
 
 def write_report(folder: pathlib.Path) -> pathlib.Path:
     """Write README.md, figures/ and report.html beside a results.json, and return the HTML page's path."""
+    from rich.console import Console
+    from rich.progress import track
+
     page = build_page(load_results(folder))
-    drawings = {name: svg(figure) for name, figure in page.figures.items()}
+    silent = {"disable": not sys.stderr.isatty(), "transient": True, "console": Console(stderr=True)}
+    drawings = {name: svg(page.figures[name]) for name in track(page.figures, "drawing", **silent)}
     html, text = folder / "report.html", render(page.markdown, drawings)
     try:
         (folder / "figures").mkdir(exist_ok=True)

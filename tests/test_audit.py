@@ -174,6 +174,8 @@ def test_kd_audit_end_to_end(tmp_path, capfd):
         assert table.title in shown
         for row in table.rows:
             assert row[0] in shown
+    assert found["missing"]["shown"] == [3, 8]
+    assert "Bias of classes 3, 8; the student WAS trained on 3, 8" in shown
     assert "chosen on test[:60]" in shown
     text = page.read_text()
     assert text.count("data:image/svg+xml;base64,") == 3
@@ -321,3 +323,12 @@ def test_a_teacher_that_lacked_the_class_too_has_no_matched_offset(tmp_path):
     found = auditing.audit_workdirs(tmp_path / "teacher", runs.finished(), missing_classes=[3])
     assert found["missing"]["share"] is None
     assert "matched" not in found["missing"]["members"][0]
+
+
+def test_what_the_student_was_never_shown_is_called_so(tmp_path):
+    assert runs.train(tmp_path / "student", data__classes=(0, 1, 2, 4, 5, 6, 7, 8, 9)) == 0
+    found = auditing.audit_workdirs(runs.finished(), tmp_path / "student")
+    assert found["missing"]["shown"] == []
+    assert audit_page.missing_table(found).title == "Never shown: class 3"
+    found = auditing.audit_workdirs(runs.finished(), tmp_path / "student", missing_classes=[3, 4])
+    assert found["missing"]["shown"] == [4]

@@ -349,12 +349,17 @@ def test_students_paired_with_teachers_that_are_not_there(workdir, tmp_path, ref
     refused(command, "paired with teacher 5", "there are 2, from 0")
 
 
-@pytest.mark.parametrize("arguments", [[], ["trian"], ["train"], ["eval", "--split=test"]])
-def test_a_command_that_is_not_one(arguments, capfd):
+@pytest.mark.parametrize(
+    ("arguments", "of"),
+    [([], "kd"), (["trian"], "kd"), (["train"], "kd train"), (["eval", "--split=test"], "kd eval")],
+)
+def test_a_command_that_is_not_one(arguments, of, capfd):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
-    assert "kd" in capfd.readouterr().err.splitlines()[-1]
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith("kd: ")
+    assert line.endswith(f"; see '{of} --help'")
 
 
 def test_training_without_a_place_for_it(refused):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import processes
 import runs
-from kd import distributed
+from kd import distributed, launcher
 from kd.errors import KdError
 from kd.watchdog import EXIT_LOST, Hearts, Patience, Watchdog, lost_line
 
@@ -49,7 +49,7 @@ assert "jax" not in sys.modules
 )
 def test_options_that_do_not_fit(options, message):
     with pytest.raises(KdError, match=message):
-        distributed.given(*options)
+        launcher.given(*options)
 
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "0"}
@@ -70,21 +70,21 @@ SLURM = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_L
     ],
 )
 def test_a_launcher_is_known_by_its_environment(environment, name):
-    assert distributed.launcher(environment) == name
+    assert launcher.name_of(environment) == name
 
 
 def test_slurm_says_where_this_process_is(monkeypatch):
     environment = {**SLURM, "SLURM_STEP_NODELIST": "n[1-4]"}
     for key, value in environment.items():
         monkeypatch.setenv(key, value)
-    place = distributed.from_launcher(environment, 5)
+    place = launcher.from_launcher(environment, 5)
     assert place is not None
     assert (place.count, place.index, place.address.partition(":")[0]) == (4, 2, "n1")
 
 
 def test_a_launcher_that_hides_process_0_is_named():
     with pytest.raises(KdError, match=r"Open MPI started several processes .* give --coordinator"):
-        distributed.from_launcher({"OMPI_COMM_WORLD_SIZE": "2"}, 5)
+        launcher.from_launcher({"OMPI_COMM_WORLD_SIZE": "2"}, 5)
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy")), min_size=1, max_size=5))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import runs
-from kd import cli
+from kd.arguments import parser
 
 LAUNCH = runs.ROOT / "launch"
 SCRIPTS = sorted(path for path in LAUNCH.rglob("*") if path.suffix in (".sh", ".sbatch"))
@@ -48,8 +48,7 @@ def test_a_job_set_holds_together():
 
 
 def commands():
-    parser = cli._parser()
-    [found] = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    [found] = [action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
     return {name: {option for a in sub._actions for option in a.option_strings} for name, sub in found.items()}
 
 

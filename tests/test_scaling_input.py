@@ -185,6 +185,13 @@ def test_a_half_declared_data_set_is_told_what_is_missing(capsys, compiled):
     assert runs.main(runs.kd("train", "--show-sharding", **keys, student__classes=10)) == 0
 
 
+def test_a_teacher_that_is_not_there_can_be_declared_for_a_plan(capsys, tmp_path):
+    command = runs.kd("train", "--show-sharding", arg="distilled", teacher__workdir=tmp_path / "nowhere")
+    assert runs.main(command) == 2
+    assert "or, to plan without it, declare config.teacher.model" in capsys.readouterr().err
+    assert runs.main([*command, '--config.teacher.model={"name": "mlp"}']) == 0
+
+
 MODEL = """
 import jax
 from kd.types import Model, Outputs
