@@ -31,7 +31,7 @@ class Problem:
     pixels: int = 224
     vit_steps: int = 1
     records: int = 512
-    floats: int = 40_000_000
+    floats: int = 66_000_000  # a ViT-S/16 and its Adam moments
     teacher: str = "B/16"
     dtype: str = "float32"
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from bench.plan_accuracy import OUT as ACCURACY
 from bench.run import RESULTS
 from kd.errors import KdError
 from kd.report import fill_file
@@ -14,6 +15,7 @@ from kd.report import fill_file
 README = RESULTS.parents[1] / "README.md"
 SCALING = RESULTS.parents[1] / "docs" / "scaling.md"
 MARKER = "bench"
+ACCURACY_MARKER = "plan accuracy"
 
 
 def table(results: Mapping[str, Any]) -> str:
@@ -42,14 +44,36 @@ def scaling(results: Mapping[str, Any]) -> str:
     return "\n\n".join([_missed(results), _parts(results), _gpu(results.get("gpu"))])
 
 
+def accuracy(results: Mapping[str, Any]) -> str:
+    """What ``kd plan`` said of a step beside what the device reported."""
+    kind = "of the device" if results["rows"][0]["memory"]["kind"] == "device" else "of the process"
+    rows = [f"| {row['case']} | {_pair(row['memory'], 1e6)} | {_pair(row['flops'], 1e9)} |" for row in results["rows"]]
+    return "\n".join(
+        [
+            "| step | memory said, MB | found, MB | said / found | FLOPs said, G | found, G | said / found |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+            *rows,
+            "",
+            f"Found: the peak memory {kind}, less what it was before; FLOPs as XLA counts them in the same step "
+            f"without loops. {results['machine']['cpu']} ({results['device']}), {results['machine']['cores']} cores; JAX "
+            f"{results['machine']['versions']['jax']}. To repeat it: `{results['command']}`.",
+        ]
+    )
+
+
 def main() -> int:
     if not RESULTS.exists():
         print(f"there is no {RESULTS.name} yet; type: python -m bench.run", file=sys.stderr)
         return 2
     results = json.loads(RESULTS.read_text("utf-8"))
-    for path, content in ((README, table(results)), (SCALING, scaling(results))):
+    said = json.loads(ACCURACY.read_text("utf-8"))
+    for path, marker, content in (
+        (README, MARKER, table(results)),
+        (SCALING, MARKER, scaling(results)),
+        (SCALING, ACCURACY_MARKER, accuracy(said)),
+    ):
         try:
-            fill_file(path, MARKER, content)
+            fill_file(path, marker, content)
         except KdError as error:
             print(f"{path.name}: {error}", file=sys.stderr)
             return 2
@@ -67,6 +91,11 @@ def _row(row: Mapping[str, Any]) -> str:
 
 def _times(row: Mapping[str, Any]) -> str:
     return f"{row['kd_ms']:.2f} | {row['peer_ms']:.2f}"
+
+
+def _pair(pair: Mapping[str, float], unit: float) -> str:
+    said, found = pair["predicted"], pair["reported"]
+    return f"{said / unit:,.1f} | {found / unit:,.1f} | {said / found:.2f}"
 
 
 def _ratio(ratio: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from bench import vit_problem as v
 from bench.problem import Problem
+from bench.torch_loss import distillation_loss
 from bench.worker import Case, timed
 from kd.models.vit import parse_variant, positions
 
@@ -101,13 +102,7 @@ class Runner:
         with torch.autocast(DEVICE, torch.bfloat16, enabled=self._half):
             out = self._forward(x)
         out = out.float()
-        soft = v.TEMPERATURE**2 * F.kl_div(
-            F.log_softmax(out / v.TEMPERATURE, dim=-1),
-            F.log_softmax(logits / v.TEMPERATURE, dim=-1),
-            reduction="batchmean",
-            log_target=True,
-        )
-        loss = soft + v.HARD_WEIGHT * F.cross_entropy(out, labels[rows])
+        loss = distillation_loss(out, logits, labels[rows], v.TEMPERATURE, v.HARD_WEIGHT)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._optimizer.step()

@@ -98,28 +98,29 @@ def accumulated(parts: int, problem: Problem, batch: int) -> Case:
     return _many(problem, task, kd_data.gather, batch)
 
 
-def loop(problem: Problem, batch: int) -> Case:
-    """`kd.train.run` over two epochs, with a checkpoint after each, metrics on disk and progress.
+def loop(checkpointing: bool, problem: Problem, batch: int) -> Case:
+    """`kd.train.run` over two epochs, with metrics on disk, progress, and a checkpoint after each, or none.
 
     It is timed by a writer from the end of its first dispatch on, so that compiling is not in it.
     """
     dispatch, epoch = min(DISPATCH, problem.steps), max(problem.examples // batch, 1)
     task = _task(problem, batch, dispatch + 2 * epoch)
-    cadence = train.Cadence(dispatch, checkpoint=epoch)
+    cadence = train.Cadence(dispatch, checkpoint=epoch if checkpointing else None)
 
     def case() -> Reply:
         stamps: list[float] = []
         before = len(_compiled)
         with tempfile.TemporaryDirectory() as folder, writers.Progress("bench", task.total_steps, batch) as progress:
             path = pathlib.Path(folder)
-            checkpoints = Checkpoints(path / "checkpoints")
+            checkpoints = Checkpoints(path / "checkpoints") if checkpointing else None
 
             def start_writing(resumed_at: int) -> list[writers.Write]:
                 lines = writers.jsonl(path / "metrics.jsonl", resumed_at)
                 return [lines, progress.write, lambda _step, _values: stamps.append(time.perf_counter())]
 
             train.run(task, cadence=cadence, checkpoints=checkpoints, start_writing=start_writing)
-            checkpoints.close()
+            if checkpoints is not None:
+                checkpoints.close()
         compiles = sum(name == "jit(run)" or when > stamps[0] for when, name in _compiled[before:])
         return {"seconds": (stamps[-1] - stamps[0]) / (2 * epoch), "compiles": compiles}
 
@@ -166,7 +167,8 @@ CASES = {
     "student": student,
     "population": population,
     "scan": scan,
-    "loop": loop,
+    "loop": functools.partial(loop, True),
+    "loop without checkpoints": functools.partial(loop, False),
     **{f"student, batch in {parts}": functools.partial(accumulated, parts) for parts in (1, 4)},
 }
 

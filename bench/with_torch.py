@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from bench import problem as p
 from bench import vit_torch
 from bench.problem import Problem
+from bench.torch_loss import distillation_loss
 from bench.worker import Case, serve, timed
 
 Step = Callable[[Tensor], Tensor]
@@ -37,13 +37,7 @@ def _student(problem: Problem) -> tuple[list[nn.Linear], Step]:
 
     def step(rows: Tensor) -> Tensor:
         student, teacher = model(images[rows].float() * p.SCALE), logits[rows]
-        soft = p.TEMPERATURE**2 * F.kl_div(
-            F.log_softmax(student / p.TEMPERATURE, dim=-1),
-            F.log_softmax(teacher / p.TEMPERATURE, dim=-1),
-            reduction="batchmean",
-            log_target=True,
-        )
-        loss = soft + p.HARD_WEIGHT * F.cross_entropy(student, labels[rows])
+        loss = distillation_loss(student, teacher, labels[rows], p.TEMPERATURE, p.HARD_WEIGHT)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

@@ -161,6 +161,13 @@ def test_the_sizes_that_nobody_set_are_those_of_the_specification():
     assert (sizes.vit, sizes.teacher, sizes.pixels, batches.vit) == ("S/16", "B/16", 224, 8)
 
 
+def test_the_page_shows_how_right_plans_were():
+    results = json.loads(report.ACCURACY.read_text("utf-8"))
+    block = re.search(r"<!-- plan accuracy -->\n(.*)\n<!-- /plan accuracy -->", report.SCALING.read_text(), re.DOTALL)
+    assert block is not None
+    assert block[1] == report.accuracy(results)
+
+
 @pytest.mark.parametrize(("path", "content"), [(report.README, report.table), (report.SCALING, report.scaling)])
 def test_the_pages_show_the_committed_results(path, content):
     if not (path.exists() and run.RESULTS.exists()):
