@@ -55,8 +55,8 @@ def accuracy(results: Mapping[str, Any]) -> str:
             *rows,
             "",
             f"Found: the peak memory {kind}, less what it was before; FLOPs as XLA counts them in the same step "
-            f"without loops. {results['machine']['cpu']} ({results['device']}), {results['machine']['cores']} cores; JAX "
-            f"{results['machine']['versions']['jax']}. To repeat it: `{results['command']}`.",
+            f"without loops. {results['machine']['cpu']} ({results['device']}), {results['machine']['cores']} cores; "
+            f"JAX {results['machine']['versions']['jax']}. To repeat it: `{results['command']}`.",
         ]
     )
 
