@@ -20,13 +20,12 @@ def parser() -> Parser:
     """Of the whole command; ``command`` is the name of the chosen one."""
     whole = Parser(prog="kd", description="Knowledge distillation in JAX and Flax.", allow_abbrev=False)
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    of_config = {"epilog": _OVERRIDES}
-    _train(commands.add_parser("train", help="train or distil a config into a work directory", **of_config))
+    _train(commands.add_parser("train", help="train or distil a config into a work directory", epilog=_OVERRIDES))
     about = "whether a run fits on a topology, how fast and at what cost, before renting it"
-    _plan(commands.add_parser("plan", help=about, **of_config))
+    _plan(commands.add_parser("plan", help=about, epilog=_OVERRIDES))
     _eval(commands.add_parser("eval", help="evaluate a finished run, and its agreement with a teacher"))
     _audit(commands.add_parser("audit", help="how much of a teacher is in a student, classes never shown included"))
-    _reproduce(commands.add_parser("reproduce", help="run or resume a published experiment", **of_config))
+    _reproduce(commands.add_parser("reproduce", help="run or resume a published experiment", epilog=_OVERRIDES))
     report = commands.add_parser("report", help="rebuild tables, figures and the HTML page from a results.json")
     report.add_argument("folder", metavar="DIR", help="a folder with a results.json")
     commands.add_parser("list", help="models, losses, sources, experiments, a line each")
