@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import functools
 import itertools
-import os
 import pathlib
 import tempfile
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from bench.problem import Problem
 from bench.worker import Case, Reply, timed
 from kd import data as kd_data
 from kd.checkpoint import Checkpoints
+from kd.data.pipeline import most_threads
 
 ARRAYS = 40  # a state is some dozens of arrays
 
@@ -79,7 +79,7 @@ def bare(problem: Problem, batch: int) -> Case:
     rows = [int(row) for step in range(steps) for row in kd_data.rows(0, step, len(source), batch)]
 
     def run() -> None:
-        with concurrent.futures.ThreadPoolExecutor(_cores()) as pool:
+        with concurrent.futures.ThreadPoolExecutor(most_threads()) as pool:
             for _ in pool.map(source.__getitem__, rows):
                 pass
 
@@ -88,10 +88,6 @@ def bare(problem: Problem, batch: int) -> Case:
 
 def _folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="kd-bench-")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 CASES: dict[str, Callable[[Problem, int], Case]] = {

@@ -186,10 +186,15 @@ def _read(
     return batch if labels is None else {**batch, "labels": labels}
 
 
+def most_threads() -> int:
+    """How many threads read, where nobody says: one for each core that this process may use, up to 16."""
+    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
+
+
 def _read_options(stream: Stream, examples: int, threads: int | None) -> dict[str, int]:
     """Threads and batches read ahead: two per thread, as long as memory allows, and at least one."""
     size = examples * int(np.prod(stream.shape)) * stream.dtype.itemsize
-    cores = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
-    ahead = max(1, min(2 * (cores if threads is None else threads), _AHEAD // max(size, 1)))
-    workers = min(cores if threads is None else threads, ahead)
+    threads = most_threads() if threads is None else threads
+    ahead = max(1, min(2 * threads, _AHEAD // max(size, 1)))
+    workers = min(threads, ahead)
     return {"num_threads": workers, "prefetch_buffer_size": ahead}
