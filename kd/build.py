@@ -190,7 +190,7 @@ def planned(spec: Spec, mesh: Mesh | None = None) -> train.Task:
     """The task of a config for which nothing need be there yet: for compiling and for looking at, not for training.
 
     Without the data, its shapes are those that `data.image_size`, `data.examples` and `student.classes` declare;
-    without a trained teacher, those of `teacher.model`. `mesh` may be of devices that are not here.
+    without a trained teacher, those of `teacher.model` and `teacher.members`. `mesh` may be of devices that are not here.
 
     Raises:
       KdError: what neither is there nor declared, and all that `kd.train.check` finds.
@@ -212,12 +212,14 @@ def _planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
             raise KdError(f"{error}; or, to plan without it, declare config.teacher.model") from error
     model = _model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
     params, extra = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(data.first))
-    pairs = paired_teachers(spec.population)
-    if pairs is not None:  # a population of them, as large as the pairs say
+    members, pairs = spec.teacher.members, paired_teachers(spec.population)
+    if members is None and pairs is not None:  # a population of them, as large as the pairs say
+        members = max(pairs) + 1
+    if members is not None:
         params, extra = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((max(pairs) + 1, *leaf.shape), leaf.dtype), (params, extra)
+            lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype), (params, extra)
         )
-    return _as_teacher(Trained(model, params, extra, pairs is not None), spec, data)
+    return _as_teacher(Trained(model, params, extra, members is not None), spec, data)
 
 
 def _found(spec: Spec) -> Examples:

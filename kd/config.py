@@ -57,14 +57,15 @@ class Data:
 class TeacherSpec:
     """`workdir` of a finished run, one model or a population; `precompute` its logits on the transfer set or not.
 
-    `model` is its architecture, spelled as `student` is, for planning a run whose teacher is not trained yet; where
-    there is a workdir, that model counts.
+    `model` is its architecture, spelled as `student` is, and `members` how many of them an ensemble has, for planning a
+    run whose teacher is not trained yet; where there is a workdir, what is in it counts.
     """
 
     workdir: str | None = None
     average: Literal["arithmetic", "geometric", "per_member"] = "arithmetic"
     precompute: bool = True
     model: Mapping[str, Any] | None = None
+    members: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,8 +148,17 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
     check_options(spec.student)
     if spec.teacher.model is not None:
         check_options(spec.teacher.model, "config.teacher.model")
+    if spec.teacher.members is not None:
+        _check_members(spec)
     check_population(spec.population, make_terms(spec))
     return spec
+
+
+def _check_members(spec: Spec) -> None:
+    if not 0 < (spec.teacher.members or 0) < 2**31:
+        raise KdError(f"config.teacher.members must be 1 or more, got {spec.teacher.members}; none is a single model")
+    if spec.teacher.model is None:
+        raise KdError("config.teacher.members counts models and config.teacher.model declares none; declare it too")
 
 
 def _check_switches(spec: Spec) -> None:
@@ -216,7 +226,8 @@ def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
     plain = {key: value for key, value in _plain(spec).items() if key not in _CADENCE or key in matters}
     plain["data"] = {key: value for key, value in plain["data"].items() if key not in ("data_dir", "examples")}
     plain["teacher"] = {**plain["teacher"], "workdir": teacher_fingerprint}
-    del plain["teacher"]["model"]  # its fingerprint says more
+    for declared in ("model", "members"):  # its fingerprint says more
+        del plain["teacher"][declared]
     for path, off in _OFF.items():
         *parents, leaf = path.split(".")
         part = plain[parents[0]] if parents else plain

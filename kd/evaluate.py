@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from kd import evals
-from kd.build import check_inputs, load_trained
+from kd.build import check_inputs, load_finished, load_trained
 from kd.config import Spec
 from kd.errors import KdError
 from kd.population import paired_teachers
@@ -23,12 +23,12 @@ from kd.workdir import Workdir, find
 def evaluate_workdir(
     path: str | pathlib.Path, *, split: str | None = None, teacher: str | None = None, data_dir: str | None = None
 ) -> dict[str, Any]:
-    """Evaluate a finished run, member by member: `split`, and under ``members`` the metrics of each.
+    """Evaluate a run, or what there is of it so far: `split`, and under ``members`` the metrics of each member.
 
     With a teacher (the run's own by default, if it has one) also the measures of the pair.
 
     Raises:
-      KdError: no such run, data or split; a teacher of another number of classes.
+      KdError: no such run, data or split; a teacher that is not trained to the end, or of another number of classes.
     """
     run, spec = load_trained(path), find(path).spec
     split, data, labels = load_labelled(spec, split, data_dir)
@@ -37,7 +37,7 @@ def evaluate_workdir(
     teacher = teacher or spec.teacher.workdir
     if teacher is None:
         return {"split": split, "members": members}
-    model = load_trained(teacher)
+    model = load_finished(teacher, "the teacher")
     taught = model.teacher(predicts_by(spec.teacher.average), pairs=pairs_of(find(path), model.fingerprint))
     answered = answer_each(taught, data, len(members))
     if answered[0].shape[-1] != logits.shape[-1]:

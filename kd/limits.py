@@ -30,7 +30,7 @@ def high_temperature_limit(
     is a difference of nearly equal probabilities.
 
     Raises:
-      KdError: logits of different shapes or not ``[n v]``, or a temperature that is not a positive number.
+      KdError: logits of different shapes, not ``[n v]`` or not finite, or a temperature that is not a positive number.
 
     Source: Hinton, Vinyals & Dean (2015), section 2.1, eq. 2 to 4.
     """
@@ -39,6 +39,8 @@ def high_temperature_limit(
             f"student and teacher logits must both be [n v], got {np.shape(student_logits)} and "
             f"{np.shape(teacher_logits)}; for an ensemble give the mean of its members' logits"
         )
+    if not (np.isfinite(student_logits).all() and np.isfinite(teacher_logits).all()):
+        raise KdError("logits must be finite numbers, got NaN or infinity: that training diverged")
     for temperature in temperatures:
         if not 0.0 < temperature < np.inf:
             raise KdError(f"a temperature must be a positive number, got {temperature!r}")

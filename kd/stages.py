@@ -167,7 +167,7 @@ def _placed(stage: Stage, done: Mapping[str, Done]) -> Spec:
 def _train(spec: Spec, workdir: pathlib.Path, title: str) -> dict[str, Any]:
     clock = workdir / "seconds.json"
     start = time.monotonic()
-    before = json.loads(clock.read_text("utf-8"))["seconds"] if clock.exists() else 0.0
+    before = (Workdir(workdir).read(clock.name) or {"seconds": 0.0})["seconds"]
     try:
         evaluation = train_workdir(spec, workdir, title=title)
     finally:  # an interrupted stage remembers the time it has used
@@ -202,5 +202,4 @@ def _empty(folder: pathlib.Path) -> None:
 
 
 def _finished(workdir: pathlib.Path) -> dict[str, Any] | None:
-    path = workdir / "stage.json"
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
+    return Workdir(workdir).read("stage.json")

@@ -134,6 +134,7 @@ SAME = {  # and those that may change without making it another run
     "sharding.teacher.paths": {"*": ("fsdp",)},
     "data.examples": 100,
     "teacher.model": {"name": "mlp"},
+    "teacher.members": 3,
 }
 
 
@@ -153,6 +154,8 @@ def with_key(key, value):
         plain["eval_epochs"] = 1.0
     if key in ("data.image_size", "data.crop", "data.flip"):
         plain["data"] |= {"stream": True, "image_size": 32}
+    if key == "teacher.members":
+        plain["teacher"]["model"] = {"name": "mlp"}
     return resolve(plain)
 
 

@@ -116,6 +116,7 @@ def test_a_slice_keeps_labels_classes_and_scale():
     [
         (np.zeros((0, 2)), None, {"num_classes": 2}, "empty"),
         (np.zeros((3, 2)), None, {}, "num_classes"),
+        (np.zeros((3, 2)), None, {"num_classes": -3}, "num_classes must be 1 or more, got -3"),
         (np.zeros((3, 2)), np.zeros(2, int), {}, "one label each"),
         (np.zeros((3, 2)), np.zeros((3, 2), int), {}, "one label each"),
         (np.zeros((3, 2)), np.zeros(3), {}, "whole numbers"),

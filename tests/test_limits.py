@@ -62,3 +62,6 @@ def test_what_it_refuses():
         high_temperature_limit(zs, zt[:, :5], [1.0])
     with pytest.raises(KdError, match="temperature must be a positive number, got -1"):
         high_temperature_limit(zs, zt, [1.0, -1.0])
+    for spoilt in (np.nan, np.inf):
+        with pytest.raises(KdError, match="must be finite"):
+            high_temperature_limit(np.where(zs == zs.max(), spoilt, zs), zt, [1.0])

@@ -88,6 +88,17 @@ def test_a_population_is_planned_with_one_teacher_or_with_one_each(teachers, mem
     assert lowered.held["parameters"] == 4 * (64 * 8 + 8 + 8 * 10 + 10) * 2 // member
 
 
+def test_an_ensemble_that_is_not_trained_yet_is_planned():
+    config = runs.get_config("distil")
+    config.mesh.devices = None
+    config.teacher.precompute, config.teacher.model = False, {"name": "mlp", "widths": (16,)}
+    held = {}
+    for members in (None, 1, 3):
+        config.teacher.members = members
+        held[members] = lower(resolve(config), jax.devices()[:1]).held["teacher"]
+    assert held == {None: held[1], 1: 4 * (64 * 16 + 16 + 16 * 10 + 10), 3: 3 * held[1]}
+
+
 def test_a_worker_that_breaks_down_says_why(tmp_path, monkeypatch):
     text = """
 import jax

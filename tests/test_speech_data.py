@@ -136,6 +136,7 @@ def test_no_list(copy):
     [
         (lambda clip: clip.write_bytes(b""), "cannot read clip {}"),
         (lambda clip: clip.write_bytes(clip.read_bytes()[:20]), "cannot read clip {}"),
+        (lambda clip: clip.write_bytes(clip.read_bytes()[:-100]), "clip {} is cut short"),
         (lambda clip: soundfile.write(clip, np.zeros(0), speech.RATE), "clip {} is empty"),
         (lambda clip: soundfile.write(clip, np.zeros(150), speech.RATE), "{} lasts 19 ms, less than one 25 ms window"),
         (lambda clip: soundfile.write(clip, np.zeros((800, 2)), speech.RATE), "clip {} has 2 channels"),
@@ -150,6 +151,22 @@ def test_a_bad_clip_is_named(copy, spoil, message):
     with pytest.raises(KdError, match=message.format(clip.relative_to(copy))) as caught:
         load(copy)
     assert "\n" not in str(caught.value)
+
+
+def test_a_clip_that_was_written_to_a_pipe_is_read(copy):
+    """Its header cannot know the length."""
+    clip, whole = first(copy), load(copy)
+    content = clip.read_bytes()
+    clip.write_bytes(content[:4] + b"\xff" * 4 + content[8:])
+    assert contents(load(copy)) == contents(whole)
+
+
+def test_files_of_some_system_are_no_clips(copy):
+    whole = contents(load(copy))
+    for folder in (copy / "__MACOSX" / "word", first(copy).parent):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "._00000001_NO_0.wav").write_bytes(b"no sound")
+    assert contents(load(copy)) == whole
 
 
 def test_a_listed_clip_that_is_not_there(copy):

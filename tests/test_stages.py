@@ -108,6 +108,12 @@ def test_a_change_reruns_what_depends_on_it(experiment, now, rerun):
     assert experiment.trained == []  # and serves again when the change is taken back
 
 
+def test_a_damaged_result_of_a_stage_is_named(experiment):
+    (experiment.run([TEACHERS])["teachers"].workdir / "stage.json").write_text("{")
+    with pytest.raises(KdError, match=r"stage.json is damaged: .* remove it and start that run again"):
+        experiment.run([TEACHERS])
+
+
 def test_fingerprints_do_not_depend_on_names():
     renamed = [dataclasses.replace(TEACHERS, name="big"), dataclasses.replace(DISTILLED, teacher="big")]
     assert stage_fingerprints(renamed)["distilled"] == stage_fingerprints(ALL)["distilled"]

@@ -75,7 +75,7 @@ def arrays(
     `num_classes` defaults to the largest label plus one. `starts` and `window` make a windowed data set, see `Dataset`.
 
     Raises:
-      KdError: no examples, lengths that differ, inputs that are not finite numbers, labels that are not whole
+      KdError: no examples, lengths that differ, inputs that are not finite numbers, no classes, labels that are not whole
         numbers in ``[0, num_classes)``, windows that reach beyond the inputs.
     """
     inputs = np.asarray(inputs)
@@ -85,6 +85,8 @@ def arrays(
         raise KdError("the split is empty: 0 examples; choose another split or widen its slice")
     if inputs.dtype.kind not in "uifb" or (inputs.dtype.kind == "f" and not np.isfinite(inputs).all()):
         raise KdError(f"inputs must be finite numbers, got {inputs.dtype} with NaN, infinity or objects; clean them")
+    if num_classes is not None and num_classes < 1:
+        raise KdError(f"num_classes must be 1 or more, got {num_classes}; pass how many classes there are")
     starts = _check_windows(starts, window, len(inputs))
     examples = len(inputs if starts is None else starts)
     if labels is None:

@@ -62,7 +62,7 @@ def load_speech(source: str, data_dir: str | None = None, *, bins: int = 40) -> 
         name = "/".join(parts[-2:])
         if parts[-1] in _LISTS:
             lists[parts[-1]] = _lines(name, content)
-        elif parts[-1].lower().endswith((".wav", ".flac")) and len(parts) > 1 and not parts[-2].startswith("_"):
+        elif _is_clip(parts):
             if name in utterances:
                 raise KdError(f"{path} holds {name} twice, in different folders; keep one of them")
             samples, rate = _decode(name, content)
@@ -154,6 +154,12 @@ def _files(path: pathlib.Path) -> Iterator[tuple[tuple[str, ...], bytes]]:
         raise KdError(f"cannot read {path}: {error}; give a folder, a .zip or a .tar.gz that is whole") from error
 
 
+def _is_clip(parts: tuple[str, ...]) -> bool:
+    """A .wav or .flac in a word's folder; a name that begins with a dot is some system's own."""
+    is_audio = parts[-1].lower().endswith((".wav", ".flac")) and not parts[-1].startswith(".")
+    return is_audio and len(parts) > 1 and not parts[-2].startswith("_")
+
+
 def _check_end(archive: tarfile.TarFile) -> None:
     """tarfile takes a damaged header for the end, and what comes after it would be lost without a word."""
     file: Any = archive.fileobj
@@ -182,11 +188,22 @@ def _decode(name: str, content: bytes) -> tuple[np.ndarray, int]:
         raise KdError(f"cannot read clip {name}: {str(error).rpartition(': ')[2]} remove it, or get it anew") from error
     if samples.ndim != 1:
         raise KdError(f"clip {name} has {samples.shape[1]} channels; mix it down to one")
+    if _cut_short(content):
+        raise KdError(f"clip {name} is cut short: its header says more than the file holds; remove it, or get it anew")
     if len(samples) == 0:
         raise KdError(f"clip {name} is empty: it holds no samples; remove it, or get it anew")
     if not (np.abs(samples) < 2.0**15).all():
         raise KdError(f"clip {name} holds samples that are NaN or huge; remove it, or get it anew")
     return samples, rate
+
+
+def _cut_short(content: bytes) -> bool:
+    """Whether a WAV file ends before the length that it declares; the library reads what is there without a word.
+
+    What was written to a pipe declares a length that no file has, and one byte may be padding.
+    """
+    declared = 8 + int.from_bytes(content[4:8], "little")
+    return content[:4] == b"RIFF" and len(content) + 1 < declared < 2**31 - 1
 
 
 def _same_rate(name: str, rate: int, rates: dict[int, str]) -> None:

@@ -59,7 +59,8 @@ def match_frequency(logits: Logits, classes: Sequence[int], share: float) -> flo
 def bias_curve(logits: Logits, labels: Labels, classes: Sequence[int], offsets: Offsets) -> dict[str, list[int]]:
     """Errors at each offset: ``errors`` of all examples, ``errors_on_classes`` of those labelled one of `classes`.
 
-    Errors on the classes fall as the offset rises, errors on the other examples rise. Shapes: ``offsets[o]`` -> two
+    Errors on the classes fall as the offset rises, errors on the other examples rise; at a tie the class outside
+    counts as chosen. Shapes: ``offsets[o]`` -> two
     lists of ``o`` counts.
     """
     if_outside, if_inside = _right(logits, labels, classes)
