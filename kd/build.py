@@ -190,7 +190,8 @@ def planned(spec: Spec, mesh: Mesh | None = None) -> train.Task:
     """The task of a config for which nothing need be there yet: for compiling and for looking at, not for training.
 
     Without the data, its shapes are those that `data.image_size`, `data.examples` and `student.classes` declare;
-    without a trained teacher, those of `teacher.model` and `teacher.members`. `mesh` may be of devices that are not here.
+    without a trained teacher, those of `teacher.model` and `teacher.members`. `mesh` may be of devices that are
+    not here.
 
     Raises:
       KdError: what neither is there nor declared, and all that `kd.train.check` finds.

@@ -75,8 +75,8 @@ def arrays(
     `num_classes` defaults to the largest label plus one. `starts` and `window` make a windowed data set, see `Dataset`.
 
     Raises:
-      KdError: no examples, lengths that differ, inputs that are not finite numbers, no classes, labels that are not whole
-        numbers in ``[0, num_classes)``, windows that reach beyond the inputs.
+      KdError: no examples, lengths that differ, inputs that are not finite numbers, no classes, labels that are not
+        whole numbers in ``[0, num_classes)``, windows that reach beyond the inputs.
     """
     inputs = np.asarray(inputs)
     if inputs.ndim == 0:
