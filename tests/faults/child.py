@@ -40,6 +40,7 @@ class Striker:
     def __init__(self, fault, folder, report):
         self.fault, self.folder, self.report = fault, str(folder), report
         self.events, self.began, self.limit = 0, None, None
+        self.struck = threading.Lock()  # two threads may count the same event
 
     def install(self):
         """Before anything trains."""
@@ -84,7 +85,8 @@ class Striker:
                 self.strike()
 
     def strike(self):
-        self.limit = None
+        if not self.struck.acquire(blocking=False):
+            return
         self.tell(struck=time.monotonic())
         if self.fault.action == "fill":
             fill(pathlib.Path(self.folder).parent / "filler", self.fault.spare)
