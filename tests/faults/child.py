@@ -94,7 +94,9 @@ class Striker:
             os.kill(os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM}[self.fault.action])
 
     def tell(self, **values):
-        self.report.write_text(json.dumps(values))
+        unfinished = self.report.with_suffix(".unfinished")  # a process may end while its timer writes
+        unfinished.write_text(json.dumps(values))
+        unfinished.replace(self.report)
 
 
 def fill(filler, spare):
