@@ -73,6 +73,13 @@ class Batches:
     pipeline: int = 64
 
 
+LOOPS = {
+    "loop": "checkpoints and metrics",
+    "loop, a checkpoint an epoch": "a checkpoint an epoch",
+    "loop without checkpoints": "metrics alone",
+}
+"""The training loop at the cadence of the MNIST experiment, three times as often as that, and never."""
+
 Group = Sequence[Claim]
 """Claims whose cases are timed in turns with each other."""
 
@@ -108,7 +115,7 @@ def _mlp(batch: int) -> Group:
                 "the bare scan",
                 at_most=1.05,
             )
-            for case, what in (("loop", "checkpoints and metrics"), ("loop without checkpoints", "metrics alone"))
+            for case, what in LOOPS.items()
         ),
     ]
 

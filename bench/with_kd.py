@@ -31,6 +31,7 @@ from kd.task import make_step
 from kd.types import Batch
 
 DISPATCH = 50  # steps that the training loop sends to the device at once
+LOOP_EPOCHS = 3  # that the training loop is timed over
 
 _compiled: list[tuple[float, str]] = []  # when, and what
 
@@ -98,21 +99,21 @@ def accumulated(parts: int, problem: Problem, batch: int) -> Case:
     return _many(problem, task, kd_data.gather, batch)
 
 
-def loop(checkpointing: bool, problem: Problem, batch: int) -> Case:
-    """`kd.train.run` over two epochs, with metrics on disk, progress, and a checkpoint after each, or none.
+def loop(every: int | None, problem: Problem, batch: int) -> Case:
+    """`kd.train.run` with metrics on disk, progress, and a checkpoint `every` so many epochs, or none.
 
     It is timed by a writer from the end of its first dispatch on, so that compiling is not in it.
     """
     dispatch, epoch = min(DISPATCH, problem.steps), max(problem.examples // batch, 1)
-    task = _task(problem, batch, dispatch + 2 * epoch)
-    cadence = train.Cadence(dispatch, checkpoint=epoch if checkpointing else None)
+    task = _task(problem, batch, dispatch + LOOP_EPOCHS * epoch)
+    cadence = train.Cadence(dispatch, checkpoint=None if every is None else every * epoch)
 
     def case() -> Reply:
         stamps: list[float] = []
         before = len(_compiled)
         with tempfile.TemporaryDirectory() as folder, writers.Progress("bench", task.total_steps, batch) as progress:
             path = pathlib.Path(folder)
-            checkpoints = Checkpoints(path / "checkpoints") if checkpointing else None
+            checkpoints = None if every is None else Checkpoints(path / "checkpoints")
 
             def start_writing(resumed_at: int) -> list[writers.Write]:
                 lines = writers.jsonl(path / "metrics.jsonl", resumed_at)
@@ -122,7 +123,7 @@ def loop(checkpointing: bool, problem: Problem, batch: int) -> Case:
             if checkpoints is not None:
                 checkpoints.close()
         compiles = sum(name == "jit(run)" or when > stamps[0] for when, name in _compiled[before:])
-        return {"seconds": (stamps[-1] - stamps[0]) / (2 * epoch), "compiles": compiles}
+        return {"seconds": (stamps[-1] - stamps[0]) / (LOOP_EPOCHS * epoch), "compiles": compiles}
 
     return case
 
@@ -167,8 +168,9 @@ CASES = {
     "student": student,
     "population": population,
     "scan": scan,
-    "loop": functools.partial(loop, True),
-    "loop without checkpoints": functools.partial(loop, False),
+    "loop": functools.partial(loop, LOOP_EPOCHS),
+    "loop, a checkpoint an epoch": functools.partial(loop, 1),
+    "loop without checkpoints": functools.partial(loop, None),
     **{f"student, batch in {parts}": functools.partial(accumulated, parts) for parts in (1, 4)},
 }
 
