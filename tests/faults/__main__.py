@@ -71,7 +71,7 @@ def measure(args):
             flush=True,
         )
         if args.record:
-            about = {"command": "python -m tests.faults --record", "machine": machine()}
+            about = {"command": " ".join(["python -m tests.faults", *sys.argv[1:]]), "machine": machine()}
             page.record(about, rows, [name for name, _, _ in plan(args, [""])])
     Console(highlight=False, width=160).print(page.table({"rows": rows}).rich(), soft_wrap=True)
     return 0 if not any(row["wrong"] for row in rows) else 1
