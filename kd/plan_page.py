@@ -105,8 +105,8 @@ def _step(plan: Plan) -> Table:
         rows.append([f"expected at {plan.assumed.mfu:.0%} of the peak", "", _ms(plan.expected_seconds)])
     optimal = xla.get("optimal_seconds")
     rows.append(["the compiler's estimate, without collectives", "", _ms(plan.compiler_seconds)])
-    if optimal is not None:
-        said = "no time" if optimal <= 0 else "each loop once" if count.loops else "its own"
+    if optimal is not None and optimal > 0:  # else it is no time at all
+        said = "each loop once" if count.loops else "its own"
         rows.append([f"XLA's optimal_seconds ({said})", "", _ms(optimal)])
     if "flops" in xla:
         rows.append(["XLA's FLOPs, each loop once", f"{xla['flops']:.3e}", ""])
@@ -139,14 +139,13 @@ def _run(plan: Plan) -> Table:
 def _teacher(plan: Plan) -> Table:
     kept = {"all logits, bfloat16": plan.cache(None), f"top {TOP} and the rest": plan.cache(TOP)}
     rows = [[name, *_kept(one)] for name, one in kept.items() if one is not None]
-    title = "the teacher asked once and kept, against asked in every step"
+    why_not = {f"; no: {one.why_not}" for one in kept.values() if one is not None and one.why_not}
+    title = "the teacher asked once and kept, against asked in every step" + "".join(sorted(why_not))
     return Table(title, ["", "GB", "one pass, s", "reading, s/epoch", "pays from"], rows)
 
 
 def _kept(one: Cache) -> list[str]:
     pays = "never" if one.from_epochs is None else f"{one.from_epochs} epochs"
-    if one.why_not:
-        pays = f"never: {one.why_not}"
     return [f"{one.bytes / 1e9:.2f}", f"{one.pass_seconds:.2g}", f"{one.read_seconds:.2g}", pays]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+    from rich.console import Group
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,17 +23,19 @@ class Table:
         lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
         return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
-    def rich(self) -> RichTable:
-        """The table for a terminal."""
+    def rich(self) -> Group:
+        """The table for a terminal, below its title, which may be the wider of the two."""
         from rich import box
+        from rich.console import Group
         from rich.table import Table as RichTable
+        from rich.text import Text
 
-        table = RichTable(title=self.title, title_justify="left", box=box.SIMPLE_HEAD, padding=0)
+        table = RichTable(box=box.SIMPLE_HEAD, padding=0)
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
         for row in self.rows:
             table.add_row(*row)
-        return table
+        return Group(Text(self.title, style="italic"), table)
 
 
 def plus_minus(values: Sequence[float], digits: int = 1) -> str:

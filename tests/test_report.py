@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 import runs
 from experiments.hinton2015.page import ORDER
@@ -15,8 +16,18 @@ from kd.config import resolve, to_json
 from kd.errors import KdError
 from kd.report import build_page, fill, load_results, write_report
 from kd.reproduce import record
+from kd.tables import Table
 
 SEEDS, EXAMPLES = 5, 500
+
+
+@pytest.mark.parametrize("words", [1, 40])
+def test_a_title_takes_no_room_from_the_cells(words):
+    table = Table("title " * words, ["", "first", "second"], [["row", "1.2345", "12,345.67"]])
+    with (console := Console(width=40)).capture() as shown:
+        console.print(table.rich())
+    assert shown.get().count("title") == words
+    assert [line.split() for line in shown.get().splitlines() if "row" in line] == [["row", "1.2345", "12,345.67"]]
 
 
 def members(random, count, errors):
