@@ -13,7 +13,7 @@ from kd import data as kd_data
 from kd import distributed, evals, train, writers
 from kd.build import build_task, load_teacher
 from kd.config import Spec, fingerprint_of, identity
-from kd.mesh import make_mesh, put
+from kd.mesh import check_batch, make_mesh, put
 from kd.sharding import teacher_shardings
 from kd.splits import Examples, load_splits
 from kd.state import State
@@ -33,6 +33,7 @@ def train_workdir(
       KdError: anything a user can mend. kd.signals.Interrupted: asked to stop; the state was saved.
     """
     path = pathlib.Path(path)
+    check_batch(make_mesh(spec.mesh), spec.data.batch_size, spec.accumulate)  # before data is read, for minutes maybe
     data, held_out, validation = load_splits(spec)
     teacher = load_teacher(spec, data)
     task = build_task(spec, data, teacher)

@@ -150,6 +150,7 @@ def test_a_file_that_cannot_be_written(tmp_path):
     [
         ({"data__stream": True, "data__image_size": 100000}, "config.data.image_size must be 1 or more, and 16384 at"),
         ({"accumulate": 2**40}, "config.accumulate must be 1 or more, and below 2^31"),
+        ({"mesh__fsdp": 3, "data__source": "npz:not-there.npz"}, "has 3 places and there"),
         ({"teacher__members": 0}, "config.teacher.members must be 1 or more, got 0"),
         ({"teacher__members": 3}, "config.teacher.members counts models and config.teacher.model declares none"),
         ({"sharding__teacher__paths": {"x": ()}}, "sharding.teacher.paths names parameters of a teacher and there is"),
