@@ -1,11 +1,14 @@
-"""The index of experiments: question, status and headline of each, from what is recorded."""
+"""The index of experiments: question, status and headline of each, from what is recorded.
+
+``python -m experiments.index`` writes everything that shows what is recorded: every page, the README's tables, the index.
+"""
 
 from __future__ import annotations
 
 import pathlib
 
 from experiments import EXPERIMENTS, Experiment
-from kd.report import build_page, load_results
+from kd.report import build_page, fill_file, load_results, write_report
 from kd.tables import Table
 
 HERE = pathlib.Path(__file__).parent
@@ -27,3 +30,17 @@ def _found(name: str, experiment: Experiment) -> list[str]:
     if results is None:
         return ["not recorded", "–"]
     return [f"[recorded]({experiment.record}/README.md)", build_page(results).verdict]
+
+
+def write() -> None:
+    """All pages anew, from results alone."""
+    for folder in sorted(path.parent for path in HERE.rglob("results.json")):
+        write_report(folder)
+        kept = load_results(folder)
+        for results in kept.get("parts", {"": kept}).values():
+            fill_file(HERE.parent / "README.md", results["experiment"], build_page(results).summary)
+    (HERE / "README.md").write_text(index(), "utf-8")
+
+
+if __name__ == "__main__":
+    write()

@@ -52,7 +52,9 @@ def compare_errors(
     """Paired bootstrap of the difference in errors, over seeds and over test examples at once.
 
     Both are resampled with replacement: an interval over seeds alone would speak of these test examples only.
-    Seed i of the treatment is paired with seed i of the control, and every example with itself.
+    Seed i of the treatment is paired with seed i of the control, and every example with itself. The percentile interval
+    is widened for few seeds, see `few_factor`: without that, arms that differ by their seeds alone get a false verdict
+    15 times in 100 where there are five of them.
 
     Args:
       treatment, control: for each seed, the rows of the test set that it got wrong.
@@ -62,7 +64,8 @@ def compare_errors(
     Raises:
       KdError: no seeds, or not the same number in both arms.
 
-    Source: Efron & Tibshirani (1993), "An introduction to the bootstrap", percentile intervals.
+    Source: Efron & Tibshirani (1993), "An introduction to the bootstrap", percentile intervals; Hesterberg (2015),
+    "What teachers should know about the bootstrap", on small samples.
     """
     if not treatment or len(treatment) != len(control):
         raise KdError(f"a paired comparison needs the same seeds in both arms, got {len(treatment)} and {len(control)}")
@@ -101,8 +104,9 @@ def interval(
 
     `statistic` is elementwise in one array per arm, the total errors averaged over the arm's seeds. Units (the last
     axis of every arm: its errors in each utterance or speaker) are resampled once for all arms, which are paired by
-    them; seeds are resampled in each arm alone, for arms may have different numbers of them. Where the statistic is
-    not defined (NaN), the sample is left out.
+    them; seeds are resampled in each arm alone, for arms may have different numbers of them, and the interval is widened
+    for the fewest of seeds and units that vary, see `few_factor`. Where the statistic is not defined (NaN), the sample
+    is left out.
 
     Raises:
       KdError: no arms, or arms of different units.
@@ -116,9 +120,30 @@ def interval(
     picks = [rng.multinomial(len(t), np.full(len(t), 1 / len(t)), size=resamples) / len(t) for t in tables]
     samples = [np.einsum("rs,su,ru->r", p, t, weights, optimize=True) for p, t in zip(picks, tables, strict=True)]
     value, found = statistic(*[table.sum(axis=1).mean() for table in tables]), statistic(*samples)
-    defined = found[~np.isnan(found)]
-    low, high = np.percentile(defined, [2.5, 97.5]) if len(defined) else (np.nan, np.nan)
-    return float(value), float(low), float(high)
+    low, high = _widened(float(value), found[~np.isnan(found)], [units, *map(len, tables)])
+    return float(value), low, high
+
+
+def few_factor(few: int) -> float:
+    """By how much a percentile interval of so `few` seeds is widened: ``t(n - 1) / z * sqrt(n / (n - 1))``.
+
+    A bootstrap of n values has their spread without the ``n - 1``, and the normal's tails. Widened so, the interval of
+    a mean of n normal values is Student's; of many values it stays as it is. One value cannot vary, and is no reason.
+    """
+    from scipy import stats
+
+    if few < 2:
+        return 1.0
+    return float(stats.t.ppf(0.975, few - 1) / stats.norm.ppf(0.975) * math.sqrt(few / (few - 1)))
+
+
+def _widened(value: float, samples: np.ndarray, sizes: Sequence[int]) -> tuple[float, float]:
+    """The 95% percentile interval, its ends further from `value` by the factor of the smallest sample that varies."""
+    if not len(samples):
+        return math.nan, math.nan
+    low, high = np.percentile(samples, [2.5, 97.5])
+    factor = few_factor(min((size for size in sizes if size > 1), default=1))
+    return float(value - factor * (value - low)), float(value + factor * (high - value))
 
 
 def _paired(difference: np.ndarray, resamples: int) -> Comparison:
@@ -131,8 +156,8 @@ def _paired(difference: np.ndarray, resamples: int) -> Comparison:
     weights = rng.multinomial(units, share, size=resamples)[:, :-1]
     picks = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
     samples = np.einsum("rs,sk,rk->r", picks, discordant, weights, optimize=True)
-    low, high = np.percentile(samples, [2.5, 97.5])
-    return Comparison(float(difference.sum() / seeds), float(low), float(high), seeds)
+    mean = float(difference.sum() / seeds)
+    return Comparison(mean, *_widened(mean, samples, difference.shape), seeds)
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:

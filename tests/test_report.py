@@ -225,13 +225,13 @@ def test_a_recorded_page_is_what_its_results_say(folder):
     readme = (runs.ROOT / "README.md").read_text()
     for results in kept.get("parts", {"": kept}).values():
         name = results["experiment"]
-        assert readme == fill(readme, name, build_page(results).summary), f"kd reproduce {name} --record"
+        assert readme == fill(readme, name, build_page(results).summary), "python -m experiments.index"
     for figure in page.figures:
         assert (folder / "figures" / figure).is_file()
 
 
 def test_the_index_is_what_is_recorded():
-    assert (runs.ROOT / "experiments" / "README.md").read_text() == index()
+    assert (runs.ROOT / "experiments" / "README.md").read_text() == index(), "python -m experiments.index"
 
 
 def test_parts_are_kept_side_by_side(results, tmp_path):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.hinton2015.mnist.figures import grid
-from kd.evidence import MIN_SEEDS, Comparison, compare_errors, interval, mean_sd
+from kd.evidence import MIN_SEEDS, Comparison, compare_errors, interval, mean_sd, t_interval
 from kd.tables import Table
 
 Results = Mapping[str, Any]
@@ -62,22 +62,13 @@ def _better(
     """Paired by seed: the mean over the best temperatures minus the mean over the others."""
     ours = np.mean([cells[width, t] for t in best], axis=0)
     theirs = np.mean([cells[width, t] for t in others], axis=0)
-    low, high = seed_interval(ours - theirs)
+    low, high = t_interval((ours - theirs).tolist())
     shown = ", ".join(f"{t:g}" for t in others)
     claim = f"{width} units: T of {BEST[0]:g} to {BEST[1]:g} better than {name} ones ({shown})"
-    measured = f"{(ours - theirs).mean():+.1f} errors, {low:+.1f} to {high:+.1f}"
+    between = "" if np.isnan(low) else f", {low:+.1f} to {high:+.1f}"
+    measured = f"{(ours - theirs).mean():+.1f} errors{between}"
     verdict = "holds" if high < 0 else "the reverse holds" if low > 0 else "no evidence"
     return [claim, measured, verdict if len(ours) >= MIN_SEEDS else "too few seeds"]
-
-
-def seed_interval(differences: np.ndarray, resamples: int = 4000) -> tuple[float, float]:
-    """95% percentile bootstrap interval of a mean over seeds.
-
-    Source: Efron & Tibshirani (1993), "An introduction to the bootstrap".
-    """
-    picks = np.random.default_rng(0).choice(differences, (resamples, len(differences)))
-    low, high = np.percentile(picks.mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def ensemble_table(results: Results) -> Table:

@@ -83,7 +83,7 @@ def _temperature(results: Results) -> list[str]:
         "![Errors at every width and temperature](figures/temperature-width.svg)",
         table.markdown(),
         claims.temperature_claims(results).markdown(),
-        "Intervals are 95%, bootstrapped over seeds, paired.",
+        "Intervals are 95%, Student's t over seeds, paired.",
         "![Errors against temperature](figures/temperature.svg)",
     ]
 
