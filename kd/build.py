@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from kd import config as kd_config
@@ -26,7 +27,7 @@ from kd.splits import Examples, load_splits
 from kd.teacher import unpaired_answer
 from kd.trained import Trained
 from kd.types import Model, Outputs, PyTree, Teacher
-from kd.workdir import find
+from kd.workdir import Workdir, find
 
 
 def build_model(spec: Spec, num_classes: int) -> Model:
@@ -52,31 +53,49 @@ def load_trained(path: str | pathlib.Path) -> Trained:
     Raises:
       KdError: no work directory, or one without a checkpoint.
     """
-    workdir = find(path)
-    checkpoints = workdir.checkpoints(read_only=True)  # that run may still be training
+    return _trained(find(path), _newest(path))
+
+
+def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
+    """`load_trained` of a run that has arrived at its last step. Raises a `KdError` of one that has not.
+
+    So it does where the last checkpoint is damaged or gone: the one before is another model under the same name.
+    """
+    restored, evaluation = _newest(path), find(path).read("evaluation.json")
+    if evaluation is None:
+        raise KdError(f"{who} in {path} has not finished training; finish that run first")
+    last, step = evaluation.get("step"), int(np.max(restored["step"]))
+    if last not in (None, step):
+        raise KdError(
+            f"{who} in {path} ended at step {last} and its newest whole checkpoint is of step {step}; the same "
+            "'kd train' command trains what is missing"
+        )
+    return _trained(find(path), restored)
+
+
+def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:
+    checkpoints = find(path).checkpoints(read_only=True)  # that run may still be training
     restored = checkpoints.restore()
     checkpoints.close()
     if restored is None:
         raise KdError(f"{path} holds no whole checkpoint; finish that run first with 'kd train'")
+    return restored
+
+
+def _trained(workdir: Workdir, restored: Mapping[str, Any]) -> Trained:
     average = restored.get("ema")
-    kept = restored.get("best") or {  # with early stopping the result is the best state, not the last
-        "params": average
-        if jax.tree.leaves(average)
-        else restored["params"],  # a model may have one array and no names
-        "extra": restored.get("extra"),
-    }
-    arrays = jax.tree.map(jnp.asarray, {"params": kept["params"], "extra": kept.get("extra") or {}})
+    params = average if jax.tree.leaves(average) else restored["params"]  # a model may have one array and no names
+    kept = {"params": params, "extra": restored.get("extra") or {}}
+    if restored.get("best"):  # with early stopping the result is the best state, not the last, once there is a best one
+        seen = np.isfinite(restored["best"]["errors"])
+        best = {"params": restored["best"]["params"], "extra": restored["best"].get("extra") or {}}
+        kept = jax.tree.map(
+            lambda b, n: np.where(seen.reshape(seen.shape + (1,) * (n.ndim - seen.ndim)), b, n), best, kept
+        )
+    arrays = jax.tree.map(jnp.asarray, kept)
     model = build_model(workdir.spec, workdir.owner["num_classes"])
     members = population_size(workdir.spec.population) is not None
     return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint)
-
-
-def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
-    """`load_trained` of a run that has arrived at its last step. Raises a `KdError` of one that has not."""
-    run = load_trained(path)
-    if find(path).read("evaluation.json") is None:
-        raise KdError(f"{who} in {path} has not finished training; finish that run first")
-    return run
 
 
 def load_teacher(spec: Spec, data: Examples) -> Teacher | None:

@@ -104,9 +104,9 @@ def interval(
 
     `statistic` is elementwise in one array per arm, the total errors averaged over the arm's seeds. Units (the last
     axis of every arm: its errors in each utterance or speaker) are resampled once for all arms, which are paired by
-    them; seeds are resampled in each arm alone, for arms may have different numbers of them, and the interval is widened
-    for the fewest of seeds and units that vary, see `few_factor`. Where the statistic is not defined (NaN), the sample
-    is left out.
+    them; seeds are resampled in each arm alone, for arms may have different numbers of them, and the interval is
+    widened for the fewest of seeds and units that vary, see `few_factor`. Where the statistic is not defined (NaN), the
+    sample is left out.
 
     Raises:
       KdError: no arms, or arms of different units.

@@ -54,9 +54,10 @@ def train_workdir(
             task = dataclasses.replace(task, teacher=precompute(on_mesh(task), data))
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
         outcome = evaluation(train.result(task, state), held_out)
+        last = int(np.max(np.asarray(state.step)))
         if state.best is not None:
             outcome["best_step"] = np.asarray(state.best.step).tolist()
-        distributed.first_does("evaluation", lambda: workdir.write("evaluation.json", outcome))
+        distributed.first_does("evaluation", lambda: workdir.write("evaluation.json", {**outcome, "step": last}))
     return outcome
 
 

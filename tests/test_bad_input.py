@@ -11,6 +11,7 @@ import pytest
 
 import runs
 from kd import predict, stages, train
+from kd.build import load_finished
 from kd.cli import main
 from kd.errors import KdError
 from kd.workdir import Workdir, find
@@ -371,6 +372,16 @@ def test_a_teacher_that_has_not_finished(workdir, tmp_path, refused):
     (tmp_path / "teacher" / "evaluation.json").unlink()
     command = runs.kd("train", f"--workdir={workdir}", arg="distilled", teacher__workdir=tmp_path / "teacher")
     refused(command, "has not finished training", "finish that run first")
+
+
+def test_a_teacher_whose_last_checkpoint_is_damaged_is_not_the_one_before(workdir, tmp_path, refused):
+    teacher = tmp_path / "teacher"
+    assert runs.train(teacher, total_steps=6, checkpoint_epochs=1) == 0
+    (teacher / "checkpoints" / "checksums" / "6.json").write_text("{}")
+    command = runs.kd("train", f"--workdir={workdir}", arg="distilled", teacher__workdir=teacher)
+    refused(command, "ended at step 6 and its newest whole checkpoint is of step 3")
+    assert runs.train(teacher, total_steps=6, checkpoint_epochs=1) == 0
+    assert load_finished(teacher).params
 
 
 def test_a_run_that_lost_its_name(tmp_path, refused):

@@ -73,6 +73,17 @@ def test_stopped_and_started_again_it_keeps_the_same(watched, tmp_path):
     runs.same_bytes(broken, watched)
 
 
+def test_before_it_has_looked_the_result_is_what_there_is(tmp_path):
+    """And not the zeros that stand where nothing was kept yet."""
+    keys = {"teacher__workdir": runs.finished(), **WATCHED, "eval_epochs": 6, "mesh__devices": 1}
+    command = runs.kd("train", f"--workdir={tmp_path / 'run'}", arg="population", **keys)
+    runs.python("tests/faulty.py", "SIGTERM:8", *command)
+    now, last = load_trained(tmp_path / "run"), runs.restored(tmp_path / "run")
+    assert not np.isfinite(last["['best']['errors']"]).any()
+    np.testing.assert_array_equal(now.params["Dense_0"]["kernel"], last["['params']['Dense_0']['kernel']"])
+    assert np.abs(now.params["Dense_0"]["kernel"]).max() > 0
+
+
 def test_what_cannot_be_watched_is_refused(tmp_path, capfd):
     assert runs.train(tmp_path / "a", early_stopping="train[120:180]") == 2
     assert "config.early_stopping looks at a validation split every config.eval_epochs" in capfd.readouterr().err
