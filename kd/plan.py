@@ -128,6 +128,7 @@ class Plan:
             self.topology,
             mfu=self.assumed.mfu,
             read_rate=self.assumed.read_rate * hosts,
+            members=facts["members"],
             why_not=uncachable(self.spec),
         )
 

@@ -14,12 +14,12 @@ Change = Mapping[str, Any]
 def candidates(spec: Mapping[str, Any], devices: int) -> Iterator[Change]:
     """Changes to a resolved config (as nested mappings), the least first: alone, and then together.
 
-    More ``fsdp``: a few devices, then all. ``remat``. ``accumulate`` 2, 4, 8. Then all of ``fsdp`` and ``remat``, with
-    2, 4 and 8 parts. What the config has already is left out.
+    More ``fsdp``: a few devices, then all. ``remat``. Two, four and eight times the parts of ``accumulate``. Then all
+    of ``fsdp`` and ``remat``, with those parts. What the config has already is left out.
     """
     wider = [_fsdp(spec, size) for size in _sizes(spec, devices)]
     again: Change = {"remat": True}
-    parts: list[Change] = [{"accumulate": n} for n in (2, 4, 8)]
+    parts: list[Change] = [{"accumulate": n * (spec.get("accumulate") or 1)} for n in (2, 4, 8)]
     both = {**(wider[-1] if wider else {}), **again}
     seen = []
     for change in (*wider, again, *parts, both, *({**both, **part} for part in parts)):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kd.config import Spec
+
+if TYPE_CHECKING:
+    from kd.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +54,8 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     from kd.teacher import unpaired_answer
 
     mesh = make_mesh(spec.mesh, devices)
-    task = planned(spec, mesh)
+    asked = planned(spec, mesh)
+    task = with_answers_kept(asked) if spec.teacher.precompute else asked
     where = place(task, mesh)
     state, variables = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task))
     held = {
@@ -65,10 +69,30 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
     answer = jax.eval_shape(lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"])
     teacher = None
-    if task.teacher is not None and task.teacher.pairs is None:
+    if asked.teacher is not None and asked.teacher.pairs is None:
         one_batch = sharding(mesh, BATCH)  # alone it answers once, whatever the number of students
-        jitted = jax.jit(unpaired_answer(task.teacher), in_shardings=(where.teacher, one_batch))
+        jitted = jax.jit(unpaired_answer(asked.teacher), in_shardings=(place(asked, mesh).teacher, one_batch))
         with jax.set_mesh(mesh):
-            teacher = jitted.lower(variables, batch)
+            teacher = jitted.lower(asked.teacher.variables, batch)
     facts = Facts(task.batch_size, task.total_steps, len(task.data), task.members or 1, answer.logits.shape[-1])
     return Lowering(lower_step(task, mesh), teacher, held, facts)
+
+
+def with_answers_kept(task: Task) -> Task:
+    """What is trained when `teacher.precompute` is on: the shapes of the teacher's logits in place of its weights."""
+    import jax
+
+    from kd.task import abstract_batch
+    from kd.teacher import gathered
+
+    teacher = task.teacher
+    if teacher is None:
+        return task
+    apply = teacher.apply if teacher.pairs is None else jax.vmap(teacher.apply, in_axes=(0, None))
+    answer = jax.eval_shape(apply, teacher.variables, abstract_batch(task))
+    *members, _, width = answer.logits.shape
+    sizes = (len(task.data), *members) if answer.average is not None else (*members, len(task.data))
+    table = jax.ShapeDtypeStruct((*sizes, width), answer.logits.dtype)
+    return dataclasses.replace(
+        task, teacher=dataclasses.replace(gathered(table, average=answer.average), pairs=teacher.pairs)
+    )

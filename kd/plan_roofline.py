@@ -114,17 +114,19 @@ def cache(
     *,
     mfu: float,
     read_rate: float,
+    members: int = 1,
     why_not: str = "",
 ) -> Cache | None:
     """From how many epochs on a cache pays. None where the chip's rates are unknown.
 
-    Asking costs ``n F / (chips peak mfu)`` an epoch (n examples, F operations of the teacher's forward pass for one).
-    Keeping costs that once, and in every epoch a read of ``n answer`` bytes at `read_rate` bytes a second: it pays from
-    the first E with ``E pass > pass + E read``, that is ``E > pass / (pass - read)``.
+    A pass costs ``n F / (chips peak mfu)`` (n examples, F operations of the teacher's forward pass for one). Each of
+    the `members` that learn asks for a pass of its own in every epoch. Keeping costs one pass in all, and in every
+    epoch a read of ``n answer`` bytes for each member at `read_rate` bytes a second: it pays from the first E with
+    ``E m pass > pass + E m read``, that is ``E m > pass / (pass - read)``.
     """
     if topology.chip.flops is None:
         return None
     asked = examples * teacher_flops / (topology.chips * topology.chip.flops * mfu)
     read = examples * answer / read_rate
-    epochs = None if asked <= read or why_not else math.floor(asked / (asked - read)) + 1
-    return Cache(examples * answer, asked, read, epochs, why_not)
+    epochs = None if asked <= read or why_not else math.floor(asked / (asked - read) / members) + 1
+    return Cache(examples * answer, asked, read * members, epochs, why_not)

@@ -62,10 +62,20 @@ def precomputed(logits: np.ndarray, *, average: Average | None = None, fingerpri
       KdError: an unknown averaging rule.
     """
     if average is None:
-        return Teacher(jnp.asarray(logits), lambda table, batch: Outputs(table[batch["index"]]), fingerprint)
+        return gathered(jnp.asarray(logits), fingerprint=fingerprint)
     check_average(average)
-    # Stored [n e v]: one example's logits lie together, and gathering reads them in one go.
     table = jnp.asarray(np.moveaxis(np.asarray(logits), 0, 1))
+    return gathered(table, average=average, fingerprint=fingerprint)
+
+
+def gathered(table: PyTree, *, average: Average | None = None, fingerprint: str = "") -> Teacher:
+    """`precomputed` of a table that lies as it is gathered, or of its shape alone.
+
+    Shapes: ``table[n v]``, or ``table[n e v]`` with `average`: one example's logits lie together, and gathering reads
+    them in one go.
+    """
+    if average is None:
+        return Teacher(table, lambda table, batch: Outputs(table[batch["index"]]), fingerprint)
     return Teacher(
         table, lambda table, batch: Outputs(jnp.moveaxis(table[batch["index"]], -2, 0), average), fingerprint
     )

@@ -1,16 +1,22 @@
 """``kd plan``: what it says of a run on devices that are not here, and how it refuses."""
 
+import dataclasses
 import json
 
 import jax
 import pytest
 
 import runs
+from kd import program
+from kd.build import build_task, load_teacher
 from kd.chips import parse_topology
 from kd.config import resolve, to_json
 from kd.errors import KdError
+from kd.mesh import make_mesh
 from kd.plan import ask_worker
 from kd.plan_lower import lower
+from kd.splits import load_splits
+from kd.trained import precompute
 
 KEYS = {"student__widths": (64,), "mesh__devices": None}
 VIT = "configs/patient_consistent.py:tiny"
@@ -25,7 +31,8 @@ def plan(*arguments, arg="", **keys):
 def test_a_plan_of_a_run_that_is_not_there_yet(tmp_path, capsys):
     teacher = {"name": "mlp", "widths": (128,)}
     out = tmp_path / "plan.json"
-    code = plan("--topology=cpu:8", f"--json={out}", arg="distilled", teacher__model=teacher, mesh__fsdp=2)
+    keys = {"teacher__model": teacher, "teacher__precompute": False, "mesh__fsdp": 2}
+    code = plan("--topology=cpu:8", f"--json={out}", arg="distilled", **keys)
     shown = capsys.readouterr().out
     assert code == 0
     found = json.loads(out.read_text())
@@ -39,6 +46,26 @@ def test_a_plan_of_a_run_that_is_not_there_yet(tmp_path, capsys):
     assert "all-reduce" in found["step"]["count"]["collectives"]
     for word in ("parameters", "temporaries", "all-reduce", "FLOPs of products"):
         assert word in shown
+
+
+@pytest.mark.parametrize(
+    ("taught_by", "population"),
+    [("one", {}), ("one", {"seed": (0, 1)}), ("two", {"seed": (0, 1)}), ("two", {"teacher": (1, 0)})],
+)
+def test_answers_computed_beforehand_are_planned_as_they_are_trained_on(taught_by, population, tmp_path):
+    """The program is that of the real table: no teacher is in the step, and its one pass is still counted."""
+    assert runs.train(tmp_path / "two", population__seed="(0,1)") == 0
+    config = runs.get_config("distilled")
+    config.teacher.workdir = str(tmp_path / "two" if taught_by == "two" else runs.finished())
+    config.population = population
+    spec = resolve(config)
+    task = build_task(spec, data := load_splits(spec)[0], load_teacher(spec, data))
+    task = dataclasses.replace(task, teacher=precompute(task.teacher, data))
+    planned, mesh = lower(spec, jax.devices()[:1]), make_mesh(spec.mesh)
+    assert planned.step.as_text() == program.lower(task, mesh).as_text()
+    answers = 120 * 10 * (2 if taught_by == "two" else 1)
+    assert planned.held["teacher"] == 4 * answers
+    assert (planned.teacher is None) == ("teacher" in population)
 
 
 def test_a_table_goes_between_its_marks(tmp_path):
