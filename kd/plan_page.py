@@ -140,13 +140,13 @@ def _teacher(plan: Plan) -> Table:
     kept = {"all logits, bfloat16": plan.cache(None), f"top {TOP} and the rest": plan.cache(TOP)}
     rows = [[name, *_kept(one)] for name, one in kept.items() if one is not None]
     title = "the teacher asked once and kept, against asked in every step"
+    for why in {one.why_not for one in kept.values() if one is not None and one.why_not}:
+        title += f"; never pays: {why}"
     return Table(title, ["", "GB", "one pass, s", "reading, s/epoch", "pays from"], rows)
 
 
 def _kept(one: Cache) -> list[str]:
     pays = "never" if one.from_epochs is None else f"{one.from_epochs} epochs"
-    if one.why_not:
-        pays = f"never: {one.why_not}"
     return [f"{one.bytes / 1e9:.2f}", f"{one.pass_seconds:.2g}", f"{one.read_seconds:.2g}", pays]
 
 
