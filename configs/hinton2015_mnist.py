@@ -8,7 +8,7 @@ Record:   experiments/hinton2015
 
 Teacher 784-1200-1200-10 with dropout, max-norm and inputs jittered by up to 2 pixels; student 784-800-800-10 without
 regularisation. What the paper leaves open was chosen on the last 10,000 training images, training on the other 50,000,
-and then fixed for runs on all 60,000: see NOTES. ``tiny`` is every stage on scikit-learn's digits, in seconds.
+and then fixed for runs on all 60,000: see NOTES. ``tiny`` is every stage on scikit-learn's digits, in minutes.
 """
 
 from ml_collections import ConfigDict
@@ -48,7 +48,7 @@ BANDS = {  # of means over seeds, written down before the runs
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty for the whole protocol, ``quick`` for ten minutes, ``tiny`` for seconds on another data set."""
+    """`arg`: empty for the whole protocol, ``quick`` for ten minutes, ``tiny`` for minutes on another data set."""
     choose(arg, "", "quick", "tiny")
     quick = arg == "quick"
     config = ConfigDict()

@@ -9,11 +9,12 @@ import pathlib
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kd.arguments import parser
 from kd.errors import KdError, unknown
+from kd.tables import show
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -114,23 +115,19 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
         raise KdError("kd train needs --workdir=DIR, where the run lives; only --show-sharding does without")
     spec = resolve(_config(args.config, overrides, args.data_dir))
     if args.show_sharding:
-        from rich.console import Console
-
         from kd.build import planned
         from kd.layout import layout
 
         table = layout(planned(spec))
         if distributed.is_first():
-            Console(highlight=False, width=_width()).print(table.rich())
+            show(table)
         return
     outcome = train_workdir(spec, args.workdir, tensorboard=args.tensorboard)
     if distributed.is_first():
-        _print_members(f"{args.workdir} on {spec.data.eval}", outcome["members"])
+        _show_members(f"{args.workdir} on {spec.data.eval}", outcome["members"], spec.population)
 
 
 def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
-    from rich.console import Console
-
     from kd.plan import describe_change, plan
     from kd.plan_page import as_json, check_outputs, table, tables
     from kd.report import fill_file
@@ -150,16 +147,12 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
     for topology in args.topology:
         found = plan(config, topology, say=_say, **options)
         for one in tables(found):
-            Console(highlight=False, width=_width()).print(one.rich())
+            show(one)
         print(describe_change(found))
         if args.json:
             pathlib.Path(args.json).write_text(as_json(found) + "\n", "utf-8")
         worst = max(worst, found.exit_code)
     return worst
-
-
-def _width() -> int | None:
-    return None if sys.stdout.isatty() else 120  # a file has no width, and would be given 80 columns
 
 
 def _say(text: str) -> None:
@@ -169,15 +162,15 @@ def _say(text: str) -> None:
 def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
     del overrides
     from kd.evaluate import evaluate_workdir
+    from kd.workdir import find
 
     outcome = evaluate_workdir(args.workdir, split=args.split, teacher=args.teacher, data_dir=args.data_dir)
-    _print_members(f"{args.workdir} on {outcome['split']}", outcome["members"])
+    population = find(args.workdir).spec.population
+    _show_members(f"{args.workdir} on {outcome['split']}", outcome["members"], population)
 
 
 def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     del overrides
-    from rich.console import Console
-
     from kd.audit_page import check_writable, tables, write_audit
     from kd.auditing import audit_workdirs
     from kd.workdir import find
@@ -190,7 +183,7 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     )
     html = write_audit(found, out)
     for table in tables(found):
-        Console(highlight=False).print(table.rich(), soft_wrap=True)
+        show(table)
     print(html.resolve())
 
 
@@ -249,20 +242,12 @@ def _list(args: argparse.Namespace, overrides: list[str]) -> None:
             print(f"  {name:<18} {about}")
 
 
-def _print_members(title: str, members: list[dict[str, Any]]) -> None:
-    from rich.console import Console
+def _show_members(title: str, members: list[dict[str, Any]], population: Mapping[str, Any]) -> None:
+    from kd.member_page import members_table
+    from kd.population import settings
 
-    from kd.tables import Table, plus_minus
-
-    names = ("errors", "accuracy", "nll", "ece", "brier", "agreement", "agreement_on_errors", "held_out_kl")
-    rows = []
-    for name in names:
-        values = [m[name] for m in members if m.get(name) is not None]
-        if values:
-            rows.append([name, plus_minus(values, 1 if name == "errors" else 4), str(len(values))])
-    if rows:
-        table = Table(title, ["metric", "mean ± sd" if len(members) > 1 else "value", "n"], rows)
-        Console(highlight=False).print(table.rich(), soft_wrap=True)
+    if members:
+        show(members_table(title, members, settings(population)))
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {

@@ -133,7 +133,10 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
     Raises:
       KdError: an unknown key (nearest shown), a wrong type, a value out of range, both or neither of the two lengths.
     """
-    spec = build(Spec, config.to_dict() if isinstance(config, ConfigDict) else dict(config), "config")
+    given = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    if "seeds" in given and "objective" not in given:
+        raise KdError("this config is of an experiment, not of one run; it goes with 'kd reproduce', see 'kd list'")
+    spec = build(Spec, given, "config")
     if (spec.total_epochs is None) == (spec.total_steps is None):
         raise KdError("give exactly one of config.total_epochs and config.total_steps")
     for name in ("total_epochs", "total_steps", "eval_epochs", "checkpoint_epochs", "log_steps"):
@@ -298,11 +301,14 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
             here[parent] = ConfigDict()
         if not isinstance(here, ConfigDict) or parent not in here:
             raise unknown(f"key in {path}:", parent, here.keys() if isinstance(here, ConfigDict) else ())
+        if here[parent] is None and (path, parent) == ("config.teacher", "model"):
+            with here.unlocked(), here.ignore_type():
+                here[parent] = ConfigDict()
         here, path = here[parent], f"{path}.{parent}"
     if not isinstance(here, ConfigDict):
         raise KdError(f"{path} is a value and has no key '{leaf}'; set {path} itself")
     with here.unlocked(), here.ignore_type():  # `resolve` checks types, and says which one it wants
-        if parents and parents[-1] == "student" and leaf == "name" and here.get("name") != text:
+        if path in ("config.student", "config.teacher.model") and leaf == "name" and here.get("name") != text:
             for option in list(here):  # another model: the options of the one before are not its own
                 del here[option]
         here[leaf] = _literal(text)

@@ -97,6 +97,16 @@ def numbers(
     return dict(_columns(population)).get(("seed",), (seed,) * members), hparams
 
 
+def settings(population: Columns) -> list[str]:
+    """What sets each member apart besides seeds and its own teacher, in words: ``soft_targets.temperature=4.0``."""
+    columns = _columns(population)
+    told = [
+        (".".join(path), values) for path, values in columns if path not in (("seed",), ("init_seed",), ("teacher",))
+    ]
+    members = range(population_size(population) or 0)
+    return [", ".join(f"{name}={values[member]}" for name, values in told) for member in members]
+
+
 def paired_teachers(population: Columns) -> tuple[int, ...] | None:
     """Which member of the teacher each student learns from, or None where all learn from the whole of it."""
     return dict(_columns(population)).get(("teacher",))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Group
 
+_WIDEST = 10_000  # characters
+
 
 @dataclasses.dataclass(frozen=True)
 class Table:
@@ -36,6 +38,18 @@ class Table:
         for row in self.rows:
             table.add_row(*row)
         return Group(Text(self.title, style="italic"), table)
+
+
+def show(table: Table) -> None:
+    """Print a table as wide as it is: in a narrower terminal, or a file, its lines wrap and no cell loses a digit."""
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    drawn = table.rich()
+    console = Console(highlight=False)
+    wanted = Measurement.get(console, console.options.update(max_width=_WIDEST), drawn).maximum
+    console.width = max(console.width, wanted)
+    console.print(drawn, soft_wrap=True)
 
 
 def plus_minus(values: Sequence[float], digits: int = 1) -> str:

@@ -433,3 +433,9 @@ def test_a_run_of_a_longer_name_is_not_taken_for_a_stage(tmp_path):
     shutil.copytree(runs.finished(), tmp_path / "run-old")
     with pytest.raises(KdError, match="is not a work directory"):
         find(tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["digits", "mnist", "speech"])
+def test_an_experiment_is_not_a_run(name, workdir, refused):
+    config = f"--config={runs.ROOT / 'configs' / f'hinton2015_{name}.py'}"
+    refused(["train", config, f"--workdir={workdir}"], "this config is of an experiment", "kd reproduce")

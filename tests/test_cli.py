@@ -4,6 +4,8 @@ import json
 import pathlib
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import experiments
 import faulty
@@ -12,7 +14,9 @@ from kd import program, writers
 from kd.cli import main
 from kd.data import SOURCES
 from kd.losses import LOSSES
+from kd.member_page import members_table
 from kd.models import MODELS
+from kd.tables import Table, show
 
 
 def test_list_names_everything_with_a_line_about_it(capfd):
@@ -49,6 +53,39 @@ def test_eval_says_what_training_said(capfd):
     assert "agreement" not in shown
     assert main(["eval", f"--workdir={runs.finished()}", "--split=test[:20]"]) == 0
     assert 0 < float(cell(capfd.readouterr().out, "errors")) <= 20
+
+
+def test_a_sweep_has_a_row_for_each_setting(tmp_path, capfd):
+    """The rows are the members' own numbers; seeds of one setting are averaged, settings are not."""
+    population = {"seed": (0, 1, 0, 1), "learning_rate": (0.1, 0.1, 0.001, 0.001)}
+    workdir = tmp_path / "run"
+    assert runs.train(workdir, population=population) == 0
+    trained = capfd.readouterr().out
+    assert main(["eval", f"--workdir={workdir}"]) == 0
+    shown = capfd.readouterr().out
+    assert shown == trained
+    errors = [m["errors"] for m in json.loads((workdir / "evaluation.json").read_text())["members"]]
+    for point, own in (("learning_rate=0.1", errors[:2]), ("learning_rate=0.001", errors[2:])):
+        assert float(cell(shown, point)) == sum(own) / 2
+    assert errors[:2] != errors[2:]
+
+
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=6), st.integers(1, 3))
+def test_no_member_is_lost_or_counted_twice(counts, different):
+    settings = [f"t={number % different}" for number in range(len(counts))]
+    table = members_table("", [{"errors": count} for count in counts], settings)
+    each = {row[0]: float(row[1].split()[0]) * int(row[-1]) for row in table.rows}
+    assert sum(each.values()) == pytest.approx(sum(counts), abs=0.05 * len(counts) + 1e-9)
+    assert sum(int(row[-1]) for row in table.rows) == len(counts)
+
+
+def test_a_narrow_terminal_loses_no_cell(monkeypatch, capfd):
+    monkeypatch.setenv("COLUMNS", "30")
+    long = Table("title", ["", "a", "b"], [["row", "7" * 50, "8" * 50]])
+    show(long)
+    shown = capfd.readouterr().out
+    assert "7" * 50 in shown
+    assert "8" * 50 in shown
 
 
 def test_eval_with_a_teacher(capfd):

@@ -107,7 +107,7 @@ ROOMS = [
     ["kd.layout", "kd.splits", "kd.build"],
     ["kd.run", "kd.report"],
     ["kd.plan_lower", "kd.plan_worker", "kd.plan", "kd.plan_page"],
-    ["kd.evaluate", "kd.stages", "kd.api", "kd.missing", "kd.auditing"],
+    ["kd.member_page", "kd.evaluate", "kd.stages", "kd.api", "kd.missing", "kd.auditing"],
     ["kd.audit_figures", "kd.audit_page"],
     ["kd.reproduce"],
     ["kd", "kd.cli"],

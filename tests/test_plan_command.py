@@ -68,6 +68,24 @@ def test_answers_computed_beforehand_are_planned_as_they_are_trained_on(taught_b
     assert (planned.teacher is None) == ("teacher" in population)
 
 
+def test_a_teacher_is_declared_key_by_key(tmp_path):
+    """As it is all at once; another model's options are not kept."""
+    found = []
+    for keys in (
+        {"teacher__model": {"name": "mlp", "widths": (128,)}},
+        {"teacher__model__name": "mlp", "teacher__model__widths": (128,)},
+        {
+            "teacher__model": {"name": "vit", "variant": "S/16"},
+            "teacher__model__name": "mlp",
+            "teacher__model__widths": (128,),
+        },
+    ):
+        out = tmp_path / "plan.json"
+        assert plan("--topology=cpu:2", f"--json={out}", arg="distilled", teacher__precompute=False, **keys) == 0
+        found.append(json.loads(out.read_text())["held"]["teacher"])
+    assert len(set(found)) == 1
+
+
 def test_a_table_goes_between_its_marks(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- plan -->\nold\n<!-- /plan -->\nafter\n")
