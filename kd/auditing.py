@@ -10,13 +10,14 @@ import numpy as np
 from jaxtyping import Float
 
 from kd import evals
-from kd.build import check_inputs, load_finished
+from kd.build import load_finished
 from kd.config import Spec
 from kd.data import Dataset, Stream, load, of_classes
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 from kd.evaluate import load_labelled, pairs_of
 from kd.missing import Members, check_missing, left_out, missing_probe, share_of
+from kd.predict import check_inputs
 from kd.teacher import check_average, predicts_by
 from kd.trained import Trained
 from kd.types import Average

@@ -60,12 +60,14 @@ def compare_errors(
       resamples: bootstrap samples; the generator's seed is fixed, so a report is reproducible.
 
     Raises:
-      KdError: no seeds, or not the same number in both arms.
+      KdError: no seeds, or not the same number in both arms; rows that are not those of a test set of that size.
 
     Source: Efron & Tibshirani (1993), "An introduction to the bootstrap", percentile intervals.
     """
-    if not treatment or len(treatment) != len(control):
+    if not len(treatment) or len(treatment) != len(control):
         raise KdError(f"a paired comparison needs the same seeds in both arms, got {len(treatment)} and {len(control)}")
+    if not isinstance(examples, (int, np.integer)) or examples < 1:
+        raise KdError(f"examples must be the size of the test set, a whole number of 1 or more, got {examples!r}")
     return _paired(_matrix(treatment, examples) - _matrix(control, examples), resamples)
 
 
@@ -79,16 +81,17 @@ def compare_counts(
       resamples: bootstrap samples.
 
     Raises:
-      KdError: no seeds, or not the same number of seeds and units in both arms.
+      KdError: no seeds or units, counts that are not finite, or not the same number of seeds and units in both arms.
 
     Source: Davison & Hinkley (1997), "Bootstrap methods and their application", section 3.8, on clustered data.
     """
-    if not len(treatment) or np.shape(treatment) != np.shape(control):
+    arms = _table(treatment), _table(control)
+    if arms[0].shape != arms[1].shape:
         raise KdError(
             "a paired comparison needs the same seeds and units in both arms, got shapes "
-            f"{np.shape(treatment)} and {np.shape(control)}"
+            f"{arms[0].shape} and {arms[1].shape}"
         )
-    return _paired(np.asarray(treatment, float) - np.asarray(control, float), resamples)
+    return _paired(arms[0] - arms[1], resamples)
 
 
 def interval(
@@ -105,10 +108,10 @@ def interval(
     not defined (NaN), the sample is left out.
 
     Raises:
-      KdError: no arms, or arms of different units.
+      KdError: no arms, arms of different units, or one that is no table of finite numbers.
     """
-    tables = [np.asarray(arm, float) for arm in arms]
-    if not tables or any(table.ndim != 2 or table.shape[1:] != tables[0].shape[1:] for table in tables):
+    tables = [_table(arm) for arm in arms]
+    if not tables or any(table.shape[1:] != tables[0].shape[1:] for table in tables):
         raise KdError(f"arms must be tables [seeds units] of the same units, got {[table.shape for table in tables]}")
     rng = np.random.default_rng(0)
     units = tables[0].shape[1]
@@ -123,6 +126,8 @@ def interval(
 
 def _paired(difference: np.ndarray, resamples: int) -> Comparison:
     """Bootstrap of the mean total of ``difference[seed unit]``, over seeds and units; units without any are lumped."""
+    if resamples < 1:
+        raise KdError(f"resamples must be 1 or more, got {resamples}; 4000 give a 95% interval")
     seeds, units = difference.shape
     discordant = difference[:, np.any(difference != 0, axis=0)]
     rng = np.random.default_rng(0)
@@ -182,5 +187,27 @@ def _cpu() -> str:
 def _matrix(wrong: Sequence[Sequence[int]], examples: int) -> np.ndarray:
     matrix = np.zeros((len(wrong), examples))
     for seed, rows in enumerate(wrong):
-        matrix[seed, list(rows)] = 1.0
+        found = np.asarray(rows)
+        # A mask would be taken for rows 0 and 1, and a row below 0 for one at the end: wrong numbers without a word.
+        if found.ndim != 1 or (found.size and found.dtype.kind not in "ui"):
+            raise KdError(
+                f"each seed gives the rows that it got wrong, whole numbers in a row, got {found.dtype}"
+                f"{list(found.shape)} for seed number {seed}; kd.evals.wrong(logits, labels) makes them"
+            )
+        if found.size and not (0 <= found.min() and found.max() < examples):
+            raise KdError(
+                f"rows must lie in 0 to {examples - 1}, got {found.min()} to {found.max()}; give the test set's"
+            )
+        matrix[seed, found.astype(int)] = 1.0
     return matrix
+
+
+def _table(counts: Any) -> np.ndarray:
+    """Errors of an arm as ``[seeds units]``, float64."""
+    try:
+        table = np.asarray(counts, float)
+    except (TypeError, ValueError) as error:
+        raise KdError(f"errors must be numbers, as many units for every seed: {error}") from error
+    if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
+        raise KdError(f"errors must be a table [seeds units] of finite numbers, got shape {table.shape}, or NaN in it")
+    return table
