@@ -7,6 +7,7 @@ import numbers as abstract
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optax
 
 from kd import train
@@ -37,7 +38,7 @@ def fit(
     learning_rate: float | None = None,
     learning_rate_schedule: Schedule = Schedule("linear"),
     population: Mapping[str, Any] | None = None,
-    seed: int = 0,
+    seed: int | np.integer = 0,
     view: View | None = None,
     validation: Dataset | None = None,
     accumulate: int = 1,

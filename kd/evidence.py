@@ -16,6 +16,8 @@ import numpy as np
 from kd.errors import KdError
 
 MIN_SEEDS = 5
+Rows = Sequence[Sequence[int] | np.ndarray] | np.ndarray
+"""For each seed, the rows of the test set that it got wrong."""
 Verdict = Literal["HELPS", "NO EVIDENCE", "HURTS"]
 
 
@@ -46,9 +48,7 @@ class Comparison:
         return f"the interval {where} zero"
 
 
-def compare_errors(
-    treatment: Sequence[Sequence[int]], control: Sequence[Sequence[int]], examples: int, *, resamples: int = 4000
-) -> Comparison:
+def compare_errors(treatment: Rows, control: Rows, examples: int, *, resamples: int = 4000) -> Comparison:
     """Paired bootstrap of the difference in errors, over seeds and over test examples at once.
 
     Both are resampled with replacement: an interval over seeds alone would speak of these test examples only.
@@ -85,6 +85,8 @@ def compare_counts(
 
     Source: Davison & Hinkley (1997), "Bootstrap methods and their application", section 3.8, on clustered data.
     """
+    if not len(treatment) or not len(control):
+        raise KdError("a paired comparison needs the same seeds and units in both arms, got none in one of them")
     arms = _table(treatment), _table(control)
     if arms[0].shape != arms[1].shape:
         raise KdError(
@@ -184,7 +186,7 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _matrix(wrong: Sequence[Sequence[int]], examples: int) -> np.ndarray:
+def _matrix(wrong: Rows, examples: int) -> np.ndarray:
     matrix = np.zeros((len(wrong), examples))
     for seed, rows in enumerate(wrong):
         found = np.asarray(rows)
@@ -194,7 +196,7 @@ def _matrix(wrong: Sequence[Sequence[int]], examples: int) -> np.ndarray:
                 f"each seed gives the rows that it got wrong, whole numbers in a row, got {found.dtype}"
                 f"{list(found.shape)} for seed number {seed}; kd.evals.wrong(logits, labels) makes them"
             )
-        if found.size and not (0 <= found.min() and found.max() < examples):
+        if found.size and not (found.min() >= 0 and found.max() < examples):
             raise KdError(
                 f"rows must lie in 0 to {examples - 1}, got {found.min()} to {found.max()}; give the test set's"
             )

@@ -12,6 +12,7 @@ from kd import evals
 from kd import teacher as kd_teacher
 from kd.data import Dataset, Stream
 from kd.errors import KdError
+from kd.mesh import is_whole
 from kd.predict import answers, check_inputs, predict
 from kd.types import Average, Model, PyTree, Teacher
 
@@ -30,7 +31,7 @@ class Trained:
 
     def logits(self, data: Dataset | Stream) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a population."""
-        _check_data(data)
+        check_data(data)
         try:
             return predict(self.model, self.params, self.extra, data, members=self.members, batch_size=_BATCH)
         except Exception:  # a model that was built for other inputs fails in its own words
@@ -72,7 +73,7 @@ class Trained:
         if pairs is not None:
             if not self.members:
                 raise KdError("only a population has several teachers to pair students with; leave pairs out")
-            if not isinstance(pairs, Iterable) or not all(_is_whole(pair) for pair in pairs):
+            if not isinstance(pairs, Iterable) or not all(is_whole(pair) for pair in pairs):
                 raise KdError(f"pairs must be members of this population, whole numbers from 0, got {pairs!r}")
             one = kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
             return dataclasses.replace(one, pairs=tuple(int(pair) for pair in pairs))
@@ -83,11 +84,8 @@ class Trained:
         return kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
 
 
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
-def _check_data(data: Any) -> None:
+def check_data(data: Any) -> None:
+    """Raise a `KdError` unless `data` is a data set."""
     if not isinstance(data, (Dataset, Stream)):
         raise KdError(
             f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, num_classes=v)"
@@ -105,7 +103,7 @@ def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
     """
     if not isinstance(teacher, Teacher):
         raise KdError(f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers .teacher()")
-    _check_data(data)
+    check_data(data)
     check_inputs(teacher, data)
     outputs = answers(teacher, data, batch_size=_BATCH)
     if not np.isfinite(np.max(outputs.logits, axis=-1)).all():

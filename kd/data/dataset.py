@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kd.errors import KdError
+from kd.mesh import is_whole
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,8 +88,8 @@ def arrays(
         raise KdError(f"inputs must be finite numbers, got {inputs.dtype} with NaN, infinity or objects; clean them")
     if inputs.dtype.kind in "ui" and inputs.dtype.itemsize > 4 and np.abs(inputs.astype(np.float64)).max() >= 2**31:
         raise KdError("inputs hold whole numbers of 2^31 or more, which devices cut to 32 bits; pass them as floats")
-    if num_classes is not None and not (_is_whole(num_classes) and 1 <= num_classes < 2**31):
-        raise KdError(f"num_classes must be a whole number of 1 or more, got {num_classes!r}; pass how many there are")
+    if num_classes is not None and not (is_whole(num_classes) and 1 <= num_classes < 2**31):
+        raise KdError(f"num_classes must be 1 or more, got {num_classes!r}; pass how many classes there are")
     if not isinstance(scale, (int, float, np.number)) or isinstance(scale, bool) or not 0 < abs(scale) < np.inf:
         raise KdError(f"scale multiplies the inputs and must be a finite number other than 0, got {scale!r}")
     starts = _check_windows(starts, window, len(inputs))
@@ -120,17 +121,13 @@ def _array(name: str, given: object) -> np.ndarray:
         raise KdError(f"{name} are no array: {error}; make the rows equally long") from error
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-
-
 def _check_windows(starts: np.ndarray | None, window: int, frames: int) -> np.ndarray | None:
     if starts is None:
         if window:
             raise KdError("a window without starts has no examples; pass starts, the first frame of each")
         return None
     starts = _array("starts", starts)
-    if not _is_whole(window) or not 1 <= window <= frames:
+    if not is_whole(window) or not 1 <= window <= frames:
         raise KdError(f"window must lie between 1 and the {frames} frames of inputs, got {window}")
     if starts.ndim != 1 or starts.dtype.kind not in "ui" or len(starts) == 0:
         raise KdError(f"starts must be whole numbers, one per example, got {starts.dtype}{list(starts.shape)}")
@@ -163,11 +160,17 @@ def take(data: Dataset, split: str) -> Dataset:
     Raises:
       KdError: the slice holds no example, or reaches beyond the data.
     """
+    rows = split_rows(split, len(data))
+    return _examples(data, slice(rows.start, rows.stop))
+
+
+def split_rows(split: str, examples: int) -> range:
+    """Which rows of so many `split` names. Raises a `KdError` as `take` does."""
     _, start, stop = parse_split(split)
-    rows = slice(_position(start, len(data), 0), _position(stop, len(data), len(data)))
-    if len(range(len(data))[rows]) == 0:
-        raise KdError(f"split '{split}' is empty: it takes 0 of {len(data)} examples; widen the slice")
-    return _examples(data, rows)
+    rows = range(_position(start, examples, 0), _position(stop, examples, examples))
+    if len(rows) == 0:
+        raise KdError(f"split '{split}' is empty: it takes 0 of {examples} examples; widen the slice")
+    return rows
 
 
 def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:

@@ -22,7 +22,7 @@ def top_k(logits: Logits, k: int) -> Int[np.ndarray, "n k"]:
     """
     wide = one_classifier(logits).astype(np.float64)
     if not isinstance(k, (int, np.integer)) or not 1 <= k <= wide.shape[-1]:
-        raise KdError(f"k must be a whole number between 1 and the {wide.shape[-1]} classes, got {k!r}")
+        raise KdError(f"k must lie between 1 and the {wide.shape[-1]} classes, got {k!r}")
     return np.argsort(-wide, axis=-1, kind="stable")[:, :k]
 
 
