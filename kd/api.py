@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers as abstract
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from kd.mesh import MeshSpec
 from kd.models import as_model
 from kd.objective import Term
 from kd.population import check_population, init_seeds, numbers, paired_teachers
+from kd.predict import check_inputs
 from kd.schedules import Schedule
 from kd.sharding import Sharding
 from kd.step import View
@@ -36,7 +38,7 @@ def fit(
     learning_rate: float | None = None,
     learning_rate_schedule: Schedule = Schedule("linear"),
     population: Mapping[str, Any] | None = None,
-    seed: int = 0,
+    seed: int | np.integer = 0,
     view: View | None = None,
     validation: Dataset | None = None,
     accumulate: int = 1,
@@ -72,17 +74,17 @@ def fit(
     Raises:
       KdError: parts that do not fit together, or a loss that is not finite (the step is named).
     """
-    _check_types(data, terms, teacher, validation)
-    if not all(isinstance(number, (int, float, np.number)) for number in (epochs, seed)):
-        raise KdError(f"epochs and seed must be numbers, got epochs={epochs!r} and seed={seed!r}")
-    if not 0 < epochs < math.inf or not 0 <= seed < 2**31:
-        raise KdError(f"epochs must be more than 0 and seed lie in [0, 2^31), got epochs={epochs!r} and seed={seed!r}")
+    _check_types(data, terms, teacher)
+    _check_numbers(epochs, seed, learning_rate)
+    _check_training(optimizer, learning_rate_schedule, view, teacher)
+    if validation is not None:
+        _check_validation(validation, data)
     population = {} if population is None else population
     check_population(population, terms)
     teacher = _paired(teacher, population)
     if learning_rate is None:
         learning_rate = 0.05 if optimizer is None else 1.0
-    seeds, hparams = numbers(terms, learning_rate, population, seed)
+    seeds, hparams = numbers(terms, learning_rate, population, int(seed))
     task = train.Task(
         model=as_model(model),
         data=data,
@@ -129,16 +131,57 @@ def _paired(teacher: Teacher | None, population: Mapping[str, Any]) -> Teacher |
     return teacher
 
 
-def _check_types(data: Any, terms: Any, teacher: Any, validation: Any) -> None:
+def _check_types(data: Any, terms: Any, teacher: Any) -> None:
     if not isinstance(data, Dataset):
         raise KdError(f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, labels)")
-    if isinstance(terms, Term) or not all(isinstance(t, Term) for t in terms):
+    if not isinstance(terms, (list, tuple)) or not all(isinstance(t, Term) for t in terms):
         raise KdError("terms must be a list of terms, e.g. [kd.term('hard')]")
     if teacher is not None and not isinstance(teacher, Teacher):
         raise KdError(f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers .teacher()")
-    if validation is None:
-        return
+    if teacher is not None:
+        check_inputs(teacher, data)
+
+
+def _check_numbers(epochs: Any, seed: Any, learning_rate: Any) -> None:
+    if not _is_number(epochs) or not _is_number(seed):
+        raise KdError(f"epochs and seed must be numbers, got epochs={epochs!r} and seed={seed!r}")
+    if not 0 < epochs < math.inf or not 0 <= seed < 2**31 or seed != int(seed):
+        raise KdError(
+            f"epochs must be more than 0 and seed a whole number in [0, 2^31), got epochs={epochs!r} and seed={seed!r}"
+        )
+    if learning_rate is not None and not (_is_number(learning_rate) and 0 <= learning_rate < math.inf):
+        raise KdError(
+            f"learning_rate must be a finite number of 0 or more, got {learning_rate!r}; its shape over the run is "
+            "learning_rate_schedule"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, abstract.Real) and not isinstance(value, bool)
+
+
+def _check_training(optimizer: Any, schedule: Any, view: Any, teacher: Teacher | None) -> None:
+    if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise KdError(f"optimizer must be an optimiser of Optax, got {optimizer!r:.80}; e.g. optax.adam(1e-3)")
+    if not isinstance(schedule, Schedule):
+        raise KdError(f"learning_rate_schedule must be a kd.Schedule, got {schedule!r:.80}; e.g. kd.Schedule('cosine')")
+    if view is not None and not callable(view):
+        raise KdError(f"view must be a function of a key and a batch, got {view!r:.80}; e.g. kd.jitter(2)")
+    if view is not None and teacher is not None and teacher.answers_for:
+        raise KdError(
+            "the teacher's logits were precomputed for examples as they are and view changes what the student sees; "
+            "pass the teacher itself"
+        )
+
+
+def _check_validation(validation: Any, data: Dataset) -> None:
     if not isinstance(validation, Dataset):
         raise KdError(f"validation must be a Dataset, got {type(validation).__name__}; make one with kd.arrays")
     if not validation.labelled:
         raise KdError("validation is judged by errors and these examples have no labels; pass labelled ones")
+    shapes, classes = (validation.first.shape[1:], data.first.shape[1:]), (validation.num_classes, data.num_classes)
+    if shapes[0] != shapes[1] or classes[0] > classes[1]:
+        raise KdError(
+            f"validation has inputs of shape {shapes[0]} and {classes[0]} classes, data {shapes[1]} and {classes[1]}; "
+            "pass examples of the same kind"
+        )

@@ -81,7 +81,12 @@ def entropy_table(found: Found) -> Table:
     entropy = found["entropy"]
     classes = len(found["examples_per_class"])
     rows = [
-        [f"{t:g}", f"{h:.3f}", plus_minus([s[i] for s in entropy["student"]], 3), f"{h / math.log(classes):.0%}"]
+        [
+            f"{t:g}",
+            f"{h:.3f}",
+            plus_minus([s[i] for s in entropy["student"]], 3),
+            f"{h / math.log(classes):.0%}" if classes > 1 else "–",
+        ]
         for i, (t, h) in enumerate(zip(entropy["temperatures"], entropy["teacher"], strict=True))
     ]
     title = "Entropy of the softened answers, nats" + (", mean of the teachers" if _paired(found) else "")

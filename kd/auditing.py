@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from kd import evals
-from kd.build import check_inputs, load_finished
+from kd.build import load_finished
 from kd.config import Spec
 from kd.data import Dataset, Stream, load, of_classes
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 from kd.evaluate import load_labelled, pairs_of
+from kd.mesh import is_whole
 from kd.missing import Members, check_missing, left_out, missing_probe, share_of
+from kd.predict import check_inputs
 from kd.teacher import check_average, predicts_by
-from kd.trained import Trained
+from kd.trained import Trained, check_data
 from kd.types import Average
 from kd.workdir import find
 
@@ -56,6 +58,16 @@ def audit(
         missing classes that are out of range or not in `data`, or pairs that are not one member for each student.
     """
     check_average(average)
+    for who, model in (("teacher", teacher), ("student", student)):
+        if not isinstance(model, Trained):
+            raise KdError(
+                f"{who} must be a trained model, got {type(model).__name__}; kd.fit and kd.load_trained return one"
+            )
+    check_data(data)
+    missing_classes = _whole("missing_classes", missing_classes)
+    pairs = None if pairs is None else _whole("pairs", pairs)
+    if not isinstance(temperatures, Iterable):
+        raise KdError(f"temperatures must be several numbers, got {temperatures!r}; e.g. (1.0, 4.0)")
     if data.labels is None:
         raise KdError("an audit counts errors and needs labelled data; pass data with labels")
     taught, learned = _answers("teacher", teacher, data), _answers("student", student, data)
@@ -171,6 +183,12 @@ def _of_teacher(each: list[dict[str, object]], average: str, pairs: Sequence[int
     if pairs is None:
         return {"average": average, **each[0]}
     return {"pairs": list(pairs), "each": each}
+
+
+def _whole(name: str, given: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(given, Iterable) or not all(is_whole(value) for value in given):
+        raise KdError(f"{name} must be whole numbers from 0, got {given!r}; e.g. {name}=(3,)")
+    return tuple(int(value) for value in given)
 
 
 def _check_pairs(pairs: Sequence[int] | None, teachers: int, students: int) -> None:

@@ -22,11 +22,11 @@ from kd.models import MODELS, as_model
 from kd.optim import make_optimizer, max_norm
 from kd.population import check_population, init_seeds, numbers, paired_teachers, population_size
 from kd.precision import in_bfloat16, rematerialised
+from kd.predict import check_inputs
 from kd.registry import lookup
 from kd.splits import Examples, load_splits
-from kd.teacher import unpaired_answer
 from kd.trained import Trained
-from kd.types import Model, Outputs, PyTree, Teacher
+from kd.types import Model, Teacher
 from kd.workdir import Workdir, find
 
 
@@ -135,22 +135,6 @@ def _check_precompute(spec: Spec) -> None:
                 f"config.teacher.precompute answers for examples as memory holds them, and config.data.{key} is on; "
                 "set one of them off"
             )
-
-
-def check_inputs(model: Teacher, data: Examples, who: str = "the teacher") -> None:
-    """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
-
-    def answer(variables: PyTree) -> Outputs:
-        return unpaired_answer(model)(variables, kd_data.example_batch(data, 1))
-
-    try:
-        jax.eval_shape(answer, model.variables)
-    except Exception as error:  # a model that was built for other inputs fails in its own words
-        cause = str(error).strip().splitlines()[0]
-        raise KdError(
-            f"{who} cannot read inputs of shape {data.first.shape[1:]}; it was made for others, and the data of both "
-            f"must have one shape ({cause})"
-        ) from error
 
 
 def build_task(spec: Spec, data: Examples, teacher: Teacher | None) -> train.Task:

@@ -13,8 +13,9 @@ PerPosition = Float[Array, "*b"]
 
 
 def _expectation(log_p: LogProbs, value: LogProbs) -> PerPosition:
-    # 0 log 0 = 0: a class of probability zero must contribute neither value nor a NaN gradient.
-    possible = log_p > -jnp.inf
+    # 0 log 0 = 0: a class of probability zero must contribute neither value nor a NaN gradient. NaN is not zero, and
+    # stays: a teacher that answers NaN would else teach nothing, without a word.
+    possible = log_p != -jnp.inf
     safe = jnp.where(possible, log_p, 0.0)
     return jnp.sum(jnp.where(possible, jnp.exp(safe) * jnp.where(possible, value, 0.0), 0.0), axis=-1)
 
@@ -49,7 +50,7 @@ def jsd(log_p: LogProbs, log_q: LogProbs, beta: Float[Array, ""] | float = 0.5) 
     Source: Agarwal et al. (2024), "On-policy distillation of language models", eq. 1.
     """
     beta = jnp.asarray(beta, jnp.float32)
-    possible = jnp.maximum(log_p, log_q) > -jnp.inf  # a class that neither allows must not give a NaN gradient
+    possible = jnp.maximum(log_p, log_q) != -jnp.inf  # a class that neither allows must not give a NaN gradient
     safe_p, safe_q = jnp.where(possible, log_p, 0.0), jnp.where(possible, log_q, 0.0)
     log_m = jnp.where(possible, jnp.logaddexp(safe_p + jnp.log(beta), safe_q + jnp.log1p(-beta)), -jnp.inf)
     return beta * kl(log_p, log_m) + (1.0 - beta) * kl(log_q, log_m)

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Int
 
 from kd import evals
-from kd.build import check_inputs, load_finished, load_trained
+from kd.build import load_finished, load_trained
 from kd.config import Spec
 from kd.errors import KdError
 from kd.population import paired_teachers
-from kd.predict import answers
+from kd.predict import answers, check_inputs
 from kd.splits import Examples, open_split
 from kd.teacher import predicts_by
 from kd.types import Outputs, Teacher

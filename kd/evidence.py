@@ -16,6 +16,8 @@ import numpy as np
 from kd.errors import KdError
 
 MIN_SEEDS = 5
+Rows = Sequence[Sequence[int] | np.ndarray] | np.ndarray
+"""For each seed, the rows of the test set that it got wrong."""
 Verdict = Literal["HELPS", "NO EVIDENCE", "HURTS"]
 
 
@@ -46,9 +48,7 @@ class Comparison:
         return f"the interval {where} zero"
 
 
-def compare_errors(
-    treatment: Sequence[Sequence[int]], control: Sequence[Sequence[int]], examples: int, *, resamples: int = 4000
-) -> Comparison:
+def compare_errors(treatment: Rows, control: Rows, examples: int, *, resamples: int = 4000) -> Comparison:
     """Paired bootstrap of the difference in errors, over seeds and over test examples at once.
 
     Both are resampled with replacement: an interval over seeds alone would speak of these test examples only.
@@ -62,13 +62,15 @@ def compare_errors(
       resamples: bootstrap samples; the generator's seed is fixed, so a report is reproducible.
 
     Raises:
-      KdError: no seeds, or not the same number in both arms.
+      KdError: no seeds, or not the same number in both arms; rows that are not those of a test set of that size.
 
     Source: Efron & Tibshirani (1993), "An introduction to the bootstrap", percentile intervals; Hesterberg (2015),
     "What teachers should know about the bootstrap", on small samples.
     """
-    if not treatment or len(treatment) != len(control):
+    if not len(treatment) or len(treatment) != len(control):
         raise KdError(f"a paired comparison needs the same seeds in both arms, got {len(treatment)} and {len(control)}")
+    if not isinstance(examples, (int, np.integer)) or examples < 1:
+        raise KdError(f"examples must be the size of the test set, a whole number of 1 or more, got {examples!r}")
     return _paired(_matrix(treatment, examples) - _matrix(control, examples), resamples)
 
 
@@ -82,16 +84,19 @@ def compare_counts(
       resamples: bootstrap samples.
 
     Raises:
-      KdError: no seeds, or not the same number of seeds and units in both arms.
+      KdError: no seeds or units, counts that are not finite, or not the same number of seeds and units in both arms.
 
     Source: Davison & Hinkley (1997), "Bootstrap methods and their application", section 3.8, on clustered data.
     """
-    if not len(treatment) or np.shape(treatment) != np.shape(control):
+    if not len(treatment) or not len(control):
+        raise KdError("a paired comparison needs the same seeds and units in both arms, got none in one of them")
+    arms = _table(treatment), _table(control)
+    if arms[0].shape != arms[1].shape:
         raise KdError(
             "a paired comparison needs the same seeds and units in both arms, got shapes "
-            f"{np.shape(treatment)} and {np.shape(control)}"
+            f"{arms[0].shape} and {arms[1].shape}"
         )
-    return _paired(np.asarray(treatment, float) - np.asarray(control, float), resamples)
+    return _paired(arms[0] - arms[1], resamples)
 
 
 def interval(
@@ -109,10 +114,10 @@ def interval(
     sample is left out.
 
     Raises:
-      KdError: no arms, or arms of different units.
+      KdError: no arms, arms of different units, or one that is no table of finite numbers.
     """
-    tables = [np.asarray(arm, float) for arm in arms]
-    if not tables or any(table.ndim != 2 or table.shape[1:] != tables[0].shape[1:] for table in tables):
+    tables = [_table(arm) for arm in arms]
+    if not tables or any(table.shape[1:] != tables[0].shape[1:] for table in tables):
         raise KdError(f"arms must be tables [seeds units] of the same units, got {[table.shape for table in tables]}")
     rng = np.random.default_rng(0)
     units = tables[0].shape[1]
@@ -148,6 +153,8 @@ def _widened(value: float, samples: np.ndarray, sizes: Sequence[int]) -> tuple[f
 
 def _paired(difference: np.ndarray, resamples: int) -> Comparison:
     """Bootstrap of the mean total of ``difference[seed unit]``, over seeds and units; units without any are lumped."""
+    if resamples < 1:
+        raise KdError(f"resamples must be 1 or more, got {resamples}; 4000 give a 95% interval")
     seeds, units = difference.shape
     discordant = difference[:, np.any(difference != 0, axis=0)]
     rng = np.random.default_rng(0)
@@ -204,8 +211,30 @@ def _cpu() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _matrix(wrong: Sequence[Sequence[int]], examples: int) -> np.ndarray:
+def _matrix(wrong: Rows, examples: int) -> np.ndarray:
     matrix = np.zeros((len(wrong), examples))
     for seed, rows in enumerate(wrong):
-        matrix[seed, list(rows)] = 1.0
+        found = np.asarray(rows)
+        # A mask would be taken for rows 0 and 1, and a row below 0 for one at the end: wrong numbers without a word.
+        if found.ndim != 1 or (found.size and found.dtype.kind not in "ui"):
+            raise KdError(
+                f"each seed gives the rows that it got wrong, whole numbers in a row, got {found.dtype}"
+                f"{list(found.shape)} for seed number {seed}; kd.evals.wrong(logits, labels) makes them"
+            )
+        if found.size and not (found.min() >= 0 and found.max() < examples):
+            raise KdError(
+                f"rows must lie in 0 to {examples - 1}, got {found.min()} to {found.max()}; give the test set's"
+            )
+        matrix[seed, found.astype(int)] = 1.0
     return matrix
+
+
+def _table(counts: Any) -> np.ndarray:
+    """Errors of an arm as ``[seeds units]``, float64."""
+    try:
+        table = np.asarray(counts, float)
+    except (TypeError, ValueError) as error:
+        raise KdError(f"errors must be numbers, as many units for every seed: {error}") from error
+    if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
+        raise KdError(f"errors must be a table [seeds units] of finite numbers, got shape {table.shape}, or NaN in it")
+    return table

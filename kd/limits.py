@@ -41,8 +41,10 @@ def high_temperature_limit(
         )
     if not (np.isfinite(student_logits).all() and np.isfinite(teacher_logits).all()):
         raise KdError("logits must be finite numbers, got NaN or infinity: that training diverged")
+    if not len(temperatures):
+        raise KdError("a limit is looked at along temperatures and there are none; give e.g. (1.0, 10.0, 100.0)")
     for temperature in temperatures:
-        if not 0.0 < temperature < np.inf:
+        if not isinstance(temperature, (int, float, np.number)) or not 0.0 < temperature < np.inf:
             raise KdError(f"a temperature must be a positive number, got {temperature!r}")
     with jax.enable_x64(True):
         pair = jnp.asarray(student_logits, jnp.float64), jnp.asarray(teacher_logits, jnp.float64)

@@ -105,11 +105,7 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
             for key, shape in shapes[t.name].items():
                 numbers[key] = numbers[key] * shape(step)
             values[t.name] = _against_teacher(t, student, teacher, batch, numbers)
-            if jnp.shape(values[t.name]) != batch["weight"].shape:
-                raise KdError(
-                    f"objective.{t.name} answers with shape {jnp.shape(values[t.name])}; a loss must return one value "
-                    f"per position, {batch['weight'].shape}, and neither average nor keep the classes"
-                )
+            _check_values(t.name, values[t.name], batch["weight"].shape)
             total = total + numbers["weight"] * values[t.name]
         return total, values
 
@@ -146,6 +142,18 @@ def _against_teacher(t: Term, student: Outputs, teacher: Outputs | None, batch: 
         return t.info.loss(student, teacher, batch, numbers)
     losses = [t.info.loss(student, Outputs(logits), batch, numbers) for logits in teacher.logits]
     return jnp.mean(jnp.stack(losses), axis=0)
+
+
+def _check_values(name: str, values: Any, positions: tuple[int, ...]) -> None:
+    if isinstance(values, (tuple, list, dict)):
+        raise KdError(f"objective.{name} answers with a {type(values).__name__}; a loss must return one array")
+    if jnp.shape(values) != positions:
+        raise KdError(
+            f"objective.{name} answers with shape {jnp.shape(values)}; a loss must return one value per position, "
+            f"{positions}, and neither average nor keep the classes"
+        )
+    if not jnp.issubdtype(values.dtype, jnp.floating):  # such as an argmax: nothing would be learnt from it
+        raise KdError(f"objective.{name} answers with {values.dtype}, which has no gradient; a loss must return floats")
 
 
 def _masked(who: str, outputs: Outputs, batch: Batch) -> Outputs:

@@ -32,10 +32,11 @@ def product(**columns: Iterable[Any]) -> dict[str, Any]:
     Raises:
       KdError: a column that is a single value.
     """
+    held = {name: () if isinstance(c, str) or not isinstance(c, Iterable) else tuple(c) for name, c in columns.items()}
     for name, column in columns.items():
-        if not isinstance(column, Iterable) or isinstance(column, str) or not len(tuple(column)):
+        if not held[name]:
             raise KdError(f"population column {name} must be several values, got {column!r}; e.g. {name}=(1, 2)")
-    points = list(itertools.product(*columns.values()))
+    points = list(itertools.product(*held.values()))
     nested: dict[str, Any] = {}
     for name, values in zip(columns, zip(*points, strict=True), strict=True):
         outer, _, inner = name.partition("__")
@@ -54,6 +55,8 @@ def population_size(population: Columns) -> int | None:
 
 def check_population(population: Columns, terms: Iterable[Term]) -> None:
     """Raise a `KdError` unless every column names something that may vary and all are equally long."""
+    if not isinstance(population, Mapping):
+        raise KdError(f"population must be a mapping from columns to values, got {population!r:.80}; see kd.product")
     by_name = {t.name: t for t in terms}
     lengths = {}
     for path, values in _columns(population):

@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from kd.data import Dataset, Stream, as_floats, gather, in_order, padded_rows, to_device
+from kd.data import Dataset, Stream, as_floats, example_batch, gather, in_order, padded_rows, to_device
+from kd.errors import KdError
 from kd.mesh import BATCH, batch_parts, mesh_of, put, replicated, sharding
+from kd.teacher import unpaired_answer
 from kd.types import Batch, Model, Outputs, PyTree, Teacher
 
 
@@ -38,6 +40,22 @@ def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) 
     outputs = _answer(_paired(teacher.apply) if several else teacher.apply, teacher.variables, data, batch_size)
     members = several or outputs.average is not None
     return Outputs(_examples(np.asarray(outputs.logits), members, len(data)), outputs.average)
+
+
+def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher") -> None:
+    """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
+
+    def answer(variables: PyTree) -> Outputs:
+        return unpaired_answer(model)(variables, example_batch(data, 1))
+
+    try:
+        jax.eval_shape(answer, model.variables)
+    except Exception as error:  # a model that was built for other inputs fails in its own words
+        cause = str(error).strip().splitlines()[0]
+        raise KdError(
+            f"{who} cannot read inputs of shape {data.first.shape[1:]}; it was made for others, and the data of both "
+            f"must have one shape ({cause})"
+        ) from error
 
 
 @functools.lru_cache(maxsize=64)  # one function per model, so that what was compiled for it is found again

@@ -36,7 +36,10 @@ def reproduce(name: str, function: str, config: Mapping[str, Any], folder: pathl
         "machine": machine(),
         **found,
     }
-    write_json(folder / "results.json", results)
+    try:
+        write_json(folder / "results.json", results)
+    except OSError as error:
+        raise KdError(f"cannot write {folder / 'results.json'}: {error.strerror}; move what is there away") from error
     html = write_report(folder)
     _show(build_page(results))
     return html

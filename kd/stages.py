@@ -17,7 +17,7 @@ from kd.errors import KdError, unknown
 from kd.population import check_population
 from kd.registry import lookup, source_fingerprint
 from kd.run import train_workdir
-from kd.workdir import Workdir, write_json
+from kd.workdir import Workdir, find, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +114,7 @@ def run_stages(
         title = f"stage {number}/{len(stages)} {stage.name}"
         finished = _finished(workdir)
         if finished is not None:
+            _check_own(stage, workdir, done)
             say(f"{title}: done before, skipped")
         elif isinstance(stage, Stage):
             finished = _train(_placed(stage, done), workdir, title)
@@ -152,6 +153,18 @@ def _check_columns(stage: Stage) -> None:
         raise KdError(f"stage '{stage.name}': {error}") from error
 
 
+def _check_own(stage: Stage | Computation, workdir: pathlib.Path, done: Mapping[str, Done]) -> None:
+    """Raise a `KdError` where a training run's folder holds another run: its numbers are not this one's."""
+    if isinstance(stage, Computation):
+        return
+    teacher = "" if stage.teacher is None else find(done[stage.teacher].workdir).fingerprint
+    theirs = {key: value for key, value in find(workdir).owner["identity"].items() if key != "data_fingerprint"}
+    if fingerprint_of(theirs) != fingerprint_of(identity(stage.spec, teacher)):
+        raise KdError(
+            f"{workdir} holds another run than stage '{stage.name}'; remove it, and the same command trains it"
+        )
+
+
 def _placed(stage: Stage, done: Mapping[str, Done]) -> Spec:
     """The stage's config with the folders of what it rests on, which are no part of its identity."""
     spec = stage.spec
@@ -167,7 +180,7 @@ def _placed(stage: Stage, done: Mapping[str, Done]) -> Spec:
 def _train(spec: Spec, workdir: pathlib.Path, title: str) -> dict[str, Any]:
     clock = workdir / "seconds.json"
     start = time.monotonic()
-    before = (Workdir(workdir).read(clock.name) or {"seconds": 0.0})["seconds"]
+    before = _number(clock, Workdir(workdir).read(clock.name) or {"seconds": 0.0}, "seconds")
     try:
         evaluation = train_workdir(spec, workdir, title=title)
     finally:  # an interrupted stage remembers the time it has used
@@ -202,4 +215,19 @@ def _empty(folder: pathlib.Path) -> None:
 
 
 def _finished(workdir: pathlib.Path) -> dict[str, Any] | None:
-    return Workdir(workdir).read("stage.json")
+    found = Workdir(workdir).read("stage.json")
+    if found is not None:
+        _number(workdir / "stage.json", found, "seconds")
+        if not isinstance(found.get("evaluation"), dict):
+            raise _damaged(workdir / "stage.json", "evaluation")
+    return found
+
+
+def _number(path: pathlib.Path, content: Any, key: str) -> float:
+    if not isinstance(content, dict) or not isinstance(content.get(key), (int, float)):
+        raise _damaged(path, key)
+    return content[key]
+
+
+def _damaged(path: pathlib.Path, key: str) -> KdError:
+    return KdError(f"{path} is damaged: it has no {key}; remove it and start that run again")

@@ -21,7 +21,7 @@ from kd.sharding import Sharding, check_rule, specs, teacher_shardings
 from kd.state import State, init_state, with_best, with_ema
 from kd.step import Constraint, Step, View, make_train_step, population
 from kd.teacher import unpaired_answer
-from kd.types import Batch, Hparams, Model, PyTree, Teacher
+from kd.types import Batch, Hparams, Model, Outputs, PyTree, Teacher
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,6 +141,9 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
     if task.view is not None:
         batch = jax.eval_shape(task.view, jax.random.key(0), batch)
     params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
+    if not jax.tree.leaves(params):
+        raise KdError("the student has no parameters, so there is nothing to train; give it a layer")
+    _check_optimizer(task.optimizer, params)
     student = jax.eval_shape(lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"])
     specs(task.sharding.student, params, mesh)
     teacher = None
@@ -148,7 +151,10 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
         if task.teacher.answers_for not in ("", task.data.fingerprint):
             raise KdError("the teacher's logits were precomputed for another data set; kd.precompute it for this one")
         _check_pairs(task.teacher.pairs, task.members, jax.tree.leaves(task.teacher.variables))
-        teacher = jax.eval_shape(unpaired_answer(task.teacher), task.teacher.variables, batch).width
+        answer: Any = jax.eval_shape(unpaired_answer(task.teacher), task.teacher.variables, batch)
+        if not isinstance(answer, Outputs):
+            raise KdError("a teacher's function must answer with Outputs, and this one does not; wrap: Outputs(logits)")
+        teacher = answer.width
         teacher_shardings(task.teacher, task.teacher.variables, task.sharding.teacher, mesh)
     elif task.sharding.teacher.paths:
         raise KdError("sharding.teacher.paths names parameters of a teacher and there is none; leave it out")
@@ -168,6 +174,14 @@ def _check_numbers(task: Task) -> None:
             f"sharding must be a kd.Sharding, got {task.sharding!r}; e.g. kd.Sharding(student=kd.Rule('fsdp'))"
         )
     check_rule(task.sharding.teacher, "teacher")
+
+
+def _check_optimizer(optimizer: optax.GradientTransformation, params: PyTree) -> None:
+    """Some of Optax's want the loss itself at every update, which the step does not give."""
+    try:
+        jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
+    except TypeError as error:
+        raise KdError(f"this optimiser asks for more than gradients and parameters ({error}); take another") from error
 
 
 def _check_pairs(pairs: tuple[int, ...] | None, members: int | None, leaves: Sequence[Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from kd import evals
 from kd import teacher as kd_teacher
 from kd.data import Dataset, Stream
 from kd.errors import KdError
-from kd.predict import answers, predict
+from kd.mesh import is_whole
+from kd.predict import answers, check_inputs, predict
 from kd.types import Average, Model, PyTree, Teacher
 
 _BATCH = 500
@@ -30,7 +31,12 @@ class Trained:
 
     def logits(self, data: Dataset | Stream) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a population."""
-        return predict(self.model, self.params, self.extra, data, members=self.members, batch_size=_BATCH)
+        check_data(data)
+        try:
+            return predict(self.model, self.params, self.extra, data, members=self.members, batch_size=_BATCH)
+        except Exception:  # a model that was built for other inputs fails in its own words
+            check_inputs(self.teacher(), data, "the model")
+            raise
 
     def each(self, data: Dataset | Stream) -> np.ndarray:
         """The same with a member axis always: ``[m n v]``, where a single model is a population of one.
@@ -61,13 +67,14 @@ class Trained:
         from member ``pairs[i]`` of this one.
 
         Raises:
-          KdError: pairs of a single model.
+          KdError: pairs of a single model, or an unknown averaging rule.
         """
+        kd_teacher.check_average(average)
         if pairs is not None:
             if not self.members:
                 raise KdError("only a population has several teachers to pair students with; leave pairs out")
-            if not all(isinstance(pair, (int, np.integer)) and not isinstance(pair, bool) for pair in pairs):
-                raise KdError(f"pairs must be members of this population, whole numbers from 0, got {list(pairs)}")
+            if not isinstance(pairs, Iterable) or not all(is_whole(pair) for pair in pairs):
+                raise KdError(f"pairs must be members of this population, whole numbers from 0, got {pairs!r}")
             one = kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
             return dataclasses.replace(one, pairs=tuple(int(pair) for pair in pairs))
         if self.members:
@@ -77,13 +84,30 @@ class Trained:
         return kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
 
 
+def check_data(data: Any) -> None:
+    """Raise a `KdError` unless `data` is a data set."""
+    if not isinstance(data, (Dataset, Stream)):
+        raise KdError(
+            f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, num_classes=v)"
+        )
+
+
 def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by ``batch["index"]``.
 
     For a fixed transfer set only: a student that sees augmented images needs the live teacher. The members of an
     ensemble are kept apart, so any temperature and averaging rule can still be asked of them.
+
+    Raises:
+      KdError: a teacher that cannot read these inputs, or whose answers are not finite.
     """
+    if not isinstance(teacher, Teacher):
+        raise KdError(f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers .teacher()")
+    check_data(data)
+    check_inputs(teacher, data)
     outputs = answers(teacher, data, batch_size=_BATCH)
+    if not np.isfinite(np.max(outputs.logits, axis=-1)).all():
+        raise KdError("the teacher's answers are not finite: its training diverged, or these inputs are too large")
     table = kd_teacher.precomputed(np.asarray(outputs.logits), average=outputs.average, fingerprint=teacher.fingerprint)
     return dataclasses.replace(table, answers_for=data.fingerprint, pairs=teacher.pairs)
 

@@ -89,7 +89,10 @@ class Workdir:
         """A JSON file of the run, or None."""
         path = self.path / name
         try:
-            return json.loads(path.read_text("utf-8")) if path.exists() else None
+            found = json.loads(path.read_text("utf-8")) if path.exists() else {}
+            if not isinstance(found, dict):
+                raise ValueError("it holds no object")
+            return found if path.exists() else None
         except ValueError as error:
             raise KdError(f"{path} is damaged: {error}; remove it and start that run again") from error
 

@@ -323,6 +323,8 @@ LATER = {  # what a later stage of hours would stumble over
     "bands={'teachers': (80.0, 60.0)}": ("config.bands.teachers", "swap them"),
     "distilled.objective.soft_targets=none": ("config.distilled.objective", "soft_targets"),
     "small_hard.early_stopping=test[:100]": ("config.small_hard.early_stopping", "apart from the test examples"),
+    "small_hard.early_stopping=train[100:300]": ("config.small_hard.early_stopping", "shares examples", "train[:10%]"),
+    "distilled.early_stopping=test": ("config.distilled.early_stopping", "apart from the test examples"),
     "ensemble=1": ("config.ensemble", "as many teachers"),
     "widths=()": ("config.widths",),
     "only.population={'teacher': (0, 9)}": ("config.only.population", "set by the experiment"),
@@ -337,6 +339,26 @@ def test_an_experiment_is_refused_before_its_first_stage_trains(override, tmp_pa
     command = ["reproduce", "hinton2015-mnist", config, f"--workdir={tmp_path / 'run'}"]
     refused([*command, f"--config.{override}"], *LATER[override])
     assert list((tmp_path / "run").iterdir()) == []
+
+
+DIGITS = {
+    "seeds=(0, 0, 0, 0, 0)": ("config.seeds", "each value once"),
+    "temperatures=(4.0, 4.0)": ("config.temperatures", "each value once"),
+    "teachers.data.eval=test[:100]": ("config.teachers.data", "same test examples"),
+    "distilled.early_stopping=test": ("config.distilled.early_stopping", "apart from the test examples"),
+    "distilled.teacher.workdir=there": ("config.distilled.teacher.workdir", "set by the experiment"),
+    "baseline.population={'seed': (0, 1)}": ("config.baseline.population", "set by the experiment"),
+    "distilled.objective.soft_targets=none": ("config.distilled.objective", "soft_targets"),
+    "paper={'distiled': 3}": ("config.paper", "did you mean 'distilled'"),
+}
+
+
+@pytest.mark.parametrize("override", DIGITS)
+def test_digits_that_would_be_measured_wrong(override, tmp_path, refused, monkeypatch):
+    monkeypatch.setattr(stages, "train_workdir", None)
+    config = f"--config={runs.ROOT / 'configs' / 'hinton2015_digits.py'}:quick"
+    command = ["reproduce", "hinton2015-digits", config, f"--workdir={tmp_path / 'run'}"]
+    refused([*command, f"--config.{override}"], *DIGITS[override])
 
 
 def test_students_paired_with_teachers_that_are_not_there(workdir, tmp_path, refused):

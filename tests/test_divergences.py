@@ -116,3 +116,11 @@ def test_kl_is_infinite_where_the_student_rules_out_what_the_teacher_allows():
 def test_one_teacher_row_is_not_broadcast_over_two_student_rows(divergence):
     with pytest.raises(Exception, match="Type-check error"):
         divergence(jnp.zeros((1, 5)), jnp.zeros((2, 5)))
+
+
+@pytest.mark.parametrize("divergence", [KL, JSD, CROSS, lambda zp, zq: KL(zq, zp)])
+def test_nan_is_not_taken_for_a_class_that_is_ruled_out(divergence):
+    """Else a teacher that diverged would teach nothing, at a loss of zero."""
+    good, bad = jnp.ones((2, 3)), jnp.full((2, 3), jnp.nan)
+    assert np.isnan(divergence(bad, good)).all()
+    assert np.isnan(divergence(good, bad)).all()

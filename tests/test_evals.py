@@ -1,12 +1,16 @@
 """Laws of the measures: each against an independent reference, and each can move."""
 
+import inspect
+
 import hypothesis
 import hypothesis.strategies as st
+import jaxtyping
 import numpy as np
 import pytest
 
 import reference
 from kd import evals
+from kd.errors import KdError
 
 N, CLASSES = 12, 5
 
@@ -152,3 +156,45 @@ def test_float32_logits_are_measured_in_float64():
     z, y = some()
     narrow = z.astype(np.float32)
     assert evals.nll(narrow, y) == evals.nll(narrow.astype(np.float64), y)
+
+
+NOT_LABELS = {
+    "one for all": LABELS[:1],
+    "too few": LABELS[:-1],
+    "a column": LABELS[:, None],
+    "beyond the classes": LABELS + 1,
+    "negative": LABELS - 1,
+}
+
+
+@pytest.mark.parametrize("name", sorted(evals.CLASSIFICATION))
+@pytest.mark.parametrize("given", NOT_LABELS)
+def test_labels_that_would_be_repeated_or_wrapped_are_refused(name, given):
+    measure = inspect.unwrap(evals.CLASSIFICATION[name])
+    with pytest.raises((KdError, jaxtyping.TypeCheckError), match=r"label|Labels"):
+        measure(PERFECT, NOT_LABELS[given])
+
+
+@pytest.mark.parametrize("hole", [np.nan, np.inf])
+@pytest.mark.parametrize("measure", [*evals.CLASSIFICATION.values(), lambda z, _: evals.agreement(z, z)])
+def test_answers_that_are_not_finite_are_no_class(measure, hole):
+    z = PERFECT.copy()
+    z[2, 1] = hole  # which argmax would take
+    with pytest.raises(KdError, match="example 2 are not"):
+        measure(z, LABELS)
+
+
+def test_a_class_that_both_rule_out_adds_nothing():
+    z, y = some()
+    ruled_out = np.concatenate([z, np.full((N, 1), -np.inf)], axis=1)
+    one, other = ruled_out, np.concatenate([z[:, ::-1], np.full((N, 1), -np.inf)], axis=1)
+    assert evals.held_out_kl(one, other) == pytest.approx(evals.held_out_kl(z, z[:, ::-1]))
+    assert evals.entropy_of_targets(one, (1.0, 3.0)) == pytest.approx(evals.entropy_of_targets(z, (1.0, 3.0)))
+    assert evals.class_kl(one, other, y)[:CLASSES, :CLASSES] == pytest.approx(
+        evals.class_kl(z, z[:, ::-1], y), nan_ok=True
+    )
+
+
+def test_nothing_is_no_result():
+    with pytest.raises(KdError, match="nothing to evaluate"):
+        evals.accuracy(PERFECT[:0], LABELS[:0])

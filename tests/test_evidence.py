@@ -230,3 +230,20 @@ def test_a_t_interval_holds_the_truth_nineteen_times_in_twenty():
     held = [low <= 0 <= high for low, high in (t_interval(random.normal(size=3).tolist()) for _ in range(2000))]
     assert 0.93 < np.mean(held) < 0.97
     assert np.isnan(t_interval([1.0])).all()
+
+
+@pytest.mark.parametrize("rows", [[-1], [10], np.array([True, False] * 5), np.array([1.0]), np.array([[1]])], ids=str)
+def test_rows_that_are_not_of_the_test_set_are_refused(rows):
+    with pytest.raises(KdError, match="rows"):
+        compare_errors([rows] * 5, [[1]] * 5, 10)
+
+
+def test_rows_in_an_array_are_the_same_rows():
+    rows = np.array([[1, 2], [2, 3]])
+    assert compare_errors(rows, rows[::-1], 10) == compare_errors([[1, 2], [2, 3]], [[2, 3], [1, 2]], 10)
+
+
+@pytest.mark.parametrize("counts", [[[1.0, np.nan]], [[]], [[1.0, 2.0], [1.0]]])
+def test_counts_that_are_no_table_of_numbers_are_refused(counts):
+    with pytest.raises(KdError, match=r"errors must be|same seeds and units"):
+        compare_counts(counts, counts)

@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+import shutil
 import time
 
 import pytest
 
 from kd import stages
-from kd.config import Data, MeshSpec, resolve
+from kd.config import Data, MeshSpec, fingerprint_of, identity, resolve
 from kd.errors import KdError
 from kd.signals import Interrupted
 from kd.stages import Computation, Stage, run_stages, stage_fingerprints
+from kd.workdir import Workdir, find
 
 SPEC = resolve({"objective": {"hard": {}}, "total_steps": 3, "mesh": {"devices": 1}})
 TEACHERS, BASELINE = Stage("teachers", SPEC), Stage("baseline", dataclasses.replace(SPEC, seed=1))
@@ -34,6 +36,10 @@ def experiment(tmp_path, monkeypatch):
             time.sleep(0.01)
             if name == self.stop_at:
                 raise Interrupted(15, 1)
+            taught_by = spec.teacher.workdir
+            who = identity(spec, "" if taught_by is None else find(taught_by).fingerprint)
+            owner = {"identity": who, "fingerprint": fingerprint_of(who), "num_classes": 10, "spec": {}}
+            Workdir(workdir).write("run.json", owner)
             return {"members": [{"errors": spec.seed}]}
 
         def run(self, stages):
@@ -58,6 +64,26 @@ def test_done_stages_are_skipped_and_say_so(experiment):
     assert [line.split(": ")[1] for line in experiment.said] == ["done before, skipped"] * 4
     assert again == first
     assert [done.evaluation["members"][0]["errors"] for done in again.values()] == [0, 1, 2, 3]
+
+
+def test_a_folder_that_holds_another_stage_is_not_taken_for_done(experiment):
+    done = experiment.run(ALL)
+    shutil.rmtree(done["distilled"].workdir)
+    shutil.copytree(done["baseline"].workdir, done["distilled"].workdir)
+    with pytest.raises(KdError, match="holds another run than stage 'distilled'"):
+        experiment.run(ALL)
+    shutil.rmtree(done["distilled"].workdir)
+    assert experiment.run(ALL)["distilled"].evaluation == done["distilled"].evaluation
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[]", "3", '{"seconds": "x", "evaluation": {}}', '{"seconds": 1, "evaluation": 2}']
+)
+def test_a_stage_whose_record_is_of_another_kind_is_said_to_be_damaged(experiment, text):
+    done = experiment.run(ALL)
+    (done["baseline"].workdir / "stage.json").write_text(text)
+    with pytest.raises(KdError, match=r"stage\.json is damaged"):
+        experiment.run(ALL)
 
 
 def test_a_half_done_stage_goes_on_where_it_was(experiment):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kd.config import Spec, resolve
 from kd.data import Dataset
 from kd.errors import KdError
 from kd.stages import Done
@@ -77,6 +78,49 @@ def plain(config: Any) -> Any:
     return list(config) if isinstance(config, tuple) else config
 
 
+def resolved(name: str, run: Mapping[str, Any]) -> Spec:
+    """A run's spec; what is wrong with it is said of that run.
+
+    Raises:
+      KdError: it is not well-formed, sets what the experiment sets, or is stopped by the examples that judge it.
+    """
+    try:
+        spec = resolve(run)
+    except KdError as error:
+        raise KdError(f"in config.{name}: {error}") from error
+    if spec.population or spec.teacher.workdir is not None:
+        raise KdError(
+            f"config.{name}.population and config.{name}.teacher.workdir are set by the experiment; leave them out "
+            "and set config.seeds, config.ensemble, or what else the experiment varies"
+        )
+    if spec.early_stopping is not None and _split(spec.early_stopping) == _split(spec.data.eval):
+        raise KdError(
+            f"config.{name}.early_stopping must be a split apart from the test examples, got {spec.early_stopping!r}; "
+            "name training examples that it is not trained on"
+        )
+    return spec
+
+
+def _split(name: str) -> str:
+    return name.partition("[")[0]
+
+
+def check_distinct(name: str, values: Sequence[Any]) -> None:
+    """Raise a `KdError` where a value of ``config.name`` comes twice."""
+    if len(set(values)) < len(values):
+        raise KdError(f"config.{name} must hold each value once, got {values}: a copy is no second measurement")
+
+
+def check_same_test(specs: Mapping[str, Spec], judge: str) -> None:
+    """Raise a `KdError` unless every run is evaluated on the examples that the run `judge` is evaluated on."""
+    for name, spec in specs.items():
+        if (spec.data.source, spec.data.eval) != (specs[judge].data.source, specs[judge].data.eval):
+            raise KdError(
+                f"config.{name}.data and config.{judge}.data have different source or eval; judge every run on the "
+                "same test examples"
+            )
+
+
 def labels_of(data: Dataset) -> np.ndarray:
     """Labels of a split. Raises a `KdError` if it has none."""
     if data.labels is None:
@@ -85,6 +129,11 @@ def labels_of(data: Dataset) -> np.ndarray:
 
 
 def curve(metrics: pathlib.Path) -> list[dict[str, Any]]:
-    """Test errors against steps, per member."""
-    lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
-    return [{"step": line["step"], "errors": line["eval/errors"]} for line in lines if "eval/errors" in line]
+    """Test errors against steps, per member. Raises a `KdError` where the file is gone or damaged."""
+    try:
+        lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
+        return [{"step": line["step"], "errors": line["eval/errors"]} for line in lines if "eval/errors" in line]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise KdError(
+            f"cannot read {metrics}: {error}; remove the stage's folder, and the same command trains it again"
+        ) from error

@@ -1,7 +1,7 @@
 """Data: sources, splits, order, batches on the device, augmentation."""
 
 from kd.data.augment import jitter
-from kd.data.dataset import Dataset, arrays, of_classes, parse_split, take
+from kd.data.dataset import Dataset, arrays, of_classes, parse_split, split_rows, take
 from kd.data.device import as_floats, example_batch, gather, to_device
 from kd.data.mixup import chain, mixup
 from kd.data.opening import open_stream
@@ -32,6 +32,7 @@ __all__ = [
     "padded_rows",
     "parse_split",
     "rows",
+    "split_rows",
     "steps_of",
     "steps_per_epoch",
     "take",

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kd.errors import KdError
+from kd.mesh import is_whole
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,27 +79,33 @@ def arrays(
       KdError: no examples, lengths that differ, inputs that are not finite numbers, no classes, labels that are not
         whole numbers in ``[0, num_classes)``, windows that reach beyond the inputs.
     """
-    inputs = np.asarray(inputs)
+    inputs = _array("inputs", inputs)
     if inputs.ndim == 0:
         raise KdError("inputs must be an array with one row per example, got a single value; pass [n ...]")
     if len(inputs) == 0:
         raise KdError("the split is empty: 0 examples; choose another split or widen its slice")
     if inputs.dtype.kind not in "uifb" or (inputs.dtype.kind == "f" and not np.isfinite(inputs).all()):
         raise KdError(f"inputs must be finite numbers, got {inputs.dtype} with NaN, infinity or objects; clean them")
-    if num_classes is not None and num_classes < 1:
-        raise KdError(f"num_classes must be 1 or more, got {num_classes}; pass how many classes there are")
+    if inputs.dtype.kind in "ui" and inputs.dtype.itemsize > 4 and np.abs(inputs.astype(np.float64)).max() >= 2**31:
+        raise KdError("inputs hold whole numbers of 2^31 or more, which devices cut to 32 bits; pass them as floats")
+    if num_classes is not None and not (is_whole(num_classes) and 1 <= num_classes < 2**31):
+        raise KdError(f"num_classes must be 1 or more, got {num_classes!r}; pass how many classes there are")
+    if not isinstance(scale, (int, float, np.number)) or isinstance(scale, bool) or not 0 < abs(scale) < np.inf:
+        raise KdError(f"scale multiplies the inputs and must be a finite number other than 0, got {scale!r}")
     starts = _check_windows(starts, window, len(inputs))
     examples = len(inputs if starts is None else starts)
     if labels is None:
         if num_classes is None:
             raise KdError("without labels num_classes cannot be counted; pass num_classes")
         return Dataset(inputs, None, num_classes, scale, starts, window)
-    labels = np.asarray(labels)
+    labels = _array("labels", labels)
     if labels.shape != (examples,):
         raise KdError(f"labels have shape {labels.shape} and there are {examples} examples; pass one label each")
     if labels.dtype.kind not in "ui":
         raise KdError(f"labels must be whole numbers, got {labels.dtype}; pass class indices, not one-hot rows")
-    classes = int(labels.max()) + 1 if num_classes is None else num_classes
+    classes = int(labels.max()) + 1 if num_classes is None else int(num_classes)
+    if classes >= 2**31:
+        raise KdError(f"the largest label is {classes - 1}, and labels are class indices below 2^31; mend the labels")
     if labels.min() < 0 or labels.max() >= classes:
         bad = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
         raise KdError(
@@ -107,13 +114,20 @@ def arrays(
     return Dataset(inputs, labels.astype(np.int32), classes, scale, starts, window)
 
 
+def _array(name: str, given: object) -> np.ndarray:
+    try:
+        return np.asarray(given)
+    except ValueError as error:  # rows of different lengths
+        raise KdError(f"{name} are no array: {error}; make the rows equally long") from error
+
+
 def _check_windows(starts: np.ndarray | None, window: int, frames: int) -> np.ndarray | None:
     if starts is None:
         if window:
             raise KdError("a window without starts has no examples; pass starts, the first frame of each")
         return None
-    starts = np.asarray(starts)
-    if not 1 <= window <= frames:
+    starts = _array("starts", starts)
+    if not is_whole(window) or not 1 <= window <= frames:
         raise KdError(f"window must lie between 1 and the {frames} frames of inputs, got {window}")
     if starts.ndim != 1 or starts.dtype.kind not in "ui" or len(starts) == 0:
         raise KdError(f"starts must be whole numbers, one per example, got {starts.dtype}{list(starts.shape)}")
@@ -146,11 +160,17 @@ def take(data: Dataset, split: str) -> Dataset:
     Raises:
       KdError: the slice holds no example, or reaches beyond the data.
     """
+    rows = split_rows(split, len(data))
+    return _examples(data, slice(rows.start, rows.stop))
+
+
+def split_rows(split: str, examples: int) -> range:
+    """Which rows of so many `split` names. Raises a `KdError` as `take` does."""
     _, start, stop = parse_split(split)
-    rows = slice(_position(start, len(data), 0), _position(stop, len(data), len(data)))
-    if len(range(len(data))[rows]) == 0:
-        raise KdError(f"split '{split}' is empty: it takes 0 of {len(data)} examples; widen the slice")
-    return _examples(data, rows)
+    rows = range(_position(start, examples, 0), _position(stop, examples, examples))
+    if len(rows) == 0:
+        raise KdError(f"split '{split}' is empty: it takes 0 of {examples} examples; widen the slice")
+    return rows
 
 
 def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:

@@ -7,6 +7,7 @@ import functools
 import numpy as np
 
 from kd.errors import KdError
+from kd.mesh import is_whole
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:
@@ -15,7 +16,7 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     Raises:
       KdError: a batch larger than the data set, without examples, or no whole number of them.
     """
-    if not isinstance(batch_size, (int, np.integer)):
+    if not is_whole(batch_size):
         raise KdError(f"data.batch_size must be a whole number, got {batch_size!r}")
     if not 1 <= batch_size <= examples:
         raise KdError(f"data.batch_size must lie between 1 and the {examples} examples of the split, got {batch_size}")
@@ -24,7 +25,10 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
 
 def steps_of(epochs: float, examples: int, batch_size: int) -> int:
     """Epochs in whole steps, at least one. Raises a `KdError` as `steps_per_epoch` does."""
-    return max(round(epochs * steps_per_epoch(examples, batch_size)), 1)
+    steps = max(round(epochs * steps_per_epoch(examples, batch_size)), 1)
+    if steps >= 2**31:
+        raise KdError(f"a run takes fewer than 2^31 steps, and {epochs:g} epochs are {steps}; lower epochs")
+    return steps
 
 
 @functools.lru_cache(maxsize=64)

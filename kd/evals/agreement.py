@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kd.evals.classify import Labels, Logits, check_pair, log_softmax, wrong
+from kd.evals.classify import Labels, Logits, check_pair, expected, log_softmax, wrong
 
 
 def agreement(student: Logits, teacher: Logits) -> float:
@@ -15,15 +15,18 @@ def agreement(student: Logits, teacher: Logits) -> float:
 
 def agreement_on_errors(student: Logits, teacher: Logits, labels: Labels) -> float | None:
     """The same share among the teacher's own errors: dark knowledge, not mere skill. None if it makes none."""
+    check_pair(student, teacher)
     rows = wrong(teacher, labels)
-    return agreement(student[rows], teacher[rows]) if len(rows) else None
+    return agreement(np.asarray(student)[rows], np.asarray(teacher)[rows]) if len(rows) else None
 
 
 def held_out_kl(student: Logits, teacher: Logits) -> float:
     """Mean ``KL(teacher || student)`` at temperature 1 over examples, in nats."""
     check_pair(student, teacher)
     log_p, log_q = log_softmax(teacher), log_softmax(student)
-    return float((np.exp(log_p) * (log_p - log_q)).sum(axis=-1).mean())
+    with np.errstate(invalid="ignore"):  # where both are -inf, which adds nothing
+        ratio = log_p - log_q
+    return float(expected(log_p, ratio).sum(axis=-1).mean())
 
 
 def compare(student: Logits, teacher: Logits, labels: Labels) -> dict[str, object]:

@@ -9,13 +9,13 @@ biases lowered by 7.6 (the same as the other eight raised by 7.6: a constant add
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from kd.errors import KdError
-from kd.evals.classify import Labels, Logits, one_classifier
+from kd.evals.classify import Labels, Logits, check_labels, one_classifier
 
 Offsets = Float[np.ndarray, " o"] | Sequence[float]
 
@@ -25,18 +25,22 @@ def shift(logits: Logits, classes: Sequence[int], offset: float) -> Logits:
 
     The same as adding `offset` to the output biases of those classes.
     """
-    return np.asarray(one_classifier(logits), np.float64) + offset * _inside(classes, logits.shape[-1])
+    wide = one_classifier(logits).astype(np.float64)
+    if not np.isfinite(offset):
+        raise KdError(f"an offset must be a finite number, got {offset!r}")
+    return wide + offset * _inside(classes, wide.shape[-1])
 
 
 def top_share(logits: Logits, classes: Sequence[int]) -> float:
     """Share of examples whose most probable class is one of `classes`, 0 to 1."""
-    return float(_inside(classes, logits.shape[-1])[np.argmax(one_classifier(logits), axis=-1)].mean())
+    found = one_classifier(logits)
+    return float(_inside(classes, found.shape[-1])[np.argmax(found, axis=-1)].mean())
 
 
 def margins(logits: Logits, classes: Sequence[int]) -> Float[np.ndarray, " n"]:
     """``m_i = max_{j not in C} z_ij - max_{c in C} z_ic``: example i is predicted in C exactly if ``offset > m_i``."""
-    inside = _inside(classes, logits.shape[-1])
-    wide = np.asarray(one_classifier(logits), np.float64)
+    wide = one_classifier(logits).astype(np.float64)
+    inside = _inside(classes, wide.shape[-1])
     return wide[:, ~inside].max(axis=-1) - wide[:, inside].max(axis=-1)
 
 
@@ -49,7 +53,7 @@ def match_frequency(logits: Logits, classes: Sequence[int], share: float) -> flo
     Raises:
       KdError: a share outside (0, 1); no classes, all classes, or one out of range.
     """
-    if not 0.0 < share < 1.0:
+    if not isinstance(share, (int, float, np.number)) or not 0.0 < share < 1.0:
         raise KdError(f"share must lie between 0 and 1, got {share!r}; give the frequency of classes {list(classes)}")
     offsets, possible = _between(np.sort(margins(logits, classes)))
     distance = np.abs(np.arange(len(offsets)) - share * len(logits))
@@ -64,9 +68,12 @@ def bias_curve(logits: Logits, labels: Labels, classes: Sequence[int], offsets: 
     lists of ``o`` counts.
     """
     if_outside, if_inside = _right(logits, labels, classes)
-    chosen = np.asarray(offsets, np.float64)[:, None] > margins(logits, classes)
+    tried = np.asarray(offsets, np.float64)
+    if tried.ndim != 1 or np.isnan(tried).any():
+        raise KdError(f"offsets must be numbers in a row, got {offsets!r}; e.g. [0.0, 1.0]")
+    chosen = tried[:, None] > margins(logits, classes)
     missed = ~np.where(chosen, if_inside, if_outside)
-    held = _inside(classes, logits.shape[-1])[labels]
+    held = _inside(classes, np.shape(logits)[-1])[labels]
     return {"errors": missed.sum(axis=-1).tolist(), "errors_on_classes": missed[:, held].sum(axis=-1).tolist()}
 
 
@@ -88,7 +95,8 @@ def best_offset(logits: Logits, labels: Labels, classes: Sequence[int]) -> float
 
 def _right(logits: Logits, labels: Labels, classes: Sequence[int]) -> tuple[Bool[np.ndarray, " n"], ...]:
     """Whether the most probable class outside `classes` is the label, and the most probable one inside."""
-    inside = _inside(classes, logits.shape[-1])
+    check_labels(labels, logits)
+    inside = _inside(classes, np.shape(logits)[-1])
     outside_best, inside_best = (np.where(hidden, -np.inf, logits).argmax(axis=-1) for hidden in (inside, ~inside))
     return outside_best == labels, inside_best == labels
 
@@ -101,8 +109,10 @@ def _between(ordered: Float[np.ndarray, " n"]) -> tuple[Float[np.ndarray, " n+1"
 
 
 def _inside(classes: Sequence[int], width: int) -> Bool[np.ndarray, " v"]:
-    if not all(isinstance(c, (int, np.integer)) and not isinstance(c, bool) for c in classes):
-        raise KdError(f"classes must be whole numbers from 0, got {list(classes)}")
+    if not isinstance(classes, Iterable) or not all(
+        isinstance(c, (int, np.integer)) and not isinstance(c, bool) for c in classes
+    ):
+        raise KdError(f"classes must be whole numbers from 0, got {classes!r}")
     outside = [int(c) for c in classes if not 0 <= c < width]
     if outside:
         raise KdError(f"class {outside[0]} is out of range: there are {width} classes, 0 to {width - 1}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -15,14 +16,21 @@ Labels = Int[np.ndarray, " n"]
 
 def log_softmax(logits: Logits) -> Logits:
     """``z - log sum exp z`` in float64."""
-    wide = np.asarray(one_classifier(logits), np.float64)
+    wide = one_classifier(logits).astype(np.float64)
     wide = wide - wide.max(axis=-1, keepdims=True)
     return wide - np.log(np.exp(wide).sum(axis=-1, keepdims=True))
 
 
+def expected(log_p: Logits, value: Logits) -> Logits:
+    """``p * value``, where a class of probability zero adds nothing, whatever its value: ``0 log 0 = 0``."""
+    possible = log_p > -np.inf
+    return np.exp(log_p) * np.where(possible, value, 0.0)
+
+
 def wrong(logits: Logits, labels: Labels) -> Int[np.ndarray, " k"]:
     """Rows whose most probable class is not the label, in rising order."""
-    return np.flatnonzero(np.argmax(one_classifier(logits), axis=-1) != labels)
+    check_labels(labels, logits)
+    return np.flatnonzero(np.argmax(logits, axis=-1) != labels)
 
 
 def errors(logits: Logits, labels: Labels) -> int:
@@ -37,11 +45,12 @@ def accuracy(logits: Logits, labels: Labels) -> float:
 
 def errors_per_class(logits: Logits, labels: Labels) -> list[int]:
     """Errors among the examples of each class, by label."""
-    return np.bincount(labels[wrong(logits, labels)], minlength=logits.shape[-1]).tolist()
+    return np.bincount(np.asarray(labels)[wrong(logits, labels)], minlength=np.shape(logits)[-1]).tolist()
 
 
 def nll(logits: Logits, labels: Labels) -> float:
     """Mean negative log-likelihood of the labels, in nats."""
+    check_labels(labels, logits)
     return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
@@ -50,6 +59,7 @@ def brier(logits: Logits, labels: Labels) -> float:
 
     Source: Brier (1950), "Verification of forecasts expressed in terms of probability".
     """
+    check_labels(labels, logits)
     probabilities = np.exp(log_softmax(logits))
     probabilities[np.arange(len(labels)), labels] -= 1.0
     return float((probabilities**2).sum(axis=-1).mean())
@@ -60,6 +70,7 @@ def ece(logits: Logits, labels: Labels, bins: int = 15) -> float:
 
     Source: Guo et al. (2017), "On calibration of modern neural networks", eq. 3.
     """
+    check_labels(labels, logits)
     confidence = np.exp(log_softmax(logits).max(axis=-1))
     right = np.argmax(logits, axis=-1) == labels
     bucket = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -68,12 +79,36 @@ def ece(logits: Logits, labels: Labels, bins: int = 15) -> float:
 
 
 def one_classifier(logits: Logits) -> Logits:
-    """The logits themselves. Raises a `KdError` where they are those of several classifiers."""
-    if np.ndim(logits) != 2:
+    """The logits themselves, as an array.
+
+    Raises:
+      KdError: those of several classifiers, of no example, or with a row whose largest is not finite: NaN is no class,
+        and NumPy would take it for the most probable one.
+    """
+    found = np.asarray(logits)
+    if found.ndim != 2:
+        raise KdError(f"evaluate one classifier at a time: logits must be [n v], got {found.shape}; loop over members")
+    if found.size == 0:
+        raise KdError(f"there is nothing to evaluate: logits have shape {found.shape}; choose a split with examples")
+    bad = np.flatnonzero(~np.isfinite(found.max(axis=-1)))
+    if len(bad):
+        raise KdError(f"logits must be finite, those of example {bad[0]} are not: that training diverged; train anew")
+    return found
+
+
+def check_labels(labels: Any, logits: Any) -> None:
+    """Raise a `KdError` unless `labels` are a class of `logits` for each example: NumPy would repeat or wrap them."""
+    found, (examples, classes) = np.asarray(labels), one_classifier(logits).shape
+    if found.shape != (examples,) or found.dtype.kind not in "ui":
         raise KdError(
-            f"evaluate one classifier at a time: logits must be [n v], got {np.shape(logits)}; loop over members"
+            f"labels must be a whole number for each of the {examples} examples, got {found.dtype}{list(found.shape)}; "
+            "pass class indices of the same split"
         )
-    return logits
+    bad = np.flatnonzero((found < 0) | (found >= classes))
+    if len(bad):
+        raise KdError(
+            f"label {found[bad[0]]} of example {bad[0]} is out of range: these logits know classes 0 to {classes - 1}"
+        )
 
 
 def check_pair(student: Logits, teacher: Logits) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from kd.errors import KdError
-from kd.evals.classify import Labels, Logits, check_pair, log_softmax, one_classifier
+from kd.evals.classify import Labels, Logits, check_labels, check_pair, expected, log_softmax, one_classifier
 
 Members = Float[np.ndarray, "e n v"]
 
@@ -20,9 +20,10 @@ def top_k(logits: Logits, k: int) -> Int[np.ndarray, "n k"]:
     Raises:
       KdError: k below 1 or above the number of classes.
     """
-    if not 1 <= k <= logits.shape[-1]:
-        raise KdError(f"k must lie between 1 and the {logits.shape[-1]} classes, got {k}")
-    return np.argsort(-np.asarray(one_classifier(logits), np.float64), axis=-1, kind="stable")[:, :k]
+    wide = one_classifier(logits).astype(np.float64)
+    if not isinstance(k, (int, np.integer)) or not 1 <= k <= wide.shape[-1]:
+        raise KdError(f"k must lie between 1 and the {wide.shape[-1]} classes, got {k!r}")
+    return np.argsort(-wide, axis=-1, kind="stable")[:, :k]
 
 
 def agreement_at_k(student: Logits, teacher: Logits, k: int, *, ordered: bool = False) -> float:
@@ -48,12 +49,15 @@ def class_kl(student: Logits, teacher: Logits, labels: Labels) -> Float[np.ndarr
     Source: Csiszar (1991), "Why least squares and maximum entropy?" (the I-divergence).
     """
     check_pair(student, teacher)
+    check_labels(labels, teacher)
     log_p, log_q = log_softmax(teacher), log_softmax(student)
-    ratio = log_q - log_p  # r: the term is p (exp(r) - 1 - r), which rounding may take below zero
-    terms = np.exp(log_p) * np.maximum(np.expm1(ratio) - ratio, 0.0)
+    possible = log_p > -np.inf  # elsewhere p = 0 and the term is q
+    ratio = np.where(possible, log_q, 0.0) - np.where(possible, log_p, 0.0)
+    # r: the term is p (exp(r) - 1 - r), which rounding may take below zero
+    terms = np.where(possible, np.exp(log_p) * np.maximum(np.expm1(ratio) - ratio, 0.0), np.exp(log_q))
     table = np.full((terms.shape[-1], terms.shape[-1]), np.nan)
     for c in np.unique(labels):
-        table[c] = terms[labels == c].mean(axis=0)
+        table[c] = terms[np.asarray(labels) == c].mean(axis=0)
     return table
 
 
@@ -67,9 +71,12 @@ def soft_log_probs(
     """
     if average not in ("arithmetic", "geometric"):
         raise KdError(f"the members' distributions are averaged arithmetic or geometric, got average={average!r}")
+    _check_temperature(temperature)
     scaled = np.asarray(logits, np.float64) / temperature
-    if scaled.ndim == 2:
+    if scaled.ndim != 3:
         return log_softmax(scaled)
+    if len(scaled) == 0:
+        raise KdError("an ensemble without members has no distribution; give [e n v] with one member or more")
     if average == "geometric":
         return log_softmax(scaled.mean(axis=0))
     members = np.stack([log_softmax(member) for member in scaled])
@@ -91,8 +98,10 @@ def entropy_of_targets(
 
     Source: Hinton, Vinyals & Dean (2015), section 2: a higher temperature makes a softer distribution.
     """
-    for temperature in temperatures:
-        if not 0.0 < temperature < np.inf:
-            raise KdError(f"a temperature must be a positive number, got {temperature!r}")
     found = [soft_log_probs(logits, temperature, average) for temperature in temperatures]
-    return [float(-(np.exp(log_p) * log_p).sum(axis=-1).mean()) for log_p in found]
+    return [float(-expected(log_p, log_p).sum(axis=-1).mean()) for log_p in found]
+
+
+def _check_temperature(temperature: float) -> None:
+    if not isinstance(temperature, (int, float, np.number)) or not 0.0 < temperature < np.inf:
+        raise KdError(f"a temperature must be a positive number, got {temperature!r}")

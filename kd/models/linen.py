@@ -54,4 +54,6 @@ def as_model(given: Any) -> Model:
 
 
 def _outputs(answer: Any) -> Outputs:
+    if isinstance(answer, (tuple, list, Mapping)):
+        raise KdError(f"a model must answer with one array of logits, got a {type(answer).__name__}; return the logits")
     return answer if isinstance(answer, Outputs) else Outputs(answer)

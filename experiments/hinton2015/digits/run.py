@@ -10,12 +10,20 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.hinton2015.parts import curve, finished, labels_of, plain
+from experiments.hinton2015.parts import (
+    check_distinct,
+    check_same_test,
+    curve,
+    finished,
+    labels_of,
+    plain,
+    resolved,
+)
 from kd import evals
 from kd.build import load_trained
-from kd.config import Spec, build, make_terms, resolve
+from kd.config import Spec, build, make_terms
 from kd.data import Dataset, load
-from kd.errors import KdError
+from kd.errors import KdError, unknown
 from kd.population import product
 from kd.stages import Done, Stage, run_stages
 from kd.teacher import predicts_by
@@ -46,8 +54,8 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], No
     """Run or resume every stage, and measure: the results, as JSON will hold them.
 
     Raises:
-      KdError: a config that is not well-formed, fewer than two seeds, arms of different compute, and what training
-        raises.
+      KdError: a config that is not well-formed, fewer than two seeds, a seed or temperature twice, arms of different
+        compute, runs that are judged on other examples, and what training raises.
     """
     protocol = build(Protocol, config, "config")
     stages = make_stages(protocol)
@@ -64,11 +72,11 @@ def make_stages(protocol: Protocol) -> list[Stage]:
     """Teachers as one population, both student arms over the seeds, and the temperature sweep as one population."""
     if len(protocol.seeds) < 2 or protocol.ensemble < 2:
         raise KdError("config.seeds and config.ensemble must hold at least 2, or there is no spread and no ensemble")
-    teachers = _with(resolve(protocol.teachers), seed=range(1000, 1000 + protocol.ensemble))
-    baseline = _with(resolve(protocol.baseline), seed=protocol.seeds)
-    distilled = _with(resolve(protocol.distilled), seed=protocol.seeds)
-    if _compute(baseline) != _compute(distilled):
-        raise KdError("config.baseline and config.distilled must train the same student on the same data equally long")
+    specs = {name: resolved(name, getattr(protocol, name)) for name in ("teachers", "baseline", "distilled")}
+    _check(protocol, specs)
+    teachers = _with(specs["teachers"], seed=range(1000, 1000 + protocol.ensemble))
+    baseline = _with(specs["baseline"], seed=protocol.seeds)
+    distilled = _with(specs["distilled"], seed=protocol.seeds)
     stages = [
         Stage("teachers", teachers),
         Stage("baseline", baseline),
@@ -78,6 +86,19 @@ def make_stages(protocol: Protocol) -> list[Stage]:
         sweep = _with(distilled, soft_targets__temperature=protocol.temperatures, seed=protocol.seeds)
         stages.append(Stage("temperatures", sweep, teacher="teachers"))
     return stages
+
+
+def _check(protocol: Protocol, specs: Mapping[str, Spec]) -> None:
+    check_distinct("seeds", protocol.seeds)
+    check_distinct("temperatures", protocol.temperatures)
+    check_same_test(specs, "distilled")
+    if _compute(specs["baseline"]) != _compute(specs["distilled"]):
+        raise KdError("config.baseline and config.distilled must train the same student on the same data equally long")
+    if specs["distilled"].objective.get("soft_targets") is None:
+        raise KdError("config.distilled.objective has no soft_targets, which that run is about; give it the term")
+    for arm in protocol.paper:
+        if arm not in (arms := ("teachers", "ensemble", "baseline", "distilled")):
+            raise unknown("key in config.paper:", arm, arms)
 
 
 def measure(protocol: Protocol, stages: list[Stage], done: Mapping[str, Done]) -> dict[str, Any]:
@@ -112,7 +133,7 @@ def _with(spec: Spec, **columns: Any) -> Spec:
 
 
 def _compute(spec: Spec) -> tuple[Any, ...]:
-    return spec.student, spec.data, spec.total_epochs, spec.total_steps
+    return spec.student, spec.data, spec.total_epochs, spec.total_steps, spec.early_stopping
 
 
 def _arm(done: Done) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from experiments.hinton2015.mnist.rows import check_names
 from experiments.hinton2015.parts import curve, labels_of
 from kd import evals
 from kd.build import load_trained
-from kd.config import resolve
-from kd.data import Dataset, load
+from kd.config import Spec, resolve
+from kd.data import Dataset, load, parse_split, split_rows
 from kd.errors import KdError
 from kd.stages import Done
 from kd.trained import member_evaluation
@@ -59,10 +59,28 @@ def check(protocol: Protocol) -> None:
     check_names(protocol.paper, protocol.bands)
     data = resolve(protocol.distilled).data
     train, test = (load(data.source, split, data.data_dir) for split in (data.train, data.eval))
+    _check_apart(resolve(protocol.small_hard))
     for name in ("omitted", "only"):
         kept = getattr(protocol, name)["data"].get("classes")
         if kept is None or set(kept) >= set(labels_of(train).tolist()) or set(kept) >= set(labels_of(test).tolist()):
             raise KdError(f"config.{name}.data.classes must leave out a class, got {kept}; name the classes that stay")
+
+
+def _check_apart(spec: Spec) -> None:
+    """Early stopping that looks at what is trained on never stops, and the page says that it looks elsewhere."""
+    watched = spec.early_stopping or ""
+    if parse_split(watched)[0] != parse_split(spec.data.train)[0]:
+        return
+    whole = len(load(spec.data.source, parse_split(watched)[0], spec.data.data_dir))
+    try:
+        seen, looked = (split_rows(split, whole) for split in (spec.data.train, watched))
+    except KdError as error:
+        raise KdError(f"stage 'small-hard': {error}") from error
+    if max(seen.start, looked.start) < min(seen.stop, looked.stop):
+        raise KdError(
+            f"config.small_hard.early_stopping, {watched}, shares examples with its data.train, {spec.data.train}; "
+            "name training images that it is not trained on"
+        )
 
 
 def arm(done: Done) -> dict[str, Any]:

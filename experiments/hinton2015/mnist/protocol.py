@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.hinton2015.parts import plain
-from kd.config import Spec, resolve
+from experiments.hinton2015.parts import check_distinct, check_same_test, plain, resolved
+from kd.config import Spec
 from kd.errors import KdError
 from kd.population import product
 from kd.stages import Computation, Stage
@@ -54,11 +54,11 @@ def make_stages(protocol: Protocol) -> list[Stage | Computation]:
         that are evaluated on different ones, or a run that sets what the experiment sets.
     """
     _check_numbers(protocol)
-    seeds, specs = protocol.seeds, {name: _resolved(name, getattr(protocol, name)) for name in RUNS}
-    variants = {name: _resolved(f"hypotheses.{name}", run) for name, run in protocol.hypotheses.items()}
+    seeds, specs = protocol.seeds, {name: resolved(name, getattr(protocol, name)) for name in RUNS}
+    variants = {name: resolved(f"hypotheses.{name}", run) for name, run in protocol.hypotheses.items()}
     baseline, distilled = specs["baseline"], specs["distilled"]
     _check_arms(specs)
-    _check_evaluation({**specs, **{f"hypotheses.{name}": spec for name, spec in variants.items()}})
+    check_same_test({**specs, **{f"hypotheses.{name}": spec for name, spec in variants.items()}}, "distilled")
     if _compute(baseline) != _compute(distilled):
         raise KdError("config.baseline and config.distilled must train one student on the same batches equally long")
     teachers = product(seed=range(1000, 1000 + protocol.ensemble))
@@ -85,9 +85,7 @@ def _check_numbers(protocol: Protocol) -> None:
     if min(seeds) < 2 or protocol.ensemble < max(seeds):
         raise KdError("config.seeds and config.sweep_seeds need 2 seeds or more, and config.ensemble as many teachers")
     for name in ("seeds", "temperatures", "widths"):
-        values = getattr(protocol, name)
-        if len(set(values)) < len(values):
-            raise KdError(f"config.{name} must hold each value once, got {values}: a copy is no second measurement")
+        check_distinct(name, getattr(protocol, name))
     for name, (low, high) in protocol.bands.items():
         if not low <= high:
             raise KdError(f"config.bands.{name} must be (least, most), got {(low, high)}; swap them")
@@ -95,44 +93,17 @@ def _check_numbers(protocol: Protocol) -> None:
         raise KdError("config.sweep_seeds must say how many seeds each of config.widths has; make them equally long")
 
 
-def _resolved(name: str, run: Run) -> Spec:
-    """A run's spec; what is wrong with it is said of that run."""
-    try:
-        spec = resolve(run)
-    except KdError as error:
-        raise KdError(f"in config.{name}: {error}") from error
-    if spec.population or spec.teacher.workdir is not None:
-        raise KdError(
-            f"config.{name}.population and config.{name}.teacher.workdir are set by the experiment; leave them out "
-            "and set config.seeds, config.ensemble, config.temperatures or config.widths"
-        )
-    return spec
-
-
-def _check_evaluation(specs: Mapping[str, Spec]) -> None:
-    for name, spec in specs.items():
-        if (spec.data.source, spec.data.eval) != (specs["distilled"].data.source, specs["distilled"].data.eval):
-            raise KdError(
-                f"config.{name}.data and config.distilled.data have different source or eval; judge every run on the "
-                "same test examples"
-            )
-
-
 def _check_arms(specs: Mapping[str, Spec]) -> None:
     """Raise a `KdError` where a run is not what the page calls it."""
     for name in ("distilled", "sweep", "omitted", "only", "small_soft"):
         if specs[name].objective.get("soft_targets") is None:
             raise KdError(f"config.{name}.objective has no soft_targets, which that run is about; give it the term")
-    watched = specs["small_hard"].early_stopping
-    if watched is None or watched.partition("[")[0] == specs["small_hard"].data.eval.partition("[")[0]:
-        raise KdError(
-            f"config.small_hard.early_stopping must be a split apart from the test examples, got {watched!r}; name "
-            "training images that it is not trained on"
-        )
+    if specs["small_hard"].early_stopping is None:
+        raise KdError("config.small_hard.early_stopping is none; name training images that it is not trained on")
 
 
 def _compute(spec: Spec) -> tuple[Any, ...]:
-    return spec.student, spec.data, spec.total_epochs, spec.total_steps
+    return spec.student, spec.data, spec.total_epochs, spec.total_steps, spec.early_stopping
 
 
 def _ratio(protocol: Protocol) -> Computation:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from kd.config import build
+from kd.config import Spec, build, resolve
 from kd.errors import KdError, unknown
 
 Arm = Literal["distilled", "baseline", "small_soft"]
@@ -133,9 +133,27 @@ def _check_runs(protocol: Protocol) -> None:
     runs = {name: getattr(protocol, name) for name in RUNS}
     runs |= {f"teachers.{name}": run for name, run in protocol.teachers.items()}
     runs |= {f"hypotheses.{name}.run": one.run for name, one in hypotheses(protocol).items()}
+    specs = {}
     for name, run in runs.items():
         if run.get("population") or (run.get("teacher") or {}).get("workdir"):
             raise KdError(f"config.{name}.population and teacher.workdir are set by the experiment; leave them out")
+        try:
+            specs[name] = spec = resolve(run)
+        except KdError as error:
+            raise KdError(f"in config.{name}: {error}") from error
+        for split in (spec.data.eval, spec.early_stopping or ""):
+            if split.partition("[")[0] == "test":
+                raise KdError(
+                    f"config.{name} looks at '{split}' while it trains, and the temperature and the best step are "
+                    "chosen by what is seen; let it look at a slice of 'validation'"
+                )
+    for one, other in (("baseline", "distilled"), ("small_hard", "small_soft")):
+        if _arm(specs[one]) != _arm(specs[other]):
+            raise KdError(f"config.{one} and config.{other} must train one student on the same batches equally long")
+
+
+def _arm(spec: Spec) -> tuple[Any, ...]:
+    return spec.student, spec.data, spec.total_epochs, spec.total_steps
 
 
 def _check_bands(bands: Mapping[str, tuple[float, float]]) -> None:
