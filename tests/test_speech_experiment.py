@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -443,3 +444,22 @@ def test_the_step_of_the_papers_size_compiles(run):
     batch = jax.eval_shape(kd_data.gather, jax.eval_shape(lambda: kd_data.to_device(data)), rows)
     compiled = jax.jit(step).lower(state, logits, batch, task.hparams).compile()
     assert compiled.cost_analysis()["flops"] > 5.5 * parameters * spec.data.batch_size  # 6 without the inputs' gradient
+
+
+@pytest.mark.parametrize(
+    ("run", "path", "value", "message"),
+    [
+        ("distilled", ("data", "eval"), "test", "config.distilled looks at 'test' while it trains"),
+        ("small_hard", ("early_stopping",), "test[:9]", "config.small_hard looks at 'test"),
+        ("distilled", ("student", "widths"), (9, 9, 9), "config.baseline and config.distilled must train one student"),
+        ("small_soft", ("total_epochs",), 77.0, "config.small_hard and config.small_soft must train one student"),
+    ],
+)
+def test_arms_that_would_not_be_compared_fairly_are_refused(source, tmp_path, run, path, value, message):
+    config = tiny(source)
+    part = config[run]
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    with pytest.raises(KdError, match=re.escape(message)):
+        stages.run(config, tmp_path)
