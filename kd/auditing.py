@@ -11,14 +11,14 @@ from jaxtyping import Float
 
 from kd import evals
 from kd.build import load_finished
-from kd.config import Spec
-from kd.data import Dataset, Stream, load, of_classes
+from kd.data import Dataset, Stream
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 from kd.evaluate import load_labelled, pairs_of
 from kd.mesh import is_whole
 from kd.missing import Members, check_missing, left_out, missing_probe, share_of
 from kd.predict import check_inputs
+from kd.splits import Examples, shown
 from kd.teacher import check_average, predicts_by
 from kd.trained import Trained, check_data
 from kd.types import Average
@@ -34,7 +34,7 @@ def audit(
     data: Dataset | Stream,
     *,
     missing_classes: Sequence[int] = (),
-    train: Dataset | None = None,
+    train: Examples | None = None,
     average: Average = "arithmetic",
     pairs: Sequence[int] | None = None,
     temperatures: Sequence[float] = TEMPERATURES,
@@ -108,7 +108,7 @@ def audit_workdirs(
     spec, taught = find(student).spec, find(teacher).spec
     split, data, _ = load_labelled(spec, split, data_dir)
     missing = tuple(dict.fromkeys(missing_classes)) or left_out(spec, find(student).owner["num_classes"])
-    train = _trained_on(taught, data_dir) if missing else None
+    train = shown(taught, data_dir) if missing else None
     found = audit(
         models["teacher"],
         models["student"],
@@ -124,12 +124,6 @@ def audit_workdirs(
     paths = {"teacher": str(teacher), "student": str(student)}
     runs = {who: {"workdir": paths[who], "fingerprint": model.fingerprint} for who, model in models.items()}
     return {"runs": runs, "source": spec.data.source, "split": split, **found}
-
-
-def _trained_on(spec: Spec, data_dir: str | None) -> Dataset:
-    """The examples that a config was trained on, without the classes that it left out itself."""
-    data = load(spec.data.source, spec.data.train, data_dir or spec.data.data_dir)
-    return data if spec.data.classes is None else of_classes(data, spec.data.classes)
 
 
 def measures(

@@ -69,8 +69,8 @@ class Log:
 def diverged(what: str, step: int) -> KdError:
     """The error of a run whose numbers are no longer finite."""
     return KdError(
-        f"{what} not finite at step {step}; the last good checkpoint stays: lower optim.learning_rate, or look at the "
-        "examples of that step"
+        f"{what} not finite at step {step}; checkpoints of before stay: look at the examples of that step, or lower "
+        "optim.learning_rate, in a new work directory"
     )
 
 

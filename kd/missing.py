@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from kd import evals
 from kd.config import Spec
-from kd.data import Dataset
+from kd.data import Dataset, Stream
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 
@@ -50,7 +50,7 @@ def missing_probe(
     }
 
 
-def share_of(classes: Sequence[int], train: Dataset | None) -> float | None:
+def share_of(classes: Sequence[int], train: Dataset | Stream | None) -> float | None:
     """Share of the examples of `train` that are labelled one of `classes`; None where it is not known, none or all."""
     if train is None or train.labels is None:
         return None

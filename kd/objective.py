@@ -62,7 +62,16 @@ def term(
     schedules = {"weight": weight_schedule, "temperature": temperature_schedule}
     if temperature_schedule is not None and "temperature" not in values:
         raise KdError(f"objective.{label} has no temperature, so temperature_schedule would do nothing; remove it")
+    if temperature_schedule is not None and _reaches_zero(temperature_schedule):
+        raise KdError(
+            f"objective.{label}.temperature_schedule reaches 0, in its warm-up or at one of its points, and no "
+            "distribution has temperature 0; leave the warm-up out, and keep factors above 0"
+        )
     return Term(label, info, values, {key: value for key, value in schedules.items() if value is not None})
+
+
+def _reaches_zero(schedule: Schedule) -> bool:
+    return schedule.warmup_percent > 0 or any(factor == 0 for _, factor in schedule.points)
 
 
 def check_number(label: str, info: LossInfo, key: str, value: float) -> None:

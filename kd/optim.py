@@ -77,7 +77,7 @@ def max_norm(limit: float) -> Constraint | None:
     def clip(path: Path, leaf: jax.Array) -> jax.Array:
         if not _is_matrix(path, leaf):
             return leaf
-        first = 1 if "blocks" in _names(path) else 0
+        first = 1 if "blocks" in _names(path) and leaf.ndim > 2 else 0  # a module of that name may be one layer
         norm = jnp.sqrt(jnp.sum(leaf**2, axis=tuple(range(first, leaf.ndim - 1)), keepdims=True))
         return leaf * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
 

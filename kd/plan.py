@@ -214,19 +214,23 @@ def ask_worker(spec: str, topology: Topology, lower: str = "kd.plan_lower:lower"
     """
     check_compiler(topology)
     request = json.dumps({"spec": spec, "topology": str(topology), "lower": lower})
-    command = [sys.executable, "-m", "kd.plan_worker"]
+    line, ours = os.pipe()  # it ends when this process does, however that happens, and the worker with it
     try:
         done = subprocess.run(
-            command,
+            [sys.executable, "-m", "kd.plan_worker", str(line)],
             input=request,
             env=_environment(topology),
             capture_output=True,
             text=True,
             timeout=TIMEOUT,
             check=False,
+            pass_fds=[line],
         )
     except subprocess.TimeoutExpired as error:
         raise KdError(f"compiling for {topology} took over {TIMEOUT / 60:.0f} minutes; plan a smaller step") from error
+    finally:
+        os.close(line)
+        os.close(ours)
     last = done.stdout.strip().rpartition("\n")[2]
     if done.returncode or not last.startswith("{"):
         cause = (done.stderr.strip() or "nothing was said").splitlines()[-1]

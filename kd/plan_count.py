@@ -293,7 +293,7 @@ def _stored(fused: Computation, number: int, array: Array) -> int:
     while root.opcode == "bitcast" and root.operands[0] in fused.instructions:
         root = fused.instructions[root.operands[0]]
     if root.opcode == "dynamic-update-slice":
-        return min(2 * _array(fused, root.operands[1]).size, array.size)
+        return min(_array(fused, root.operands[1]).size, array.size)
     return array.size
 
 

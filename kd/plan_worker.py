@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,12 +22,21 @@ _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def main() -> None:
-    """Answer one request, ``{"spec": ..., "topology": ..., "lower": ...}``, in the last line of the output."""
+    """Answer one request, ``{"spec": ..., "topology": ..., "lower": ...}``, in the last line of the output.
+
+    The argument is a pipe that nobody writes to: when it ends, so has the one who asked.
+    """
+    threading.Thread(target=_leave_with, args=(int(sys.argv[1]),), daemon=True).start()
     try:
         answer = work(json.loads(sys.stdin.read()))
     except KdError as error:
         answer = {"error": str(error)}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")
+
+
+def _leave_with(line: int) -> None:
+    os.read(line, 1)
+    os._exit(1)
 
 
 def work(request: Mapping[str, Any]) -> dict[str, Any]:

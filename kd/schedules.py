@@ -49,13 +49,13 @@ def make_schedule(spec: Schedule, total_steps: int) -> Shape:
     if spec.end < 0 or any(factor < 0 for _, factor in spec.points):
         raise KdError("a schedule's factors, schedule.end and those of schedule.points, must be 0 or more")
     warmup = round(total_steps * spec.warmup_percent / 100)
-    main = _main(spec, max(total_steps - warmup, 1), total_steps)
+    main = _main(spec, max(total_steps - warmup, 1), total_steps, warmup)
     if warmup == 0:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), main], [warmup])
 
 
-def _main(spec: Schedule, steps: int, total_steps: int) -> Shape:
+def _main(spec: Schedule, steps: int, total_steps: int, warmup: int) -> Shape:
     if spec.shape == "constant":
         return optax.constant_schedule(1.0)
     if spec.shape == "linear":
@@ -66,10 +66,10 @@ def _main(spec: Schedule, steps: int, total_steps: int) -> Shape:
         if spec.end <= 0:
             raise KdError(f"an exponential schedule needs schedule.end > 0, got {spec.end}")
         return optax.exponential_decay(1.0, steps, spec.end)
-    return _piecewise(spec.points, total_steps)
+    return _piecewise(spec.points, total_steps, warmup)
 
 
-def _piecewise(points: tuple[tuple[float, float], ...], total_steps: int) -> Shape:
+def _piecewise(points: tuple[tuple[float, float], ...], total_steps: int, warmup: int) -> Shape:
     percents = [percent for percent, _ in points]
     if (
         not points
@@ -77,6 +77,7 @@ def _piecewise(points: tuple[tuple[float, float], ...], total_steps: int) -> Sha
         or not 0 <= percents[0] <= percents[-1] <= 100
     ):
         raise KdError("a piecewise schedule needs schedule.points = ((percent, factor), ...) with rising percents")
-    edges = jnp.asarray([round(total_steps * percent / 100) for percent in percents])
+    # Percent of the whole run, and the steps that come here are counted from the end of the warm-up.
+    edges = jnp.asarray([round(total_steps * percent / 100) - warmup for percent in percents])
     factors = jnp.asarray([1.0, *(factor for _, factor in points)])
     return lambda step: factors[jnp.searchsorted(edges, step, side="right")]

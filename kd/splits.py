@@ -15,12 +15,8 @@ def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
     Raises:
       KdError: a split that is not there, without the classes or labels asked for, or of another kind than the others.
     """
-
-    data, held_out = open_split(spec, spec.data.train, training=True), open_split(spec, spec.data.eval)
+    data, held_out = shown(spec, training=True), open_split(spec, spec.data.eval)
     validation = None if spec.early_stopping is None else open_split(spec, spec.early_stopping)
-    if spec.data.classes is not None:
-        streamed = isinstance(data, kd_data.Stream)
-        data = data.of_classes(spec.data.classes) if streamed else kd_data.of_classes(data, spec.data.classes)
     if spec.data.examples not in (None, len(data)):
         raise KdError(
             f"config.data.examples declares {spec.data.examples} and {spec.data.train} has {len(data)}; mend it"
@@ -31,6 +27,14 @@ def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
         if not validation.labelled:
             raise KdError(f"early stopping counts errors and '{spec.early_stopping}' has no labels; name another split")
     return data, held_out, validation
+
+
+def shown(spec: Spec, data_dir: str | None = None, *, training: bool = False) -> Examples:
+    """The examples that a run is trained on: those of `data.classes` alone where it names some."""
+    data, classes = open_split(spec, spec.data.train, data_dir, training=training), spec.data.classes
+    if classes is None:
+        return data
+    return data.of_classes(classes) if isinstance(data, kd_data.Stream) else kd_data.of_classes(data, classes)
 
 
 def open_split(spec: Spec, split: str, data_dir: str | None = None, *, training: bool = False) -> Examples:

@@ -60,7 +60,7 @@ def run(
     calls this with the same task; writers write in the first.
 
     Raises:
-      KdError: the parts do not fit, the loss is not finite (the step is named, the last good checkpoint stays), a
+      KdError: the parts do not fit, the loss is not finite (the step is named, checkpoints of before stay), a
         checkpoint cannot be written.
       Interrupted: SIGINT or SIGTERM arrived, in any of the processes; the state was saved.
     """

@@ -125,7 +125,7 @@ def claim(path: pathlib.Path, spec: Spec, data: Dataset | Stream, teacher_finger
     }
     workdir = made(path)
     try:
-        if not (workdir.metrics.exists() or workdir.has_checkpoint):
+        if not (_has_lines(workdir.metrics) or workdir.has_checkpoint):
             workdir.write("run.json", owner)
             return workdir
         if not (path / "run.json").exists():
@@ -141,6 +141,10 @@ def claim(path: pathlib.Path, spec: Spec, data: Dataset | Stream, teacher_finger
             "choose another --workdir, or go back to that config"
         )
     return workdir
+
+
+def _has_lines(path: pathlib.Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
 
 
 def find(path: str | pathlib.Path) -> Workdir:

@@ -291,6 +291,16 @@ def test_pairs_that_do_not_fit(tmp_path, refused, capfd):
     )
 
 
+def test_a_class_left_out_of_a_student_of_resized_images(tmp_path):
+    """The teacher's training split is read as it was trained on, streamed and resized."""
+    keys = {"data__stream": True, "data__image_size": 16, "teacher__precompute": False}
+    assert runs.train(tmp_path / "teacher", **keys) == 0
+    taught = {"teacher__workdir": tmp_path / "teacher", "data__classes": "(0,1,2,4,5,6,7,8,9)"}
+    assert runs.train(tmp_path / "student", arg="distilled", objective__hard="none", **taught, **keys) == 0
+    found = auditing.audit_workdirs(tmp_path / "teacher", tmp_path / "student")
+    assert found["missing"]["classes"] == [3]
+
+
 def test_data_without_labels_or_with_more_classes():
     data = tiny.dataset()
     with pytest.raises(kd.KdError, match="needs labelled data"):

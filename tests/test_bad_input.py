@@ -213,9 +213,9 @@ def test_a_teacher_without_a_checkpoint(workdir, tmp_path, refused):
 @pytest.mark.parametrize(
     ("rate", "evaluate", "what", "newest"),
     [
-        (1e-8, None, "the loss is not finite at step 7; the last good checkpoint stays", 7),
+        (1e-8, None, "the loss is not finite at step 7; checkpoints of before stay", 7),
         (1e-8, 1 / 3, "the model's answers are not finite", 6),
-        (10.0, 1 / 3, "the parameters are not finite at step 7; the last good checkpoint stays", 6),
+        (10.0, 1 / 3, "the parameters are not finite at step 7; checkpoints of before stay", 6),
     ],
 )
 def test_a_run_that_diverges_keeps_its_last_good_checkpoint(rate, evaluate, what, newest, tmp_path, refused):
@@ -228,6 +228,17 @@ def test_a_run_that_diverges_keeps_its_last_good_checkpoint(rate, evaluate, what
         kept = runs.restored(tmp_path / "run")
         assert kept["['step']"] == newest
         assert all(np.isfinite(leaf).all() for leaf in kept.values())
+
+
+def test_a_run_that_diverges_at_once_leaves_its_folder_free(tmp_path, refused):
+    command = runs.kd("train", f"--workdir={tmp_path / 'run'}")
+    refused([*command, "--config.optim.learning_rate=1e30"], "not finite at step 1", "in a new work directory")
+    assert runs.main([*command, "--config.optim.learning_rate=0.01"]) == 0
+
+
+def test_the_test_set_does_not_choose_the_state(workdir, refused):
+    keys = {"eval_epochs": 1, "early_stopping": "test[:60]"}
+    refused(runs.kd("train", f"--workdir={workdir}", **keys), "early_stopping would choose", "'test[:60]'")
 
 
 def test_a_workdir_of_another_run(tmp_path, refused):
@@ -324,7 +335,7 @@ LATER = {  # what a later stage of hours would stumble over
     "distilled.objective.soft_targets=none": ("config.distilled.objective", "soft_targets"),
     "small_hard.early_stopping=test[:100]": ("config.small_hard.early_stopping", "apart from the test examples"),
     "small_hard.early_stopping=train[100:300]": ("config.small_hard.early_stopping", "shares examples", "train[:10%]"),
-    "distilled.early_stopping=test": ("config.distilled.early_stopping", "apart from the test examples"),
+    "distilled.early_stopping=test[:100]": ("config.distilled.early_stopping", "apart from the test examples"),
     "ensemble=1": ("config.ensemble", "as many teachers"),
     "widths=()": ("config.widths",),
     "only.population={'teacher': (0, 9)}": ("config.only.population", "set by the experiment"),
@@ -345,7 +356,7 @@ DIGITS = {
     "seeds=(0, 0, 0, 0, 0)": ("config.seeds", "each value once"),
     "temperatures=(4.0, 4.0)": ("config.temperatures", "each value once"),
     "teachers.data.eval=test[:100]": ("config.teachers.data", "same test examples"),
-    "distilled.early_stopping=test": ("config.distilled.early_stopping", "apart from the test examples"),
+    "distilled.early_stopping=test[:100]": ("config.distilled.early_stopping", "apart from the test examples"),
     "distilled.teacher.workdir=there": ("config.distilled.teacher.workdir", "set by the experiment"),
     "baseline.population={'seed': (0, 1)}": ("config.baseline.population", "set by the experiment"),
     "distilled.objective.soft_targets=none": ("config.distilled.objective", "soft_targets"),

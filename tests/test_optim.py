@@ -121,6 +121,12 @@ def test_max_norm_zero_is_off_and_zero_weights_stay_zero():
     np.testing.assert_array_equal(CLIP({"kernel": np.zeros((5, 3), np.float32)})["kernel"], 0)
 
 
+def test_a_module_named_blocks_may_be_one_layer():
+    kernel = jnp.full((4, 2), 0.9)
+    one, other = (max_norm(1.0)({name: {"kernel": kernel}})[name]["kernel"] for name in ("blocks", "dense"))
+    np.testing.assert_array_equal(one, other)
+
+
 def test_max_norm_of_stacked_layers_is_that_of_each():
     """The ViT keeps its blocks in one array; its biases have two dimensions there and stay."""
     model = vit(5, "S/4", width=24, heads=2, depth=3)

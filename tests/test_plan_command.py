@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import pathlib
+import subprocess
+import sys
+import time
 
 import jax
 import pytest
@@ -142,6 +146,35 @@ def test_an_ensemble_that_is_not_trained_yet_is_planned():
         config.teacher.members = members
         held[members] = lower(resolve(config), jax.devices()[:1]).held["teacher"]
     assert held == {None: held[1], 1: 4 * (64 * 16 + 16 + 16 * 10 + 10), 3: 3 * held[1]}
+
+
+def test_a_worker_ends_with_the_one_who_asked(tmp_path):
+    (tmp_path / "slow.py").write_text(
+        "import os, pathlib, time\n\ndef lower(spec, devices):\n"
+        f"    pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n    time.sleep(60)\n"
+    )
+    ask = f"ask_worker({to_json(resolve(runs.get_config()))!r}, parse_topology('cpu:1'), 'slow:lower')"
+    code = f"from kd.chips import parse_topology; from kd.plan import ask_worker; {ask}"
+    asking = subprocess.Popen([sys.executable, "-c", code], env={**runs.environment(1), "PYTHONPATH": str(tmp_path)})
+    worker = int(waited_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
+    asking.kill()
+    asking.wait()
+    waited_for(lambda: not alive(worker))
+
+
+def waited_for(condition):
+    for _ in range(600):
+        if found := condition():
+            return found
+        time.sleep(0.1)
+    raise AssertionError("it did not happen in a minute")
+
+
+def alive(process):
+    try:
+        return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_a_worker_that_breaks_down_says_why(tmp_path, monkeypatch):
