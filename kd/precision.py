@@ -15,20 +15,24 @@ def in_bfloat16(model: Model) -> Model:
     """`model` with parameters and inputs rounded to bfloat16 when it is applied, and logits in float32.
 
     What is kept, differentiated and updated stays float32: the gradient of the rounding is the identity. `extra`, such
-    as batch statistics, is not rounded.
+    as batch statistics, is not rounded. A model that is `mixed` rounds its parameters itself, so that their gradients
+    are added up in float32 over examples and devices; those of others are rounded on every device first.
 
     Source: Micikevicius et al. (2018), "Mixed precision training", section 3.1, on master weights.
     """
 
+    def rounded(params: PyTree) -> PyTree:
+        return params if model.mixed else _rounded(params)
+
     def apply(
         params: PyTree, extra: PyTree, inputs: Any, train: bool = False, key: jax.Array | None = None
     ) -> tuple[Outputs, PyTree]:
-        outputs, updated = model.apply(_rounded(params), extra, _rounded(inputs), train=train, key=key)
+        outputs, updated = model.apply(rounded(params), extra, _rounded(inputs), train=train, key=key)
         logits = jnp.asarray(outputs.logits, jnp.float32)
         updated = jax.tree.map(lambda new, old: new.astype(old.dtype), updated, extra)
         return dataclasses.replace(outputs, logits=logits), updated
 
-    return Model(model.init, apply)
+    return dataclasses.replace(model, apply=apply)
 
 
 def rematerialised(model: Model) -> Model:
@@ -47,7 +51,7 @@ def rematerialised(model: Model) -> Model:
 
         return jax.checkpoint(run)(params, extra, inputs, key)
 
-    return Model(model.init, apply)
+    return dataclasses.replace(model, apply=apply)
 
 
 def _rounded(tree: Any) -> Any:

@@ -80,10 +80,15 @@ class Apply(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Two pure functions. The training step knows nothing else of the network."""
+    """Two pure functions. The training step knows nothing else of the network.
+
+    `mixed`: given inputs of bfloat16, `apply` takes float32 parameters and rounds them itself, where it uses them. The
+    parameters of other models are rounded for them.
+    """
 
     init: Init
     apply: Apply
+    mixed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

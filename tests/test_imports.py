@@ -90,6 +90,7 @@ ROOMS = [
         "kd.losses",
         "kd.losses.logits",
         "kd.models",
+        "kd.models.dense",
         "kd.models.linen",
         "kd.models.mlp",
         "kd.models.vit",

@@ -7,9 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import tiny
 from kd.models import MODELS, linen
+from kd.models.dense import Dense, affine
+from kd.precision import in_bfloat16
 from kd.types import Outputs
 
 INPUTS = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4, 4)), jnp.float32)
@@ -161,3 +165,45 @@ def test_outputs_of_a_module_pass_through():
         outputs, _ = model.apply(params, extra, INPUTS, train=train, key=KEYS[0])
         assert outputs.average == "geometric"
         np.testing.assert_allclose(outputs.log_probs(), -np.log(3), rtol=1e-5)  # the two members cancel out
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.integers(1, 6), st.integers(1, 6), st.integers(0, 99))
+def test_sums_of_bfloat16_are_single_precision(shape, inputs, units, seed):
+    """Value and gradients are those of the rounded factors, added up exactly; the kernel's are not rounded again."""
+    random = np.random.default_rng(seed)
+    x, cotangent = (jnp.asarray(random.normal(size=(*shape, n)), jnp.bfloat16) for n in (inputs, units))
+    kernel, bias = (jnp.asarray(random.normal(size=n), jnp.float32) for n in ((inputs, units), (units,)))
+    value, back = jax.vjp(affine, x, kernel, bias)
+    rounded = kernel.astype(jnp.bfloat16).astype(jnp.float32)
+    wanted, exactly = jax.vjp(
+        lambda x, w, b: x @ w + jnp.broadcast_to(b, (*x.shape[:-1], units)), x.astype(jnp.float32), rounded, bias
+    )
+    into = [*back(cotangent), value]
+    assert [leaf.dtype for leaf in into] == [jnp.bfloat16, jnp.float32, jnp.float32, jnp.bfloat16]
+    for ours, exact in zip(into, [*exactly(cotangent.astype(jnp.float32)), wanted], strict=True):
+        np.testing.assert_allclose(
+            ours.astype(jnp.float32), exact, rtol=1e-5 if ours.dtype == jnp.float32 else 2**-8, atol=1e-5
+        )
+
+
+def test_a_dense_layer_is_that_of_flax():
+    x = jax.random.normal(jax.random.key(0), (3, 4, 5))
+    ours, theirs = Dense(7), nn.Dense(7)
+    params = ours.init(jax.random.key(1), x)
+    for one, other in zip(jax.tree.leaves(params), jax.tree.leaves(theirs.init(jax.random.key(1), x)), strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(ours.apply(params, x), theirs.apply(params, x))
+
+
+@pytest.mark.parametrize("name", ["mlp", "vit"])
+def test_gradients_in_bfloat16_are_added_up_in_single_precision(name):
+    """Rounded ones would be bfloat16 numbers, all of them."""
+    options = {"mlp": {"widths": (8,)}, "vit": {"variant": "Ti/8", "width": 8, "depth": 2, "heads": 2}}[name]
+    model = in_bfloat16(MODELS[name](classes=3, **options))
+    images = jax.random.normal(jax.random.key(0), (6, 16, 16))
+    params, extra = model.init(jax.random.key(1), images)
+    gradients = jax.grad(lambda p: (model.apply(p, extra, images)[0].logits ** 2).sum())(params)
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
+        rounded = leaf.astype(jnp.bfloat16).astype(jnp.float32)
+        assert (rounded != leaf).any() or not leaf.any(), path

@@ -281,9 +281,11 @@ def test_in_bfloat16_products_are_of_bfloat16_and_exponentials_of_float32():
     lines = [line.strip() for line in program.splitlines()]
     assert all(line.split(":")[1].startswith("f32") for line in lines if "= exp " in line)
     assert any("= exp " in line for line in lines)
-    products = [line.split(":")[1].split("[")[0] for line in lines if "= dot_general" in line]
-    assert products.count("f32") == 1  # the scores
-    assert products.count("bf16") == len(products) - 1 == 9
+    images = IMAGES.astype(jnp.bfloat16)
+    assert tiny.factors(lambda p: logits(small(), p, images), params()) == [{"bfloat16"}] * 10
+    backward = tiny.factors(jax.grad(lambda p: logits(small(), p, images).astype(jnp.float32).sum()), params())
+    assert len(backward) > 25
+    assert [one for one in backward if one != {"bfloat16"}] == [{"float32", "bfloat16"}] * 2  # by the scores' gradient
 
 
 # --- where it runs ---

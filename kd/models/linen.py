@@ -13,11 +13,12 @@ from kd.errors import KdError
 from kd.types import Model, Outputs, PyTree
 
 
-def linen(module: nn.Module) -> Model:
+def linen(module: nn.Module, *, mixed: bool = False) -> Model:
     """Adapt a Flax Linen module that maps a batch of inputs to logits (or to `Outputs`).
 
     If its ``__call__`` takes `train`, `training` or `deterministic`, that is passed. Collections other than
-    ``params``, such as batch statistics, travel in the state's `extra` and are updated in training only.
+    ``params``, such as batch statistics, travel in the state's `extra` and are updated in training only. `mixed` is as
+    in `Model`: a module whose layers keep to the type of their inputs, as those of `kd.models.dense` do.
     """
     accepted = inspect.signature(type(module).__call__).parameters
 
@@ -39,7 +40,7 @@ def linen(module: nn.Module) -> Model:
         answer, updated = module.apply(variables, inputs, rngs=rngs, mutable=list(extra), **mode(train))
         return _outputs(answer), updated
 
-    return Model(init, apply)
+    return Model(init, apply, mixed)
 
 
 def as_model(given: Any) -> Model:

@@ -7,6 +7,7 @@ import jax
 
 from kd.errors import KdError
 from kd.mesh import over_batch
+from kd.models.dense import Dense
 from kd.models.linen import linen
 from kd.types import Model
 
@@ -25,9 +26,9 @@ class MLP(nn.Module):
         x = nn.Dropout(self.input_dropout, deterministic=not train)(x)
         for width in self.widths:
             x = over_batch(x)
-            x = nn.relu(nn.Dense(width, kernel_init=nn.initializers.he_normal())(x))
+            x = nn.relu(Dense(width, kernel_init=nn.initializers.he_normal())(x))
             x = nn.Dropout(self.hidden_dropout, deterministic=not train)(x)
-        return nn.Dense(self.classes)(x)
+        return Dense(self.classes)(x)
 
 
 def mlp(
@@ -44,4 +45,4 @@ def mlp(
         raise KdError(f"an mlp needs widths and classes of 1 or more, got widths {widths} and {classes} classes")
     if not (0 <= input_dropout < 1 and 0 <= hidden_dropout < 1):
         raise KdError(f"dropout must lie in [0, 1), got input {input_dropout} and hidden {hidden_dropout}")
-    return linen(MLP(classes, widths, input_dropout, hidden_dropout))
+    return linen(MLP(classes, widths, input_dropout, hidden_dropout), mixed=True)

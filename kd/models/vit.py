@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from kd.errors import KdError, unknown
 from kd.mesh import over_batch
+from kd.models.dense import Dense
 from kd.models.linen import linen
 from kd.types import Model
 
@@ -37,10 +38,14 @@ SIZES = {
     "H": Size(1280, 32, 5120, 16),
     "g": Size(1408, 40, 6144, 16),
 }
-_dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
-_norm = functools.partial(nn.LayerNorm, epsilon=1e-6)  # sums in float32 whatever its input is
+_dense = functools.partial(Dense, kernel_init=nn.initializers.xavier_uniform())
 # Its inside is computed anew in the backward pass: cheaper than to keep it, by a tenth of a step on a CPU.
 _gelu = jax.checkpoint(jax.nn.gelu, prevent_cse=False)
+
+
+def _norm(x: jax.Array, name: str) -> jax.Array:
+    """Sums are float32 whatever the type of `x` is, and the type stays."""
+    return nn.LayerNorm(epsilon=1e-6, dtype=x.dtype, name=name)(x)
 
 
 def patches(images: Float[Array, "b h w c"], size: int) -> Float[Array, "b l p"]:
@@ -126,9 +131,9 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array) -> tuple[jax.Array, None]:
         drop = nn.Dropout(self.dropout, deterministic=not self.train)
         x = over_batch(x)
-        x += drop(Attention(self.size.heads, name="attention")(_norm(name="attention_norm")(x)))
+        x += drop(Attention(self.size.heads, name="attention")(_norm(x, "attention_norm")))
         x = over_batch(x)
-        x += drop(MLP(self.size.mlp, self.dropout, name="mlp")(_norm(name="mlp_norm")(x), self.train))
+        x += drop(MLP(self.size.mlp, self.dropout, name="mlp")(_norm(x, "mlp_norm"), self.train))
         return over_batch(x), None
 
 
@@ -150,12 +155,12 @@ class ViT(nn.Module):
         if inputs.ndim not in (3, 4):
             raise KdError(f"a vit needs images [b h w] or [b h w c], got inputs of shape {inputs.shape}")
         images = inputs if inputs.ndim == 4 else inputs[..., None]
-        x = nn.Dense(self.size.width, name="patches")(patches(images, self.patch))
+        x = Dense(self.size.width, name="patches")(patches(images, self.patch))
         place = positions(images.shape[1] // self.patch, images.shape[2] // self.patch, self.size.width)
         x = nn.Dropout(self.dropout, deterministic=not train)(x + jnp.asarray(place, x.dtype)[None])
         x, _ = self._blocks(train)(x)
-        x = _norm(name="norm")(x).mean(axis=1)
-        return nn.Dense(self.classes, name="head")(x)
+        x = _norm(x, "norm").mean(axis=1)
+        return Dense(self.classes, name="head")(x)
 
     def _blocks(self, train: bool) -> nn.Module:
         # Within a scan nothing can be merged across the barrier anyway, so CSE needs no prevention.
@@ -207,7 +212,7 @@ def vit(
     )
     pixels = pixels if patch is None else patch
     _check(classes, size, pixels, dropout, unroll)
-    return linen(ViT(classes, size, pixels, dropout, remat, unroll))
+    return linen(ViT(classes, size, pixels, dropout, remat, unroll), mixed=True)
 
 
 def parse_variant(variant: str) -> tuple[Size, int]:
