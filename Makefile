@@ -33,7 +33,7 @@ $(READY): pyproject.toml constraints-py311.txt constraints-py312.txt
 		{ echo "kd needs Python 3.11 or newer; try: make PYTHON=python3.12" >&2; exit 2; }
 	@echo "setting up $(VENV) from pinned versions; this takes a minute or two, once"
 	@"$(PYTHON)" -m venv "$(VENV)"
-	@"$(BIN)/python" -m pip install -q -e '.[dev]' --config-settings editable_mode=compat -c \
+	@"$(BIN)/python" -m pip install -q -e '.[dev]' -c \
 		constraints-py$$("$(BIN)/python" -c 'import sys; print("311" if sys.version_info < (3, 12) else "312")').txt
 	@touch "$(READY)"
 

@@ -1,5 +1,6 @@
 """The README's promises that a machine can check: its library snippet runs and says that distilling helped."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -24,6 +25,16 @@ def test_the_snippet_runs_as_it_stands(tmp_path):
     errors = {line.split()[0]: [int(n) for n in re.findall(r"\d+", line)] for line in done.stdout.splitlines()}
     assert set(errors) == {"taught", "alone"}
     assert sum(errors["taught"]) < sum(errors["alone"])
+
+
+def test_a_script_beside_the_clone_finds_the_library(tmp_path):
+    """A folder named ``kd`` there would be an empty package of that name: what is installed must be found before it."""
+    (tmp_path / "kd").mkdir()
+    (tmp_path / "script.py").write_text("import kd\nprint(kd.fit.__name__)\n")
+    outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, tmp_path / "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=outside, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "fit\n", done.stderr
 
 
 def test_every_make_target_and_command_of_the_readme_exists():
