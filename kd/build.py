@@ -29,6 +29,8 @@ from kd.trained import Trained
 from kd.types import Model, Teacher
 from kd.workdir import Workdir, find
 
+_TRIES = 5  # to read a checkpoint beside a run that removes old ones
+
 
 def build_model(spec: Spec, num_classes: int) -> Model:
     """The student of a config, as wide as the data has classes unless ``student.classes`` says otherwise."""
@@ -74,9 +76,17 @@ def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
 
 
 def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:
-    checkpoints = find(path).checkpoints(read_only=True)  # that run may still be training
-    restored = checkpoints.restore()
-    checkpoints.close()
+    """What the newest whole checkpoint holds. The run may still train, and take away what is being read: then again."""
+    restored = None
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            checkpoints = find(path).checkpoints(read_only=True)
+            restored = checkpoints.restore()
+            checkpoints.close()
+            break
+        except (OSError, ValueError):  # Orbax and TensorStore raise either
+            if not tries_left:
+                raise
     if restored is None:
         raise KdError(f"{path} holds no whole checkpoint; finish that run first with 'kd train'")
     return restored

@@ -41,7 +41,7 @@ class Checkpoints:
         if not isinstance(sys.unraisablehook, _WithoutLateWrites):
             sys.unraisablehook = _WithoutLateWrites(sys.unraisablehook)
         self._steps, self._sums, self._say = folder.resolve() / "steps", folder.resolve() / "checksums", say
-        self._damaged: set[int] = set()
+        self._read_only, self._damaged = read_only, set[int]()
         self._saving: _Saving | None = None
         self._failed = False
         self.last_position: dict[str, Any] | None = None
@@ -61,6 +61,8 @@ class Checkpoints:
         try:
             self._manager = ocp.CheckpointManager(self._steps, options=options, item_handlers=handlers)
         except OSError as error:
+            if read_only:  # gone while it was listed
+                raise
             raise _not_writable(folder, error) from error
 
     def save(self, step: int, tree: PyTree, position: Mapping[str, Any] | None = None) -> None:
@@ -140,9 +142,13 @@ class Checkpoints:
     def _choose(self) -> dict[str, Any]:
         damaged = []
         for step in sorted(self._manager.all_steps(), reverse=True):
+            if self._read_only and not (self._sums / f"{step}.json").exists():
+                continue  # that run is still writing it, or was stopped then
             fault = self._fault(step)
             if fault is None:
                 return {"step": step, "damaged": damaged}
+            if self._read_only and not (self._steps / str(step)).is_dir():
+                raise FileNotFoundError(errno.ENOENT, "removed while it was read", str(self._steps / str(step)))
             damaged.append(step)
             self._say(
                 f"the checkpoint of step {step} in {self._steps.parent} is damaged ({fault}); taking the one before"

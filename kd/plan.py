@@ -245,7 +245,8 @@ def check_compiler(topology: Topology) -> None:
     """Raise a `KdError` where the compiler of a topology is not installed."""
     if topology.chip.name != "cpu" and importlib.util.find_spec("libtpu") is None:
         raise KdError(
-            f"planning for {topology} needs the TPU compiler: pip install 'kd[plan]'; --topology=cpu:8 works without it"
+            f"planning for {topology} needs the TPU compiler: pip install -e '.[plan]' in kd's folder; "
+            "--topology=cpu:8 works without it"
         )
 
 

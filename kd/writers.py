@@ -51,7 +51,7 @@ def tensorboard(folder: pathlib.Path) -> Write:
         from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
         from tensorboardX.summary import scalar
     except ImportError:
-        raise KdError("--tensorboard needs tensorboardX; type: pip install 'kd[tensorboard]'") from None
+        raise KdError("--tensorboard needs tensorboardX; type: pip install tensorboardX") from None
     folder.mkdir(parents=True, exist_ok=True)
     events = EventsWriter(str(folder / "events"))  # not SummaryWriter: its thread loses what it has not written yet
 

@@ -25,7 +25,7 @@ from kd.plan_roofline import answer_bytes, bill, cache, compiler_seconds, roofli
 from kd.plan_worker import memory_refused
 
 V5E = CHIPS["v5e"]
-needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="pip install 'kd[plan]'")
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="pip install -e '.[plan]'")
 
 # ---------------------------------------------------------------------------------------------------------- the text
 
@@ -459,7 +459,7 @@ def test_what_the_worker_finds_wrong_is_said_here(worker):
 
 def test_without_the_tpu_compiler_the_way_to_get_it_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(KdError, match=r"pip install 'kd\[plan\]'"):
+    with pytest.raises(KdError, match=r"pip install -e '.\[plan\]'"):
         kd_plan.plan(runs.get_config(), "v5e:2x4")
 
 

@@ -1,12 +1,15 @@
 """A run that was killed or stopped anywhere, and started again, ends with the bytes of one that never was."""
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
 import faulty
 import runs
 from kd import train, writers
+from kd.build import load_trained
 from kd.signals import StopSignals
 
 CADENCE = {"total_steps": 18, "checkpoint_epochs": 2, "eval_epochs": 1}  # 3 steps an epoch: checkpoints of 6, 12, 18
@@ -48,6 +51,21 @@ def test_killed_and_stopped_and_started_again(devices, tmp_path):
     assert done.returncode == 0, done.stderr
     runs.same_bytes(broken, whole)
     assert runs.restored(whole)["['step']"].tolist() == [18, 18]
+
+
+def test_a_run_is_read_while_it_trains(tmp_path, capfd):
+    """Checkpoints come and go, and every one that is read is whole; what is being written is no damage."""
+    keys = {"total_steps": 120, "checkpoint_epochs": 1 / 3, "log_steps": 1, "mesh__devices": 1}
+    command = [sys.executable, "-m", "kd.cli", *runs.kd("train", f"--workdir={tmp_path / 'run'}", **keys)]
+    training = subprocess.Popen(command, env=runs.environment(1), cwd=runs.ROOT, stderr=subprocess.DEVNULL)
+    reads, sums = 0, tmp_path / "run" / "checkpoints" / "checksums"
+    while training.poll() is None:
+        if list(sums.glob("*.json")):
+            assert load_trained(tmp_path / "run").params
+            reads += 1
+    assert training.wait() == 0
+    assert reads > 2
+    assert "damaged" not in capfd.readouterr().out
 
 
 def test_a_signal_in_the_last_step_is_not_forgotten(tmp_path, monkeypatch, capfd):
