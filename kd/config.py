@@ -148,9 +148,9 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
         raise KdError(f"config.seed must lie in [0, 2^31), got {spec.seed}")
     if spec.early_stopping is not None and spec.eval_epochs is None:
         raise KdError("config.early_stopping looks at a validation split every config.eval_epochs; set that too")
-    if spec.early_stopping == spec.data.eval and spec.data.eval is not None:
+    if spec.early_stopping == spec.data.eval and spec.data.eval.startswith("test"):
         raise KdError(
-            f"config.early_stopping would choose the state by the split that it is measured on, '{spec.data.eval}'; "
+            f"config.early_stopping would choose the state by the test set that it is measured on, '{spec.data.eval}'; "
             "name another one, e.g. a part of the training set"
         )
     check_options(spec.student)
