@@ -23,7 +23,11 @@ class Case:
     batch: int
 
     def __str__(self) -> str:
-        return f"{self.side} {self.name}, batch {self.batch}" if self.batch else f"{self.side} {self.name}"
+        return (
+            f"{self.side} {self.name}, batch {self.batch}"
+            if self.batch
+            else f"{self.side} {self.name}"
+        )
 
 
 Samples = Mapping[Case, np.ndarray]
@@ -32,7 +36,8 @@ Samples = Mapping[Case, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """Either kd's speed is at least `at_least` times the peer's, or its time at most `at_most` times the peer's.
+    """Either kd's speed is at least `at_least` times the peer's, or its time at most `at_most`
+    times the peer's.
 
     The peer's time counts `times` times. With neither it is no claim and only measured.
     """
@@ -46,11 +51,18 @@ class Claim:
     at_most: float | None = None
 
     def judged(self, samples: Samples) -> dict[str, Any]:
-        """Ratios are taken within a round, then summarised. Speed over speed, or with `at_most` time over time."""
+        """Ratios are taken within a round, then summarised.
+
+        Speed over speed, or with `at_most` time over time.
+        """
         ours, theirs = samples[self.ours], self.times * samples[self.theirs]
         ratio = theirs / ours if self.at_most is None else ours / theirs
         median = float(np.median(ratio))
-        reach = {key: value for key in ("at_least", "at_most") if (value := getattr(self, key)) is not None}
+        reach = {
+            key: value
+            for key in ("at_least", "at_most")
+            if (value := getattr(self, key)) is not None
+        }
         return {
             "name": self.name,
             "peer": self.peer,
@@ -58,13 +70,16 @@ class Claim:
             "peer_ms": round(float(np.median(theirs)), 3),
             "ratio": spread(ratio),
             "reach": reach,
-            "met": median >= reach.get("at_least", median) and median <= reach.get("at_most", median),
+            "met": median >= reach.get("at_least", median)
+            and median <= reach.get("at_most", median),
         }
 
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """Batch sizes: those of the MLP, the large one that is taken in parts, the ViT's and of images decoded."""
+    """Batch sizes: those of the MLP, the large one that is taken in parts, the ViT's and of images
+    decoded.
+    """
 
     mlp: tuple[int, ...] = (128, 512)
     accumulated: int = ACCUMULATED
@@ -78,7 +93,9 @@ LOOPS = {
     "loop, a checkpoint an epoch": "a checkpoint an epoch",
     "loop without checkpoints": "metrics alone",
 }
-"""The training loop at the cadence of the MNIST experiment, three times as often as that, and never."""
+"""The training loop at the cadence of the MNIST experiment, three times as often as that, and
+never.
+"""
 
 Group = Sequence[Claim]
 """Claims whose cases are timed in turns with each other."""
@@ -86,12 +103,21 @@ Group = Sequence[Claim]
 
 def groups(batches: Batches, vit: str, small_vit: str) -> list[Group]:
     """Every claim, in groups."""
-    return [*map(_mlp, batches.mlp), _accumulated(batches, small_vit), _saved(), _read(batches), _vit(batches.vit, vit)]
+    return [
+        *map(_mlp, batches.mlp),
+        _accumulated(batches, small_vit),
+        _saved(),
+        _read(batches),
+        _vit(batches.vit, vit),
+    ]
 
 
 def parts(batch: int) -> Group:
     """The parts of a ViT's step, on both sides: where the time goes."""
-    return [Claim(name, _kd(f"vit {name}", batch), _torch(f"vit {name}", batch), "PyTorch eager") for name in PARTS]
+    return [
+        Claim(name, _kd(f"vit {name}", batch), _torch(f"vit {name}", batch), "PyTorch eager")
+        for name in PARTS
+    ]
 
 
 def cases(group: Group) -> list[Case]:
@@ -103,9 +129,20 @@ def _mlp(batch: int) -> Group:
     student = _kd("student", batch)
     members = _kd("population", batch)
     return [
-        Claim(f"one student, batch {batch}", student, _torch("student", batch), "PyTorch eager", at_least=1.0),
         Claim(
-            f"population of {MEMBERS}, batch {batch}", members, student, f"{MEMBERS} single runs", MEMBERS, at_most=1.2
+            f"one student, batch {batch}",
+            student,
+            _torch("student", batch),
+            "PyTorch eager",
+            at_least=1.0,
+        ),
+        Claim(
+            f"population of {MEMBERS}, batch {batch}",
+            members,
+            student,
+            f"{MEMBERS} single runs",
+            MEMBERS,
+            at_most=1.2,
         ),
         *(
             Claim(
@@ -123,7 +160,9 @@ def _mlp(batch: int) -> Group:
 def _accumulated(batches: Batches, small_vit: str) -> Group:
     def claim(name: str, case: str, batch: int) -> Claim:
         ours, theirs = (_kd(f"{case}, batch in {count}", batch) for count in (4, 1))
-        return Claim(f"{name}, batch {batch} in 4 parts", ours, theirs, "the batch at once", at_most=1.05)
+        return Claim(
+            f"{name}, batch {batch} in 4 parts", ours, theirs, "the batch at once", at_most=1.05
+        )
 
     return [
         claim("MLP", "student", batches.accumulated),
@@ -133,7 +172,15 @@ def _accumulated(batches: Batches, small_vit: str) -> Group:
 
 def _saved() -> Group:
     ours, theirs = _kd("save, until it returns", 0), _kd("save, until on disk", 0)
-    return [Claim("checkpoint, time that the loop waits", ours, theirs, "saving it to the end", at_most=0.05)]
+    return [
+        Claim(
+            "checkpoint, time that the loop waits",
+            ours,
+            theirs,
+            "saving it to the end",
+            at_most=0.05,
+        )
+    ]
 
 
 def _read(batches: Batches) -> Group:
@@ -143,7 +190,15 @@ def _read(batches: Batches) -> Group:
 
 
 def _vit(batch: int, vit: str) -> Group:
-    return [Claim(f"ViT {vit}, batch {batch}", _kd("vit", batch), _torch("vit", batch), "PyTorch eager", at_least=1.0)]
+    return [
+        Claim(
+            f"ViT {vit}, batch {batch}",
+            _kd("vit", batch),
+            _torch("vit", batch),
+            "PyTorch eager",
+            at_least=1.0,
+        )
+    ]
 
 
 def _kd(name: str, batch: int) -> Case:
@@ -155,5 +210,14 @@ def _torch(name: str, batch: int) -> Case:
 
 
 def spread(values: np.ndarray) -> dict[str, Any]:
-    low, q1, median, q3, high = (round(float(q), 3) for q in np.percentile(values, [0, 25, 50, 75, 100]))
-    return {"median": median, "q1": q1, "q3": q3, "min": low, "max": high, "all": [round(float(v), 3) for v in values]}
+    low, q1, median, q3, high = (
+        round(float(q), 3) for q in np.percentile(values, [0, 25, 50, 75, 100])
+    )
+    return {
+        "median": median,
+        "q1": q1,
+        "q3": q3,
+        "min": low,
+        "max": high,
+        "all": [round(float(v), 3) for v in values],
+    }

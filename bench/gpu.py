@@ -1,6 +1,8 @@
-"""Distil a ViT from a live ViT teacher in bfloat16 on a GPU: the part of the card's own matmul rate that is reached.
+"""Distil a ViT from a live ViT teacher in bfloat16 on a GPU: the part of the card's own matmul rate
+that is reached.
 
-Run: ``python -m bench.gpu``. It adds an entry to ``bench/results.json``; without a GPU it says so and does nothing.
+Run: ``python -m bench.gpu``. It adds an entry to ``bench/results.json``; without a GPU it says so
+  and does nothing.
 """
 
 from __future__ import annotations
@@ -34,21 +36,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     if torch is None:
         print("no PyTorch that can use it: kd alone is measured", file=sys.stderr)
     problem = Problem(
-        0, 0, args.student, pixels=args.pixels, vit_steps=args.steps, teacher=args.teacher, dtype="bfloat16"
+        0,
+        0,
+        args.student,
+        pixels=args.pixels,
+        vit_steps=args.steps,
+        teacher=args.teacher,
+        dtype="bfloat16",
     )
-    results = {"command": " ".join(["python -m bench.gpu", *(sys.argv[1:] if argv is None else argv)])}
+    results = {
+        "command": " ".join(["python -m bench.gpu", *(sys.argv[1:] if argv is None else argv)])
+    }
     with Worker("bench.with_kd", problem, args.platform) as kd:
         if torch is None:
             results |= measured({"kd": kd}, problem, args.batch, args.matmul, args.repeats)
         else:
             with Worker("bench.with_torch", problem, args.platform) as theirs:
-                results |= measured({"kd": kd, "torch": theirs}, problem, args.batch, args.matmul, args.repeats)
+                results |= measured(
+                    {"kd": kd, "torch": theirs}, problem, args.batch, args.matmul, args.repeats
+                )
     versions = {"jax": importlib.metadata.version("jax"), "torch": torch}
-    save(args.out, {"gpu": {**results, "machine": {**machine(), "devices": device}, "versions": versions}})
+    save(
+        args.out,
+        {"gpu": {**results, "machine": {**machine(), "devices": device}, "versions": versions}},
+    )
     return 0
 
 
-def measured(workers: dict[str, Worker], problem: Problem, batch: int, matmul: int, repeats: int) -> dict[str, Any]:
+def measured(
+    workers: dict[str, Worker], problem: Problem, batch: int, matmul: int, repeats: int
+) -> dict[str, Any]:
     """Times, rates and ratios; the sides that there are take turns with the matmul.
 
     Raises:
@@ -58,7 +75,9 @@ def measured(workers: dict[str, Worker], problem: Problem, batch: int, matmul: i
     if len(workers) > 1:
         difference = check(workers, batch, "check vit")["loss"]
         if not difference < LOSSES_AGREE:
-            raise SystemExit(f"kd and PyTorch do not compute the same: their losses differ by {difference:.1e}")
+            raise SystemExit(
+                f"kd and PyTorch do not compute the same: their losses differ by {difference:.1e}"
+            )
     ceiling = Case("kd", "matmul", matmul)
     sides = {side: Case(side, "distil", batch) for side in workers}
     samples, _ = measure(workers, [*sides.values(), ceiling], repeats, "distillation")
@@ -74,7 +93,9 @@ def measured(workers: dict[str, Worker], problem: Problem, batch: int, matmul: i
     }
     claim = None
     if len(workers) > 1:
-        claim = Claim("distillation", sides["kd"], sides["torch"], "PyTorch compiled").judged(samples)
+        claim = Claim("distillation", sides["kd"], sides["torch"], "PyTorch compiled").judged(
+            samples
+        )
     return {
         "student": problem.vit,
         "teacher": problem.teacher,
@@ -91,7 +112,8 @@ def measured(workers: dict[str, Worker], problem: Problem, batch: int, matmul: i
 
 
 def step_flops(student: str, teacher: str, pixels: int, batch: int) -> float:
-    """FLOPs that a step needs: the student's forward, its backward of twice that, and the teacher's forward.
+    """FLOPs that a step needs: the student's forward, its backward of twice that, and the teacher's
+    forward.
 
     What is computed again in the backward pass does not count.
     """
@@ -105,7 +127,9 @@ _TORCH = {
 
 
 def found(program: str, platform: str) -> str | None:
-    """What a Python of its own prints, so that this one holds no memory of the device; None where it fails."""
+    """What a Python of its own prints, so that this one holds no memory of the device; None where
+    it fails.
+    """
     done = subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, "JAX_PLATFORMS": platform},
@@ -120,12 +144,18 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--steps", type=int, default=20, help="steps that are timed at once")
-    parser.add_argument("--repeats", type=int, default=9, help="rounds in which every case is timed once")
+    parser.add_argument(
+        "--repeats", type=int, default=9, help="rounds in which every case is timed once"
+    )
     parser.add_argument("--student", default="S/16")
     parser.add_argument("--teacher", default="B/16")
     parser.add_argument("--pixels", type=int, default=224)
-    parser.add_argument("--matmul", type=int, default=8192, help="side of the square matrices of the ceiling")
-    parser.add_argument("--platform", choices=sorted(_TORCH), default="cuda", help="cpu is for trying it out")
+    parser.add_argument(
+        "--matmul", type=int, default=8192, help="side of the square matrices of the ceiling"
+    )
+    parser.add_argument(
+        "--platform", choices=sorted(_TORCH), default="cuda", help="cpu is for trying it out"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     return parser
 

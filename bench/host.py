@@ -28,7 +28,10 @@ def save(problem: Problem, batch: int, *, whole: bool) -> Case:
     folder = _folder()
     checkpoints = Checkpoints(pathlib.Path(folder.name))
     keys = jax.random.split(jax.random.key(0), ARRAYS)
-    state = {f"array {i}": jax.random.normal(key, (problem.floats // ARRAYS,)) for i, key in enumerate(keys)}
+    state = {
+        f"array {i}": jax.random.normal(key, (problem.floats // ARRAYS,))
+        for i, key in enumerate(keys)
+    }
     state = jax.block_until_ready(state)
     steps = itertools.count()
 
@@ -73,7 +76,9 @@ def pipeline(problem: Problem, batch: int) -> Case:
 
 
 def bare(problem: Problem, batch: int) -> Case:
-    """The same records in the same order by as many threads, each read and decoded and left there."""
+    """The same records in the same order by as many threads, each read and decoded and left
+    there.
+    """
     source, _ = _records(problem)
     steps = len(source) // batch
     rows = [int(row) for step in range(steps) for row in kd_data.rows(0, step, len(source), batch)]

@@ -1,8 +1,11 @@
-"""What ``kd plan`` says of a step against what the device reports: ``python -m bench.plan_accuracy``.
+"""What ``kd plan`` says of a step against what the device reports:
+``python -m bench.plan_accuracy``.
 
-Memory: a device that keeps statistics (GPU, TPU) is asked for its peak; on a CPU it is the process's peak resident
-memory over the step, in which the scratch of XLA's threads is too. FLOPs: of the same step without a loop over layers,
-as XLA counts them for this device, element-wise operations included; the plan counts products, and loops by itself.
+Memory: a device that keeps statistics (GPU, TPU) is asked for its peak; on a CPU it is the
+  process's peak resident
+memory over the step, in which the scratch of XLA's threads is too. FLOPs: of the same step without
+a loop over layers, as XLA counts them for this device, element-wise operations included; the plan
+counts products, and loops by itself.
 """
 
 from __future__ import annotations
@@ -52,11 +55,18 @@ def main() -> int:
         return 0
     rows = []
     for case in CASES:
-        done = subprocess.run([sys.executable, "-m", "bench.plan_accuracy", case], stdout=subprocess.PIPE, check=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.plan_accuracy", case], stdout=subprocess.PIPE, check=True
+        )
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(line(rows[-1]), flush=True)
     command = "python -m bench.plan_accuracy"
-    results = {"command": command, "machine": machine(), "device": jax.devices()[0].device_kind, "rows": rows}
+    results = {
+        "command": command,
+        "machine": machine(),
+        "device": jax.devices()[0].device_kind,
+        "rows": rows,
+    }
     OUT.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     return 0
 
@@ -81,7 +91,10 @@ def measure(case: str) -> dict[str, Any]:
 
 
 def run(compiled: Any, task: Any, mesh: Any) -> tuple[int, int]:
-    """A few steps on arrays made up. Bytes before the arrays were made, and the peak of the steps."""
+    """A few steps on arrays made up.
+
+    Bytes before the arrays were made, and the peak of the steps.
+    """
     where = program.place(task, mesh)
     before = in_use()
     state = initial_state(task, where.state)
@@ -102,7 +115,9 @@ def run(compiled: Any, task: Any, mesh: Any) -> tuple[int, int]:
 
 
 def flops_unrolled(case: str) -> float:
-    """The same step, its loops over layers and parts written out, as XLA counts it: it counts a loop's body once."""
+    """The same step, its loops over layers and parts written out, as XLA counts it: it counts a
+    loop's body once.
+    """
     depth = ("student.unroll=6", "teacher.model.unroll=6")
     spec = resolve(load_config(CONFIG, "tiny", [*CASES[case], *depth, "mesh.devices=1"]))
     task = planned(spec)
@@ -141,7 +156,8 @@ def line(row: dict[str, Any]) -> str:
         pair = row[what]
         ratio = pair["predicted"] / pair["reported"]
         parts.append(
-            f"{what}: {pair['predicted'] / scale:.1f} {unit} said, {pair['reported'] / scale:.1f} found ({ratio:.2f})"
+            f"{what}: {pair['predicted'] / scale:.1f} {unit} said, {pair['reported'] / scale:.1f} "
+            f"found ({ratio:.2f})"
         )
     return "  ".join(parts)
 

@@ -1,4 +1,6 @@
-"""What both sides compute: sizes, data, first parameters and the order of examples, all of it from NumPy."""
+"""What both sides compute: sizes, data, first parameters and the order of examples, all of it from
+NumPy.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,12 @@ CHECKED_STEPS = 5  # enough for the momentum to show in the losses
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Noise of the size of MNIST: `examples` images, and `steps` steps in what is timed; and the sizes of the rest.
+    """Noise of the size of MNIST: `examples` images, and `steps` steps in what is timed; and the
+    sizes of the rest.
 
-    `vit` and `small_vit` are variants of kd's vit on images of `pixels`, run `vit_steps` steps at a time; `records`
-    JPEGs of that size are decoded, and a state of `floats` float32 is saved. With `teacher`, a vit variant, the case
-    "distil" has a live teacher; it computes in `dtype`.
+    `vit` and `small_vit` are variants of kd's vit on images of `pixels`, run `vit_steps` steps at a
+    time; `records` JPEGs of that size are decoded, and a state of `floats` float32 is saved. With
+    `teacher`, a vit variant, the case "distil" has a live teacher; it computes in `dtype`.
     """
 
     examples: int
@@ -36,17 +39,20 @@ class Problem:
     dtype: str = "float32"
 
     def data(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Images ``[n 28 28 1]`` uint8, labels ``[n]``, and the cached logits of a teacher ``[n 10]``."""
+        """Images ``[n 28 28 1]`` uint8, labels ``[n]``, and the cached logits of a teacher
+        ``[n 10]``.
+        """
         rng = np.random.default_rng(0)
         images = rng.integers(256, size=(self.examples, 28, 28, 1), dtype=np.uint8)
         labels = rng.integers(WIDTHS[-1], size=self.examples)
         return images, labels, rng.normal(size=(self.examples, WIDTHS[-1])).astype(np.float32)
 
     def checked_rows(self, batch: int) -> np.ndarray:
-        """A batch whose hidden units all start away from zero, once for each checked step, ``[steps batch]``.
+        """A batch whose hidden units all start away from zero, once for each checked step,
+        ``[steps batch]``.
 
-        Where a unit lies on the kink of its ReLU, the last bit decides whether it has a gradient, and two correct
-        programs may differ by that.
+        Where a unit lies on the kink of its ReLU, the last bit decides whether it has a gradient,
+        and two correct programs may differ by that.
         """
         x = self.data()[0][: 4 * batch].reshape(-1, WIDTHS[0]) * np.float32(SCALE)
         margin = np.full(len(x), np.inf)
@@ -58,7 +64,9 @@ class Problem:
 
     def rows(self, steps: int, *batch: int) -> np.ndarray:
         """The examples of each step, ``[steps *batch]``."""
-        return np.random.default_rng(1).integers(self.examples, size=(steps, *batch), dtype=np.int32)
+        return np.random.default_rng(1).integers(
+            self.examples, size=(steps, *batch), dtype=np.int32
+        )
 
 
 def first_params() -> list[tuple[np.ndarray, np.ndarray]]:

@@ -20,7 +20,9 @@ ACCURACY_MARKER = "plan accuracy"
 
 def table(results: Mapping[str, Any]) -> str:
     """The claims as Markdown, with what they were measured on underneath."""
-    difference = max(value for found in results["relative_difference"].values() for value in found.values())
+    difference = max(
+        value for found in results["relative_difference"].values() for value in found.values()
+    )
     return "\n".join(
         [
             "| case | kd, ms | peer, ms | ratio (quartiles) | reach | met |",
@@ -29,11 +31,16 @@ def table(results: Mapping[str, Any]) -> str:
             f"| programs compiled by a training run | {results['compiles_per_run']} | | | 1 "
             f"| {_yes(results['compiles_per_run'] == 1)} |",
             "",
-            f"Milliseconds per step, checkpoint or batch. Student {results['student']}, float32, SGD with momentum, "
-            f"{results['examples']:,} cached soft targets, {results['steps']} steps at a time; ViT on "
-            f"{results['pixels']} pixels, float32, Adam; a state of {results['state_megabytes']} MB; JPEGs of "
-            f"{results['pixels']} pixels. Medians of {results['repeats']} rounds, cases in turns, ratios within a "
-            f"round. The two sides' losses, updates and gradients differ by at most {difference:.0e} of their "
+            f"Milliseconds per step, checkpoint or batch. Student {results['student']}, float32, "
+            "SGD with momentum, "
+            f"{results['examples']:,} cached soft targets, {results['steps']} steps at a time; "
+            "ViT on "
+            f"{results['pixels']} pixels, float32, Adam; a state of {results['state_megabytes']} "
+            "MB; JPEGs of "
+            f"{results['pixels']} pixels. Medians of {results['repeats']} rounds, cases in turns, "
+            "ratios within a "
+            "round. The two sides' losses, updates and gradients differ by at most "
+            f"{difference:.0e} of their "
             f"largest value. {_measured_on(results)} To repeat it: `{results['command']}`.",
         ]
     )
@@ -47,15 +54,21 @@ def scaling(results: Mapping[str, Any]) -> str:
 def accuracy(results: Mapping[str, Any]) -> str:
     """What ``kd plan`` said of a step beside what the device reported."""
     kind = "of the device" if results["rows"][0]["memory"]["kind"] == "device" else "of the process"
-    rows = [f"| {row['case']} | {_pair(row['memory'], 1e6)} | {_pair(row['flops'], 1e9)} |" for row in results["rows"]]
+    rows = [
+        f"| {row['case']} | {_pair(row['memory'], 1e6)} | {_pair(row['flops'], 1e9)} |"
+        for row in results["rows"]
+    ]
     return "\n".join(
         [
-            "| step | memory said, MB | found, MB | said / found | FLOPs said, G | found, G | said / found |",
+            "| step | memory said, MB | found, MB | said / found | FLOPs said, G | found, G | "
+            "said / found |",
             "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
             *rows,
             "",
-            f"Found: the peak memory {kind}, less what it was before; FLOPs as XLA counts them in the same step "
-            f"without loops. {results['machine']['cpu']} ({results['device']}), {results['machine']['cores']} cores; "
+            f"Found: the peak memory {kind}, less what it was before; FLOPs as XLA counts them in "
+            "the same step "
+            f"without loops. {results['machine']['cpu']} ({results['device']}), "
+            f"{results['machine']['cores']} cores; "
             f"JAX {results['machine']['versions']['jax']}. To repeat it: `{results['command']}`.",
         ]
     )
@@ -115,13 +128,15 @@ def _parts(results: Mapping[str, Any]) -> str:
     slower = worst["kd_ms"] > worst["peer_ms"]
     return "\n".join(
         [
-            "The parts of the ViT's step alone, forward and backward, as often as the model has them:",
+            "The parts of the ViT's step alone, forward and backward, as often as the model has "
+            "them:",
             "",
             "| part | kd, ms | PyTorch eager, ms | PyTorch's time over kd's (quartiles) |",
             "| --- | ---: | ---: | ---: |",
             *(f"| {row['name']} | {_times(row)} | {_ratio(row['ratio'])} |" for row in rows),
             "",
-            f"The part that loses most is {worst['name']}, by {worst['kd_ms'] - worst['peer_ms']:.0f} ms a step."
+            f"The part that loses most is {worst['name']}, by "
+            f"{worst['kd_ms'] - worst['peer_ms']:.0f} ms a step."
             if slower
             else "No part is slower than PyTorch's.",
             f"Measured on {_measured_on(results)}",
@@ -133,7 +148,8 @@ def _measured_on(results: Mapping[str, Any]) -> str:
     machine, versions = results["machine"], results["versions"]
     return (
         f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_before']:g} before and "
-        f"{machine['load_after']:g} after; Python {machine['python']}, JAX {versions['jax']}, PyTorch "
+        f"{machine['load_after']:g} after; Python {machine['python']}, JAX {versions['jax']}, "
+        "PyTorch "
         f"{versions['torch']}."
     )
 
@@ -145,20 +161,28 @@ def _gpu(gpu: Mapping[str, Any] | None) -> str:
     comparison = gpu["comparison"]
     return "\n".join(
         [
-            f"A {gpu['student']} student with a live {gpu['teacher']} teacher, {gpu['pixels']} pixels, batch "
-            f"{gpu['batch']}, bfloat16, Adam, on one {gpu['machine']['devices']}. Its own rate in products of matrices "
+            f"A {gpu['student']} student with a live {gpu['teacher']} teacher, {gpu['pixels']} "
+            "pixels, batch "
+            f"{gpu['batch']}, bfloat16, Adam, on one {gpu['machine']['devices']}. Its own rate in "
+            "products of matrices "
             f"of {gpu['matmul']['size']} is {gpu['matmul']['tflops']['median']:.3g} TFLOP/s:",
             "",
             "| | ms/step | images/s | part of that rate (quartiles) |",
             "| --- | ---: | ---: | ---: |",
             *(
-                f"| {names[side]} | {row['ms_per_step']['median']:.2f} | {row['images_per_second']['median']:,.0f} "
+                f"| {names[side]} | {row['ms_per_step']['median']:.2f} | "
+                f"{row['images_per_second']['median']:,.0f} "
                 f"| {_ratio(row['part_of_ceiling'])} |"
                 for side, row in gpu["sides"].items()
             ),
             "",
-            *([] if comparison is None else [f"PyTorch's time over kd's: {_ratio(comparison['ratio'])}."]),
-            f"JAX {gpu['versions']['jax']}, PyTorch {gpu['versions']['torch'] or 'absent'}. To repeat it: "
+            *(
+                []
+                if comparison is None
+                else [f"PyTorch's time over kd's: {_ratio(comparison['ratio'])}."]
+            ),
+            f"JAX {gpu['versions']['jax']}, PyTorch {gpu['versions']['torch'] or 'absent'}. To "
+            "repeat it: "
             f"`{gpu['command']}`.",
         ]
     )

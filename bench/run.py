@@ -36,11 +36,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     load = os.getloadavg()[0]
     if load > 0.5:
-        print(f"the machine is busy (load {load:.1f}): the timings will not mean much", file=sys.stderr)
+        print(
+            f"the machine is busy (load {load:.1f}): the timings will not mean much",
+            file=sys.stderr,
+        )
     problem = Problem(
-        args.examples, args.steps, args.vit, args.small_vit, args.pixels, records=args.records, floats=args.floats
+        args.examples,
+        args.steps,
+        args.vit,
+        args.small_vit,
+        args.pixels,
+        records=args.records,
+        floats=args.floats,
     )
-    batches = Batches(tuple(args.batches), args.accumulated_batch, args.vit_batch, args.small_vit_batch)
+    batches = Batches(
+        tuple(args.batches), args.accumulated_batch, args.vit_batch, args.small_vit_batch
+    )
     if args.records < batches.pipeline:
         batches = Batches(*list(vars(batches).values())[:-1], pipeline=args.records)
     groups = claims.groups(batches, args.vit, args.small_vit)
@@ -50,9 +61,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         difference[f"vit, {args.vit_batch}"] = check(workers, args.vit_batch, "check vit")
         worst = max(value for found in difference.values() for value in found.values())
         if not worst < TOLERANCE:
-            print(f"kd and PyTorch do not compute the same: they differ by {worst:.1e}", file=sys.stderr)
+            print(
+                f"kd and PyTorch do not compute the same: they differ by {worst:.1e}",
+                file=sys.stderr,
+            )
             return 1
-        measured = [measure(workers, claims.cases(group), args.repeats, group[0].name) for group in groups]
+        measured = [
+            measure(workers, claims.cases(group), args.repeats, group[0].name) for group in groups
+        ]
         inside = claims.parts(args.vit_batch)
         of_parts, _ = measure(workers, claims.cases(inside), args.repeats, "parts of the ViT")
     samples = {case: values for found, _ in measured for case, values in found.items()}
@@ -64,13 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         "pixels": args.pixels,
         "state_megabytes": round(4e-6 * args.floats),
         "repeats": args.repeats,
-        "machine": {**machine(), "load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2)},
+        "machine": {
+            **machine(),
+            "load_before": round(load, 2),
+            "load_after": round(os.getloadavg()[0], 2),
+        },
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
         "relative_difference": difference,
         "compiles_per_run": max(compiles for _, compiles in measured),
         "comparisons": [claim.judged(samples) for group in groups for claim in group],
         "vit_parts": [claim.judged(of_parts) for claim in inside],
-        "ms_per_step": {str(case): claims.spread(values) for case, values in (samples | of_parts).items()},
+        "ms_per_step": {
+            str(case): claims.spread(values) for case, values in (samples | of_parts).items()
+        },
     }
     save(args.out, results)
     return 0
@@ -85,8 +107,12 @@ def save(path: pathlib.Path, results: Mapping[str, Any]) -> None:
 def _parser() -> argparse.ArgumentParser:
     sizes, batches = Problem(60_000, 100), Batches()
     parser = argparse.ArgumentParser(prog="python -m bench.run", description=__doc__)
-    parser.add_argument("--repeats", type=int, default=15, help="rounds in which every case is timed once")
-    parser.add_argument("--steps", type=int, default=sizes.steps, help="steps of the MLP that are timed at once")
+    parser.add_argument(
+        "--repeats", type=int, default=15, help="rounds in which every case is timed once"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=sizes.steps, help="steps of the MLP that are timed at once"
+    )
     parser.add_argument("--batches", type=int, nargs="+", default=list(batches.mlp))
     parser.add_argument("--examples", type=int, default=sizes.examples)
     parser.add_argument("--accumulated_batch", type=int, default=batches.accumulated)
@@ -95,14 +121,20 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--small_vit", default=sizes.small_vit)
     parser.add_argument("--small_vit_batch", type=int, default=batches.small_vit)
     parser.add_argument("--pixels", type=int, default=sizes.pixels)
-    parser.add_argument("--records", type=int, default=sizes.records, help="JPEGs in an epoch of the data pipeline")
-    parser.add_argument("--floats", type=int, default=sizes.floats, help="size of the state that is saved")
+    parser.add_argument(
+        "--records", type=int, default=sizes.records, help="JPEGs in an epoch of the data pipeline"
+    )
+    parser.add_argument(
+        "--floats", type=int, default=sizes.floats, help="size of the state that is saved"
+    )
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     return parser
 
 
 def check(workers: Mapping[str, Worker], batch: int, what: str = "check") -> dict[str, float]:
-    """How far the losses and the updates, or gradients, of the two sides lie apart, relative to their largest value."""
+    """How far the losses and the updates, or gradients, of the two sides lie apart, relative to
+    their largest value.
+    """
     with tempfile.TemporaryDirectory() as folder:
         found = {}
         for name, worker in workers.items():
@@ -110,7 +142,10 @@ def check(workers: Mapping[str, Worker], batch: int, what: str = "check") -> dic
             worker.ask(what, batch, file)
             found[name] = dict(np.load(file))
     ours, theirs = found["kd"], found["torch"]
-    return {key: float(np.abs(ours[key] - theirs[key]).max() / np.abs(theirs[key]).max()) for key in theirs}
+    return {
+        key: float(np.abs(ours[key] - theirs[key]).max() / np.abs(theirs[key]).max())
+        for key in theirs
+    }
 
 
 def measure(
@@ -118,8 +153,8 @@ def measure(
 ) -> tuple[dict[Case, np.ndarray], int]:
     """Milliseconds per step, one value a round, and the most programs that a training run compiled.
 
-    The first round compiles and is thrown away. Each later round starts with another case and turns the order round,
-    so that a drift of the machine hits all cases alike.
+    The first round compiles and is thrown away. Each later round starts with another case and turns
+    the order round, so that a drift of the machine hits all cases alike.
     """
     samples: dict[Case, list[float]] = {case: [] for case in cases}
     compiles = 0

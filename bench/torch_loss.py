@@ -9,7 +9,9 @@ from torch.nn import functional as F
 def distillation_loss(
     student: Tensor, teacher: Tensor, labels: Tensor, temperature: float, hard_weight: float
 ) -> Tensor:
-    """``T^2 KL(teacher || student) + w CE``, means over the batch; logits ``[b v]``, labels ``[b]``."""
+    """``T^2 KL(teacher || student) + w CE``, means over the batch; logits ``[b v]``, labels
+    ``[b]``.
+    """
     soft = F.kl_div(
         F.log_softmax(student / temperature, dim=-1),
         F.log_softmax(teacher / temperature, dim=-1),

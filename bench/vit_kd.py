@@ -1,4 +1,6 @@
-"""kd's ViT: its training step as it is streamed, one step a dispatch, and the parts of that step."""
+"""kd's ViT: its training step as it is streamed, one step a dispatch, and the parts of that
+step.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ class Runner:
         example = jnp.asarray(task.data.first)
         drawn, _ = jax.eval_shape(task.model.init, jax.random.key(0), example)
         if jax.tree.map(jnp.shape, given) != jax.tree.map(jnp.shape, drawn):
-            raise SystemExit("bench/vit_problem.py does not describe the parameters of kd's vit any more")
+            raise SystemExit(
+                "bench/vit_problem.py does not describe the parameters of kd's vit any more"
+            )
         model = Model(lambda _key, _inputs: (given, {}), task.model.apply)
         self.state: State = init_state(model, task.optimizer, jnp.uint32(0), example, jnp.uint32(0))
         step = make_step(task)
@@ -80,7 +84,9 @@ class Runner:
     def step(self, rows: Any) -> jax.Array:
         """One step; the loss."""
         variables = None if self._task.teacher is None else self._task.teacher.variables
-        self.state, metrics = self._program(self.state, variables, self._table, rows, self._task.hparams)
+        self.state, metrics = self._program(
+            self.state, variables, self._table, rows, self._task.hparams
+        )
         return metrics["loss"].value
 
     def case(self, rows: np.ndarray) -> Case:
@@ -102,7 +108,9 @@ def train_step(problem: Problem, batch: int) -> Case:
 
 def accumulated(parts: int, problem: Problem, batch: int) -> Case:
     """The small model's step with its batch taken in so many parts."""
-    runner = Runner(task(problem, problem.small_vit, batch, parts), v.first_params(problem.small_vit))
+    runner = Runner(
+        task(problem, problem.small_vit, batch, parts), v.first_params(problem.small_vit)
+    )
     return runner.case(v.rows(problem.vit_steps, batch))
 
 
@@ -118,9 +126,11 @@ def distil(problem: Problem, batch: int) -> Case:
 
 
 def check(problem: Problem, batch: int) -> dict[str, np.ndarray]:
-    """The losses of a few steps, and the first gradient: Adam's first average of them is ``(1 - b1)`` times it.
+    """The losses of a few steps, and the first gradient: Adam's first average of them is
+    ``(1 - b1)`` times it.
 
-    Not the first update: the gradient of a key's bias is zero but for rounding, and Adam scales that up to one.
+    Not the first update: the gradient of a key's bias is zero but for rounding, and Adam scales
+    that up to one.
     """
     runner = Runner(task(problem, problem.vit, batch), v.first_params(problem.vit))
     losses, averages = [], []
@@ -128,15 +138,23 @@ def check(problem: Problem, batch: int) -> dict[str, np.ndarray]:
         losses.append(float(runner.step(row)))
         averages.append(jax.tree.map(np.array, optax.tree.get(runner.state.opt_state, "mu")))
     average = flax.traverse_util.flatten_dict(averages[0], sep="/")
-    return {"loss": np.asarray(losses), "gradient": v.flat(v.torch_layout(average)) / (1 - ADAM.momentum)}
+    return {
+        "loss": np.asarray(losses),
+        "gradient": v.flat(v.torch_layout(average)) / (1 - ADAM.momentum),
+    }
 
 
 def part(name: str, problem: Problem, batch: int) -> Case:
-    """One kind of layer of the student, forward and backward, as often as the model has it; or the optimiser's step."""
+    """One kind of layer of the student, forward and backward, as often as the model has it; or the
+    optimiser's step.
+    """
     if name == "update":
         return _update(problem)
     size, patch = parse_variant(problem.vit)
-    x = jnp.asarray(np.random.default_rng(6).normal(size=(batch, (problem.pixels // patch) ** 2, size.width)), "f4")
+    x = jnp.asarray(
+        np.random.default_rng(6).normal(size=(batch, (problem.pixels // patch) ** 2, size.width)),
+        "f4",
+    )
     layers: dict[str, tuple[nn.Module, tuple[Any, ...], int]] = {
         "attention": (Attention(size.heads), (), size.depth),
         "mlp": (MLP(size.mlp, 0.0), (True,), size.depth),
@@ -149,7 +167,9 @@ def part(name: str, problem: Problem, batch: int) -> Case:
         return (layer.apply(params, x, *more) * x).sum()
 
     program = jax.jit(jax.grad(loss, argnums=(0, 1)))
-    return lambda: timed(lambda: [jax.block_until_ready(program(params, x)) for _ in range(times)], 1)
+    return lambda: timed(
+        lambda: [jax.block_until_ready(program(params, x)) for _ in range(times)], 1
+    )
 
 
 def _update(problem: Problem) -> Case:
@@ -171,7 +191,9 @@ def _update(problem: Problem) -> Case:
 
 
 def matmul(problem: Problem, size: int) -> Case:
-    """A product of square matrices in bfloat16, many in a row: the rate that nothing on this device exceeds."""
+    """A product of square matrices in bfloat16, many in a row: the rate that nothing on this device
+    exceeds.
+    """
     del problem
     keys = jax.random.split(jax.random.key(0))
     x, w = (jax.random.normal(key, (size, size), jnp.bfloat16) * size**-0.5 for key in keys)

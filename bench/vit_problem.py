@@ -1,4 +1,6 @@
-"""What both sides compute for a ViT: images, labels, a teacher's logits, first parameters and FLOPs, from NumPy."""
+"""What both sides compute for a ViT: images, labels, a teacher's logits, first parameters and
+FLOPs, from NumPy.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ CHECKED_STEPS = 3
 PARTS = ("attention", "mlp", "norms", "update")
 """Kinds of layers that are timed alone, and the optimiser."""
 Params = dict[str, np.ndarray]
-"""By path, ``blocks/mlp/up/kernel``; what belongs to blocks has a leading axis, one entry per block."""
+"""By path, ``blocks/mlp/up/kernel``; what belongs to blocks has a leading axis, one entry per
+block.
+"""
 
 
 def data(problem: Problem, images: int = IMAGES) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -33,7 +37,9 @@ def rows(steps: int, batch: int, images: int = IMAGES) -> np.ndarray:
 
 
 def first_params(variant: str) -> Params:
-    """Kernels with a variance of 1 over their inputs, and biases and scales that are not all alike."""
+    """Kernels with a variance of 1 over their inputs, and biases and scales that are not all
+    alike.
+    """
     size, patch = parse_variant(variant)
     width, depth = size.width, size.depth
     rng = np.random.default_rng(5)
@@ -60,16 +66,25 @@ def first_params(variant: str) -> Params:
 
 
 def torch_layout(params: Params) -> Params:
-    """The same parameters under the names and in the shapes that PyTorch has for them; q, k and v are one matrix."""
+    """The same parameters under the names and in the shapes that PyTorch has for them; q, k and v
+    are one matrix.
+    """
     width = params["patches/bias"].size
     patch = round((params["patches/kernel"].shape[0] / 3) ** 0.5)
     convolution = params["patches/kernel"].reshape(patch, patch, 3, width).transpose(3, 2, 0, 1)
     found = {"patches.weight": convolution, "patches.bias": params["patches/bias"]}
     for i in range(len(params["blocks/mlp/up/bias"])):
-        block = {name.removeprefix("blocks/"): array[i] for name, array in params.items() if name.startswith("blocks/")}
+        block = {
+            name.removeprefix("blocks/"): array[i]
+            for name, array in params.items()
+            if name.startswith("blocks/")
+        }
         found |= {f"blocks.{i}.{name}": array for name, array in _torch_block(block).items()}
     for name, leaf in (("norm", "scale"), ("head", "kernel")):
-        found |= {f"{name}.weight": params[f"{name}/{leaf}"].T, f"{name}.bias": params[f"{name}/bias"]}
+        found |= {
+            f"{name}.weight": params[f"{name}/{leaf}"].T,
+            f"{name}.bias": params[f"{name}/bias"],
+        }
     return {name: np.ascontiguousarray(array) for name, array in found.items()}
 
 
@@ -81,7 +96,10 @@ def _torch_block(block: Params) -> Params:
     }
     names = {"attention/out": "attention.out", "mlp/up": "mlp.0", "mlp/down": "mlp.2"}
     for ours, theirs in names.items():
-        found |= {f"{theirs}.weight": block[f"{ours}/kernel"].T, f"{theirs}.bias": block[f"{ours}/bias"]}
+        found |= {
+            f"{theirs}.weight": block[f"{ours}/kernel"].T,
+            f"{theirs}.bias": block[f"{ours}/bias"],
+        }
     for name in ("attention_norm", "mlp_norm"):
         found |= {f"{name}.weight": block[f"{name}/scale"], f"{name}.bias": block[f"{name}/bias"]}
     return found
@@ -92,9 +110,11 @@ def flat(params: Params) -> np.ndarray:
 
 
 def forward_flops(variant: str, pixels: int) -> float:
-    """Multiplications and additions of the matrix products of one image's forward pass; a backward pass is twice that.
+    """Multiplications and additions of the matrix products of one image's forward pass; a backward
+    pass is twice that.
 
-    Formula: ``2 l (p d + depth (4 d^2 + 2 d m + 2 l d)) + 2 d v``, with ``l`` tokens, ``p`` numbers in a patch.
+    Formula: ``2 l (p d + depth (4 d^2 + 2 d m + 2 l d)) + 2 d v``, with ``l`` tokens, ``p`` numbers
+    in a patch.
     """
     size, patch = parse_variant(variant)
     tokens, d = (pixels // patch) ** 2, size.width

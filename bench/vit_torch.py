@@ -1,4 +1,6 @@
-"""The same ViT in PyTorch's plain idiom: one product for q, k and v, its own attention, GELU and Adam."""
+"""The same ViT in PyTorch's plain idiom: one product for q, k and v, its own attention, GELU and
+Adam.
+"""
 
 from __future__ import annotations
 
@@ -27,18 +29,27 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, n, width = x.shape
-        q, k, w = self.qkv(x).reshape(b, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        return self.out(F.scaled_dot_product_attention(q, k, w).transpose(1, 2).reshape(b, n, width))
+        q, k, w = (
+            self.qkv(x).reshape(b, n, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        )
+        return self.out(
+            F.scaled_dot_product_attention(q, k, w).transpose(1, 2).reshape(b, n, width)
+        )
 
 
 def mlp(width: int, hidden: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
+    return nn.Sequential(
+        nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width)
+    )
 
 
 class Block(nn.Module):
     def __init__(self, width: int, hidden: int, heads: int) -> None:
         super().__init__()
-        self.attention_norm, self.mlp_norm = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
+        self.attention_norm, self.mlp_norm = (
+            nn.LayerNorm(width, eps=1e-6),
+            nn.LayerNorm(width, eps=1e-6),
+        )
         self.attention, self.mlp = Attention(width, heads), mlp(width, hidden)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -53,7 +64,9 @@ class ViT(nn.Module):
         self.patches = nn.Conv2d(3, size.width, patch, patch)
         side = pixels // patch
         self.register_buffer("positions", torch.from_numpy(positions(side, side, size.width)))
-        self.blocks = nn.ModuleList(Block(size.width, size.mlp, size.heads) for _ in range(size.depth))
+        self.blocks = nn.ModuleList(
+            Block(size.width, size.mlp, size.heads) for _ in range(size.depth)
+        )
         self.norm, self.head = nn.LayerNorm(size.width, eps=1e-6), nn.Linear(size.width, v.CLASSES)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -66,7 +79,10 @@ class ViT(nn.Module):
 def student(variant: str, pixels: int) -> ViT:
     """The model with the same first parameters as kd's."""
     model = ViT(variant, pixels)
-    params = {name: torch.from_numpy(array.copy()) for name, array in v.torch_layout(v.first_params(variant)).items()}
+    params = {
+        name: torch.from_numpy(array.copy())
+        for name, array in v.torch_layout(v.first_params(variant)).items()
+    }
     model.load_state_dict({**params, "positions": model.positions})
     return model.to(DEVICE)
 
@@ -132,7 +148,9 @@ def check(problem: Problem, batch: int) -> dict[str, np.ndarray]:
     runner, losses, gradients = Runner(problem), [], []
     for row in torch.from_numpy(v.rows(v.CHECKED_STEPS, batch)).long().to(DEVICE):
         losses.append(runner.step(row).item())
-        gradients.append({name: p.grad.cpu().numpy().copy() for name, p in runner.model.named_parameters()})
+        gradients.append(
+            {name: p.grad.cpu().numpy().copy() for name, p in runner.model.named_parameters()}
+        )
     return {"loss": np.asarray(losses), "gradient": v.flat(gradients[0])}
 
 
@@ -142,7 +160,12 @@ def part(name: str, problem: Problem, batch: int) -> Case:
         return _update(problem)
     size, patch = parse_variant(problem.vit)
     shape = (batch, (problem.pixels // patch) ** 2, size.width)
-    x = torch.from_numpy(np.random.default_rng(6).normal(size=shape)).float().to(DEVICE).requires_grad_()
+    x = (
+        torch.from_numpy(np.random.default_rng(6).normal(size=shape))
+        .float()
+        .to(DEVICE)
+        .requires_grad_()
+    )
     layers: dict[str, tuple[nn.Module, int]] = {
         "attention": (Attention(size.width, size.heads), size.depth),
         "mlp": (mlp(size.width, size.mlp), size.depth),

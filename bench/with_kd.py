@@ -1,4 +1,6 @@
-"""The cases of kd: one student, a population, the bare scan, the training loop, a batch in parts."""
+"""The cases of kd: one student, a population, the bare scan, the training loop, a batch in
+parts.
+"""
 
 from __future__ import annotations
 
@@ -87,10 +89,16 @@ def scan(problem: Problem, batch: int) -> Case:
     step, rows = make_step(task), jnp.asarray(problem.rows(problem.steps, batch))
 
     def bare(state: State, variables: Any, table: Any, rows: Any, hparams: Any) -> Any:
-        return jax.lax.scan(lambda s, row: step(s, variables, kd_data.gather(table, row), hparams), state, rows)
+        return jax.lax.scan(
+            lambda s, row: step(s, variables, kd_data.gather(table, row), hparams), state, rows
+        )
 
     program = jax.jit(bare, donate_argnums=0)
-    return _timed(lambda state: program(state, _variables(task), table, rows, task.hparams), task, problem.steps)
+    return _timed(
+        lambda state: program(state, _variables(task), table, rows, task.hparams),
+        task,
+        problem.steps,
+    )
 
 
 def accumulated(parts: int, problem: Problem, batch: int) -> Case:
@@ -100,7 +108,8 @@ def accumulated(parts: int, problem: Problem, batch: int) -> Case:
 
 
 def loop(every: int | None, problem: Problem, batch: int) -> Case:
-    """`kd.train.run` with metrics on disk, progress, and a checkpoint `every` so many epochs, or none.
+    """`kd.train.run` with metrics on disk, progress, and a checkpoint `every` so many epochs, or
+    none.
 
     It is timed by a writer from the end of its first dispatch on, so that compiling is not in it.
     """
@@ -111,13 +120,20 @@ def loop(every: int | None, problem: Problem, batch: int) -> Case:
     def case() -> Reply:
         stamps: list[float] = []
         before = len(_compiled)
-        with tempfile.TemporaryDirectory() as folder, writers.Progress("bench", task.total_steps, batch) as progress:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            writers.Progress("bench", task.total_steps, batch) as progress,
+        ):
             path = pathlib.Path(folder)
             checkpoints = None if every is None else Checkpoints(path / "checkpoints")
 
             def start_writing(resumed_at: int) -> list[writers.Write]:
                 lines = writers.jsonl(path / "metrics.jsonl", resumed_at)
-                return [lines, progress.write, lambda _step, _values: stamps.append(time.perf_counter())]
+                return [
+                    lines,
+                    progress.write,
+                    lambda _step, _values: stamps.append(time.perf_counter()),
+                ]
 
             train.run(task, cadence=cadence, checkpoints=checkpoints, start_writing=start_writing)
             if checkpoints is not None:
@@ -129,7 +145,9 @@ def loop(every: int | None, problem: Problem, batch: int) -> Case:
 
 
 def check(problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
-    """The losses of a few steps from `first_params`, and what the first of them does to the parameters."""
+    """The losses of a few steps from `first_params`, and what the first of them does to the
+    parameters.
+    """
     task = _task(problem, batch, p.CHECKED_STEPS)
     _, table, _ = _data(problem)
     layers = {f"Dense_{i}": {"kernel": w, "bias": b} for i, (w, b) in enumerate(p.first_params())}
@@ -137,17 +155,28 @@ def check(problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
     program = jax.jit(many(make_step(task), kd_data.gather, p.CHECKED_STEPS))
     rows = jnp.asarray(problem.checked_rows(batch))
     (state, _), (_, metrics) = (
-        program(start, _variables(task), table, rows, np.int32(count), task.hparams) for count in (1, p.CHECKED_STEPS)
+        program(start, _variables(task), table, rows, np.int32(count), task.hparams)
+        for count in (1, p.CHECKED_STEPS)
     )
-    params = [(np.asarray(state.params[name]["kernel"]), np.asarray(state.params[name]["bias"])) for name in layers]
-    return {"loss": np.asarray(metrics["loss"].value), "update": p.flat(params) - p.flat(p.first_params())}
+    params = [
+        (np.asarray(state.params[name]["kernel"]), np.asarray(state.params[name]["bias"]))
+        for name in layers
+    ]
+    return {
+        "loss": np.asarray(metrics["loss"].value),
+        "update": p.flat(params) - p.flat(p.first_params()),
+    }
 
 
 def _many(problem: Problem, task: train.Task, gather: Callable[..., Batch], *batch: int) -> Case:
     _, table, _ = _data(problem)
     program = jax.jit(many(make_step(task), gather, problem.steps), donate_argnums=0)
     rows, count = jnp.asarray(problem.rows(problem.steps, *batch)), np.int32(problem.steps)
-    return _timed(lambda state: program(state, _variables(task), table, rows, count, task.hparams), task, problem.steps)
+    return _timed(
+        lambda state: program(state, _variables(task), table, rows, count, task.hparams),
+        task,
+        problem.steps,
+    )
 
 
 def _variables(task: train.Task) -> Any:

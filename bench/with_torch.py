@@ -62,7 +62,11 @@ def check(problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
     losses, params = [], []
     for rows in torch.from_numpy(problem.checked_rows(batch)).long():
         losses.append(step(rows).item())
-        params.append(p.flat([(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in layers]))
+        params.append(
+            p.flat(
+                [(layer.weight.detach().numpy().T, layer.bias.detach().numpy()) for layer in layers]
+            )
+        )
     return {"loss": np.asarray(losses), "update": params[0] - p.flat(p.first_params())}
 
 

@@ -1,4 +1,6 @@
-"""One process per framework, so that their thread pools never run at the same time: a question a line, an answer."""
+"""One process per framework, so that their thread pools never run at the same time: a question a
+line, an answer.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from bench.problem import Problem
 
 Reply = dict[str, float]
 Case = Callable[[], Reply]
-"""Runs something a few times and answers with the ``seconds`` of one; whatever compiles is not in them."""
+"""Runs something a few times and answers with the ``seconds`` of one; whatever compiles is not in
+them.
+"""
 Check = Callable[[Problem, int], Mapping[str, np.ndarray]]
 
 
@@ -32,7 +36,8 @@ def timed(run: Callable[[], Any], count: int) -> Reply:
 
 
 def serve(cases: Mapping[str, Callable[[Problem, int], Case]], checks: Mapping[str, Check]) -> None:
-    """Answer the driver until it hangs up. A case is built when first asked for and stays warm until another's turn.
+    """Answer the driver until it hangs up. A case is built when first asked for and stays warm
+    until another's turn.
 
     A check writes the arrays of its answer into the file that the question names.
     """
@@ -50,12 +55,18 @@ def serve(cases: Mapping[str, Callable[[Problem, int], Case]], checks: Mapping[s
 
 
 class Worker:
-    """The driver's end: starts ``python -m MODULE``, on the CPU unless `platform` is another, and asks it."""
+    """The driver's end: starts ``python -m MODULE``, on the CPU unless `platform` is another, and
+    asks it.
+    """
 
     def __init__(self, module: str, problem: Problem, platform: str = "cpu") -> None:
         self._module = module
         # XLA would take most of a GPU's memory at once, and the other framework needs some too.
-        settings = {"JAX_PLATFORMS": platform, "XLA_FLAGS": "", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        settings = {
+            "JAX_PLATFORMS": platform,
+            "XLA_FLAGS": "",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, json.dumps(dataclasses.asdict(problem))],
             cwd=pathlib.Path(__file__).parents[1],
@@ -66,14 +77,19 @@ class Worker:
         )
 
     def ask(self, name: str, batch: int, file: str = "") -> Any:
-        """Let the worker run the case `name`, or with `file` the check `name`, while everyone else waits."""
+        """Let the worker run the case `name`, or with `file` the check `name`, while everyone else
+        waits.
+        """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):  # said below, with the exit status
             print(json.dumps([name, batch, file]), file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         if not answer:
-            raise SystemExit(f"{self._module} stopped with status {self._process.wait()} in '{name}', batch {batch}")
+            raise SystemExit(
+                f"{self._module} stopped with status {self._process.wait()} in '{name}', batch "
+                f"{batch}"
+            )
         return json.loads(answer)
 
     def __enter__(self) -> Worker:

@@ -1,7 +1,8 @@
 """One run on scikit-learn's digits: a teacher, or with ``:distil`` a student of one.
 
 Command:  kd train --config=configs/digits.py --workdir=runs/teacher
-          kd train --config=configs/digits.py:distil --workdir=runs/student --config.teacher.workdir=runs/teacher
+          kd train --config=configs/digits.py:distil --workdir=runs/student
+          --config.teacher.workdir=runs/teacher
 Runtime:  seconds on 2 cores
 """
 
@@ -11,14 +12,19 @@ from kd.config import base_config, choose
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty for hard labels, ``distil`` for soft targets; then give config.teacher.workdir."""
+    """`arg`: empty for hard labels, ``distil`` for soft targets; then give
+    config.teacher.workdir.
+    """
     distil = choose(arg, "", "distil") == "distil"
     config = base_config()
     config.data.source = "digits"
     config.data.batch_size = 100  # examples
     config.student = {"name": "mlp", "widths": (30, 30) if distil else (100, 100)}
     if distil:
-        config.objective = {"soft_targets": {"weight": 1.0, "temperature": 4.0}, "hard": {"weight": 0.5}}
+        config.objective = {
+            "soft_targets": {"weight": 1.0, "temperature": 4.0},
+            "hard": {"weight": 0.5},
+        }
         config.teacher.workdir = "runs/teacher"
     else:
         config.objective = {"hard": {"weight": 1.0}}

@@ -4,9 +4,9 @@ Command:  kd reproduce hinton2015-digits        (under a minute on 2 cores)
 Data:     1,797 real 8x8 scans; 1,200 to train, 597 from other pages to test
 Expected: HELPS; the table is in experiments/hinton2015/digits
 
-Size of the student, learning rates, dropout, the main temperature and the hard term's weight were chosen by three-fold
-cross-validation on the 1,200 training scans (folds of consecutive scans); see NOTES for what came before.
-``:quick`` shrinks everything to seconds, to see that it runs.
+Size of the student, learning rates, dropout, the main temperature and the hard term's weight were
+chosen by three-fold cross-validation on the 1,200 training scans (folds of consecutive scans); see
+NOTES for what came before. ``:quick`` shrinks everything to seconds, to see that it runs.
 """
 
 from ml_collections import ConfigDict
@@ -14,10 +14,14 @@ from ml_collections import ConfigDict
 from kd.config import base_config, choose
 
 NOTES = (
-    "Size of the student, rates, temperature and the hard term's weight were chosen by three-fold cross-validation on "
-    "the training scans. A first protocol, with a student of two layers of 30 units, showed no evidence on the test "
-    "scans: that student learns the labels as well by itself as from the ensemble. A smaller student was looked for "
-    "after that, on the training scans alone; seeds were raised from 10 to 30 after a first run of this protocol."
+    "Size of the student, rates, temperature and the hard term's weight were chosen by three-fold "
+    "cross-validation on "
+    "the training scans. A first protocol, with a student of two layers of 30 units, showed no "
+    "evidence on the test "
+    "scans: that student learns the labels as well by itself as from the ensemble. A smaller "
+    "student was looked for "
+    "after that, on the training scans alone; seeds were raised from 10 to 30 after a first run "
+    "of this protocol."
 )
 SEEDS = tuple(range(30))
 
@@ -27,7 +31,8 @@ def get_config(arg: str = "") -> ConfigDict:
     choose(arg, "", "quick")
     quick = arg == "quick"
     config = ConfigDict()
-    config.seeds = SEEDS[:5] if quick else SEEDS  # of both student arms and of the temperature sweep
+    # of both student arms and of the temperature sweep
+    config.seeds = SEEDS[:5] if quick else SEEDS
     config.notes = NOTES
     config.paper = {}  # not the paper's data
     config.ensemble = 3 if quick else 10  # teachers
@@ -42,7 +47,10 @@ def get_config(arg: str = "") -> ConfigDict:
     config.baseline = _run(epochs, widths=(10,), learning_rate=0.05)
     config.baseline.objective = {"hard": {"weight": 1.0}}
     config.distilled = _run(epochs, widths=(10,), learning_rate=0.02)
-    config.distilled.objective = {"soft_targets": {"weight": 1.0, "temperature": 8.0}, "hard": {"weight": 2.0}}
+    config.distilled.objective = {
+        "soft_targets": {"weight": 1.0, "temperature": 8.0},
+        "hard": {"weight": 2.0},
+    }
     config.distilled.teacher.average = "arithmetic"
     return config
 

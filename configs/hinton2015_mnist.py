@@ -1,14 +1,18 @@
 """The paper on MNIST: Hinton, Vinyals & Dean (2015), sections 2.1, 3 and 6.
 
-Command:  kd reproduce hinton2015-mnist                                                 (hours on 2 cores, resumable)
-          kd reproduce hinton2015-mnist --config=configs/hinton2015_mnist.py:quick      (under ten minutes)
+Command:  kd reproduce hinton2015-mnist                                                 (hours on 2
+  cores, resumable)
+          kd reproduce hinton2015-mnist --config=configs/hinton2015_mnist.py:quick      (under ten
+          minutes)
 Data:     TFDS mnist, 60,000 to train and 10,000 to test; the transfer set has no translations
-Paper:    teacher 67 test errors, plain student 146, the same student from soft targets at T = 20: 74
+Paper:    teacher 67 test errors, plain student 146, the same student from soft targets at T = 20:
+  74
 Record:   experiments/hinton2015
 
-Teacher 784-1200-1200-10 with dropout, max-norm and inputs jittered by up to 2 pixels; student 784-800-800-10 without
-regularisation. What the paper leaves open was chosen on the last 10,000 training images, training on the other 50,000,
-and then fixed for runs on all 60,000: see NOTES. ``tiny`` is every stage on scikit-learn's digits, in minutes.
+Teacher 784-1200-1200-10 with dropout, max-norm and inputs jittered by up to 2 pixels; student
+784-800-800-10 without regularisation. What the paper leaves open was chosen on the last 10,000
+training images, training on the other 50,000, and then fixed for runs on all 60,000: see NOTES.
+``tiny`` is every stage on scikit-learn's digits, in minutes.
 """
 
 from ml_collections import ConfigDict
@@ -16,18 +20,25 @@ from ml_collections import ConfigDict
 from kd.config import base_config, choose
 
 NOTES = (  # for the page
-    "Optimiser: Adam, rates falling to zero along a cosine. On validation images it needed fewer epochs than SGD with "
+    "Optimiser: Adam, rates falling to zero along a cosine. On validation images it needed fewer "
+    "epochs than SGD with "
     "momentum 0.9, for the teacher and for the student.",
-    "Teacher: hidden dropout 0.25, none on the inputs. Dropout of 0.5 underfits within 60 epochs of jittered images. "
-    "Max-norm 2 had a lower validation loss than 3.5 or none at as many errors, and its students agree with it on more "
+    "Teacher: hidden dropout 0.25, none on the inputs. Dropout of 0.5 underfits within 60 epochs "
+    "of jittered images. "
+    "Max-norm 2 had a lower validation loss than 3.5 or none at as many errors, and its students "
+    "agree with it on more "
     "validation images.",
-    "Student: of the learning rates 0.0003, 0.001, 0.003 and 0.006 the third made the fewest validation errors. "
+    "Student: of the learning rates 0.0003, 0.001, 0.003 and 0.006 the third made the fewest "
+    "validation errors. "
     "Batches of 256 did worse than 128 at as many epochs.",
-    "Weight of the hard term: 5, beside 1 of the soft term with its factor T² = 400, so that the labels weigh little "
+    "Weight of the hard term: 5, beside 1 of the soft term with its factor T² = 400, so that the "
+    "labels weigh little "
     "(the paper: considerably lower). From 1 to 10 it hardly mattered; 0 and 50 were worse.",
-    "The sweep over temperatures has no hard term, so that nothing but T changes, and half as many epochs.",
+    "The sweep over temperatures has no hard term, so that nothing but T changes, and half as "
+    "many epochs.",
     "Initialisation: He normal. Half and 1.5 times its scale did about as well.",
-    "3%: the first 1,800 training images. Early stopping looks at 10,000 other training images ten times in the run "
+    "3%: the first 1,800 training images. Early stopping looks at 10,000 other training images "
+    "ten times in the run "
     "and keeps, seed by seed, the state with the fewest errors.",
     "Student i, its batches and its first weights have seed i; teacher i has seed 1000 + i.",
 )
@@ -48,14 +59,18 @@ BANDS = {  # of means over seeds, written down before the runs
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty for the whole protocol, ``quick`` for ten minutes, ``tiny`` for minutes on another data set."""
+    """`arg`: empty for the whole protocol, ``quick`` for ten minutes, ``tiny`` for minutes on
+    another data set.
+    """
     choose(arg, "", "quick", "tiny")
     quick = arg == "quick"
     config = ConfigDict()
     config.notes, config.paper, config.bands = NOTES, PAPER, BANDS
     config.seeds = tuple(range(3 if quick else 5))  # of every student
     config.ensemble = 3 if quick else 10  # teachers
-    config.temperatures = (1.0, 2.5, 4.0, 8.0, 20.0) if quick else (1.0, 2.0, 2.5, 4.0, 8.0, 20.0, 40.0)
+    config.temperatures = (
+        (1.0, 2.5, 4.0, 8.0, 20.0) if quick else (1.0, 2.0, 2.5, 4.0, 8.0, 20.0, 40.0)
+    )
     config.widths = (30, 300) if quick else (30, 100, 300, 800)
     config.sweep_seeds = (3, 2) if quick else (10, 10, 5, 3)  # how many seeds at each width
 
@@ -72,7 +87,9 @@ def get_config(arg: str = "") -> ConfigDict:
     config.baseline.objective = {"hard": {"weight": 1.0}}
     config.distilled = _soft(epochs=4 if quick else 30)
     config.sweep = _soft(epochs=3 if quick else 15)
-    config.sweep.objective.hard = None  # soft targets alone, so that nothing but the temperature changes
+    config.sweep.objective.hard = (
+        None  # soft targets alone, so that nothing but the temperature changes
+    )
 
     # Transfer sets without 3s, and of 7s and 8s only.
     config.omitted = _soft(epochs=3 if quick else 20)
@@ -93,7 +110,10 @@ def get_config(arg: str = "") -> ConfigDict:
 
 def _soft(epochs: int) -> ConfigDict:
     config = _run(epochs, widths=(800, 800))
-    config.objective = {"soft_targets": {"weight": 1.0, "temperature": 20.0}, "hard": {"weight": 5.0}}
+    config.objective = {
+        "soft_targets": {"weight": 1.0, "temperature": 20.0},
+        "hard": {"weight": 5.0},
+    }
     config.optim.learning_rate = 0.003
     return config
 
@@ -121,8 +141,14 @@ def _run(epochs: int, widths: tuple[int, ...]) -> ConfigDict:
 def _shrink(config: ConfigDict) -> None:
     config.seeds, config.ensemble, config.temperatures = (0, 1), 3, (1.0, 2.5, 4.0, 8.0)
     config.widths, config.sweep_seeds = (8,), (3,)
-    config.paper, config.bands = {}, {"distilled": (0.0, 597.0), "alike": (0.0, 10.0)}  # other data, other numbers
-    for run in (value for value in config.values() if isinstance(value, ConfigDict) and "optim" in value):
+    # other data, other numbers
+    config.paper, config.bands = (
+        {},
+        {"distilled": (0.0, 597.0), "alike": (0.0, 10.0)},
+    )
+    for run in (
+        value for value in config.values() if isinstance(value, ConfigDict) and "optim" in value
+    ):
         run.data.source = "digits"
         run.data.batch_size = 50
         run.student.widths = (32, 32)

@@ -1,15 +1,18 @@
-"""Function matching: Beyer et al. (2022), "Knowledge distillation: a good teacher is patient and consistent".
+"""Function matching: Beyer et al. (2022), "Knowledge distillation: a good teacher is patient and
+consistent".
 
 Command:  kd train --config=configs/patient_consistent.py:teacher --workdir=runs/teacher
-          kd train --config=configs/patient_consistent.py --workdir=runs/student --config.teacher.workdir=runs/teacher
-          the same with :tiny-teacher and :tiny, on generated images                    (a minute each on 2 cores)
-          kd plan --config=configs/patient_consistent.py --topology=v5e:16x16           (memory and time on a pod)
+          kd train --config=configs/patient_consistent.py --workdir=runs/student
+          --config.teacher.workdir=runs/teacher the same with :tiny-teacher and :tiny, on generated
+          images                    (a minute each on 2 cores) kd plan
+          --config=configs/patient_consistent.py --topology=v5e:16x16           (memory and time on
+          a pod)
 Data:     TFDS imagenet2012, 1,281,167 to train and 50,000 to evaluate, streamed at 224 pixels
 Paper:    student and teacher see the same crop and the same mixed image; no labels; long schedules
 
-The teacher is a ViT-L/16 and the student a ViT-S/16; the paper distils BiT ResNets, for 300 to 9,600 epochs.
-Learning rates, weight decay and warm-up are first choices that nothing was tuned against. The tiny runs shift images by
-one pixel in place of cropping them.
+The teacher is a ViT-L/16 and the student a ViT-S/16; the paper distils BiT ResNets, for 300 to
+9,600 epochs. Learning rates, weight decay and warm-up are first choices that nothing was tuned
+against. The tiny runs shift images by one pixel in place of cropping them.
 """
 
 from ml_collections import ConfigDict
@@ -24,7 +27,9 @@ TINY_STUDENT = {"name": "vit", "variant": "Ti/8", "width": 64, "depth": 3, "head
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty for the student, ``teacher`` for its teacher; ``tiny`` and ``tiny-teacher`` take a minute."""
+    """`arg`: empty for the student, ``teacher`` for its teacher; ``tiny`` and ``tiny-teacher`` take
+    a minute.
+    """
     choose(arg, "", "teacher", "tiny", "tiny-teacher")
     tiny, teacher = arg.startswith("tiny"), arg.endswith("teacher")
     config = _tiny(teacher) if tiny else _imagenet(teacher)
@@ -37,7 +42,9 @@ def get_config(arg: str = "") -> ConfigDict:
     else:
         config.student = dict(TINY_STUDENT if tiny else STUDENT)
         config.data.mixup = True  # of what student and teacher both see
-        config.objective = {"soft_targets": {"weight": 1.0, "temperature": 1.0}}  # labels are not looked at
+        config.objective = {
+            "soft_targets": {"weight": 1.0, "temperature": 1.0}
+        }  # labels are not looked at
         config.teacher.model = TINY_TEACHER if tiny else TEACHER
         config.teacher.precompute = False  # every view is a new one
     return config

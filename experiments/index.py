@@ -1,6 +1,7 @@
 """The index of experiments: question, status and headline of each, from what is recorded.
 
-``python -m experiments.index`` writes all that shows what is recorded: every page, the README's tables, the index.
+``python -m experiments.index`` writes all that shows what is recorded: every page, the README's
+tables, the index.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """kd: knowledge distillation in JAX and Flax.
 
-The names in `__all__` are the library. Each is imported when it is first used, so ``import kd`` costs nothing.
+The names in `__all__` are the library. Each is imported when it is first used, so ``import kd``
+costs nothing.
 """
 
 from __future__ import annotations

@@ -52,19 +52,23 @@ def fit(
     Args:
       model: a Flax Linen module that maps ``[b ...]`` inputs to ``[b v]`` logits, or a `Model`.
       data: see `kd.arrays`.
-      terms: the objective, e.g. ``[kd.term("soft_targets", temperature=4.0), kd.term("hard", weight=0.5)]``.
+      terms: the objective, e.g.
+        ``[kd.term("soft_targets", temperature=4.0), kd.term("hard", weight=0.5)]``.
       teacher: what ``Trained.teacher()`` returns; None to train on labels alone.
       epochs: length of the run in passes over the data.
       batch_size: examples in a step.
       optimizer: any Optax optimiser; SGD with momentum 0.9 by default.
-      learning_rate: 0.05 by default. With an optimiser of your own, whose rate is in it already, this is a factor
-        of its updates, 1 by default; so is the ``learning_rate`` of a population.
+      learning_rate: 0.05 by default. With an optimiser of your own, whose rate is in it already,
+        this is a factor of its updates, 1 by default; so is the ``learning_rate`` of a population.
       learning_rate_schedule: shape of the rate over the run.
-      population: columns with one value per member, e.g. ``kd.product(seed=range(5))``; all train in one program.
-      seed: of a single run; weights, order of examples, dropout and augmentation are functions of it.
+      population: columns with one value per member, e.g. ``kd.product(seed=range(5))``; all train
+        in one program.
+      seed: of a single run; weights, order of examples, dropout and augmentation are functions of
+        it.
       view: augmentation, e.g. ``kd.jitter(2)``.
-      validation: for early stopping: after every epoch each member is judged by its errors on these labelled examples,
-        and what is returned is its best state and not its last. None to train to the end.
+      validation: for early stopping: after every epoch each member is judged by its errors on these
+        labelled examples, and what is returned is its best state and not its last. None to train to
+        the end.
       accumulate: parts of each batch, taken one after another.
       ema: decay of a moving average of the parameters, which is then what is returned; 0 for none.
       mesh: devices and how they are laid out; one device by default, ``kd.MeshSpec()`` for all.
@@ -114,18 +118,23 @@ def fit(
         state = train.run(
             task,
             cadence=train.Cadence(evaluate=every),
-            validate=None if validation is None else lambda state: train.latest(task, state).errors(validation),
+            validate=None
+            if validation is None
+            else lambda state: train.latest(task, state).errors(validation),
             start_writing=start_writing,
         )
     return train.result(task, state)
 
 
 def _paired(teacher: Teacher | None, population: Mapping[str, Any]) -> Teacher | None:
-    """The teacher, refused where the population's column ``teacher`` names other pairs than its own."""
+    """The teacher, refused where the population's column ``teacher`` names other pairs than its
+    own.
+    """
     pairs = paired_teachers(population)
     if pairs is not None and (teacher is None or teacher.pairs != pairs):
         raise KdError(
-            f"population.teacher pairs students with teachers and the teacher is not paired so; pass "
+            "population.teacher pairs students with teachers and the teacher is not paired so; "
+            "pass "
             f"teacher=trained.teacher(pairs={pairs})"
         )
     return teacher
@@ -133,11 +142,17 @@ def _paired(teacher: Teacher | None, population: Mapping[str, Any]) -> Teacher |
 
 def _check_types(data: Any, terms: Any, teacher: Any) -> None:
     if not isinstance(data, Dataset):
-        raise KdError(f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, labels)")
+        raise KdError(
+            f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, "
+            "labels)"
+        )
     if not isinstance(terms, (list, tuple)) or not all(isinstance(t, Term) for t in terms):
         raise KdError("terms must be a list of terms, e.g. [kd.term('hard')]")
     if teacher is not None and not isinstance(teacher, Teacher):
-        raise KdError(f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers .teacher()")
+        raise KdError(
+            f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers "
+            ".teacher()"
+        )
     if teacher is not None:
         check_inputs(teacher, data)
 
@@ -147,11 +162,15 @@ def _check_numbers(epochs: Any, seed: Any, learning_rate: Any) -> None:
         raise KdError(f"epochs and seed must be numbers, got epochs={epochs!r} and seed={seed!r}")
     if not 0 < epochs < math.inf or not 0 <= seed < 2**31 or seed != int(seed):
         raise KdError(
-            f"epochs must be more than 0 and seed a whole number in [0, 2^31), got epochs={epochs!r} and seed={seed!r}"
+            "epochs must be more than 0 and seed a whole number in [0, 2^31), got "
+            f"epochs={epochs!r} and seed={seed!r}"
         )
-    if learning_rate is not None and not (_is_number(learning_rate) and 0 <= learning_rate < math.inf):
+    if learning_rate is not None and not (
+        _is_number(learning_rate) and 0 <= learning_rate < math.inf
+    ):
         raise KdError(
-            f"learning_rate must be a finite number of 0 or more, got {learning_rate!r}; its shape over the run is "
+            f"learning_rate must be a finite number of 0 or more, got {learning_rate!r}; its "
+            "shape over the run is "
             "learning_rate_schedule"
         )
 
@@ -162,26 +181,43 @@ def _is_number(value: Any) -> bool:
 
 def _check_training(optimizer: Any, schedule: Any, view: Any, teacher: Teacher | None) -> None:
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise KdError(f"optimizer must be an optimiser of Optax, got {optimizer!r:.80}; e.g. optax.adam(1e-3)")
+        raise KdError(
+            f"optimizer must be an optimiser of Optax, got {optimizer!r:.80}; e.g. optax.adam(1e-3)"
+        )
     if not isinstance(schedule, Schedule):
-        raise KdError(f"learning_rate_schedule must be a kd.Schedule, got {schedule!r:.80}; e.g. kd.Schedule('cosine')")
+        raise KdError(
+            f"learning_rate_schedule must be a kd.Schedule, got {schedule!r:.80}; e.g. "
+            "kd.Schedule('cosine')"
+        )
     if view is not None and not callable(view):
-        raise KdError(f"view must be a function of a key and a batch, got {view!r:.80}; e.g. kd.jitter(2)")
+        raise KdError(
+            f"view must be a function of a key and a batch, got {view!r:.80}; e.g. kd.jitter(2)"
+        )
     if view is not None and teacher is not None and teacher.answers_for:
         raise KdError(
-            "the teacher's logits were precomputed for examples as they are and view changes what the student sees; "
+            "the teacher's logits were precomputed for examples as they are and view changes what "
+            "the student sees; "
             "pass the teacher itself"
         )
 
 
 def _check_validation(validation: Any, data: Dataset) -> None:
     if not isinstance(validation, Dataset):
-        raise KdError(f"validation must be a Dataset, got {type(validation).__name__}; make one with kd.arrays")
+        raise KdError(
+            f"validation must be a Dataset, got {type(validation).__name__}; make one with "
+            "kd.arrays"
+        )
     if not validation.labelled:
-        raise KdError("validation is judged by errors and these examples have no labels; pass labelled ones")
-    shapes, classes = (validation.first.shape[1:], data.first.shape[1:]), (validation.num_classes, data.num_classes)
+        raise KdError(
+            "validation is judged by errors and these examples have no labels; pass labelled ones"
+        )
+    shapes, classes = (
+        (validation.first.shape[1:], data.first.shape[1:]),
+        (validation.num_classes, data.num_classes),
+    )
     if shapes[0] != shapes[1] or classes[0] > classes[1]:
         raise KdError(
-            f"validation has inputs of shape {shapes[0]} and {classes[0]} classes, data {shapes[1]} and {classes[1]}; "
+            f"validation has inputs of shape {shapes[0]} and {classes[0]} classes, data "
+            f"{shapes[1]} and {classes[1]}; "
             "pass examples of the same kind"
         )

@@ -1,11 +1,17 @@
-"""The arguments of the command ``kd``: what each of its commands takes. Nothing heavy is imported here."""
+"""The arguments of the command ``kd``: what each of its commands takes.
+
+Nothing heavy is imported here.
+"""
 
 from __future__ import annotations
 
 import argparse
 from typing import NoReturn
 
-_OVERRIDES = "any key of the config can be set with --config.key=value, e.g. --config.optim.learning_rate=0.05"
+_OVERRIDES = (
+    "any key of the config can be set with --config.key=value, e.g. "
+    "--config.optim.learning_rate=0.05"
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -18,15 +24,35 @@ class Parser(argparse.ArgumentParser):
 
 def parser() -> Parser:
     """Of the whole command; ``command`` is the name of the chosen one."""
-    whole = Parser(prog="kd", description="Knowledge distillation in JAX and Flax.", allow_abbrev=False)
+    whole = Parser(
+        prog="kd", description="Knowledge distillation in JAX and Flax.", allow_abbrev=False
+    )
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _train(commands.add_parser("train", help="train or distil a config into a work directory", epilog=_OVERRIDES))
+    _train(
+        commands.add_parser(
+            "train", help="train or distil a config into a work directory", epilog=_OVERRIDES
+        )
+    )
     about = "whether a run fits on a topology, how fast and at what cost, before renting it"
     _plan(commands.add_parser("plan", help=about, epilog=_OVERRIDES))
-    _eval(commands.add_parser("eval", help="evaluate a finished run, and its agreement with a teacher"))
-    _audit(commands.add_parser("audit", help="how much of a teacher is in a student, classes never shown included"))
-    _reproduce(commands.add_parser("reproduce", help="run or resume a published experiment", epilog=_OVERRIDES))
-    report = commands.add_parser("report", help="rebuild tables, figures and the HTML page from a results.json")
+    _eval(
+        commands.add_parser(
+            "eval", help="evaluate a finished run, and its agreement with a teacher"
+        )
+    )
+    _audit(
+        commands.add_parser(
+            "audit", help="how much of a teacher is in a student, classes never shown included"
+        )
+    )
+    _reproduce(
+        commands.add_parser(
+            "reproduce", help="run or resume a published experiment", epilog=_OVERRIDES
+        )
+    )
+    report = commands.add_parser(
+        "report", help="rebuild tables, figures and the HTML page from a results.json"
+    )
     report.add_argument("folder", metavar="DIR", help="a folder with a results.json")
     commands.add_parser("list", help="models, losses, sources, experiments, a line each")
     return whole
@@ -34,49 +60,80 @@ def parser() -> Parser:
 
 def _train(train: argparse.ArgumentParser) -> None:
     _config(train)
-    train.add_argument("--workdir", metavar="DIR", help="where the run lives; the same command resumes it")
     train.add_argument(
-        "--show-sharding", action="store_true", help="only print where every parameter will lie, and how large it is"
+        "--workdir", metavar="DIR", help="where the run lives; the same command resumes it"
+    )
+    train.add_argument(
+        "--show-sharding",
+        action="store_true",
+        help="only print where every parameter will lie, and how large it is",
     )
     train.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
     _data_dir(train)
-    several = train.add_argument_group("several processes", "Slurm, Open MPI, Cloud TPU and GKE say these themselves")
+    several = train.add_argument_group(
+        "several processes", "Slurm, Open MPI, Cloud TPU and GKE say these themselves"
+    )
     several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
     several.add_argument("--num_processes", type=int, metavar="N")
-    several.add_argument("--process_id", type=int, metavar="I", help="which of them this is, from 0")
+    several.add_argument(
+        "--process_id", type=int, metavar="I", help="which of them this is, from 0"
+    )
 
 
 def _plan(plan: argparse.ArgumentParser) -> None:
     _config(plan)
     plan.add_argument(
-        "--topology", required=True, action="append", metavar="CHIP:SHAPE", help="v5e:16x16, v5p:4x4x4, cpu:8, ..."
+        "--topology",
+        required=True,
+        action="append",
+        metavar="CHIP:SHAPE",
+        help="v5e:16x16, v5p:4x4x4, cpu:8, ...",
     )
-    plan.add_argument("--price_per_chip_hour", type=float, metavar="X", help="what a chip costs in an hour")
-    plan.add_argument("--mfu", type=float, metavar="F", help="assumed part of the peak FLOP/s; default: 0.4")
+    plan.add_argument(
+        "--price_per_chip_hour", type=float, metavar="X", help="what a chip costs in an hour"
+    )
+    plan.add_argument(
+        "--mfu", type=float, metavar="F", help="assumed part of the peak FLOP/s; default: 0.4"
+    )
     plan.add_argument("--json", metavar="FILE", help="write everything that was found there too")
     plan.add_argument(
         "--table",
         metavar="FILE",
-        help="write a Markdown table, a row for each topology, between the marks <!-- plan --> of FILE",
+        help="write a Markdown table, a row for each topology, between the marks <!-- plan --> of "
+        "FILE",
     )
     _data_dir(plan)
 
 
 def _eval(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--workdir", required=True, metavar="DIR")
-    evaluate.add_argument("--split", metavar="SPLIT", help="default: the run's own, config.data.eval")
+    evaluate.add_argument(
+        "--split", metavar="SPLIT", help="default: the run's own, config.data.eval"
+    )
     evaluate.add_argument("--teacher", metavar="DIR", help="default: the run's own teacher")
     _data_dir(evaluate)
 
 
 def _audit(audit: argparse.ArgumentParser) -> None:
-    audit.add_argument("teacher", metavar="TEACHER", help="work directory; a population is an ensemble")
-    audit.add_argument("student", metavar="STUDENT", help="work directory; of a population every member")
-    audit.add_argument("--split", metavar="SPLIT", help="default: the student's own, config.data.eval")
     audit.add_argument(
-        "--missing_class", metavar="K", action="append", default=[], help="a class that it was not shown"
+        "teacher", metavar="TEACHER", help="work directory; a population is an ensemble"
     )
-    audit.add_argument("--out", metavar="DIR", help="where audit.json and audit.html go; default: STUDENT/audit")
+    audit.add_argument(
+        "student", metavar="STUDENT", help="work directory; of a population every member"
+    )
+    audit.add_argument(
+        "--split", metavar="SPLIT", help="default: the student's own, config.data.eval"
+    )
+    audit.add_argument(
+        "--missing_class",
+        metavar="K",
+        action="append",
+        default=[],
+        help="a class that it was not shown",
+    )
+    audit.add_argument(
+        "--out", metavar="DIR", help="where audit.json and audit.html go; default: STUDENT/audit"
+    )
     _data_dir(audit)
 
 
@@ -85,14 +142,22 @@ def _reproduce(reproduce: argparse.ArgumentParser) -> None:
     reproduce.add_argument("--config", metavar="FILE[:ARG]", help="default: the experiment's own")
     reproduce.add_argument("--workdir", metavar="DIR", help="default: runs/NAME")
     reproduce.add_argument(
-        "--record", action="store_true", help="also write the result into experiments/ and README.md"
+        "--record",
+        action="store_true",
+        help="also write the result into experiments/ and README.md",
     )
     _data_dir(reproduce)
 
 
 def _config(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)")
+    command.add_argument(
+        "--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)"
+    )
 
 
 def _data_dir(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--data_dir", metavar="DIR", help="where TFDS data or .npz files lie; default: TFDS_DATA_DIR")
+    command.add_argument(
+        "--data_dir",
+        metavar="DIR",
+        help="where TFDS data or .npz files lie; default: TFDS_DATA_DIR",
+    )

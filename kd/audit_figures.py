@@ -29,10 +29,22 @@ def entropy(found: Found) -> Figure:
     figure, axes = plain_axes(7, 3.4, "temperature T", "entropy, nats")
     temperatures = found["entropy"]["temperatures"]
     taught = "teachers (mean)" if "pairs" in found["teacher"] else "teacher"
-    axes.plot(temperatures, found["entropy"]["teacher"], color=_TEACHER, linewidth=6, alpha=0.3, label=taught)
+    axes.plot(
+        temperatures,
+        found["entropy"]["teacher"],
+        color=_TEACHER,
+        linewidth=6,
+        alpha=0.3,
+        label=taught,
+    )
     students = np.asarray(found["entropy"]["student"])
     _band(axes, temperatures, students, _STUDENT, "student", marker="o")
-    axes.axhline(math.log(len(found["examples_per_class"])), color="#9a9a9a", linestyle="--", label="chance, log v")
+    axes.axhline(
+        math.log(len(found["examples_per_class"])),
+        color="#9a9a9a",
+        linestyle="--",
+        label="chance, log v",
+    )
     axes.set_xscale("log")
     axes.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
     axes.minorticks_off()
@@ -55,19 +67,37 @@ def class_kl(found: Found) -> Figure:
 
 
 def bias(found: Found) -> Figure:
-    """Errors in all and on the classes never shown against the offset of their bias, and the chosen offsets."""
+    """Errors in all and on the classes never shown against the offset of their bias, and the chosen
+    offsets.
+    """
     probe = found["missing"]
     figure, axes = plain_axes(6.2, 3.6, "offset of the bias", "errors")
-    drawn = (("errors", _STUDENT, "all examples"), ("errors_on_classes", _MISSING, "classes never shown"))
+    drawn = (
+        ("errors", _STUDENT, "all examples"),
+        ("errors_on_classes", _MISSING, "classes never shown"),
+    )
     for name, color, label in drawn:
-        _band(axes, probe["offsets"], np.asarray([curve[name] for curve in probe["curves"]]), color, label)
-    rules = (("none", ":", "as it is"), ("matched", "-", "matched"), ("best", "--", f"chosen on {found['split']}"))
+        _band(
+            axes,
+            probe["offsets"],
+            np.asarray([curve[name] for curve in probe["curves"]]),
+            color,
+            label,
+        )
+    rules = (
+        ("none", ":", "as it is"),
+        ("matched", "-", "matched"),
+        ("best", "--", f"chosen on {found['split']}"),
+    )
     for rule, style, label in rules:
         if rule in probe["members"][0]:
             mean = float(np.mean([member[rule]["offset"] for member in probe["members"]]))
-            axes.axvline(mean, color="#7a7a7a", linewidth=1, linestyle=style, label=f"{label}, {mean:+.2f}")
+            axes.axvline(
+                mean, color="#7a7a7a", linewidth=1, linestyle=style, label=f"{label}, {mean:+.2f}"
+            )
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))  # no corner is free for sure
+    # no corner is free for sure
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return figure
 
 
@@ -75,7 +105,9 @@ def _band(axes: Any, x: Any, members: np.ndarray, color: str, label: str, marker
     """The mean of the members, and one standard deviation on both sides where there are several."""
     mean = members.mean(axis=0)
     several = len(members) > 1
-    axes.plot(x, mean, color=color, marker=marker, label=f"{label} (mean ± sd)" if several else label)
+    axes.plot(
+        x, mean, color=color, marker=marker, label=f"{label} (mean ± sd)" if several else label
+    )
     if several:
         sd = members.std(axis=0, ddof=1)
         axes.fill_between(x, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)

@@ -1,4 +1,6 @@
-"""What an audit found, for people: tables for the terminal and the page, figures, and the files of both."""
+"""What an audit found, for people: tables for the terminal and the page, figures, and the files of
+both.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +22,25 @@ _MOST_CLASSES = 20
 
 
 def check_writable(folder: pathlib.Path) -> None:
-    """Raise a `KdError` unless files can be written into `folder`, which need not be there yet. Writes nothing."""
-    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    """Raise a `KdError` unless files can be written into `folder`, which need not be there yet.
+
+    Writes nothing.
+    """
+    nearest = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+    )
     if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise KdError(f"cannot write into {folder}: {nearest} is no folder that can be written; choose another --out")
+        raise KdError(
+            f"cannot write into {folder}: {nearest} is no folder that can be written; choose "
+            "another --out"
+        )
 
 
 def write_audit(found: Found, folder: pathlib.Path) -> pathlib.Path:
-    """Write audit.json and audit.html into `folder`, and return the page's path. Raises a `KdError` where it cannot."""
+    """Write audit.json and audit.html into `folder`, and return the page's path.
+
+    Raises a `KdError` where it cannot.
+    """
     check_writable(folder)
     drawings = {name: svg(figure) for name, figure in audit_figures.figures(found).items()}
     page, html = render(markdown(found), drawings), folder / "audit.html"
@@ -36,14 +49,22 @@ def write_audit(found: Found, folder: pathlib.Path) -> pathlib.Path:
         write_json(folder / "audit.json", found)
         html.write_text(page, "utf-8")
     except OSError as error:
-        raise KdError(f"cannot write into {folder}: {error.strerror}; choose another --out") from error
+        raise KdError(
+            f"cannot write into {folder}: {error.strerror}; choose another --out"
+        ) from error
     return html
 
 
 def tables(found: Found) -> list[Table]:
     """Every table of an audit, in the order of the page."""
     probe = [] if found["missing"] is None else [missing_table(found)]
-    return [quality_table(found), agreement_table(found), entropy_table(found), class_table(found), *probe]
+    return [
+        quality_table(found),
+        agreement_table(found),
+        entropy_table(found),
+        class_table(found),
+        *probe,
+    ]
 
 
 def quality_table(found: Found) -> Table:
@@ -51,10 +72,23 @@ def quality_table(found: Found) -> Table:
     sides = (_teachers(found), found["student"]["members"])
     rows = [
         [name, *(_of_each([m[key] for m in side], digits) for side in sides)]
-        for name, key, digits in (("errors", "errors", 0), ("NLL", "nll", 3), ("ECE", "ece", 3), ("Brier", "brier", 3))
+        for name, key, digits in (
+            ("errors", "errors", 0),
+            ("NLL", "nll", 3),
+            ("ECE", "ece", 3),
+            ("Brier", "brier", 3),
+        )
     ]
-    rows.insert(1, ["error rate, %", *(_of_each([100 * (1 - m["accuracy"]) for m in side], 2) for side in sides)])
-    return Table(f"On {found['examples']:,} examples", ["", _teacher_name(found), _student_name(found)], rows)
+    rows.insert(
+        1,
+        [
+            "error rate, %",
+            *(_of_each([100 * (1 - m["accuracy"]) for m in side], 2) for side in sides),
+        ],
+    )
+    return Table(
+        f"On {found['examples']:,} examples", ["", _teacher_name(found), _student_name(found)], rows
+    )
 
 
 def agreement_table(found: Found) -> Table:
@@ -70,7 +104,9 @@ def agreement_table(found: Found) -> Table:
     ]
     on_errors = [m["agreement_on_errors"] for m in members if m["agreement_on_errors"] is not None]
     whose = "its own teacher's" if _paired(found) else f"the teacher's {found['teacher']['errors']}"
-    rows.append([f"agreement on {whose} errors", plus_minus(on_errors, 3) if on_errors else "–", ""])
+    rows.append(
+        [f"agreement on {whose} errors", plus_minus(on_errors, 3) if on_errors else "–", ""]
+    )
     rows.append(["held-out KL, nats", plus_minus([m["held_out_kl"] for m in members], 4), ""])
     title = "Its own teacher in each student" if _paired(found) else "The teacher in the student"
     return Table(title, ["", "same classes", "same order"], rows)
@@ -89,12 +125,16 @@ def entropy_table(found: Found) -> Table:
         ]
         for i, (t, h) in enumerate(zip(entropy["temperatures"], entropy["teacher"], strict=True))
     ]
-    title = "Entropy of the softened answers, nats" + (", mean of the teachers" if _paired(found) else "")
+    title = "Entropy of the softened answers, nats" + (
+        ", mean of the teachers" if _paired(found) else ""
+    )
     return Table(title, ["T", "teacher", "student", "teacher, of log v"], rows)
 
 
 def class_table(found: Found) -> Table:
-    """The KL of each class and the predicted classes that add most to it; the worst classes where there are many."""
+    """The KL of each class and the predicted classes that add most to it; the worst classes where
+    there are many.
+    """
     per_class = [m["kl_per_class"] for m in found["pair"]["members"]]
     held = [c for c, examples in enumerate(found["examples_per_class"]) if examples]
     worst = sorted(held, key=lambda c: -sum(member[c] for member in per_class))[:_MOST_CLASSES]
@@ -107,14 +147,22 @@ def class_table(found: Found) -> Table:
         ]
         for c in sorted(worst)
     ]
-    title = "KL(teacher || student) by class, nats" + (f", {_MOST_CLASSES} worst" if len(held) > len(worst) else "")
+    title = "KL(teacher || student) by class, nats" + (
+        f", {_MOST_CLASSES} worst" if len(held) > len(worst) else ""
+    )
     return Table(title, ["class", "examples", "KL", "largest parts (predicted class)"], rows)
 
 
 def missing_table(found: Found) -> Table:
-    """Errors at each bias offset of the missing classes, which the student should never have been shown."""
+    """Errors at each bias offset of the missing classes, which the student should never have been
+    shown.
+    """
     probe = found["missing"]
-    shown = {"none": "as it is", "matched": "matched to frequency", "best": f"chosen on {found['split']}"}
+    shown = {
+        "none": "as it is",
+        "matched": "matched to frequency",
+        "best": f"chosen on {found['split']}",
+    }
     rows = [
         [
             shown[rule],
@@ -124,12 +172,19 @@ def missing_table(found: Found) -> Table:
         ]
         for rule in probe["members"][0]
     ]
-    columns = ["bias", "offset", f"errors of {found['examples']:,}", f"on these {probe['examples']:,}"]
+    columns = [
+        "bias",
+        "offset",
+        f"errors of {found['examples']:,}",
+        f"on these {probe['examples']:,}",
+    ]
     return Table(_probe_title(probe), columns, rows)
 
 
 def _probe_title(probe: Found) -> str:
-    names = f"class{'' if len(probe['classes']) == 1 else 'es'} {', '.join(map(str, probe['classes']))}"
+    names = (
+        f"class{'' if len(probe['classes']) == 1 else 'es'} {', '.join(map(str, probe['classes']))}"
+    )
     if not probe.get("shown"):
         return f"Never shown: {names}"
     return f"Bias of {names}; the student WAS trained on {', '.join(map(str, probe['shown']))}"
@@ -139,7 +194,8 @@ def markdown(found: Found) -> str:
     """The page in Markdown, its figures named ``figures/NAME.svg``."""
     quality, agreement, entropy, classes, *probe = tables(found)
     parts = [
-        f"# Audit: {found['runs']['student']['workdir']} against {found['runs']['teacher']['workdir']}",
+        f"# Audit: {found['runs']['student']['workdir']} against "
+        f"{found['runs']['teacher']['workdir']}",
         f"On the split `{found['split']}` of `{found['source']}`. {_who(found)}",
         f"## {quality.title}",
         quality.markdown(),
@@ -161,11 +217,17 @@ def markdown(found: Found) -> str:
 def _probe_note(found: Found) -> str:
     probe = found["missing"]
     if "matched" not in probe["members"][0]:
-        return "There is no matched offset: the teacher's training labels do not say how frequent these classes are."
+        return (
+            "There is no matched offset: the teacher's training labels do not say how frequent "
+            "these classes are."
+        )
     return (
-        f"Matched: the offset at which {probe['share']:.1%} of the student's answers on `{probe['matched_on']}` are "
-        "these classes, as frequent as they are there; no test data and no label of a single example. Chosen on "
-        f"`{found['split']}`: with the fewest errors on the very labels that judge it, as in the paper."
+        f"Matched: the offset at which {probe['share']:.1%} of the student's answers on "
+        f"`{probe['matched_on']}` are "
+        "these classes, as frequent as they are there; no test data and no label of a single "
+        "example. Chosen on "
+        f"`{found['split']}`: with the fewest errors on the very labels that judge it, as in the "
+        "paper."
     )
 
 
@@ -190,7 +252,9 @@ def _paired(found: Found) -> bool:
 
 
 def _teachers(found: Found) -> Sequence[Mapping[str, Any]]:
-    """The metrics of what taught: one model or ensemble, or where students are paired each of its members in use."""
+    """The metrics of what taught: one model or ensemble, or where students are paired each of its
+    members in use.
+    """
     return found["teacher"]["each"] if _paired(found) else [found["teacher"]]
 
 

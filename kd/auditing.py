@@ -1,4 +1,6 @@
-"""The dark-knowledge audit of a pair: how good both are, how much of the teacher is in the student, what is missing."""
+"""The dark-knowledge audit of a pair: how good both are, how much of the teacher is in the student,
+what is missing.
+"""
 
 from __future__ import annotations
 
@@ -39,35 +41,43 @@ def audit(
     pairs: Sequence[int] | None = None,
     temperatures: Sequence[float] = TEMPERATURES,
 ) -> dict[str, Any]:
-    """Every measure of a teacher and a student on held-out `data`, as a plain dictionary that JSON can hold.
+    """Every measure of a teacher and a student on held-out `data`, as a plain dictionary that JSON
+    can hold.
 
     Args:
       teacher: a population is an ensemble, averaged by `average`.
-      student: of a population every member is measured by itself, and there is one entry per member.
+      student: of a population every member is measured by itself, and there is one entry per
+        member.
       data: labelled examples that neither was trained on.
-      missing_classes: classes that the student's transfer set lacked: they add `kd.missing.missing_probe`.
-      train: the teacher's training data. The share of the missing classes in its labels is matched on its inputs
-        by a bias offset; without it there is no matched offset.
+      missing_classes: classes that the student's transfer set lacked: they add
+        `kd.missing.missing_probe`.
+      train: the teacher's training data. The share of the missing classes in its labels is matched
+        on its inputs by a bias offset; without it there is no matched offset.
       average: how the ensemble predicts.
-      pairs: where every student had a teacher of its own, which member that was: student i is compared with member
-        ``pairs[i]``, nothing is averaged, and members that taught nobody are left out.
+      pairs: where every student had a teacher of its own, which member that was: student i is
+        compared with member ``pairs[i]``, nothing is averaged, and members that taught nobody are
+        left out.
       temperatures: at which the entropy of the targets is taken.
 
     Raises:
-      KdError: no labels, other numbers of classes, inputs that a model cannot read, answers that are not finite,
-        missing classes that are out of range or not in `data`, or pairs that are not one member for each student.
+      KdError: no labels, other numbers of classes, inputs that a model cannot read, answers that
+        are not finite, missing classes that are out of range or not in `data`, or pairs that are
+        not one member for each student.
     """
     check_average(average)
     for who, model in (("teacher", teacher), ("student", student)):
         if not isinstance(model, Trained):
             raise KdError(
-                f"{who} must be a trained model, got {type(model).__name__}; kd.fit and kd.load_trained return one"
+                f"{who} must be a trained model, got {type(model).__name__}; kd.fit and "
+                "kd.load_trained return one"
             )
     check_data(data)
     missing_classes = _whole("missing_classes", missing_classes)
     pairs = None if pairs is None else _whole("pairs", pairs)
     if not isinstance(temperatures, Iterable):
-        raise KdError(f"temperatures must be several numbers, got {temperatures!r}; e.g. (1.0, 4.0)")
+        raise KdError(
+            f"temperatures must be several numbers, got {temperatures!r}; e.g. (1.0, 4.0)"
+        )
     if data.labels is None:
         raise KdError("an audit counts errors and needs labelled data; pass data with labels")
     taught, learned = _answers("teacher", teacher, data), _answers("student", student, data)
@@ -94,20 +104,29 @@ def audit_workdirs(
     data_dir: str | None = None,
     missing_classes: Sequence[int] = (),
 ) -> dict[str, Any]:
-    """`audit` of two finished work directories, on a split of the student's data (its own held-out one by default).
+    """`audit` of two finished work directories, on a split of the student's data (its own held-out
+    one by default).
 
-    Where the student's members were each taught by a member of this very teacher, each is compared with its own.
+    Where the student's members were each taught by a member of this very teacher, each is compared
+    with its own.
 
-    The missing classes are those that the student's config left out, unless they are given; they are matched on the
-    training split of the teacher's config. ``shown`` names those of them that the student was trained on after all.
+    The missing classes are those that the student's config left out, unless they are given; they
+    are matched on the training split of the teacher's config. ``shown`` names those of them that
+    the student was trained on after all.
 
     Raises:
-      KdError: as `audit`; no work directory or an unfinished one, no such split, or one without labels.
+      KdError: as `audit`; no work directory or an unfinished one, no such split, or one without
+        labels.
     """
-    models = {"teacher": load_finished(teacher, "the teacher"), "student": load_finished(student, "the student")}
+    models = {
+        "teacher": load_finished(teacher, "the teacher"),
+        "student": load_finished(student, "the student"),
+    }
     spec, taught = find(student).spec, find(teacher).spec
     split, data, _ = load_labelled(spec, split, data_dir)
-    missing = tuple(dict.fromkeys(missing_classes)) or left_out(spec, find(student).owner["num_classes"])
+    missing = tuple(dict.fromkeys(missing_classes)) or left_out(
+        spec, find(student).owner["num_classes"]
+    )
     train = shown(taught, data_dir) if missing else None
     found = audit(
         models["teacher"],
@@ -120,9 +139,14 @@ def audit_workdirs(
     )
     if found["missing"] is not None:
         found["missing"]["matched_on"] = f"{taught.data.source} {taught.data.train}"
-        found["missing"]["shown"] = [c for c in missing if spec.data.classes is None or c in spec.data.classes]
+        found["missing"]["shown"] = [
+            c for c in missing if spec.data.classes is None or c in spec.data.classes
+        ]
     paths = {"teacher": str(teacher), "student": str(student)}
-    runs = {who: {"workdir": paths[who], "fingerprint": model.fingerprint} for who, model in models.items()}
+    runs = {
+        who: {"workdir": paths[who], "fingerprint": model.fingerprint}
+        for who, model in models.items()
+    }
     return {"runs": runs, "source": spec.data.source, "split": split, **found}
 
 
@@ -134,16 +158,22 @@ def measures(
     average: Literal["arithmetic", "geometric"],
     pairs: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """What logits alone say of both and of the pair: the teacher's members averaged, the student's one by one.
+    """What logits alone say of both and of the pair: the teacher's members averaged, the student's
+    one by one.
 
-    With `pairs` the teacher's members are not averaged: student i is compared with member ``pairs[i]``, and the
-    entropies are means over the members in use, whose metrics are listed under ``each``.
+    With `pairs` the teacher's members are not averaged: student i is compared with member
+    ``pairs[i]``, and the entropies are means over the members in use, whose metrics are listed
+    under ``each``.
 
     Shapes: teacher ``[e n v]``, student ``[m n v]``, labels ``[n]``.
     """
     groups = [teacher] if pairs is None else [teacher[i : i + 1] for i in sorted(set(pairs))]
     taught = [evals.soft_log_probs(group, 1.0, average) for group in groups]
-    own = taught * len(student) if pairs is None else [taught[sorted(set(pairs)).index(i)] for i in pairs]
+    own = (
+        taught * len(student)
+        if pairs is None
+        else [taught[sorted(set(pairs)).index(i)] for i in pairs]
+    )
     each = [evals.classify(one, labels) for one in taught]
     return {
         "examples": len(labels),
@@ -153,27 +183,38 @@ def measures(
         "pair": {"members": [compare(*pair, labels) for pair in zip(student, own, strict=True)]},
         "entropy": {
             "temperatures": list(temperatures),
-            "teacher": np.mean([evals.entropy_of_targets(g, temperatures, average) for g in groups], axis=0).tolist(),
+            "teacher": np.mean(
+                [evals.entropy_of_targets(g, temperatures, average) for g in groups], axis=0
+            ).tolist(),
             "student": [evals.entropy_of_targets(member, temperatures) for member in student],
         },
         "class_kl": _finite(
-            np.mean([evals.class_kl(*pair, labels) for pair in zip(student, own, strict=True)], axis=0)
+            np.mean(
+                [evals.class_kl(*pair, labels) for pair in zip(student, own, strict=True)], axis=0
+            )
         ),
     }
 
 
 def compare(student: Logits, teacher: Logits, labels: Labels) -> dict[str, Any]:
-    """`kd.evals.compare`, agreement at k = 1 ... 5 as sets and in order, and the KL of each class."""
+    """`kd.evals.compare`, agreement at k = 1 ...
+
+    5 as sets and in order, and the KL of each class.
+    """
     ks = range(1, min(_TOP, teacher.shape[-1]) + 1)
     return {
         **evals.compare(student, teacher, labels),
         "agreement_at_k": [evals.agreement_at_k(student, teacher, k) for k in ks],
-        "ordered_agreement_at_k": [evals.agreement_at_k(student, teacher, k, ordered=True) for k in ks],
+        "ordered_agreement_at_k": [
+            evals.agreement_at_k(student, teacher, k, ordered=True) for k in ks
+        ],
         "kl_per_class": _finite(evals.class_kl(student, teacher, labels).sum(axis=-1)),
     }
 
 
-def _of_teacher(each: list[dict[str, object]], average: str, pairs: Sequence[int] | None) -> dict[str, Any]:
+def _of_teacher(
+    each: list[dict[str, object]], average: str, pairs: Sequence[int] | None
+) -> dict[str, Any]:
     if pairs is None:
         return {"average": average, **each[0]}
     return {"pairs": list(pairs), "each": each}
@@ -189,10 +230,15 @@ def _check_pairs(pairs: Sequence[int] | None, teachers: int, students: int) -> N
     if pairs is None:
         return
     if len(pairs) != students:
-        raise KdError(f"{len(pairs)} teachers are paired with {students} students; give one teacher per student")
+        raise KdError(
+            f"{len(pairs)} teachers are paired with {students} students; give one teacher per "
+            "student"
+        )
     for pair in pairs:
         if not 0 <= pair < teachers:
-            raise KdError(f"a student is paired with teacher {pair} and there are {teachers}, from 0")
+            raise KdError(
+                f"a student is paired with teacher {pair} and there are {teachers}, from 0"
+            )
 
 
 def _answers(who: str, model: Trained, data: Dataset | Stream) -> Members:
@@ -203,15 +249,21 @@ def _answers(who: str, model: Trained, data: Dataset | Stream) -> Members:
 def _check_classes(teacher: int, student: int, split: int) -> None:
     if teacher != student:
         raise KdError(
-            f"the teacher answers with {teacher} classes and the student with {student}; audit a pair that was trained "
+            f"the teacher answers with {teacher} classes and the student with {student}; audit a "
+            "pair that was trained "
             "on the same classes"
         )
     if split > student:
-        raise KdError(f"the split has {split} classes and both models answer with {student}; choose another split")
+        raise KdError(
+            f"the split has {split} classes and both models answer with {student}; choose another "
+            "split"
+        )
 
 
 def _finite(values: np.ndarray) -> list[Any]:
-    """As nested lists, with None for the NaN of a class without examples, which JSON has no word for."""
+    """As nested lists, with None for the NaN of a class without examples, which JSON has no word
+    for.
+    """
     plain = values.astype(object)
     plain[np.isnan(values)] = None
     return plain.tolist()

@@ -1,4 +1,7 @@
-"""From a resolved config to the pieces of a run: model, teacher, task. They are built here, and nowhere else."""
+"""From a resolved config to the pieces of a run: model, teacher, task.
+
+They are built here, and nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ _TRIES = 5  # to read a checkpoint beside a run that removes old ones
 
 
 def build_model(spec: Spec, num_classes: int) -> Model:
-    """The student of a config, as wide as the data has classes unless ``student.classes`` says otherwise."""
+    """The student of a config, as wide as the data has classes unless ``student.classes`` says
+    otherwise.
+    """
     return _model(spec.student, num_classes, compute=spec.compute, remat=spec.remat)
 
 
@@ -59,9 +64,11 @@ def load_trained(path: str | pathlib.Path) -> Trained:
 
 
 def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
-    """`load_trained` of a run that has arrived at its last step. Raises a `KdError` of one that has not.
+    """`load_trained` of a run that has arrived at its last step. Raises a `KdError` of one that has
+    not.
 
-    So it does where the last checkpoint is damaged or gone: the one before is another model under the same name.
+    So it does where the last checkpoint is damaged or gone: the one before is another model under
+    the same name.
     """
     restored, evaluation = _newest(path), find(path).read("evaluation.json")
     if evaluation is None:
@@ -69,14 +76,18 @@ def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
     last, step = evaluation.get("step"), int(np.max(restored["step"]))
     if last not in (None, step):
         raise KdError(
-            f"{who} in {path} ended at step {last} and its newest whole checkpoint is of step {step}; the same "
+            f"{who} in {path} ended at step {last} and its newest whole checkpoint is of step "
+            f"{step}; the same "
             "'kd train' command trains what is missing"
         )
     return _trained(find(path), restored)
 
 
 def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:
-    """What the newest whole checkpoint holds. The run may still train, and take away what is being read: then again."""
+    """What the newest whole checkpoint holds.
+
+    The run may still train, and take away what is being read: then again.
+    """
     restored = None
     for tries_left in reversed(range(_TRIES)):
         try:
@@ -94,13 +105,18 @@ def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:
 
 def _trained(workdir: Workdir, restored: Mapping[str, Any]) -> Trained:
     average = restored.get("ema")
-    params = average if jax.tree.leaves(average) else restored["params"]  # a model may have one array and no names
+    # a model may have one array and no names
+    params = average if jax.tree.leaves(average) else restored["params"]
     kept = {"params": params, "extra": restored.get("extra") or {}}
-    if restored.get("best"):  # with early stopping the result is the best state, not the last, once there is a best one
+    if restored.get(
+        "best"
+    ):  # with early stopping the result is the best state, not the last, once there is a best one
         seen = np.isfinite(restored["best"]["errors"])
         best = {"params": restored["best"]["params"], "extra": restored["best"].get("extra") or {}}
         kept = jax.tree.map(
-            lambda b, n: np.where(seen.reshape(seen.shape + (1,) * (n.ndim - seen.ndim)), b, n), best, kept
+            lambda b, n: np.where(seen.reshape(seen.shape + (1,) * (n.ndim - seen.ndim)), b, n),
+            best,
+            kept,
         )
     arrays = jax.tree.map(jnp.asarray, kept)
     model = build_model(workdir.spec, workdir.owner["num_classes"])
@@ -112,12 +128,15 @@ def load_teacher(spec: Spec, data: Examples) -> Teacher | None:
     """The teacher that a config names, live, or None. Nothing is computed yet.
 
     Raises:
-      KdError: no such work directory or an unfinished one, a teacher that cannot read these inputs, or a
-        precomputed teacher of a student that sees jittered images.
+      KdError: no such work directory or an unfinished one, a teacher that cannot read these inputs,
+        or a precomputed teacher of a student that sees jittered images.
     """
     if spec.teacher.workdir is None:
         if paired_teachers(spec.population) is not None:
-            raise KdError("population.teacher names members of a teacher and there is none; set teacher.workdir")
+            raise KdError(
+                "population.teacher names members of a teacher and there is none; set "
+                "teacher.workdir"
+            )
         return None
     return _as_teacher(load_finished(spec.teacher.workdir, "the teacher"), spec, data)
 
@@ -136,13 +155,15 @@ def _check_precompute(spec: Spec) -> None:
         return
     if spec.data.jitter_pixels:
         raise KdError(
-            "config.teacher.precompute answers for unshifted images and config.data.jitter_pixels shifts the "
+            "config.teacher.precompute answers for unshifted images and config.data.jitter_pixels "
+            "shifts the "
             "student's; set one of them off"
         )
     for key in ("mixup", "flip", "crop", "stream"):
         if getattr(spec.data, key) not in (False, "none"):
             raise KdError(
-                f"config.teacher.precompute answers for examples as memory holds them, and config.data.{key} is on; "
+                "config.teacher.precompute answers for examples as memory holds them, and "
+                f"config.data.{key} is on; "
                 "set one of them off"
             )
 
@@ -161,7 +182,9 @@ def build_task(spec: Spec, data: Examples, teacher: Teacher | None) -> train.Tas
         seeds=seeds,
         hparams=hparams,
         teacher=teacher,
-        view=kd_data.chain(kd_data.jitter(spec.data.jitter_pixels), kd_data.mixup() if spec.data.mixup else None),
+        view=kd_data.chain(
+            kd_data.jitter(spec.data.jitter_pixels), kd_data.mixup() if spec.data.mixup else None
+        ),
         constraint=max_norm(spec.optim.max_norm),
         learning_rate_schedule=spec.optim.learning_rate_schedule,
         early_stopping=spec.early_stopping is not None,
@@ -181,30 +204,37 @@ def total_steps(spec: Spec, examples: int) -> int:
 
 
 def check_spec(spec: Spec, teacher: Spec | None = None) -> None:
-    """Raise a `KdError` for all that can be known to be wrong with a run before its teacher is trained.
+    """Raise a `KdError` for all that can be known to be wrong with a run before its teacher is
+    trained.
 
-    `teacher` is the config of that teacher, whose shapes stand in for it; without one the run's own is looked at. The
-    splits are loaded, nothing is computed.
+    `teacher` is the config of that teacher, whose shapes stand in for it; without one the run's own
+    is looked at. The splits are loaded, nothing is computed.
     """
     check_population(spec.population, kd_config.make_terms(spec))
     data, _, _ = load_splits(spec)
-    taught = load_teacher(spec, data) if teacher is None else _as_teacher(untrained(teacher), spec, data)
+    taught = (
+        load_teacher(spec, data) if teacher is None else _as_teacher(untrained(teacher), spec, data)
+    )
     train.check(build_task(spec, data, taught))
 
 
 def untrained(spec: Spec) -> Trained:
-    """What a config will train, with shapes in the place of arrays. Raises a `KdError` as `check_spec` does."""
+    """What a config will train, with shapes in the place of arrays.
+
+    Raises a `KdError` as `check_spec` does.
+    """
     task = build_task(spec, load_splits(spec)[0], None)
     state = jax.eval_shape(lambda: train.initial_state(task))
     return Trained(task.model, state.params, state.extra, task.members is not None)
 
 
 def planned(spec: Spec, mesh: Mesh | None = None) -> train.Task:
-    """The task of a config for which nothing need be there yet: for compiling and for looking at, not for training.
+    """The task of a config for which nothing need be there yet: for compiling and for looking at,
+    not for training.
 
-    Without the data, its shapes are those that `data.image_size`, `data.examples` and `student.classes` declare;
-    without a trained teacher, those of `teacher.model` and `teacher.members`. `mesh` may be of devices that are
-    not here.
+    Without the data, its shapes are those that `data.image_size`, `data.examples` and
+    `student.classes` declare; without a trained teacher, those of `teacher.model` and
+    `teacher.members`. `mesh` may be of devices that are not here.
 
     Raises:
       KdError: what neither is there nor declared, and all that `kd.train.check` finds.
@@ -223,7 +253,9 @@ def _planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
         except KdError as error:
             if there or spec.teacher.workdir is None:
                 raise
-            raise KdError(f"{error}; or, to plan without it, declare config.teacher.model") from error
+            raise KdError(
+                f"{error}; or, to plan without it, declare config.teacher.model"
+            ) from error
     model = _model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
     params, extra = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(data.first))
     members, pairs = spec.teacher.members, paired_teachers(spec.population)
@@ -245,7 +277,9 @@ def _found(spec: Spec) -> Examples:
     except KdError as error:
         if len(missing) == 3:
             raise
-        raise KdError(f"{error}; or, to plan without the data, declare {' and '.join(missing)} too") from error
+        raise KdError(
+            f"{error}; or, to plan without the data, declare {' and '.join(missing)} too"
+        ) from error
 
 
 def _declared(spec: Spec) -> kd_data.Stream | None:

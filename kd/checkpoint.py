@@ -1,4 +1,6 @@
-"""Checkpoints: written in the background, verified by checksum, the one before taken when the newest is damaged."""
+"""Checkpoints: written in the background, verified by checksum, the one before taken when the
+newest is damaged.
+"""
 
 from __future__ import annotations
 
@@ -31,16 +33,24 @@ _PROBED = 1 << 28  # bytes: what is larger is compared with the free space inste
 class Checkpoints:
     """The checkpoints in a folder; the two newest are kept.
 
-    Orbax writes each one atomically, every process its own shards. Beside it lies a checksum of its every file, written
-    last and by process 0, so that files that were cut short, have flipped bits or are missing are noticed before
-    anything reads them. All processes of a run share the folder and make the same calls in the same order.
+    Orbax writes each one atomically, every process its own shards. Beside it lies a checksum of its
+    every file, written last and by process 0, so that files that were cut short, have flipped bits
+    or are missing are noticed before anything reads them. All processes of a run share the folder
+    and make the same calls in the same order.
     """
 
-    def __init__(self, folder: pathlib.Path, say: Callable[[str], None] = print, *, read_only: bool = False) -> None:
-        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what its threads log is raised here too, in a line
+    def __init__(
+        self, folder: pathlib.Path, say: Callable[[str], None] = print, *, read_only: bool = False
+    ) -> None:
+        # what its threads log is raised here too, in a line
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         if not isinstance(sys.unraisablehook, _WithoutLateWrites):
             sys.unraisablehook = _WithoutLateWrites(sys.unraisablehook)
-        self._steps, self._sums, self._say = folder.resolve() / "steps", folder.resolve() / "checksums", say
+        self._steps, self._sums, self._say = (
+            folder.resolve() / "steps",
+            folder.resolve() / "checksums",
+            say,
+        )
         self._read_only, self._damaged = read_only, set[int]()
         self._saving: _Saving | None = None
         self._failed = False
@@ -53,26 +63,32 @@ class Checkpoints:
             async_options=ocp.AsyncOptions(timeout_secs=3600),
         )
         handlers = {
-            "state": ocp.PyTreeCheckpointHandler(use_compression=False),  # weights and moments hardly get smaller
+            "state": ocp.PyTreeCheckpointHandler(
+                use_compression=False
+            ),  # weights and moments hardly get smaller
             "position": ocp.JsonCheckpointHandler(),
         }
         if not read_only:
             distributed.first_does("checkpoints", lambda: _make(self._sums, folder))
         try:
-            self._manager = ocp.CheckpointManager(self._steps, options=options, item_handlers=handlers)
+            self._manager = ocp.CheckpointManager(
+                self._steps, options=options, item_handlers=handlers
+            )
         except OSError as error:
             if read_only:  # gone while it was listed
                 raise
             raise _not_writable(folder, error) from error
 
     def save(self, step: int, tree: PyTree, position: Mapping[str, Any] | None = None) -> None:
-        """Write `tree` and a JSON-able `position` as the checkpoint of `step`; nothing if that step is there already.
+        """Write `tree` and a JSON-able `position` as the checkpoint of `step`; nothing if that step
+        is there already.
 
-        Returns when the arrays are copied off the devices; the rest is done in the background, and `wait` ends it.
+        Returns when the arrays are copied off the devices; the rest is done in the background, and
+        `wait` ends it.
 
         Raises:
-          KdError: this one, or the one before, cannot be written, for example because the disk is full; earlier
-            checkpoints stay.
+          KdError: this one, or the one before, cannot be written, for example because the disk is
+            full; earlier checkpoints stay.
         """
         self.wait()
         if step in set(self._manager.all_steps()) - self._damaged:
@@ -87,7 +103,8 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.Composite(**items))
         except KdError:
             raise
-        except Exception as error:  # Orbax and TensorStore raise many kinds; each means that this step is not saved
+        # Orbax and TensorStore raise many kinds; each means that this step is not saved
+        except Exception as error:
             raise self._not_saved(step, error) from error
         self._saving = _Saving(step, self._finish)
 
@@ -107,10 +124,12 @@ class Checkpoints:
         outcome()
 
     def restore(self, example: PyTree | None = None) -> Any:
-        """The newest checkpoint that is whole; None if there is none. A damaged one is reported and passed over.
+        """The newest checkpoint that is whole; None if there is none. A damaged one is reported and
+        passed over.
 
-        Structured and placed like `example`, arrays or ``jax.ShapeDtypeStruct`` with a sharding, from whatever devices
-        it was saved; without one, nested dictionaries of NumPy arrays. Its position is in `last_position`.
+        Structured and placed like `example`, arrays or ``jax.ShapeDtypeStruct`` with a sharding,
+        from whatever devices it was saved; without one, nested dictionaries of NumPy arrays. Its
+        position is in `last_position`.
 
         Raises:
           KdError: it was written by a version of kd whose checkpoints hold no position.
@@ -126,11 +145,16 @@ class Checkpoints:
         """The position that was saved with the checkpoint of `step`; None if there was none."""
         if not (self._steps / str(step) / "position").is_dir():
             return None
-        saved = self._manager.restore(step, args=ocp.args.Composite(position=ocp.args.JsonRestore()))
+        saved = self._manager.restore(
+            step, args=ocp.args.Composite(position=ocp.args.JsonRestore())
+        )
         return saved["position"]["position"]
 
     def close(self) -> None:
-        """Wait until everything is on disk and release the manager's threads. Raises what `wait` raises."""
+        """Wait until everything is on disk and release the manager's threads.
+
+        Raises what `wait` raises.
+        """
         try:
             self.wait()
         finally:
@@ -148,10 +172,13 @@ class Checkpoints:
             if fault is None:
                 return {"step": step, "damaged": damaged}
             if self._read_only and not (self._steps / str(step)).is_dir():
-                raise FileNotFoundError(errno.ENOENT, "removed while it was read", str(self._steps / str(step)))
+                raise FileNotFoundError(
+                    errno.ENOENT, "removed while it was read", str(self._steps / str(step))
+                )
             damaged.append(step)
             self._say(
-                f"the checkpoint of step {step} in {self._steps.parent} is damaged ({fault}); taking the one before"
+                f"the checkpoint of step {step} in {self._steps.parent} is damaged ({fault}); "
+                "taking the one before"
             )
         return {"step": None, "damaged": damaged}
 
@@ -161,7 +188,9 @@ class Checkpoints:
             wanted = jax.tree.map(_in_memory, getattr(found, "tree", found))
             return self._restored(step, wanted)
         arrays = self._restored(step, jax.tree.map(_abstract, example))
-        return jax.tree.map(lambda x, e: jax.random.wrap_key_data(x) if _is_key(e) else x, arrays, example)
+        return jax.tree.map(
+            lambda x, e: jax.random.wrap_key_data(x) if _is_key(e) else x, arrays, example
+        )
 
     def _restored(self, step: int, wanted: PyTree) -> PyTree:
         how = ocp.checkpoint_utils.construct_restore_args(wanted)
@@ -175,13 +204,15 @@ class Checkpoints:
             self._write_sums(step)
 
     def _drop_damaged(self) -> None:
-        # Orbax skips a step below its newest without a word, and would keep a damaged one in place of a whole one.
+        # Orbax skips a step below its newest without a word, and would keep a damaged one in place
+        # of a whole one.
         for step in self._damaged & set(self._manager.all_steps()):
             self._manager.delete(step)
         self._damaged.clear()
 
     def _claim_room(self, step: int, arrays: list[Any]) -> None:
-        # Orbax, out of space half-way, prints pages from its threads before it raises. It writes every array twice.
+        # Orbax, out of space half-way, prints pages from its threads before it raises. It writes
+        # every array twice.
         size = 2 * sum(array.nbytes for array in arrays) + 4096 * (2 * len(arrays) + 24)
         try:
             _claim(self._sums / "room.unfinished", size)
@@ -202,7 +233,8 @@ class Checkpoints:
         path = self._sums / f"{step}.json"
         if (self._steps / str(step) / "default").is_dir():
             raise KdError(
-                f"the checkpoints in {self._steps.parent} were written by an earlier version of kd, without a position "
+                f"the checkpoints in {self._steps.parent} were written by an earlier version of "
+                "kd, without a position "
                 "in the data, and cannot be continued; choose another --workdir"
             )
         try:
@@ -220,10 +252,14 @@ class Checkpoints:
     def _not_saved(self, step: int, error: Exception) -> KdError:
         if not isinstance(error, OSError):  # Orbax's barriers fail too when another process is lost
             distributed.explain(error)
-        kept = max((s for s in self._manager.all_steps() if s != step and s not in self._damaged), default=None)
+        kept = max(
+            (s for s in self._manager.all_steps() if s != step and s not in self._damaged),
+            default=None,
+        )
         last = "there is no earlier one" if kept is None else f"the one of step {kept} stays"
         return KdError(
-            f"cannot save the checkpoint of step {step} in {self._steps.parent}: {_cause(error)}; {last}; "
+            f"cannot save the checkpoint of step {step} in {self._steps.parent}: {_cause(error)}; "
+            f"{last}; "
             "free some space and start again"
         )
 
@@ -250,10 +286,12 @@ class _Saving:
 
 
 class _WithoutLateWrites:
-    """A ``sys.unraisablehook`` that passes on all but the writes that end after another one has failed.
+    """A ``sys.unraisablehook`` that passes on all but the writes that end after another one has
+    failed.
 
-    Orbax closes its event loop when the first write of a checkpoint fails, and raises. TensorStore's threads then
-    report the ends of the other writes to the closed loop, and Python prints a traceback for each, beside our one line.
+    Orbax closes its event loop when the first write of a checkpoint fails, and raises.
+    TensorStore's threads then report the ends of the other writes to the closed loop, and Python
+    prints a traceback for each, beside our one line.
     """
 
     def __init__(self, before: Callable[[sys.UnraisableHookArgs], Any]) -> None:
@@ -273,14 +311,21 @@ def _make(sums: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 def _not_writable(folder: pathlib.Path, error: OSError) -> KdError:
-    return KdError(f"cannot write checkpoints in {folder}: {error.strerror}; choose another --workdir")
+    return KdError(
+        f"cannot write checkpoints in {folder}: {error.strerror}; choose another --workdir"
+    )
 
 
 def _cause(error: Exception) -> str:
-    """Why, in a few words: of a library's long text those of the operating system, which come last."""
+    """Why, in a few words: of a library's long text those of the operating system, which come
+    last.
+    """
     text = " ".join(str(error).split())
-    number = re.search(r"os_error_code='(\d+)'|OS error (\d+)", text)  # TensorStore raises ValueError
-    return getattr(error, "strerror", None) or (os.strerror(int(number[1] or number[2])) if number else text[:160])
+    # TensorStore raises ValueError
+    number = re.search(r"os_error_code='(\d+)'|OS error (\d+)", text)
+    return getattr(error, "strerror", None) or (
+        os.strerror(int(number[1] or number[2])) if number else text[:160]
+    )
 
 
 def _claim(probe: pathlib.Path, size: int) -> None:
@@ -289,7 +334,9 @@ def _claim(probe: pathlib.Path, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     try:
         with probe.open("wb") as file:
-            if hasattr(os, "posix_fallocate"):  # a file system without it writes every block: keep that short
+            if hasattr(
+                os, "posix_fallocate"
+            ):  # a file system without it writes every block: keep that short
                 os.posix_fallocate(file.fileno(), 0, min(size, _PROBED))
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot tell
@@ -319,7 +366,9 @@ def _to_arrays(tree: PyTree) -> PyTree:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    """What to restore in the place of a leaf; the integers of a typed key are split as the key is."""
+    """What to restore in the place of a leaf; the integers of a typed key are split as the key
+    is.
+    """
     form = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
     return jax.ShapeDtypeStruct(form.shape, form.dtype, sharding=leaf.sharding)
 

@@ -1,4 +1,7 @@
-"""The command ``kd``. Heavy imports happen inside the commands, so that ``kd --help`` answers at once."""
+"""The command ``kd``.
+
+Heavy imports happen inside the commands, so that ``kd --help`` answers at once.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,19 @@ if TYPE_CHECKING:
 
 
 def run() -> None:
-    """The console script. A signal outside the training steps, which save first, ends the process at once."""
+    """The console script.
+
+    A signal outside the training steps, which save first, ends the process at once.
+    """
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _leave)
     sys.exit(main())
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run ``kd``; the exit code. 2: the user can mend it, and one line says how. 128 + signal: asked to stop."""
+    """Run ``kd``; the exit code. 2: the user can mend it, and one line says how. 128 + signal:
+    asked to stop.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     known, overrides = _split(arguments)
@@ -53,20 +61,27 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise
         where = error.filename or "a file"
-        return _complain(f"cannot write {where}: {error.strerror}; free some space or choose another folder")
+        return _complain(
+            f"cannot write {where}: {error.strerror}; free some space or choose another folder"
+        )
     return 0  # the reader has gone
 
 
 def _leave(signum: int, _frame: Any) -> None:
-    # Not an exception: raised inside a compiler's callback it is lost, or takes the interpreter down with it.
+    # Not an exception: raised inside a compiler's callback it is lost, or takes the interpreter
+    # down with it.
     show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
-    print(f"{show_cursor}kd: stopped by {signal.Signals(signum).name}; the same command continues", file=sys.stderr)
+    print(
+        f"{show_cursor}kd: stopped by {signal.Signals(signum).name}; the same command continues",
+        file=sys.stderr,
+    )
     sys.stderr.flush()
     os._exit(128 + signum)
 
 
 def _complain(message: str) -> int:
-    print(f"kd: {' '.join(message.split())}", file=sys.stderr)  # one line, whatever the user's values hold
+    # one line, whatever the user's values hold
+    print(f"kd: {' '.join(message.split())}", file=sys.stderr)
     return 2
 
 
@@ -101,7 +116,8 @@ def _set_data_dir(config: Any, data_dir: str) -> None:
 def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd import distributed
 
-    distributed.start(args.coordinator, args.num_processes, args.process_id)  # before anything touches a device
+    # before anything touches a device
+    distributed.start(args.coordinator, args.num_processes, args.process_id)
     with distributed.watch():
         _train_here(args, overrides)
 
@@ -111,8 +127,12 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd.config import resolve
     from kd.run import train_workdir
 
-    if not args.workdir and not args.show_sharding:  # empty too, as an unset variable of the shell is
-        raise KdError("kd train needs --workdir=DIR, where the run lives; only --show-sharding does without")
+    if (
+        not args.workdir and not args.show_sharding
+    ):  # empty too, as an unset variable of the shell is
+        raise KdError(
+            "kd train needs --workdir=DIR, where the run lives; only --show-sharding does without"
+        )
     spec = resolve(_config(args.config, overrides, args.data_dir))
     if args.show_sharding:
         from kd.build import planned
@@ -132,7 +152,10 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
     from kd.plan_page import as_json, check_outputs, table, tables
     from kd.report import fill_file
 
-    options = {"price_per_chip_hour": args.price_per_chip_hour, **({} if args.mfu is None else {"mfu": args.mfu})}
+    options = {
+        "price_per_chip_hour": args.price_per_chip_hour,
+        **({} if args.mfu is None else {"mfu": args.mfu}),
+    }
     config = _config(args.config, overrides, args.data_dir)
     check_outputs(args.topology, args.table, args.json)  # before minutes of compiling
     if args.table is not None:
@@ -164,7 +187,9 @@ def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd.evaluate import evaluate_workdir
     from kd.workdir import find
 
-    outcome = evaluate_workdir(args.workdir, split=args.split, teacher=args.teacher, data_dir=args.data_dir)
+    outcome = evaluate_workdir(
+        args.workdir, split=args.split, teacher=args.teacher, data_dir=args.data_dir
+    )
     population = find(args.workdir).spec.population
     _show_members(f"{args.workdir} on {outcome['split']}", outcome["members"], population)
 
@@ -179,7 +204,11 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     out = pathlib.Path(args.out) if args.out else find(args.student).path / "audit"
     check_writable(out)
     found = audit_workdirs(
-        args.teacher, args.student, split=args.split, data_dir=args.data_dir, missing_classes=missing
+        args.teacher,
+        args.student,
+        split=args.split,
+        data_dir=args.data_dir,
+        missing_classes=missing,
     )
     html = write_audit(found, out)
     for table in tables(found):
@@ -189,7 +218,9 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
 
 def _whole(option: str, text: str) -> int:
     if not text.isdecimal() or len(text) > 9:
-        raise KdError(f"{option} must be a class, a whole number of 0 or more, got '{text}'; e.g. {option}=3")
+        raise KdError(
+            f"{option} must be a class, a whole number of 0 or more, got '{text}'; e.g. {option}=3"
+        )
     return int(text)
 
 
@@ -210,7 +241,9 @@ def _reproduce(args: argparse.Namespace, overrides: list[str]) -> None:
     if args.record:
         from experiments.index import index
 
-        record(args.name, folder, root / experiment.record, root.parent / "README.md", experiment.whole)
+        record(
+            args.name, folder, root / experiment.record, root.parent / "README.md", experiment.whole
+        )
         (root / "README.md").write_text(index(), "utf-8")
     print(html.resolve())
 

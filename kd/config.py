@@ -1,4 +1,6 @@
-"""From a ConfigDict to frozen, typed specs: units turned into steps, unknown keys refused, a fingerprint."""
+"""From a ConfigDict to frozen, typed specs: units turned into steps, unknown keys refused, a
+fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,16 @@ from kd.sharding import Sharding
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-    """`train` and `eval` are splits in TFDS notation; `jitter_pixels` is the largest shift of an image.
+    """`train` and `eval` are splits in TFDS notation; `jitter_pixels` is the largest shift of an
+    image.
 
     With `classes` only the examples of these labels are trained on; evaluation is on all of them.
 
-    With `stream` examples are read as they are needed and never held in memory; then `image_size` makes images of any
-    size into squares of so many pixels, `crop` takes a random part of each for training, and `flip` turns half of them
-    round. `mixup` mixes each image with another; a mixed image has no label. `examples` is the declared number of
-    training examples, for planning a run where the data is not.
+    With `stream` examples are read as they are needed and never held in memory; then `image_size`
+    makes images of any size into squares of so many pixels, `crop` takes a random part of each for
+    training, and `flip` turns half of them round. `mixup` mixes each image with another; a mixed
+    image has no label. `examples` is the declared number of training examples, for planning a run
+    where the data is not.
     """
 
     source: str = "digits"
@@ -55,10 +59,12 @@ class Data:
 
 @dataclasses.dataclass(frozen=True)
 class TeacherSpec:
-    """`workdir` of a finished run, one model or a population; `precompute` its logits on the transfer set or not.
+    """`workdir` of a finished run, one model or a population; `precompute` its logits on the
+    transfer set or not.
 
-    `model` is its architecture, spelled as `student` is, and `members` how many of them an ensemble has, for planning a
-    run whose teacher is not trained yet; where there is a workdir, what is in it counts.
+    `model` is its architecture, spelled as `student` is, and `members` how many of them an ensemble
+    has, for planning a run whose teacher is not trained yet; where there is a workdir, what is in
+    it counts.
     """
 
     workdir: str | None = None
@@ -72,16 +78,18 @@ class TeacherSpec:
 class Spec:
     """A training run, resolved.
 
-    Give exactly one of `total_epochs` and `total_steps`. `log_steps` is also the number of steps in one dispatch.
-    `population` maps ``seed``, ``init_seed`` (of the first weights alone), ``teacher`` (a member of it for each
-    student), ``learning_rate``, or ``<term>: {weight | temperature | ...}`` to a tuple with one value per member; all
-    members train in one program. `early_stopping` is None or a validation split: the result is then, for each member,
-    its state with the fewest errors on that split, looked at every `eval_epochs`.
+    Give exactly one of `total_epochs` and `total_steps`. `log_steps` is also the number of steps in
+    one dispatch. `population` maps ``seed``, ``init_seed`` (of the first weights alone),
+    ``teacher`` (a member of it for each student), ``learning_rate``, or
+    ``<term>: {weight | temperature | ...}`` to a tuple with one value per member; all members train
+    in one program. `early_stopping` is None or a validation split: the result is then, for each
+    member, its state with the fewest errors on that split, looked at every `eval_epochs`.
 
-    `accumulate` takes each batch in so many parts, one after another; `remat` computes activations again instead of
-    keeping them; `compute` is the type that student and teacher compute in, while parameters, sums and logits stay
-    float32; `ema` above 0 makes the result a moving average of the parameters with that decay. `mesh` and `sharding`
-    say where arrays live, and change nothing but speed and memory.
+    `accumulate` takes each batch in so many parts, one after another; `remat` computes activations
+    again instead of keeping them; `compute` is the type that student and teacher compute in, while
+    parameters, sums and logits stay float32; `ema` above 0 makes the result a moving average of the
+    parameters with that decay. `mesh` and `sharding` say where arrays live, and change nothing but
+    speed and memory.
     """
 
     seed: int = 0
@@ -131,11 +139,15 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
     """The frozen spec of a config.
 
     Raises:
-      KdError: an unknown key (nearest shown), a wrong type, a value out of range, both or neither of the two lengths.
+      KdError: an unknown key (nearest shown), a wrong type, a value out of range, both or neither
+        of the two lengths.
     """
     given = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
     if "seeds" in given and "objective" not in given:
-        raise KdError("this config is of an experiment, not of one run; it goes with 'kd reproduce', see 'kd list'")
+        raise KdError(
+            "this config is of an experiment, not of one run; it goes with 'kd reproduce', see "
+            "'kd list'"
+        )
     spec = build(Spec, given, "config")
     if (spec.total_epochs is None) == (spec.total_steps is None):
         raise KdError("give exactly one of config.total_epochs and config.total_steps")
@@ -147,10 +159,14 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
     if not 0 <= spec.seed < 2**31:
         raise KdError(f"config.seed must lie in [0, 2^31), got {spec.seed}")
     if spec.early_stopping is not None and spec.eval_epochs is None:
-        raise KdError("config.early_stopping looks at a validation split every config.eval_epochs; set that too")
+        raise KdError(
+            "config.early_stopping looks at a validation split every config.eval_epochs; set that "
+            "too"
+        )
     if spec.early_stopping == spec.data.eval and spec.data.eval.startswith("test"):
         raise KdError(
-            f"config.early_stopping would choose the state by the test set that it is measured on, '{spec.data.eval}'; "
+            "config.early_stopping would choose the state by the test set that it is measured "
+            f"on, '{spec.data.eval}'; "
             "name another one, e.g. a part of the training set"
         )
     check_options(spec.student)
@@ -164,32 +180,56 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
 
 def _check_members(spec: Spec) -> None:
     if not 0 < (spec.teacher.members or 0) < 2**31:
-        raise KdError(f"config.teacher.members must be 1 or more, got {spec.teacher.members}; none is a single model")
+        raise KdError(
+            f"config.teacher.members must be 1 or more, got {spec.teacher.members}; none is a "
+            "single model"
+        )
     if spec.teacher.model is None:
-        raise KdError("config.teacher.members counts models and config.teacher.model declares none; declare it too")
+        raise KdError(
+            "config.teacher.members counts models and config.teacher.model declares none; declare "
+            "it too"
+        )
 
 
 def _check_switches(spec: Spec) -> None:
     if not 0 <= spec.ema < 1:
-        raise KdError(f"config.ema is a decay and must lie in [0, 1), got {spec.ema}; 0 keeps no average")
+        raise KdError(
+            f"config.ema is a decay and must lie in [0, 1), got {spec.ema}; 0 keeps no average"
+        )
     if not 0 < spec.accumulate < 2**31:
         raise KdError(f"config.accumulate must be 1 or more, and below 2^31, got {spec.accumulate}")
     if spec.data.image_size is not None and not 0 < spec.data.image_size <= _LARGEST:
-        raise KdError(f"config.data.image_size must be 1 or more, and {_LARGEST} at most, got {spec.data.image_size}")
+        raise KdError(
+            f"config.data.image_size must be 1 or more, and {_LARGEST} at most, got "
+            f"{spec.data.image_size}"
+        )
     if spec.data.examples is not None and not 0 < spec.data.examples < 2**31:
-        raise KdError(f"config.data.examples must be 1 or more, and below 2^31, or none, got {spec.data.examples}")
-    read = {"image_size": spec.data.image_size is not None, "crop": spec.data.crop != "none", "flip": spec.data.flip}
+        raise KdError(
+            "config.data.examples must be 1 or more, and below 2^31, or none, got "
+            f"{spec.data.examples}"
+        )
+    read = {
+        "image_size": spec.data.image_size is not None,
+        "crop": spec.data.crop != "none",
+        "flip": spec.data.flip,
+    }
     for name in [name for name, on in read.items() if on]:
         if not spec.data.stream:
-            raise KdError(f"config.data.{name} is done while images are read; set config.data.stream=true too")
+            raise KdError(
+                f"config.data.{name} is done while images are read; set config.data.stream=true too"
+            )
     if spec.data.crop != "none" and spec.data.image_size is None:
-        raise KdError("config.data.crop needs the size of its result; set config.data.image_size, in pixels")
+        raise KdError(
+            "config.data.crop needs the size of its result; set config.data.image_size, in pixels"
+        )
 
 
 def make_terms(spec: Spec) -> list[Term]:
     """The objective's terms. Raises a `KdError` when there is none, or one is not well-formed."""
     if not spec.objective:
-        raise KdError("config.objective is empty; set e.g. config.objective = {'hard': {'weight': 1.0}}")
+        raise KdError(
+            "config.objective is empty; set e.g. config.objective = {'hard': {'weight': 1.0}}"
+        )
     terms = []
     for name, given in spec.objective.items():
         if given is None:  # --config.objective.hard=none drops a term
@@ -206,7 +246,9 @@ def make_terms(spec: Spec) -> list[Term]:
 
 
 def check_options(student: Mapping[str, Any], path: str = "config.student") -> None:
-    """Raise a `KdError` unless the student's name is a model and its options are what that model takes."""
+    """Raise a `KdError` unless the student's name is a model and its options are what that model
+    takes.
+    """
     if "name" not in student:
         for slip in difflib.get_close_matches("name", map(str, student), n=1):
             raise unknown(f"key in {path}:", slip, ["name"])
@@ -229,10 +271,17 @@ def fingerprint_of(value: Any) -> str:
 
 
 def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
-    """What makes this run this run: everything but cadence, mesh and folders; the teacher by its fingerprint."""
-    matters = () if spec.early_stopping is None else ("eval_epochs",)  # when it looks is part of what it finds
-    plain = {key: value for key, value in _plain(spec).items() if key not in _CADENCE or key in matters}
-    plain["data"] = {key: value for key, value in plain["data"].items() if key not in ("data_dir", "examples")}
+    """What makes this run this run: everything but cadence, mesh and folders; the teacher by its
+    fingerprint.
+    """
+    # when it looks is part of what it finds
+    matters = () if spec.early_stopping is None else ("eval_epochs",)
+    plain = {
+        key: value for key, value in _plain(spec).items() if key not in _CADENCE or key in matters
+    }
+    plain["data"] = {
+        key: value for key, value in plain["data"].items() if key not in ("data_dir", "examples")
+    }
     plain["teacher"] = {**plain["teacher"], "workdir": teacher_fingerprint}
     for declared in ("model", "members"):  # its fingerprint says more
         del plain["teacher"][declared]
@@ -241,7 +290,11 @@ def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
         part = plain[parents[0]] if parents else plain
         if part[leaf] == off:
             del part[leaf]
-    names = [spec.student.get("name"), spec.data.source, *((t or {}).get("loss") for t in spec.objective.values())]
+    names = [
+        spec.student.get("name"),
+        spec.data.source,
+        *((t or {}).get("loss") for t in spec.objective.values()),
+    ]
     plain["code"] = {name: source_fingerprint(name) for name in names if isinstance(name, str)}
     return plain
 
@@ -256,14 +309,17 @@ def from_json(text: str) -> Spec:
     return resolve(json.loads(text))
 
 
-def load_config(path: str | pathlib.Path, argument: str = "", overrides: Iterable[str] = ()) -> ConfigDict:
+def load_config(
+    path: str | pathlib.Path, argument: str = "", overrides: Iterable[str] = ()
+) -> ConfigDict:
     """``get_config(argument)`` of a Python file, with ``key.subkey=value`` overrides applied.
 
-    Values are Python literals; what is not a literal is text. An override may name any key that `resolve` knows.
+    Values are Python literals; what is not a literal is text. An override may name any key that
+    `resolve` knows.
 
     Raises:
-      KdError: no such file, one that is not Python or has no ``get_config``, an argument it does not take, an unknown
-        key on the way. What the file itself raises is its own.
+      KdError: no such file, one that is not Python or has no ``get_config``, an argument it does
+        not take, an unknown key on the way. What the file itself raises is its own.
     """
     if not pathlib.Path(path).is_file():
         raise KdError(f"no config file {path}; the ones that ship are in configs/")
@@ -271,7 +327,9 @@ def load_config(path: str | pathlib.Path, argument: str = "", overrides: Iterabl
     try:
         code = compile(pathlib.Path(path).read_text("utf-8"), str(path), "exec")
     except SyntaxError as error:
-        raise KdError(f"config file {path} is not Python: line {error.lineno}: {error.msg}; mend that line") from error
+        raise KdError(
+            f"config file {path} is not Python: line {error.lineno}: {error.msg}; mend that line"
+        ) from error
     except (OSError, ValueError) as error:  # not readable, or bytes that are not text
         raise KdError(f"cannot read config file {path}: {error}; give a Python file") from error
     exec(code, module)
@@ -279,7 +337,10 @@ def load_config(path: str | pathlib.Path, argument: str = "", overrides: Iterabl
         raise KdError(f"{path} has no function get_config(arg); see configs/ for examples")
     config = module["get_config"](argument)
     if not isinstance(config, ConfigDict):
-        raise KdError(f"get_config of {path} returned {type(config).__name__}; return a ConfigDict, see configs/")
+        raise KdError(
+            f"get_config of {path} returned {type(config).__name__}; return a ConfigDict, see "
+            "configs/"
+        )
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -289,13 +350,20 @@ def load_config(path: str | pathlib.Path, argument: str = "", overrides: Iterabl
 
 
 def choose(argument: str, *known: str) -> str:
-    """`argument` if it is one of `known`, which a config's ``get_config`` understands; a `KdError` otherwise."""
+    """`argument` if it is one of `known`, which a config's ``get_config`` understands; a `KdError`
+    otherwise.
+    """
     if argument not in known:
         raise unknown("config argument", argument, [name for name in known if name])
     return argument
 
 
-_OPEN = ("objective", "population", "paths")  # terms, columns and parameters have names of their own
+# terms, columns and parameters have names of their own
+_OPEN = (
+    "objective",
+    "population",
+    "paths",
+)
 
 
 def _override(config: ConfigDict, key: str, text: str) -> None:
@@ -305,7 +373,9 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
         if isinstance(here, ConfigDict) and path.rpartition(".")[2] in _OPEN and parent not in here:
             here[parent] = ConfigDict()
         if not isinstance(here, ConfigDict) or parent not in here:
-            raise unknown(f"key in {path}:", parent, here.keys() if isinstance(here, ConfigDict) else ())
+            raise unknown(
+                f"key in {path}:", parent, here.keys() if isinstance(here, ConfigDict) else ()
+            )
         if here[parent] is None and (path, parent) == ("config.teacher", "model"):
             with here.unlocked(), here.ignore_type():
                 here[parent] = ConfigDict()
@@ -313,8 +383,14 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
     if not isinstance(here, ConfigDict):
         raise KdError(f"{path} is a value and has no key '{leaf}'; set {path} itself")
     with here.unlocked(), here.ignore_type():  # `resolve` checks types, and says which one it wants
-        if path in ("config.student", "config.teacher.model") and leaf == "name" and here.get("name") != text:
-            for option in list(here):  # another model: the options of the one before are not its own
+        if (
+            path in ("config.student", "config.teacher.model")
+            and leaf == "name"
+            and here.get("name") != text
+        ):
+            for option in list(
+                here
+            ):  # another model: the options of the one before are not its own
                 del here[option]
         here[leaf] = _literal(text)
 
@@ -328,7 +404,10 @@ def _literal(text: str) -> Any:
 
 
 def build(cls: type, given: Any, path: str) -> Any:
-    """The frozen dataclass `cls` from nested mappings. Raises a `KdError` for an unknown key or a wrong type."""
+    """The frozen dataclass `cls` from nested mappings.
+
+    Raises a `KdError` for an unknown key or a wrong type.
+    """
     if isinstance(given, ConfigDict):
         given = given.to_dict()
     if not isinstance(given, Mapping):
@@ -342,7 +421,11 @@ def build(cls: type, given: Any, path: str) -> Any:
             values[key] = build(typing.cast(type, hints[key]), value, f"{path}.{key}")
         else:
             values[key] = _floats(_check_type(value, hints[key], f"{path}.{key}"), hints[key])
-    required = [f.name for f in dataclasses.fields(cls) if f.default is f.default_factory is dataclasses.MISSING]
+    required = [
+        f.name
+        for f in dataclasses.fields(cls)
+        if f.default is f.default_factory is dataclasses.MISSING
+    ]
     missing = [key for key in required if key not in values]
     if missing:
         raise KdError(f"{path}.{missing[0]} is missing; it has no default")
@@ -354,7 +437,9 @@ def _check_type(value: Any, hint: Any, path: str) -> Any:
     from beartype.door import is_bearable
 
     value = _tuples(value)
-    boolean_for_number = isinstance(value, bool) and hint is not bool and bool not in typing.get_args(hint)
+    boolean_for_number = (
+        isinstance(value, bool) and hint is not bool and bool not in typing.get_args(hint)
+    )
     if (boolean_for_number and hint is not Any) or not is_bearable(
         value, hint, conf=BeartypeConf(is_pep484_tower=True)
     ):
@@ -364,7 +449,9 @@ def _check_type(value: Any, hint: Any, path: str) -> Any:
 
 
 def _floats(value: Any, hint: Any) -> Any:
-    """Whole numbers become floats where floats are wanted: 30 epochs and 30.0 epochs are the same run."""
+    """Whole numbers become floats where floats are wanted: 30 epochs and 30.0 epochs are the same
+    run.
+    """
     inner = typing.get_args(hint)
     if isinstance(value, int) and not isinstance(value, bool):
         return float(value) if hint is float or (float in inner and int not in inner) else value

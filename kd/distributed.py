@@ -1,7 +1,9 @@
-"""Several processes as one run: who they are, what they agree on, and what happens when one is lost.
+"""Several processes as one run: who they are, what they agree on, and what happens when one is
+lost.
 
-Alone, everything here is free: ``count() == 1`` and JAX's distributed runtime is never touched. All words between
-processes go through the key-value store of JAX's coordinator, from host to host; no device takes part.
+Alone, everything here is free: ``count() == 1`` and JAX's distributed runtime is never touched. All
+words between processes go through the key-value store of JAX's coordinator, from host to host; no
+device takes part.
 """
 
 from __future__ import annotations
@@ -41,20 +43,30 @@ class _Group:
         self.client.key_value_set(key, value, allow_overwrite=True)
 
     def folder(self, key: str) -> dict[str, str]:
-        return {name.rpartition("/")[2]: value for name, value in self.client.key_value_dir_get(key)}
+        return {
+            name.rpartition("/")[2]: value for name, value in self.client.key_value_dir_get(key)
+        }
 
     def delete(self, key: str) -> None:
         self.client.key_value_delete(key)
 
     def wait(self, key: str, seconds: float = float("inf")) -> str:
-        """The value of `key` as soon as there is one. Raises TimeoutError, or a `KdError` if process 0 is gone."""
+        """The value of `key` as soon as there is one.
+
+        Raises TimeoutError, or a `KdError` if process 0 is gone.
+        """
         end = time.monotonic() + seconds
         while True:
             if self.relay is not None and self.relay.broken.is_set():
                 self.wait_for_watchdog()
-                raise KdError("process 0, the coordinator, is lost; start all processes again with the same command")
+                raise KdError(
+                    "process 0, the coordinator, is lost; start all processes again with the same "
+                    "command"
+                )
             try:
-                return self.client.blocking_key_value_get(key, int(1000 * max(0.001, min(_CHUNK, seconds))))
+                return self.client.blocking_key_value_get(
+                    key, int(1000 * max(0.001, min(_CHUNK, seconds)))
+                )
             except Exception as error:
                 if not _timed_out(error):
                     raise
@@ -62,7 +74,9 @@ class _Group:
                 raise TimeoutError(key)
 
     def wait_for_watchdog(self) -> None:
-        """Give it the time to name who is lost and to end this process; without one there is nothing to wait for."""
+        """Give it the time to name who is lost and to end this process; without one there is
+        nothing to wait for.
+        """
         if self.dog is not None:
             time.sleep(self.dog.patience.lost + 10)
 
@@ -72,7 +86,8 @@ class _Group:
 
 
 _group: _Group | None = None
-_place = Place("", 1, 0)  # stays when the group has parted: what comes after is still said by process 0 alone
+# stays when the group has parted: what comes after is still said by process 0 alone
+_place = Place("", 1, 0)
 
 
 def count() -> int:
@@ -96,12 +111,14 @@ def start(
     process_id: int | None = None,
     timeout: float = 300,
 ) -> None:
-    """Join the other processes: with the three given, or as the launcher says; without either, stay alone.
+    """Join the other processes: with the three given, or as the launcher says; without either, stay
+    alone.
 
     Understands Slurm, Open MPI, Cloud TPU and GKE. Call it before anything touches a device.
 
     Raises:
-      KdError: the three do not fit, process 0 does not answer at HOST:PORT, or not all come within `timeout` seconds.
+      KdError: the three do not fit, process 0 does not answer at HOST:PORT, or not all come within
+        `timeout` seconds.
     """
     place = given(coordinator, num_processes, process_id)
     if place is None:
@@ -118,14 +135,18 @@ def _join(place: Place, timeout: float) -> None:
     from jax._src import distributed, xla_bridge
 
     if xla_bridge.backends_are_initialized():
-        raise KdError("the other processes must be joined before the first use of a device; start them earlier")
+        raise KdError(
+            "the other processes must be joined before the first use of a device; start them "
+            "earlier"
+        )
     begun = time.monotonic()
     host, _, port = place.address.rpartition(":")
     host, relay = host.strip("[]"), None
     if place.index:
         if not answers(host, int(port), timeout):
             raise KdError(
-                f"process 0 does not answer at {place.address} within {timeout:g} s; check that it runs, the address, "
+                f"process 0 does not answer at {place.address} within {timeout:g} s; check that "
+                "it runs, the address, "
                 "and that the port is open"
             )
         relay = Relay(host, int(port))
@@ -133,7 +154,8 @@ def _join(place: Place, timeout: float) -> None:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     _within(
         timeout - (time.monotonic() - begun),
-        f"not all {place.count} processes came to {place.address} within {timeout:g} s; look for one that did not "
+        f"not all {place.count} processes came to {place.address} within {timeout:g} s; look for "
+        "one that did not "
         "start, and start all of them again",
         lambda: jax.distributed.initialize(
             relay.address if relay else place.address,
@@ -150,7 +172,10 @@ def _join(place: Place, timeout: float) -> None:
 
 
 def _within(seconds: float, complaint: str, function: Callable[[], None]) -> None:
-    """Run what can block in C++ for ever, in a thread. Raises a `KdError` when it takes longer, or fails."""
+    """Run what can block in C++ for ever, in a thread.
+
+    Raises a `KdError` when it takes longer, or fails.
+    """
     failed: list[BaseException] = []
 
     def work() -> None:
@@ -170,7 +195,8 @@ def _within(seconds: float, complaint: str, function: Callable[[], None]) -> Non
 
 
 def first_does(name: str, function: Callable[[], Any]) -> Any:
-    """Process 0 runs `function`; every process gets its result, as JSON keeps it, or raises the same `KdError`.
+    """Process 0 runs `function`; every process gets its result, as JSON keeps it, or raises the
+    same `KdError`.
 
     `name` is the same in all processes, and they come here in the same order.
     """
@@ -195,7 +221,9 @@ def first_does(name: str, function: Callable[[], Any]) -> Any:
 
 
 def check_same(what: str, values: Mapping[str, str]) -> None:
-    """Raise a `KdError`, in every process, unless all processes have the same `values`; it shows who has which."""
+    """Raise a `KdError`, in every process, unless all processes have the same `values`; it shows
+    who has which.
+    """
     if _group is None:
         return
     folder = f"kd/same/{_group.number('same')}"
@@ -206,14 +234,17 @@ def check_same(what: str, values: Mapping[str, str]) -> None:
         given = [json.loads(group.wait(f"{folder}/{i}")) for i in range(group.place.count)]
         if difference := differences(given, group.hosts):
             raise KdError(
-                f"the processes do not {what}: {difference}; start all of them with the same command and data"
+                f"the processes do not {what}: {difference}; start all of them with the same "
+                "command and data"
             )
 
     first_does(f"same-{what}", compare)
 
 
 def differences(given: list[dict[str, str]], hosts: list[str]) -> str:
-    """Each key on which the processes differ, with its values and who has them; empty if there is none."""
+    """Each key on which the processes differ, with its values and who has them; empty if there is
+    none.
+    """
     parts = []
     for key in sorted({key for one in given for key in one}):
         who: dict[str, list[int]] = {}
@@ -231,10 +262,12 @@ def _named(those: list[int], hosts: list[str]) -> str:
 
 
 class Agreement:
-    """All processes take the same decision at each dispatch of a loop: go on, or stop because one got a signal.
+    """All processes take the same decision at each dispatch of a loop: go on, or stop because one
+    got a signal.
 
-    Process 0 publishes the word for each step and the others wait for it; one that got a signal tells process 0, which
-    puts it into its next word. Make one per loop, in the same order in all processes.
+    Process 0 publishes the word for each step and the others wait for it; one that got a signal
+    tells process 0, which puts it into its next word. Make one per loop, in the same order in all
+    processes.
     """
 
     def __init__(self, timeout: float = 1800) -> None:
@@ -242,14 +275,19 @@ class Agreement:
         self._folder = "" if _group is None else f"kd/agree/{_group.number('agree')}"
 
     def agreed(self, step: int, received: int | None) -> int | None:
-        """The signal for which all stop at `step`, or None to go on; `received` is what this process got.
+        """The signal for which all stop at `step`, or None to go on; `received` is what this
+        process got.
 
         Raises:
           KdError: process 0 does not come to this step in time.
         """
         if _group is None:
             return received
-        return self._lead(_group, step, received) if is_first() else self._follow(_group, step, received)
+        return (
+            self._lead(_group, step, received)
+            if is_first()
+            else self._follow(_group, step, received)
+        )
 
     def _lead(self, group: _Group, step: int, received: int | None) -> int | None:
         told = [json.loads(text) for text in group.folder(f"{self._folder}/from").values()]
@@ -257,7 +295,11 @@ class Agreement:
         word = next((signum for signum in signals if signum is not None), None)
         group.put(f"{self._folder}/word/{step}", json.dumps(word))
         self._published.append(step)
-        heard = min((one["at"] for one in told), default=-1) if len(told) == group.place.count - 1 else -1
+        heard = (
+            min((one["at"] for one in told), default=-1)
+            if len(told) == group.place.count - 1
+            else -1
+        )
         while self._published[0] <= heard:
             group.delete(f"{self._folder}/word/{self._published.pop(0)}")
         return word
@@ -270,7 +312,8 @@ class Agreement:
             word = json.loads(group.wait(f"{self._folder}/word/{step}", self._timeout))
         except TimeoutError:
             raise KdError(
-                f"process 0 did not come to step {step} within {self._timeout:g} s; look at its log, and start all of "
+                f"process 0 did not come to step {step} within {self._timeout:g} s; look at its "
+                "log, and start all of "
                 "them again"
             ) from None
         group.put(mine, json.dumps({"at": step, "signal": received}))
@@ -278,11 +321,14 @@ class Agreement:
 
 
 @contextlib.contextmanager
-def watch(say: Callable[[str], None] | None = None, patience: Patience = PATIENCE) -> Iterator[None]:
-    """While inside, a process that is lost or fails ends all others: one line that names it, exit code 75.
+def watch(
+    say: Callable[[str], None] | None = None, patience: Patience = PATIENCE
+) -> Iterator[None]:
+    """While inside, a process that is lost or fails ends all others: one line that names it, exit
+    code 75.
 
-    Put everything after `start` inside: on leaving, it waits for the others, so that none takes an early end for a
-    loss. `say` gets that last line instead of stderr.
+    Put everything after `start` inside: on leaving, it waits for the others, so that none takes an
+    early end for a loss. `say` gets that last line instead of stderr.
     """
     if _group is None:
         yield
@@ -290,14 +336,18 @@ def watch(say: Callable[[str], None] | None = None, patience: Patience = PATIENC
     group = _group
     broken = None if group.relay is None else group.relay.broken
     end = functools.partial(end_process, say=say)
-    dog = group.dog = Watchdog(group, index(), group.hosts, patience=patience, broken=broken, end=end)
+    dog = group.dog = Watchdog(
+        group, index(), group.hosts, patience=patience, broken=broken, end=end
+    )
     try:
         yield
     except Interrupted:  # all of them stop, after the same step
         _leave_together(group, dog)
         raise
     except BaseException as error:
-        if type(error).__name__ == "JaxRuntimeError" or "Gloo" in str(error):  # a collective of any part of the program
+        if type(error).__name__ == "JaxRuntimeError" or "Gloo" in str(
+            error
+        ):  # a collective of any part of the program
             explain(error)
         dog.leave(f"failed ({type(error).__name__}: {' '.join(str(error).split())[:300]})")
         if is_first():
@@ -340,11 +390,13 @@ def _abandon() -> None:
 def _keep_for_ever(what: object) -> None:
     import ctypes
 
-    ctypes.pythonapi.Py_IncRef(ctypes.py_object(what))  # no destructor, not even at the end of the interpreter
+    # no destructor, not even at the end of the interpreter
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(what))
 
 
 def explain(error: BaseException) -> None:
-    """Call it with what a collective raised: if another process is lost, the watchdog names it and ends this one.
+    """Call it with what a collective raised: if another process is lost, the watchdog names it and
+    ends this one.
 
     Returns when all others are alive after all, so that the caller raises its own error.
     """

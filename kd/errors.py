@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 
 class KdError(Exception):
-    """Something outside the program is wrong. The message names the cause and the fix, in one line."""
+    """Something outside the program is wrong.
+
+    The message names the cause and the fix, in one line.
+    """
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> KdError:

@@ -23,7 +23,9 @@ Verdict = Literal["HELPS", "NO EVIDENCE", "HURTS"]
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Test errors of a treatment minus those of its control: mean over seeds, 95% interval, verdict."""
+    """Test errors of a treatment minus those of its control: mean over seeds, 95% interval,
+    verdict.
+    """
 
     difference: float
     low: float
@@ -32,7 +34,9 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """HELPS or HURTS if the whole interval lies on one side of zero over at least 5 seeds, else NO EVIDENCE."""
+        """HELPS or HURTS if the whole interval lies on one side of zero over at least 5 seeds, else
+        NO EVIDENCE.
+        """
         if self.seeds < MIN_SEEDS:
             return "NO EVIDENCE"
         if self.high < 0:
@@ -48,13 +52,16 @@ class Comparison:
         return f"the interval {where} zero"
 
 
-def compare_errors(treatment: Rows, control: Rows, examples: int, *, resamples: int = 4000) -> Comparison:
+def compare_errors(
+    treatment: Rows, control: Rows, examples: int, *, resamples: int = 4000
+) -> Comparison:
     """Paired bootstrap of the difference in errors, over seeds and over test examples at once.
 
-    Both are resampled with replacement: an interval over seeds alone would speak of these test examples only.
-    Seed i of the treatment is paired with seed i of the control, and every example with itself. The percentile interval
-    is widened for few seeds, see `few_factor`: without that, arms that differ by their seeds alone get a false verdict
-    15 times in 100 where there are five of them.
+    Both are resampled with replacement: an interval over seeds alone would speak of these test
+    examples only. Seed i of the treatment is paired with seed i of the control, and every example
+    with itself. The percentile interval is widened for few seeds, see `few_factor`: without that,
+    arms that differ by their seeds alone get a false verdict 15 times in 100 where there are five
+    of them.
 
     Args:
       treatment, control: for each seed, the rows of the test set that it got wrong.
@@ -62,34 +69,50 @@ def compare_errors(treatment: Rows, control: Rows, examples: int, *, resamples: 
       resamples: bootstrap samples; the generator's seed is fixed, so a report is reproducible.
 
     Raises:
-      KdError: no seeds, or not the same number in both arms; rows that are not those of a test set of that size.
+      KdError: no seeds, or not the same number in both arms; rows that are not those of a test set
+        of that size.
 
-    Source: Efron & Tibshirani (1993), "An introduction to the bootstrap", percentile intervals; Hesterberg (2015),
-    "What teachers should know about the bootstrap", on small samples.
+    Source: Efron & Tibshirani (1993), "An introduction to the bootstrap", percentile intervals;
+    Hesterberg (2015), "What teachers should know about the bootstrap", on small samples.
     """
     if not len(treatment) or len(treatment) != len(control):
-        raise KdError(f"a paired comparison needs the same seeds in both arms, got {len(treatment)} and {len(control)}")
+        raise KdError(
+            f"a paired comparison needs the same seeds in both arms, got {len(treatment)} and "
+            f"{len(control)}"
+        )
     if not isinstance(examples, (int, np.integer)) or examples < 1:
-        raise KdError(f"examples must be the size of the test set, a whole number of 1 or more, got {examples!r}")
+        raise KdError(
+            "examples must be the size of the test set, a whole number of 1 or more, got "
+            f"{examples!r}"
+        )
     return _paired(_matrix(treatment, examples) - _matrix(control, examples), resamples)
 
 
 def compare_counts(
-    treatment: Sequence[Sequence[float]], control: Sequence[Sequence[float]], *, resamples: int = 4000
+    treatment: Sequence[Sequence[float]],
+    control: Sequence[Sequence[float]],
+    *,
+    resamples: int = 4000,
 ) -> Comparison:
-    """`compare_errors` where examples come in units that must be resampled whole: utterances, speakers, documents.
+    """`compare_errors` where examples come in units that must be resampled whole: utterances,
+    speakers, documents.
 
     Args:
       treatment, control: for each seed, the number of errors in every unit.
       resamples: bootstrap samples.
 
     Raises:
-      KdError: no seeds or units, counts that are not finite, or not the same number of seeds and units in both arms.
+      KdError: no seeds or units, counts that are not finite, or not the same number of seeds and
+        units in both arms.
 
-    Source: Davison & Hinkley (1997), "Bootstrap methods and their application", section 3.8, on clustered data.
+    Source: Davison & Hinkley (1997), "Bootstrap methods and their application", section 3.8, on
+    clustered data.
     """
     if not len(treatment) or not len(control):
-        raise KdError("a paired comparison needs the same seeds and units in both arms, got none in one of them")
+        raise KdError(
+            "a paired comparison needs the same seeds and units in both arms, got none in one of "
+            "them"
+        )
     arms = _table(treatment), _table(control)
     if arms[0].shape != arms[1].shape:
         raise KdError(
@@ -107,33 +130,44 @@ def interval(
 ) -> tuple[float, float, float]:
     """A statistic of several arms' errors, and its 95% bootstrap interval: (value, low, high).
 
-    `statistic` is elementwise in one array per arm, the total errors averaged over the arm's seeds. Units (the last
-    axis of every arm: its errors in each utterance or speaker) are resampled once for all arms, which are paired by
-    them; seeds are resampled in each arm alone, for arms may have different numbers of them, and the interval is
-    widened for the fewest of seeds and units that vary, see `few_factor`. Where the statistic is not defined (NaN), the
-    sample is left out.
+    `statistic` is elementwise in one array per arm, the total errors averaged over the arm's seeds.
+    Units (the last axis of every arm: its errors in each utterance or speaker) are resampled once
+    for all arms, which are paired by them; seeds are resampled in each arm alone, for arms may have
+    different numbers of them, and the interval is widened for the fewest of seeds and units that
+    vary, see `few_factor`. Where the statistic is not defined (NaN), the sample is left out.
 
     Raises:
       KdError: no arms, arms of different units, or one that is no table of finite numbers.
     """
     tables = [_table(arm) for arm in arms]
     if not tables or any(table.shape[1:] != tables[0].shape[1:] for table in tables):
-        raise KdError(f"arms must be tables [seeds units] of the same units, got {[table.shape for table in tables]}")
+        raise KdError(
+            "arms must be tables [seeds units] of the same units, got "
+            f"{[table.shape for table in tables]}"
+        )
     rng = np.random.default_rng(0)
     units = tables[0].shape[1]
     weights = rng.multinomial(units, np.full(units, 1 / units), size=resamples)
-    picks = [rng.multinomial(len(t), np.full(len(t), 1 / len(t)), size=resamples) / len(t) for t in tables]
-    samples = [np.einsum("rs,su,ru->r", p, t, weights, optimize=True) for p, t in zip(picks, tables, strict=True)]
+    picks = [
+        rng.multinomial(len(t), np.full(len(t), 1 / len(t)), size=resamples) / len(t)
+        for t in tables
+    ]
+    samples = [
+        np.einsum("rs,su,ru->r", p, t, weights, optimize=True)
+        for p, t in zip(picks, tables, strict=True)
+    ]
     value, found = statistic(*[table.sum(axis=1).mean() for table in tables]), statistic(*samples)
     low, high = _widened(float(value), found[~np.isnan(found)], [units, *map(len, tables)])
     return float(value), low, high
 
 
 def few_factor(few: int) -> float:
-    """By how much a percentile interval of so `few` seeds is widened: ``t(n - 1) / z * sqrt(n / (n - 1))``.
+    """By how much a percentile interval of so `few` seeds is widened:
+    ``t(n - 1) / z * sqrt(n / (n - 1))``.
 
-    A bootstrap of n values has their spread without the ``n - 1``, and the normal's tails. Widened so, the interval of
-    a mean of n normal values is Student's; of many values it stays as it is. One value cannot vary, and is no reason.
+    A bootstrap of n values has their spread without the ``n - 1``, and the normal's tails. Widened
+    so, the interval of a mean of n normal values is Student's; of many values it stays as it is.
+    One value cannot vary, and is no reason.
     """
     from scipy import stats
 
@@ -143,7 +177,9 @@ def few_factor(few: int) -> float:
 
 
 def _widened(value: float, samples: np.ndarray, sizes: Sequence[int]) -> tuple[float, float]:
-    """The 95% percentile interval, its ends further from `value` by the factor of the smallest sample that varies."""
+    """The 95% percentile interval, its ends further from `value` by the factor of the smallest
+    sample that varies.
+    """
     if not len(samples):
         return math.nan, math.nan
     low, high = np.percentile(samples, [2.5, 97.5])
@@ -152,7 +188,9 @@ def _widened(value: float, samples: np.ndarray, sizes: Sequence[int]) -> tuple[f
 
 
 def _paired(difference: np.ndarray, resamples: int) -> Comparison:
-    """Bootstrap of the mean total of ``difference[seed unit]``, over seeds and units; units without any are lumped."""
+    """Bootstrap of the mean total of ``difference[seed unit]``, over seeds and units; units without
+    any are lumped.
+    """
     if resamples < 1:
         raise KdError(f"resamples must be 1 or more, got {resamples}; 4000 give a 95% interval")
     seeds, units = difference.shape
@@ -173,7 +211,8 @@ def mean_sd(values: Sequence[float]) -> tuple[float, float]:
 
 
 def t_interval(values: Sequence[float]) -> tuple[float, float]:
-    """95% interval of the mean of a few values, by Student's t: ``mean ± t(n - 1) sd / sqrt(n)``; NaN for one value.
+    """95% interval of the mean of a few values, by Student's t: ``mean ± t(n - 1) sd / sqrt(n)``;
+    NaN for one value.
 
     Source: Student (1908), "The probable error of a mean".
     """
@@ -205,7 +244,9 @@ def _cores() -> int:
 def _cpu() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.partition(":")[2].strip() for line in file if line.startswith("model name")]
+            names = [
+                line.partition(":")[2].strip() for line in file if line.startswith("model name")
+            ]
     except OSError:
         names = []
     return names[0] if names else platform.processor() or platform.machine()
@@ -215,15 +256,19 @@ def _matrix(wrong: Rows, examples: int) -> np.ndarray:
     matrix = np.zeros((len(wrong), examples))
     for seed, rows in enumerate(wrong):
         found = np.asarray(rows)
-        # A mask would be taken for rows 0 and 1, and a row below 0 for one at the end: wrong numbers without a word.
+        # A mask would be taken for rows 0 and 1, and a row below 0 for one at the end: wrong
+        # numbers without a word.
         if found.ndim != 1 or (found.size and found.dtype.kind not in "ui"):
             raise KdError(
-                f"each seed gives the rows that it got wrong, whole numbers in a row, got {found.dtype}"
-                f"{list(found.shape)} for seed number {seed}; kd.evals.wrong(logits, labels) makes them"
+                "each seed gives the rows that it got wrong, whole numbers in a row, got "
+                f"{found.dtype}"
+                f"{list(found.shape)} for seed number {seed}; kd.evals.wrong(logits, labels) "
+                "makes them"
             )
         if found.size and not (found.min() >= 0 and found.max() < examples):
             raise KdError(
-                f"rows must lie in 0 to {examples - 1}, got {found.min()} to {found.max()}; give the test set's"
+                f"rows must lie in 0 to {examples - 1}, got {found.min()} to {found.max()}; give "
+                "the test set's"
             )
         matrix[seed, found.astype(int)] = 1.0
     return matrix
@@ -236,5 +281,8 @@ def _table(counts: Any) -> np.ndarray:
     except (TypeError, ValueError) as error:
         raise KdError(f"errors must be numbers, as many units for every seed: {error}") from error
     if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
-        raise KdError(f"errors must be a table [seeds units] of finite numbers, got shape {table.shape}, or NaN in it")
+        raise KdError(
+            f"errors must be a table [seeds units] of finite numbers, got shape {table.shape}, or "
+            "NaN in it"
+        )
     return table

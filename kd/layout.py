@@ -14,17 +14,33 @@ from kd.task import Task, abstract_state, teacher_variables
 
 
 def layout(task: Task) -> Table:
-    """Every parameter of student and teacher: path, shape, spec, bytes a device; then the sums. Nothing is computed."""
+    """Every parameter of student and teacher: path, shape, spec, bytes a device; then the sums.
+
+    Nothing is computed.
+    """
     mesh = make_mesh(task.mesh)
     where, state = place(task, mesh), abstract_state(task)
     taught = jax.eval_shape(lambda: teacher_variables(task))
-    rows = [*_rows("student", state.params, where.state.params), *_rows("teacher", taught, where.teacher)]
+    rows = [
+        *_rows("student", state.params, where.state.params),
+        *_rows("teacher", taught, where.teacher),
+    ]
     rest = {"optimiser": (state.opt_state, where.state.opt_state)}
     rest |= {"average": (state.ema, where.state.ema), "best so far": (state.best, where.state.best)}
-    sums = {"student": (state.params, where.state.params), **rest, "teacher": (taught, where.teacher)}
-    rows += [(f"all of {name}", "", "", size(bytes_per_device(*pair))) for name, pair in sums.items() if pair[0]]
+    sums = {
+        "student": (state.params, where.state.params),
+        **rest,
+        "teacher": (taught, where.teacher),
+    }
+    rows += [
+        (f"all of {name}", "", "", size(bytes_per_device(*pair)))
+        for name, pair in sums.items()
+        if pair[0]
+    ]
     axes = " x ".join(f"{axis} {mesh.shape[axis]}" for axis in AXES)
-    return Table(f"Mesh of {mesh.size} devices: {axes}", ("", "shape", "split over", "a device"), rows)
+    return Table(
+        f"Mesh of {mesh.size} devices: {axes}", ("", "shape", "split over", "a device"), rows
+    )
 
 
 def _rows(who: str, tree: Any, shardings: Any) -> list[tuple[str, str, str, str]]:

@@ -1,4 +1,6 @@
-"""Metrics on their way from the device to the writers: fetched late, so that the device never waits for the host."""
+"""Metrics on their way from the device to the writers: fetched late, so that the device never waits
+for the host.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +16,32 @@ from kd.writers import Write
 
 
 class Log:
-    """Collects the metrics of steps into lines; a line is the mean over the steps from one stop to the next.
+    """Collects the metrics of steps into lines; a line is the mean over the steps from one stop to
+    the next.
 
-    `next_stop` says at which step the line ends that begins at a step. A line that has ended is fetched, checked and
-    written by `flush`. What a run that stops within a line has of it is `state`, and goes into the checkpoint.
+    `next_stop` says at which step the line ends that begins at a step. A line that has ended is
+    fetched, checked and written by `flush`. What a run that stops within a line has of it is
+    `state`, and goes into the checkpoint.
     """
 
-    def __init__(self, next_stop: Callable[[int], int], state: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, next_stop: Callable[[int], int], state: Mapping[str, Any] | None = None
+    ) -> None:
         self.writers: Sequence[Write] = ()
         self._next_stop = next_stop
         self._open: list[tuple[int, int, Any]] = []
         self._ended: list[list[tuple[int, int, Any]]] = []
         for step, row in () if state is None else state["rows"]:
-            means = {name: Mean(*(np.asarray([part], np.float32) for part in pair)) for name, pair in row.items()}
+            means = {
+                name: Mean(*(np.asarray([part], np.float32) for part in pair))
+                for name, pair in row.items()
+            }
             self._open.append((step, step + 1, means))
 
     def add(self, step: int, until: int, metrics: Any) -> None:
-        """Metrics of the steps [step, until), on the device, with a leading axis of at least so many rows."""
+        """Metrics of the steps [step, until), on the device, with a leading axis of at least so
+        many rows.
+        """
         self._open.append((step, until, metrics))
         if until >= self._next_stop(self._open[0][0]):
             self._ended.append(self._open)
@@ -46,8 +57,14 @@ class Log:
         for line in ended:
             fetched = [_fetch(*part) for part in line]
             metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *fetched)
-            totals = {name: (mean.total.sum(axis=0), mean.count.sum(axis=0)) for name, mean in metrics.items()}
-            self.write(line[-1][1], {name: total / np.maximum(count, 1e-30) for name, (total, count) in totals.items()})
+            totals = {
+                name: (mean.total.sum(axis=0), mean.count.sum(axis=0))
+                for name, mean in metrics.items()
+            }
+            self.write(
+                line[-1][1],
+                {name: total / np.maximum(count, 1e-30) for name, (total, count) in totals.items()},
+            )
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """One line, to every writer."""
@@ -56,12 +73,17 @@ class Log:
 
     @property
     def state(self) -> dict[str, Any]:
-        """The line under way, as JSON can hold it without losing a bit: single precision is exact in double."""
+        """The line under way, as JSON can hold it without losing a bit: single precision is exact
+        in double.
+        """
         rows = []
         for step, until, metrics in self._open:
             fetched = _fetch(step, until, metrics)
             for i in range(until - step):
-                pairs = {name: (mean.total[i].tolist(), mean.count[i].tolist()) for name, mean in fetched.items()}
+                pairs = {
+                    name: (mean.total[i].tolist(), mean.count[i].tolist())
+                    for name, mean in fetched.items()
+                }
                 rows.append((step + i, pairs))
         return {"rows": rows}
 
@@ -69,7 +91,8 @@ class Log:
 def diverged(what: str, step: int) -> KdError:
     """The error of a run whose numbers are no longer finite."""
     return KdError(
-        f"{what} not finite at step {step}; checkpoints of before stay: look at the examples of that step, or lower "
+        f"{what} not finite at step {step}; checkpoints of before stay: look at the examples of "
+        "that step, or lower "
         "optim.learning_rate, in a new work directory"
     )
 

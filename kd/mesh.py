@@ -23,9 +23,9 @@ BATCH = ("data", "fsdp")
 class MeshSpec:
     """Sizes of the mesh's axes.
 
-    Batches are split over ``data`` and ``fsdp``, parameters over ``fsdp`` and ``tensor`` as their rules say, the
-    members of a population over ``member``. `devices` is how many devices to use, None all of them; `data` None is what
-    the other axes leave of them.
+    Batches are split over ``data`` and ``fsdp``, parameters over ``fsdp`` and ``tensor`` as their
+    rules say, the members of a population over ``member``. `devices` is how many devices to use,
+    None all of them; `data` None is what the other axes leave of them.
     """
 
     devices: int | None = None
@@ -36,17 +36,21 @@ class MeshSpec:
 
 
 def make_mesh(spec: MeshSpec = MeshSpec(), devices: Sequence[Any] | None = None) -> Mesh:
-    """The mesh of `spec` over `devices` (by default those of every process), with all four axes of `AXES`.
+    """The mesh of `spec` over `devices` (by default those of every process), with all four axes of
+    `AXES`.
 
     Raises:
-      KdError: more devices than there are, sizes that are not whole numbers or below 1, or whose product is not the
-        number of devices.
+      KdError: more devices than there are, sizes that are not whole numbers or below 1, or whose
+        product is not the number of devices.
     """
     _check_whole(spec)
     have = list(jax.devices() if devices is None else devices)
     count = len(have) if spec.devices is None else spec.devices
     if not 1 <= count <= len(have):
-        raise KdError(f"mesh.devices is {count} and there are {len(have)}; set mesh.devices between 1 and that")
+        raise KdError(
+            f"mesh.devices is {count} and there are {len(have)}; set mesh.devices between 1 and "
+            "that"
+        )
     shape = _shape(spec, count)
     # Auto axes: explicit ones reject embeddings, dropout and x[perm].
     types = (jax.sharding.AxisType.Auto,) * len(AXES)
@@ -60,7 +64,9 @@ def make_mesh(spec: MeshSpec = MeshSpec(), devices: Sequence[Any] | None = None)
 
 def _check_whole(spec: Any) -> None:
     if not isinstance(spec, MeshSpec):
-        raise KdError(f"a mesh is described by kd.MeshSpec, got {spec!r}; e.g. mesh=kd.MeshSpec(fsdp=2)")
+        raise KdError(
+            f"a mesh is described by kd.MeshSpec, got {spec!r}; e.g. mesh=kd.MeshSpec(fsdp=2)"
+        )
     for field in dataclasses.fields(spec):
         size = getattr(spec, field.name)
         if not is_whole(size) and not (size is None and field.default is None):
@@ -81,10 +87,13 @@ def _shape(spec: MeshSpec, count: int) -> tuple[int, int, int, int]:
     rest = math.prod(others)
     data = max(count // rest, 1) if spec.data is None else spec.data
     if data * rest != count:
-        sizes = " x ".join(f"{axis} {size}" for axis, size in zip(AXES, (data, *others), strict=True))
+        sizes = " x ".join(
+            f"{axis} {size}" for axis, size in zip(AXES, (data, *others), strict=True)
+        )
         raise KdError(
             f"the mesh {sizes} has {data * rest} places and there {_devices(count)}; "
-            "make the product of mesh.data, fsdp, tensor and member the number of devices, or set mesh.devices"
+            "make the product of mesh.data, fsdp, tensor and member the number of devices, or set "
+            "mesh.devices"
         )
     return (data, *others)
 
@@ -94,23 +103,30 @@ def _devices(count: int) -> str:
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
-    """Raise a `KdError` unless a batch divides over the mesh's ``data`` and ``fsdp``, and into `accumulate` parts."""
+    """Raise a `KdError` unless a batch divides over the mesh's ``data`` and ``fsdp``, and into
+    `accumulate` parts.
+    """
     parts = batch_parts(mesh)
     if batch_size % (parts * accumulate):
         over = f"{parts} devices (mesh.data x mesh.fsdp)" if parts > 1 else ""
         into = f"{accumulate} parts (accumulate)" if accumulate > 1 else ""
         raise KdError(
-            f"data.batch_size {batch_size} does not divide over {' x '.join(filter(None, (over, into)))}; "
+            f"data.batch_size {batch_size} does not divide over "
+            f"{' x '.join(filter(None, (over, into)))}; "
             f"use a multiple of {parts * accumulate}"
         )
 
 
 def check_members(mesh: Mesh, members: int | None) -> None:
-    """Raise a `KdError` unless a population of `members`, or a single run (None), divides over the axis ``member``."""
+    """Raise a `KdError` unless a population of `members`, or a single run (None), divides over the
+    axis ``member``.
+    """
     size = mesh.shape["member"]
     if size > 1 and (members or 1) % size:
         what = "a single run" if members is None else f"a population of {members}"
-        raise KdError(f"mesh.member is {size} and this is {what}; use a divisor of the number of members")
+        raise KdError(
+            f"mesh.member is {size} and this is {what}; use a divisor of the number of members"
+        )
 
 
 def batch_parts(mesh: Mesh) -> int:
@@ -129,10 +145,15 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def put(tree: Any, shardings: Any) -> Any:
-    """The arrays of `tree` on the mesh. Of several processes each gives the whole array and keeps its part."""
+    """The arrays of `tree` on the mesh.
+
+    Of several processes each gives the whole array and keeps its part.
+    """
 
     def place(leaf: Any, where: NamedSharding) -> jax.Array:
-        if where.is_fully_addressable or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
+        if where.is_fully_addressable or (
+            isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        ):
             return jax.device_put(leaf, where)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.random.wrap_key_data(place(jax.random.key_data(leaf), where))
@@ -145,10 +166,11 @@ def put(tree: Any, shardings: Any) -> Any:
 
 
 def over_batch(x: jax.Array) -> jax.Array:
-    """`x` with its first axis, the batch's, split as batches are, where a step is compiled for a mesh; else as it is.
+    """`x` with its first axis, the batch's, split as batches are, where a step is compiled for a
+    mesh; else as it is.
 
-    Models say so between their layers. Without it the compiler is free to move activations to where split parameters
-    are, and does: moving the parameters of a layer is cheaper by far.
+    Models say so between their layers. Without it the compiler is free to move activations to where
+    split parameters are, and does: moving the parameters of a layer is cheaper by far.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or not mesh.are_all_axes_auto:  # within shard_map it is split already

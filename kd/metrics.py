@@ -1,4 +1,6 @@
-"""Metrics as mergeable pairs (total, count): the mean is taken once, over everything that was counted."""
+"""Metrics as mergeable pairs (total, count): the mean is taken once, over everything that was
+counted.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +27,10 @@ class Mean:
 
 
 def weighted_mean(values: Float[Array, "*b"], weight: Float[Array, "*b"]) -> Mean:
-    """``sum(weight * values)`` and ``sum(weight)``; where the weight is zero the value is not looked at.
+    """``sum(weight * values)`` and ``sum(weight)``; where the weight is zero the value is not
+    looked at.
 
-    Under ``jit`` the sums run over the global batch, whatever the devices. Shapes: ``[*b], [*b] -> [], []``.
+    Under ``jit`` the sums run over the global batch, whatever the devices. Shapes:
+    ``[*b], [*b] -> [], []``.
     """
     return Mean(jnp.sum(jnp.where(weight > 0, weight * values, 0.0)), jnp.sum(weight))

@@ -1,4 +1,6 @@
-"""Classes that a student's transfer set lacked: does it know them all the same, once their bias is put right?"""
+"""Classes that a student's transfer set lacked: does it know them all the same, once their bias is
+put right?
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ Members = Float[np.ndarray, "m n v"]
 
 
 def left_out(spec: Spec, num_classes: int) -> tuple[int, ...]:
-    """The classes that a config's transfer set lacks: the complement of ``data.classes``; none where that is None."""
+    """The classes that a config's transfer set lacks: the complement of ``data.classes``; none
+    where that is None.
+    """
     kept = spec.data.classes
     return () if kept is None else tuple(c for c in range(num_classes) if c not in kept)
 
@@ -30,8 +34,8 @@ def missing_probe(
 ) -> dict[str, Any]:
     """Errors of each member against an offset on the logits of `classes`, and at three offsets.
 
-    ``none``: 0. ``matched``: the member's own of `matched`, where there are any. ``best``: with the fewest errors on
-    these very labels, as in the paper: not a result but a bound.
+    ``none``: 0. ``matched``: the member's own of `matched`, where there are any. ``best``: with the
+    fewest errors on these very labels, as in the paper: not a result but a bound.
 
     Source: Hinton, Vinyals & Dean (2015), section 3.
     """
@@ -39,7 +43,9 @@ def missing_probe(
     for number, member in enumerate(logits):
         offsets = {"none": 0.0, **({"matched": matched[number]} if matched else {})}
         offsets["best"] = evals.best_offset(member, labels, classes)
-        members.append({rule: _at(member, labels, classes, offset) for rule, offset in offsets.items()})
+        members.append(
+            {rule: _at(member, labels, classes, offset) for rule, offset in offsets.items()}
+        )
     grid = _grid([one["offset"] for member in members for one in member.values()])
     return {
         "classes": list(classes),
@@ -51,7 +57,9 @@ def missing_probe(
 
 
 def share_of(classes: Sequence[int], train: Dataset | Stream | None) -> float | None:
-    """Share of the examples of `train` that are labelled one of `classes`; None where it is not known, none or all."""
+    """Share of the examples of `train` that are labelled one of `classes`; None where it is not
+    known, none or all.
+    """
     if train is None or train.labels is None:
         return None
     share = float(np.isin(train.labels, classes).mean())
@@ -59,17 +67,24 @@ def share_of(classes: Sequence[int], train: Dataset | Stream | None) -> float | 
 
 
 def check_missing(classes: Sequence[int], labels: Labels, num_classes: int) -> None:
-    """Raise a `KdError` unless every class exists and has an example, and they are not all there are."""
+    """Raise a `KdError` unless every class exists and has an example, and they are not all there
+    are.
+    """
     for c in classes:
         if not 0 <= c < num_classes:
-            raise KdError(f"missing class {c} is out of range: there are classes 0 to {num_classes - 1}")
+            raise KdError(
+                f"missing class {c} is out of range: there are classes 0 to {num_classes - 1}"
+            )
         if c not in labels:
             raise KdError(
-                f"missing class {c} has no example in the evaluated split, so nothing can be counted on it; choose a "
+                f"missing class {c} has no example in the evaluated split, so nothing can be "
+                "counted on it; choose a "
                 "split that holds it, or another class"
             )
     if len(set(classes)) == num_classes:
-        raise KdError(f"all {num_classes} classes are missing; leave at least one that the student was taught")
+        raise KdError(
+            f"all {num_classes} classes are missing; leave at least one that the student was taught"
+        )
 
 
 def _at(logits: Logits, labels: Labels, classes: Sequence[int], offset: float) -> dict[str, float]:

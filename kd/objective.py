@@ -1,4 +1,6 @@
-"""The objective: weighted terms, each a per-example loss, averaged once over the weights of the global batch."""
+"""The objective: weighted terms, each a per-example loss, averaged once over the weights of the
+global batch.
+"""
 
 from __future__ import annotations
 
@@ -43,9 +45,10 @@ def term(
 ) -> Term:
     """A term ``weight * loss``, e.g. ``term("soft_targets", temperature=20.0)``.
 
-    `loss` is a name of `LOSSES`, ``package.module:function``, a function, or a `LossInfo` where it needs no teacher;
-    `numbers` are what that loss reads (temperature, beta, smoothing). A number that the loss never reads is an error:
-    a temperature that does not reach its loss is the oldest silent bug of distillation.
+    `loss` is a name of `LOSSES`, ``package.module:function``, a function, or a `LossInfo` where it
+    needs no teacher; `numbers` are what that loss reads (temperature, beta, smoothing). A number
+    that the loss never reads is an error: a temperature that does not reach its loss is the oldest
+    silent bug of distillation.
 
     Raises:
       KdError: an unknown loss or number, or a number outside its interval.
@@ -53,7 +56,11 @@ def term(
     if not isinstance(loss, (str, LossInfo)) and not callable(loss):
         raise KdError(f"a loss must be a name or a function, got {loss!r}; see 'kd list'")
     found = lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss
-    info = found if isinstance(found, LossInfo) else LossInfo(found, numbers={k: Number(v) for k, v in numbers.items()})
+    info = (
+        found
+        if isinstance(found, LossInfo)
+        else LossInfo(found, numbers={k: Number(v) for k, v in numbers.items()})
+    )
     label = name or getattr(info.loss, "__name__", "loss")
     values = {key: number.default for key, number in info.numbers.items()}
     for key, value in {"weight": weight, **numbers}.items():
@@ -61,13 +68,19 @@ def term(
         values[key] = float(value)
     schedules = {"weight": weight_schedule, "temperature": temperature_schedule}
     if temperature_schedule is not None and "temperature" not in values:
-        raise KdError(f"objective.{label} has no temperature, so temperature_schedule would do nothing; remove it")
+        raise KdError(
+            f"objective.{label} has no temperature, so temperature_schedule would do nothing; "
+            "remove it"
+        )
     if temperature_schedule is not None and _reaches_zero(temperature_schedule):
         raise KdError(
-            f"objective.{label}.temperature_schedule reaches 0, in its warm-up or at one of its points, and no "
+            f"objective.{label}.temperature_schedule reaches 0, in its warm-up or at one of its "
+            "points, and no "
             "distribution has temperature 0; leave the warm-up out, and keep factors above 0"
         )
-    return Term(label, info, values, {key: value for key, value in schedules.items() if value is not None})
+    return Term(
+        label, info, values, {key: value for key, value in schedules.items() if value is not None}
+    )
 
 
 def _reaches_zero(schedule: Schedule) -> bool:
@@ -77,31 +90,43 @@ def _reaches_zero(schedule: Schedule) -> bool:
 def check_number(label: str, info: LossInfo, key: str, value: float) -> None:
     """Raise a `KdError` unless the loss reads the number `key` and `value` lies in its interval."""
     if key == "weight":
-        if isinstance(value, bool) or not (isinstance(value, (int, float)) and 0 <= value < float("inf")):
+        if isinstance(value, bool) or not (
+            isinstance(value, (int, float)) and 0 <= value < float("inf")
+        ):
             raise KdError(f"objective.{label}.weight must be a number of 0 or more, got {value!r}")
         return
     if key not in info.numbers:
         raise unknown(f"key in objective.{label}:", key, ["weight", *info.numbers])
     number = info.numbers[key]
-    if isinstance(value, bool) or not (isinstance(value, (int, float)) and number.above < value < number.below):
-        raise KdError(f"objective.{label}.{key} must lie between {number.above:g} and {number.below:g}, got {value!r}")
+    if isinstance(value, bool) or not (
+        isinstance(value, (int, float)) and number.above < value < number.below
+    ):
+        raise KdError(
+            f"objective.{label}.{key} must lie between {number.above:g} and {number.below:g}, got "
+            f"{value!r}"
+        )
 
 
 def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
     """``objective(student, teacher, batch, hparams, step) -> (total[*b], {name: value[*b]})``.
 
-    ``total = sum_k weight_k(step) * loss_k``, where every number is ``hparams["terms"][name]`` times its schedule's
-    shape. A teacher that is a per-member ensemble answers with the mean of the losses against each member. Where
-    ``batch["weight"]`` is 0 the logits and labels are replaced by zeros first, so whatever they hold, NaN included,
-    reaches neither value nor gradient.
+    ``total = sum_k weight_k(step) * loss_k``, where every number is ``hparams["terms"][name]``
+    times its schedule's shape. A teacher that is a per-member ensemble answers with the mean of the
+    losses against each member. Where ``batch["weight"]`` is 0 the logits and labels are replaced by
+    zeros first, so whatever they hold, NaN included, reaches neither value nor gradient.
 
     Raises:
       KdError: no terms, or two of the same name.
     """
     names = [t.name for t in terms]
     if not names or len(set(names)) != len(names):
-        raise KdError(f"an objective needs terms with distinct names, got {names}; name one with term(..., name=...)")
-    shapes = {t.name: {k: make_schedule(s, total_steps) for k, s in t.schedules.items()} for t in terms}
+        raise KdError(
+            f"an objective needs terms with distinct names, got {names}; name one with term(..., "
+            "name=...)"
+        )
+    shapes = {
+        t.name: {k: make_schedule(s, total_steps) for k, s in t.schedules.items()} for t in terms
+    }
 
     def objective(
         student: Outputs, teacher: Outputs | None, batch: Batch, hparams: Hparams, step: jax.Array
@@ -130,15 +155,19 @@ def check_widths(student: int, teacher: int | None, terms: Sequence[Term], label
     """Check before the first step that student, teacher and data fit the terms.
 
     Raises:
-      KdError: a term needs a teacher or labels that are not there, or the class counts differ (both are shown).
+      KdError: a term needs a teacher or labels that are not there, or the class counts differ (both
+        are shown).
     """
     for t in terms:
         if t.info.teacher and teacher is None:
             raise KdError(
-                f"objective.{t.name} needs a teacher and there is none; set teacher.workdir, or drop the term"
+                f"objective.{t.name} needs a teacher and there is none; set teacher.workdir, or "
+                "drop the term"
             )
         if t.info.labels and not labelled:
-            raise KdError(f"objective.{t.name} needs labels and the transfer set has none; drop the term")
+            raise KdError(
+                f"objective.{t.name} needs labels and the transfer set has none; drop the term"
+            )
     if teacher is not None and student != teacher:
         raise KdError(
             f"the student answers with {student} classes and the teacher with {teacher}; "
@@ -146,7 +175,9 @@ def check_widths(student: int, teacher: int | None, terms: Sequence[Term], label
         )
 
 
-def _against_teacher(t: Term, student: Outputs, teacher: Outputs | None, batch: Batch, numbers: Hparams) -> Array:
+def _against_teacher(
+    t: Term, student: Outputs, teacher: Outputs | None, batch: Batch, numbers: Hparams
+) -> Array:
     if teacher is None or not t.info.teacher or teacher.average != "per_member":
         return t.info.loss(student, teacher, batch, numbers)
     losses = [t.info.loss(student, Outputs(logits), batch, numbers) for logits in teacher.logits]
@@ -155,14 +186,22 @@ def _against_teacher(t: Term, student: Outputs, teacher: Outputs | None, batch: 
 
 def _check_values(name: str, values: Any, positions: tuple[int, ...]) -> None:
     if isinstance(values, (tuple, list, dict)):
-        raise KdError(f"objective.{name} answers with a {type(values).__name__}; a loss must return one array")
+        raise KdError(
+            f"objective.{name} answers with a {type(values).__name__}; a loss must return one array"
+        )
     if jnp.shape(values) != positions:
         raise KdError(
-            f"objective.{name} answers with shape {jnp.shape(values)}; a loss must return one value per position, "
+            f"objective.{name} answers with shape {jnp.shape(values)}; a loss must return one "
+            "value per position, "
             f"{positions}, and neither average nor keep the classes"
         )
-    if not jnp.issubdtype(values.dtype, jnp.floating):  # such as an argmax: nothing would be learnt from it
-        raise KdError(f"objective.{name} answers with {values.dtype}, which has no gradient; a loss must return floats")
+    if not jnp.issubdtype(
+        values.dtype, jnp.floating
+    ):  # such as an argmax: nothing would be learnt from it
+        raise KdError(
+            f"objective.{name} answers with {values.dtype}, which has no gradient; a loss must "
+            "return floats"
+        )
 
 
 def _masked(who: str, outputs: Outputs, batch: Batch) -> Outputs:
@@ -170,8 +209,13 @@ def _masked(who: str, outputs: Outputs, batch: Batch) -> Outputs:
     positions = outputs.logits.shape[outputs.average is not None : -1]
     if positions != weight.shape:
         # Broadcasting would compare every example with one and the same answer.
-        raise KdError(f"the {who} answers for positions {positions} and the batch has {weight.shape}; they must match")
-    return dataclasses.replace(outputs, logits=jnp.where(weight[..., None] > 0, outputs.logits, 0.0))
+        raise KdError(
+            f"the {who} answers for positions {positions} and the batch has {weight.shape}; they "
+            "must match"
+        )
+    return dataclasses.replace(
+        outputs, logits=jnp.where(weight[..., None] > 0, outputs.logits, 0.0)
+    )
 
 
 def _masked_labels(batch: Batch) -> Batch:

@@ -21,10 +21,11 @@ Path = tuple[Any, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Optim:
-    """An optimiser. `learning_rate` is the base value and `learning_rate_schedule` its shape over the run.
+    """An optimiser. `learning_rate` is the base value and `learning_rate_schedule` its shape over
+    the run.
 
-    `max_norm` bounds the Euclidean norm of each unit's incoming weights after every step, `clip_norm` that of the whole
-    gradient before every step; 0 switches them off.
+    `max_norm` bounds the Euclidean norm of each unit's incoming weights after every step,
+    `clip_norm` that of the whole gradient before every step; 0 switches them off.
     """
 
     name: Literal["sgd", "adam"] = "sgd"
@@ -38,10 +39,12 @@ class Optim:
 
 
 def make_optimizer(spec: Optim) -> optax.GradientTransformation:
-    """The optimiser at unit learning rate; the step multiplies by the rate, which may differ between members.
+    """The optimiser at unit learning rate; the step multiplies by the rate, which may differ
+    between members.
 
-    Weight decay is decoupled: ``p -= rate * (direction + weight_decay * p)``, on matrices only, never on biases. The
-    gradient is clipped first of all: ``g *= min(1, clip_norm / |g|)`` over all parameters together.
+    Weight decay is decoupled: ``p -= rate * (direction + weight_decay * p)``, on matrices only,
+    never on biases. The gradient is clipped first of all: ``g *= min(1, clip_norm / |g|)`` over all
+    parameters together.
 
     Raises:
       KdError: a momentum outside [0, 1), or a negative rate, weight decay, max-norm or clip-norm.
@@ -64,10 +67,12 @@ def make_optimizer(spec: Optim) -> optax.GradientTransformation:
 
 
 def max_norm(limit: float) -> Constraint | None:
-    """Projection of every kernel's columns onto the ball of radius `limit`: ``w *= min(1, limit / |w|)``.
+    """Projection of every kernel's columns onto the ball of radius `limit`:
+    ``w *= min(1, limit / |w|)``.
 
-    Shapes: kernels ``[..., inputs, units]``; the norm runs over all axes but the last, and of layers that are stacked
-    for a scan (parameters under ``blocks``) not over the first one either. Biases stay. None when `limit` is 0.
+    Shapes: kernels ``[..., inputs, units]``; the norm runs over all axes but the last, and of
+    layers that are stacked for a scan (parameters under ``blocks``) not over the first one either.
+    Biases stay. None when `limit` is 0.
 
     Source: Srivastava et al. (2014), "Dropout", section 5.1.
     """
@@ -77,7 +82,8 @@ def max_norm(limit: float) -> Constraint | None:
     def clip(path: Path, leaf: jax.Array) -> jax.Array:
         if not _is_matrix(path, leaf):
             return leaf
-        first = 1 if "blocks" in _names(path) and leaf.ndim > 2 else 0  # a module of that name may be one layer
+        # a module of that name may be one layer
+        first = 1 if "blocks" in _names(path) and leaf.ndim > 2 else 0
         norm = jnp.sqrt(jnp.sum(leaf**2, axis=tuple(range(first, leaf.ndim - 1)), keepdims=True))
         return leaf * jnp.minimum(1.0, limit / jnp.maximum(norm, 1e-12))
 

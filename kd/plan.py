@@ -1,4 +1,6 @@
-"""``kd plan``: compile the real training step for chips that are not here; does it fit, and what does it cost?"""
+"""``kd plan``: compile the real training step for chips that are not here; does it fit, and what
+does it cost?
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,16 @@ from kd.config import resolve, to_json
 from kd.errors import KdError
 from kd.plan_candidates import Change, candidates, changed, overrides
 from kd.plan_count import Count, from_dict
-from kd.plan_roofline import Bill, Cache, Roofline, answer_bytes, bill, cache, compiler_seconds, roofline
+from kd.plan_roofline import (
+    Bill,
+    Cache,
+    Roofline,
+    answer_bytes,
+    bill,
+    cache,
+    compiler_seconds,
+    roofline,
+)
 
 TIMEOUT = 1800.0
 TOP = 16
@@ -27,14 +38,18 @@ TOP = 16
 
 Answer = Mapping[str, Any]
 Compile = Callable[[str, Topology], Answer]
-"""``compile(spec as JSON, topology)``: what the worker answers. Raises a `KdError` where a config cannot be lowered."""
+"""``compile(spec as JSON, topology)``: what the worker answers.
+
+Raises a `KdError` where a config cannot be lowered.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Assumed:
     """What the compiler cannot know.
 
-    `mfu`: part of the peak that a run reaches; `read_rate`: bytes a second that a host of four chips reads from disks.
+    `mfu`: part of the peak that a run reaches; `read_rate`: bytes a second that a host of four
+    chips reads from disks.
     """
 
     price_per_chip_hour: float | None = None
@@ -44,11 +59,12 @@ class Assumed:
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What one config needs on one topology. Sizes in bytes, of one device; times in seconds, of one step.
+    """What one config needs on one topology. Sizes in bytes, of one device; times in seconds, of
+    one step.
 
-    `needed` and `available` memory decide whether it `fits`; where nothing is known of the chip's memory it does.
-    `change` is the nearest change of the config that fits, `changed` the plan with it; `tried` what was compiled on the
-    way, with what it needed (None: it could not be lowered).
+    `needed` and `available` memory decide whether it `fits`; where nothing is known of the chip's
+    memory it does. `change` is the nearest change of the config that fits, `changed` the plan with
+    it; `tried` what was compiled on the way, with what it needed (None: it could not be lowered).
     """
 
     topology: Topology
@@ -66,10 +82,18 @@ class Plan:
 
     @property
     def available(self) -> int | None:
-        """Bytes of main memory that a device has for a program; None where nothing is known of it."""
+        """Bytes of main memory that a device has for a program; None where nothing is known of
+        it.
+        """
         refused = self.answer["step"].get("refused")
         usable = self.topology.chip.usable
-        return refused["available"] if refused else None if usable is None else usable // self.topology.chip.devices
+        return (
+            refused["available"]
+            if refused
+            else None
+            if usable is None
+            else usable // self.topology.chip.devices
+        )
 
     @property
     def fits(self) -> bool:
@@ -91,7 +115,9 @@ class Plan:
 
     @functools.cached_property
     def roofline(self) -> Roofline | None:
-        """The step's lower bounds; None where the chip's rates are unknown, or the compiler refused."""
+        """The step's lower bounds; None where the chip's rates are unknown, or the compiler
+        refused.
+        """
         return None if self.count is None else roofline(self.count, self.topology.chip)
 
     @property
@@ -104,18 +130,32 @@ class Plan:
 
     @property
     def expected_seconds(self) -> float | None:
-        """A step when the matrix units reach the assumed part of their peak, unless memory or network takes longer."""
+        """A step when the matrix units reach the assumed part of their peak, unless memory or
+        network takes longer.
+        """
         line = self.roofline
-        return None if line is None else max(line.compute / self.assumed.mfu, line.memory, line.network)
+        return (
+            None
+            if line is None
+            else max(line.compute / self.assumed.mfu, line.memory, line.network)
+        )
 
     def bill(self, seconds: float) -> Bill:
         """The whole run, at so many seconds a step."""
         facts = self.answer["facts"]
         batch_size = facts["batch_size"] * facts["members"]
-        return bill(seconds, batch_size, facts["total_steps"], self.topology, self.assumed.price_per_chip_hour)
+        return bill(
+            seconds,
+            batch_size,
+            facts["total_steps"],
+            self.topology,
+            self.assumed.price_per_chip_hour,
+        )
 
     def cache(self, top: int | None) -> Cache | None:
-        """The teacher's answers kept, all logits or the `top`; None without a teacher, or without known rates."""
+        """The teacher's answers kept, all logits or the `top`; None without a teacher, or without
+        known rates.
+        """
         teacher, facts = self.answer.get("teacher"), self.answer["facts"]
         if teacher is None or teacher.get("refused"):
             return None
@@ -143,13 +183,16 @@ def plan(
     compile: Compile | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Plan:
-    """Compile a config's step, and its teacher alone, for a topology such as ``v5e:16x16`` or ``cpu:8``.
+    """Compile a config's step, and its teacher alone, for a topology such as ``v5e:16x16`` or
+    ``cpu:8``.
 
-    All chips of the topology take part, whatever ``mesh.devices`` says. Where the step does not fit, `search` compiles
-    changes until one does. `compile` stands in for the worker, in tests; `say` is told what is being compiled.
+    All chips of the topology take part, whatever ``mesh.devices`` says. Where the step does not
+    fit, `search` compiles changes until one does. `compile` stands in for the worker, in tests;
+    `say` is told what is being compiled.
 
     Raises:
-      KdError: an unknown topology, libtpu missing, a price or `mfu` out of range, or whatever is wrong with the config.
+      KdError: an unknown topology, libtpu missing, a price or `mfu` out of range, or whatever is
+        wrong with the config.
     """
     if not 0 < mfu <= 1:
         raise KdError(f"--mfu is a part of the peak and must lie in (0, 1], got {mfu}")
@@ -172,7 +215,9 @@ def _mended(plan: Plan, compile: Compile, say: Callable[[str], None]) -> Plan:
         spec = changed(plan.spec, change)
         say(f"it does not fit; compiling with {overrides(change)}")
         try:
-            other = Plan(plan.topology, spec, compile(json.dumps(spec), plan.topology), plan.assumed)
+            other = Plan(
+                plan.topology, spec, compile(json.dumps(spec), plan.topology), plan.assumed
+            )
         except KdError:  # a batch that does not divide, a model without remat
             tried.append((change, None))
             continue
@@ -183,14 +228,22 @@ def _mended(plan: Plan, compile: Compile, say: Callable[[str], None]) -> Plan:
 
 
 def needed(answer: Answer) -> int | None:
-    """Main memory that a compiled step takes: arguments, results that are not written over them, temporaries, code."""
+    """Main memory that a compiled step takes: arguments, results that are not written over them,
+    temporaries, code.
+    """
     step = answer["step"]
     if step.get("refused"):
         return step["refused"]["needed"]
     memory = step["memory"]
     if memory is None:
         return None
-    return memory["arguments"] + memory["outputs"] - memory["aliased"] + memory["temporaries"] + memory["code"]
+    return (
+        memory["arguments"]
+        + memory["outputs"]
+        - memory["aliased"]
+        + memory["temporaries"]
+        + memory["code"]
+    )
 
 
 def uncachable(spec: Mapping[str, Any]) -> str:
@@ -207,14 +260,17 @@ def uncachable(spec: Mapping[str, Any]) -> str:
 
 
 def ask_worker(spec: str, topology: Topology, lower: str = "kd.plan_lower:lower") -> Answer:
-    """Compile in a process of its own, on the CPU, with the TPU compiler where the topology asks for it.
+    """Compile in a process of its own, on the CPU, with the TPU compiler where the topology asks
+    for it.
 
     Raises:
-      KdError: libtpu is missing, the worker's own `KdError`, or a worker that broke down or took over half an hour.
+      KdError: libtpu is missing, the worker's own `KdError`, or a worker that broke down or took
+        over half an hour.
     """
     check_compiler(topology)
     request = json.dumps({"spec": spec, "topology": str(topology), "lower": lower})
-    line, ours = os.pipe()  # it ends when this process does, however that happens, and the worker with it
+    # it ends when this process does, however that happens, and the worker with it
+    line, ours = os.pipe()
     try:
         done = subprocess.run(
             [sys.executable, "-m", "kd.plan_worker", str(line)],
@@ -227,7 +283,9 @@ def ask_worker(spec: str, topology: Topology, lower: str = "kd.plan_lower:lower"
             pass_fds=[line],
         )
     except subprocess.TimeoutExpired as error:
-        raise KdError(f"compiling for {topology} took over {TIMEOUT / 60:.0f} minutes; plan a smaller step") from error
+        raise KdError(
+            f"compiling for {topology} took over {TIMEOUT / 60:.0f} minutes; plan a smaller step"
+        ) from error
     finally:
         os.close(line)
         os.close(ours)
@@ -245,7 +303,8 @@ def check_compiler(topology: Topology) -> None:
     """Raise a `KdError` where the compiler of a topology is not installed."""
     if topology.chip.name != "cpu" and importlib.util.find_spec("libtpu") is None:
         raise KdError(
-            f"planning for {topology} needs the TPU compiler: pip install -e '.[plan]' in kd's folder; "
+            f"planning for {topology} needs the TPU compiler: pip install -e '.[plan]' in kd's "
+            "folder; "
             "--topology=cpu:8 works without it"
         )
 
@@ -257,10 +316,16 @@ def _environment(topology: Topology) -> dict[str, str]:
     env["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"  # a training run may hold the library's lock
     env["TPU_SKIP_MDS_QUERY"] = "1"  # do not look for a cloud machine's metadata
     env["TF_CPP_MIN_LOG_LEVEL"] = "2"
-    env["JAX_TRACEBACK_FILTERING"] = "off"  # else the last line of what breaks down speaks of frames, not of the cause
+    env["JAX_TRACEBACK_FILTERING"] = (
+        "off"  # else the last line of what breaks down speaks of frames, not of the cause
+    )
     if topology.chip.name == "cpu":
-        others = re.sub(r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", ""))
-        env["XLA_FLAGS"] = f"{others} --xla_force_host_platform_device_count={topology.devices}".strip()
+        others = re.sub(
+            r"--xla_force_host_platform_device_count=\d+", "", os.environ.get("XLA_FLAGS", "")
+        )
+        env["XLA_FLAGS"] = (
+            f"{others} --xla_force_host_platform_device_count={topology.devices}".strip()
+        )
     return env
 
 
@@ -277,7 +342,10 @@ def describe_change(plan: Plan) -> str:
         tried = f"; tried {len(plan.tried)} changes" if plan.tried else ""
         return f"does not fit: {size}{tried}; use more or larger chips, or a smaller batch"
     assert plan.changed is not None
-    return f"does not fit: {size}; it fits ({gib(plan.changed.needed)} GiB) with {overrides(plan.change)}"
+    return (
+        f"does not fit: {size}; it fits ({gib(plan.changed.needed)} GiB) with "
+        f"{overrides(plan.change)}"
+    )
 
 
 def gib(size: float | None) -> str:

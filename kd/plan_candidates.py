@@ -14,8 +14,9 @@ Change = Mapping[str, Any]
 def candidates(spec: Mapping[str, Any], devices: int) -> Iterator[Change]:
     """Changes to a resolved config (as nested mappings), the least first: alone, and then together.
 
-    More ``fsdp``: a few devices, then all. ``remat``. Two, four and eight times the parts of ``accumulate``. Then all
-    of ``fsdp`` and ``remat``, with those parts. What the config has already is left out.
+    More ``fsdp``: a few devices, then all. ``remat``. Two, four and eight times the parts of
+    ``accumulate``. Then all of ``fsdp`` and ``remat``, with those parts. What the config has
+    already is left out.
     """
     wider = [_fsdp(spec, size) for size in _sizes(spec, devices)]
     again: Change = {"remat": True}
@@ -30,9 +31,13 @@ def candidates(spec: Mapping[str, Any], devices: int) -> Iterator[Change]:
 
 
 def _sizes(spec: Mapping[str, Any], devices: int) -> list[int]:
-    """Sizes of the axis ``fsdp`` to try: eight devices or four times as many as now, and all of them."""
+    """Sizes of the axis ``fsdp`` to try: eight devices or four times as many as now, and all of
+    them.
+    """
     mesh = spec.get("mesh") or {}
-    room = (mesh.get("devices") or devices) // math.prod(mesh.get(axis) or 1 for axis in ("tensor", "member"))
+    room = (mesh.get("devices") or devices) // math.prod(
+        mesh.get(axis) or 1 for axis in ("tensor", "member")
+    )
     now = mesh.get("fsdp") or 1
     few = max(8, 4 * now)
     sizes = [size for size in (few, room) if 1 < size <= room and size >= now and room % size == 0]

@@ -1,7 +1,9 @@
-"""What one step of a compiled program does on one device: operations, bytes of main memory, collectives.
+"""What one step of a compiled program does on one device: operations, bytes of main memory,
+collectives.
 
-XLA's own `cost_analysis` counts the body of a loop once, however often it runs (measured on TPU and CPU), so that a
-model whose layers are scanned would come out far too cheap. Here a body counts as often as it runs.
+XLA's own `cost_analysis` counts the body of a loop once, however often it runs (measured on TPU and
+CPU), so that a model whose layers are scanned would come out far too cheap. Here a body counts as
+often as it runs.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "al
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """All collectives of one kind: how many, bytes of the whole arrays, bytes that one device sends."""
+    """All collectives of one kind: how many, bytes of the whole arrays, bytes that one device
+    sends.
+    """
 
     count: int = 0
     payload: float = 0.0
@@ -28,16 +32,18 @@ class Collective:
     def plus(self, times: int, payload: float, group: int, kind: str) -> Collective:
         """With `times` more of one of `payload` bytes in groups of `group` devices."""
         each = payload * sent_share(kind, group)
-        return Collective(self.count + times, self.payload + times * payload, self.sent + times * each)
+        return Collective(
+            self.count + times, self.payload + times * payload, self.sent + times * each
+        )
 
 
 @dataclasses.dataclass
 class Count:
     """Totals for one device.
 
-    `flops` are those of matrix products and convolutions, `hbm_bytes` what is read from and written to main memory,
-    `cycles` the compiler's own estimate where it left one, `loops` the loops in the text, `unknown_loops` those whose
-    trips it does not say: they count once.
+    `flops` are those of matrix products and convolutions, `hbm_bytes` what is read from and written
+    to main memory, `cycles` the compiler's own estimate where it left one, `loops` the loops in the
+    text, `unknown_loops` those whose trips it does not say: they count once.
     """
 
     flops: float = 0.0
@@ -63,11 +69,13 @@ def count(text: str) -> Count:
 
 
 def sent_share(kind: str, group: int) -> float:
-    """Bytes that a device sends per byte of the whole array, with ring algorithms in a group of `group`.
+    """Bytes that a device sends per byte of the whole array, with ring algorithms in a group of
+    `group`.
 
     all-reduce 2(g-1)/g; all-gather, reduce-scatter, all-to-all (g-1)/g; collective-permute 1.
 
-    Source: Thakur, Rabenseifner & Gropp (2005), "Optimization of collective communication operations in MPICH".
+    Source: Thakur, Rabenseifner & Gropp (2005), "Optimization of collective communication
+    operations in MPICH".
     """
     if kind == "collective-permute":
         return 1.0
@@ -84,7 +92,12 @@ def _run(module: Module, frame: Frame, times: int, total: Count) -> None:
             total.loops += 1
             total.unknown_loops += rounds is None
             body = module.computations[instruction.attribute("body")]
-            _run(module, Frame(body, frame, instruction), times * (1 if rounds is None else rounds), total)
+            _run(
+                module,
+                Frame(body, frame, instruction),
+                times * (1 if rounds is None else rounds),
+                total,
+            )
         elif opcode == "conditional":  # the most expensive branch
             branches = []
             for branch in module.called(instruction):
@@ -124,7 +137,9 @@ def _add(total: Count, more: Count) -> None:
     total.unknown_loops += more.unknown_loops
     for kind, one in more.collectives.items():
         old = total.collectives.get(kind, Collective())
-        total.collectives[kind] = Collective(old.count + one.count, old.payload + one.payload, old.sent + one.sent)
+        total.collectives[kind] = Collective(
+            old.count + one.count, old.payload + one.payload, old.sent + one.sent
+        )
 
 
 def _cycles(instruction: Instruction) -> float:
@@ -146,9 +161,13 @@ def _collective(
     seen.add(identity)
     payload = _payload(inner, kind, group)
     result = sum(array.size for array in outer.arrays)
-    if kind == "all-reduce" and outer is not inner and result * group == payload:  # each device keeps its part
+    if (
+        kind == "all-reduce" and outer is not inner and result * group == payload
+    ):  # each device keeps its part
         kind = "reduce-scatter"
-    total.collectives[kind] = total.collectives.get(kind, Collective()).plus(times, payload, group, kind)
+    total.collectives[kind] = total.collectives.get(kind, Collective()).plus(
+        times, payload, group, kind
+    )
 
 
 def _payload(instruction: Instruction, kind: str, group: int) -> float:
@@ -164,11 +183,15 @@ def _payload(instruction: Instruction, kind: str, group: int) -> float:
 
 
 def flops(instruction: Instruction, computation: Computation) -> float:
-    """Operations of a matrix product or a convolution, two per multiply-add; 0 for anything else."""
+    """Operations of a matrix product or a convolution, two per multiply-add; 0 for anything
+    else.
+    """
     if instruction.opcode not in ("dot", "convolution") or not instruction.arrays:
         return 0.0
     operands = [computation.instructions.get(name) for name in instruction.operands]
-    shapes = [operand.arrays[0].shape for operand in operands if operand is not None and operand.arrays]
+    shapes = [
+        operand.arrays[0].shape for operand in operands if operand is not None and operand.arrays
+    ]
     if len(shapes) < 2:
         return 0.0
     out = instruction.arrays[0].shape
@@ -179,12 +202,15 @@ def flops(instruction: Instruction, computation: Computation) -> float:
     return _convolution(instruction.attributes, shapes[0], shapes[1], out)
 
 
-def _convolution(text: str, lhs: tuple[int, ...], kernel: tuple[int, ...], out: tuple[int, ...]) -> float:
+def _convolution(
+    text: str, lhs: tuple[int, ...], kernel: tuple[int, ...], out: tuple[int, ...]
+) -> float:
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", text)
     if labels is None:
         return 0.0
     names = [
-        dict(zip(label, shape, strict=True)) for label, shape in zip(labels.groups(), (lhs, kernel, out), strict=True)
+        dict(zip(label, shape, strict=True))
+        for label, shape in zip(labels.groups(), (lhs, kernel, out), strict=True)
     ]
     window = dict(re.findall(r"(\w+)=([\dx_\-]+)", _first(r"window=\{([^}]*)\}", text)))
     spatial = sorted(label for label in names[0] if label.isdigit())
@@ -208,8 +234,12 @@ def _convolution(text: str, lhs: tuple[int, ...], kernel: tuple[int, ...], out: 
 
 
 @functools.lru_cache(maxsize=4096)
-def _pairs(length: int, out: int, size: int, stride: int, pad: int, dilate: int, kernel_dilate: int) -> int:
-    """How many pairs (output, kernel) of one dimension meet a true input, neither padding nor a hole of dilation."""
+def _pairs(
+    length: int, out: int, size: int, stride: int, pad: int, dilate: int, kernel_dilate: int
+) -> int:
+    """How many pairs (output, kernel) of one dimension meet a true input, neither padding nor a
+    hole of dilation.
+    """
     last = (length - 1) * dilate
     found = 0
     for k in range(size):
@@ -225,14 +255,16 @@ def _first(pattern: str, text: str) -> str:
 
 
 _FREE = {
-    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id",
-    "opt-barrier", "domain", "add-dependency",
+    "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all",
+    "partition-id", "replica-id", "opt-barrier", "domain", "add-dependency",
 }  # fmt: skip
 _REFERENCES = ("ConcatBitcast", "AsyncCollectiveStart", "AsyncCollectiveDone", "Sharding")
 
 
 def hbm_bytes(module: Module, computation: Computation, instruction: Instruction) -> float:
-    """Bytes of main memory that an instruction reads and writes; of an array that is sliced, the slice."""
+    """Bytes of main memory that an instruction reads and writes; of an array that is sliced, the
+    slice.
+    """
     opcode = instruction.opcode
     if (
         opcode in _FREE
@@ -265,11 +297,15 @@ def _fusion(fused: Computation, read: list[Array], written: tuple[Array, ...]) -
     for name, number in fused.parameters.items():
         if number < len(read) and read[number].hbm:
             total += _touched(fused, name, read[number].size)
-    return total + sum(_stored(fused, number, array) for number, array in enumerate(written) if array.hbm)
+    return total + sum(
+        _stored(fused, number, array) for number, array in enumerate(written) if array.hbm
+    )
 
 
 def _touched(fused: Computation, name: str, size: int) -> int:
-    """Bytes of a parameter that a fusion reads: all, unless every use is a slice, or an update in place."""
+    """Bytes of a parameter that a fusion reads: all, unless every use is a slice, or an update in
+    place.
+    """
     total = 0
     for user in fused.instructions.values():
         if name not in user.operands:
@@ -299,7 +335,11 @@ def _stored(fused: Computation, number: int, array: Array) -> int:
 
 def _array(computation: Computation, name: str) -> Array:
     instruction = computation.instructions.get(name)
-    return instruction.arrays[0] if instruction is not None and instruction.arrays else Array((0,), 0, False)
+    return (
+        instruction.arrays[0]
+        if instruction is not None and instruction.arrays
+        else Array((0,), 0, False)
+    )
 
 
 def _hbm(arrays: tuple[Array, ...] | list[Array]) -> float:
@@ -316,4 +356,6 @@ def from_dict(given: Mapping[str, object]) -> Count:
     values = dict(given)
     collectives = values.pop("collectives")
     assert isinstance(collectives, Mapping)
-    return Count(**values, collectives={kind: Collective(**one) for kind, one in collectives.items()})  # pyright: ignore[reportArgumentType]
+    return Count(
+        **values, collectives={kind: Collective(**one) for kind, one in collectives.items()}
+    )  # pyright: ignore[reportArgumentType]

@@ -1,4 +1,6 @@
-"""The text of a compiled program, read: instructions by computation, sizes, groups, trips of loops."""
+"""The text of a compiled program, read: instructions by computation, sizes, groups, trips of
+loops.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ _BITS = {"pred": 8, "token": 0, "opaque": 0, "bf16": 16, "c64": 64, "c128": 128}
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """One array of an instruction's result. `hbm`: it lies in main memory, not in one of the chip's small ones."""
+    """One array of an instruction's result. `hbm`: it lies in main memory, not in one of the chip's
+    small ones.
+    """
 
     shape: tuple[int, ...]
     bits: int
@@ -45,7 +49,9 @@ class Instruction:
         return tuple(arrays(self.result))
 
     def attribute(self, name: str) -> str:
-        """The value of a short attribute such as ``body=%region`` or ``direction=LT``, without the %; else ""."""
+        """The value of a short attribute such as ``body=%region`` or ``direction=LT``, without the
+        %; else "".
+        """
         found = re.search(rf"\b{name}=%?([\w.\-]+)", self.attributes)
         return found.group(1) if found else ""
 
@@ -60,12 +66,16 @@ class Computation:
     @property
     def root(self) -> Instruction:
         """What the computation answers."""
-        return next((i for i in self.instructions.values() if i.root), list(self.instructions.values())[-1])
+        return next(
+            (i for i in self.instructions.values() if i.root), list(self.instructions.values())[-1]
+        )
 
     @property
     def parameters(self) -> dict[str, int]:
         """Number of each parameter, by name."""
-        return {i.name: int(i.literal) for i in self.instructions.values() if i.opcode == "parameter"}
+        return {
+            i.name: int(i.literal) for i in self.instructions.values() if i.opcode == "parameter"
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +90,13 @@ class Module:
         """The computations that an instruction names as ``calls``, ``to_apply`` or branches."""
         names = [instruction.attribute("calls"), instruction.attribute("to_apply")]
         branches = re.search(r"branch_computations=\{([^}]*)\}", instruction.attributes)
-        names += [part.strip().lstrip("%") for part in branches.group(1).split(",")] if branches else []
-        names += [instruction.attribute("true_computation"), instruction.attribute("false_computation")]
+        names += (
+            [part.strip().lstrip("%") for part in branches.group(1).split(",")] if branches else []
+        )
+        names += [
+            instruction.attribute("true_computation"),
+            instruction.attribute("false_computation"),
+        ]
         return [self.computations[name] for name in names if name in self.computations]
 
 
@@ -145,8 +160,9 @@ class Frame:
 def trips(module: Module, loop: Instruction, frame: Frame) -> int | None:
     """How often the body of a ``while`` runs; None where the text does not say.
 
-    Either the compiler wrote it down (``known_trip_count``), or the condition compares a counter from a constant with
-    another constant; the counter goes up by a constant, where the body shows none by one.
+    Either the compiler wrote it down (``known_trip_count``), or the condition compares a counter
+    from a constant with another constant; the counter goes up by a constant, where the body shows
+    none by one.
     """
     known = re.search(r'known_trip_count"?[:=]\{"?n"?:"?(\d+)', loop.attributes)
     if known:
@@ -160,15 +176,21 @@ def trips(module: Module, loop: Instruction, frame: Frame) -> int | None:
         fused = module.called(compared)[0]
         given = {name: compared.operands[number] for name, number in fused.parameters.items()}
         compared = fused.root
-        constants = {i.name: i.literal for i in fused.instructions.values() if i.opcode == "constant"}
+        constants = {
+            i.name: i.literal for i in fused.instructions.values() if i.opcode == "constant"
+        }
     else:
         constants = {}
     if compared.opcode != "compare" or compared.attribute("direction") not in ("LT", "GT"):
         return None
     ends = [
-        _whole(constants[name]) if name in constants else _constant(module, given.get(name, name), inside, fixed=fixed)
+        _whole(constants[name])
+        if name in constants
+        else _constant(module, given.get(name, name), inside, fixed=fixed)
         for name, fixed in zip(
-            compared.operands if compared.attribute("direction") == "LT" else compared.operands[::-1],
+            compared.operands
+            if compared.attribute("direction") == "LT"
+            else compared.operands[::-1],
             (False, True),
             strict=True,
         )
@@ -198,7 +220,9 @@ def _step(module: Module, counter: str, condition: Frame) -> int:
 
 
 def _constant(module: Module, name: str, frame: Frame, *, fixed: bool) -> int | None:
-    """The integer that `name` holds, at a loop's start or, when `fixed`, in every round; None where it is not one."""
+    """The integer that `name` holds, at a loop's start or, when `fixed`, in every round; None where
+    it is not one.
+    """
     instruction = frame.computation.instructions.get(name)
     if instruction is None:
         return None
@@ -225,7 +249,11 @@ def _kept(body: Computation, number: int) -> bool:
     last = body.instructions.get(body.root.operands[number])
     while last is not None and last.opcode in ("copy", "bitcast"):
         last = body.instructions.get(last.operands[0])
-    return last is not None and last.opcode == "get-tuple-element" and int(last.attribute("index") or 0) == number
+    return (
+        last is not None
+        and last.opcode == "get-tuple-element"
+        and int(last.attribute("index") or 0) == number
+    )
 
 
 def _instruction(name: str, text: str, root: bool) -> Instruction | None:
@@ -239,7 +267,9 @@ def _instruction(name: str, text: str, root: bool) -> Instruction | None:
     operands = tuple(re.findall(r"%([\w.\-]+)", inside))
     if not operands and opcode.group(1) not in ("constant", "parameter"):
         operands = tuple(part.split()[-1] for part in inside.split(",") if part.strip())
-    return Instruction(name, text[:end], opcode.group(1), operands, inside.strip(), text[closing + 1 :], root)
+    return Instruction(
+        name, text[:end], opcode.group(1), operands, inside.strip(), text[closing + 1 :], root
+    )
 
 
 def _closing(text: str, opening: int) -> int:

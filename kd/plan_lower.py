@@ -1,4 +1,6 @@
-"""From a config to what the compiler is given: the training step, and the teacher's forward pass alone, as shapes."""
+"""From a config to what the compiler is given: the training step, and the teacher's forward pass
+alone, as shapes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Facts:
-    """What the price of a run depends on besides its step. `width` is the number of logits per example."""
+    """What the price of a run depends on besides its step.
+
+    `width` is the number of logits per example.
+    """
 
     batch_size: int
     total_steps: int
@@ -25,7 +30,9 @@ class Facts:
 
 @dataclasses.dataclass(frozen=True)
 class Lowering:
-    """A step ready to compile. `held` is what a device holds between steps, in bytes, by part; all before compiling."""
+    """A step ready to compile. `held` is what a device holds between steps, in bytes, by part; all
+    before compiling.
+    """
 
     step: Any  # jax.stages.Lowered
     teacher: Any  # jax.stages.Lowered, or None
@@ -34,7 +41,8 @@ class Lowering:
 
 
 def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
-    """The step and the teacher of a config on `devices`, which need not exist; neither data nor teacher is loaded.
+    """The step and the teacher of a config on `devices`, which need not exist; neither data nor
+    teacher is loaded.
 
     Raises:
       KdError: mesh, batch, rules and models that do not fit together.
@@ -67,19 +75,31 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     held["other state"] -= held["parameters"] + held["optimiser"]
     batch = abstract_batch(task)
     params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
-    answer = jax.eval_shape(lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"])
+    answer = jax.eval_shape(
+        lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"]
+    )
     teacher = None
     if asked.teacher is not None and asked.teacher.pairs is None:
         one_batch = sharding(mesh, BATCH)  # alone it answers once, whatever the number of students
-        jitted = jax.jit(unpaired_answer(asked.teacher), in_shardings=(place(asked, mesh).teacher, one_batch))
+        jitted = jax.jit(
+            unpaired_answer(asked.teacher), in_shardings=(place(asked, mesh).teacher, one_batch)
+        )
         with jax.set_mesh(mesh):
             teacher = jitted.lower(asked.teacher.variables, batch)
-    facts = Facts(task.batch_size, task.total_steps, len(task.data), task.members or 1, answer.logits.shape[-1])
+    facts = Facts(
+        task.batch_size,
+        task.total_steps,
+        len(task.data),
+        task.members or 1,
+        answer.logits.shape[-1],
+    )
     return Lowering(lower_step(task, mesh), teacher, held, facts)
 
 
 def with_answers_kept(task: Task) -> Task:
-    """What is trained when `teacher.precompute` is on: the shapes of the teacher's logits in place of its weights."""
+    """What is trained when `teacher.precompute` is on: the shapes of the teacher's logits in place
+    of its weights.
+    """
     import jax
 
     from kd.task import abstract_batch
@@ -94,5 +114,6 @@ def with_answers_kept(task: Task) -> Task:
     sizes = (len(task.data), *members) if answer.average is not None else (*members, len(task.data))
     table = jax.ShapeDtypeStruct((*sizes, width), answer.logits.dtype)
     return dataclasses.replace(
-        task, teacher=dataclasses.replace(gathered(table, average=answer.average), pairs=teacher.pairs)
+        task,
+        teacher=dataclasses.replace(gathered(table, average=answer.average), pairs=teacher.pairs),
     )

@@ -23,19 +23,31 @@ def tables(plan: Plan) -> list[Table]:
     """
     shown = plan if plan.changed is None else plan.changed
     first = [_memory(plan)] if plan.changed is not None else []
-    found = [*first, _memory(shown), _step(shown), _collectives(shown), _run(shown), _teacher(shown)]
+    found = [
+        *first,
+        _memory(shown),
+        _step(shown),
+        _collectives(shown),
+        _run(shown),
+        _teacher(shown),
+    ]
     return [table for table in found if table.rows]
 
 
 def check_outputs(topologies: Sequence[str], table: str | None, json_file: str | None) -> None:
-    """Raise a `KdError` unless every topology is one, and the files that a plan is to be written to can be.
+    """Raise a `KdError` unless every topology is one, and the files that a plan is to be written to
+    can be.
 
-    A table goes between the marks of a file that is there already, or into a new file; nothing else is written over.
+    A table goes between the marks of a file that is there already, or into a new file; nothing else
+    is written over.
     """
     for topology in topologies:
         parse_topology(topology)
     if json_file is not None and (table is not None or len(topologies) > 1):
-        raise KdError("--json holds the plan of one topology, and no table; give one --topology, and leave --table out")
+        raise KdError(
+            "--json holds the plan of one topology, and no table; give one --topology, and leave "
+            "--table out"
+        )
     for option, name in (("--table", table), ("--json", json_file)):
         if name is not None:
             _check_writable(option, pathlib.Path(name))
@@ -43,16 +55,22 @@ def check_outputs(topologies: Sequence[str], table: str | None, json_file: str |
         try:
             fill(pathlib.Path(table).read_text("utf-8"), "plan", "")
         except (OSError, ValueError) as error:
-            raise KdError(f"cannot read {table}: {error}; give a text file with marks, or a new one") from error
+            raise KdError(
+                f"cannot read {table}: {error}; give a text file with marks, or a new one"
+            ) from error
         except KdError as error:
-            raise KdError(f"{table} is there already and has {error}, or name a new file") from error
+            raise KdError(
+                f"{table} is there already and has {error}, or name a new file"
+            ) from error
 
 
 def _check_writable(option: str, path: pathlib.Path) -> None:
     if path.is_dir():
         raise KdError(f"{option}={path} is a folder; name a file")
     if not path.parent.is_dir():
-        raise KdError(f"{option}={path}: there is no folder {path.parent}; make it, or choose another")
+        raise KdError(
+            f"{option}={path}: there is no folder {path.parent}; make it, or choose another"
+        )
     if not os.access(path if path.exists() else path.parent, os.W_OK):
         raise KdError(f"cannot write {option}={path}; choose another folder")
 
@@ -69,7 +87,9 @@ def as_json(plan: Plan) -> str:
         "available": plan.available,
         "verdict": describe_change(plan),
         "change": plan.change,
-        "roofline": None if line is None else {"compute": line.compute, "memory": line.memory, "network": line.network},
+        "roofline": None
+        if line is None
+        else {"compute": line.compute, "memory": line.memory, "network": line.network},
         "compiler_seconds": plan.compiler_seconds,
         **plan.answer,
     }
@@ -82,8 +102,15 @@ def _memory(plan: Plan) -> Table:
     if memory:
         rows += [[name, gib(memory[name])] for name in ("arguments", "temporaries", "code")]
         rows.append(["outputs (new)", gib(memory["outputs"] - memory["aliased"])])
-    rows += [["needed", gib(plan.needed)], ["available", gib(plan.available)], ["fits", _verdict(plan)]]
-    title = f"memory of one device, GiB: {plan.topology}, {plan.topology.chips} chips, {plan.topology.devices} devices"
+    rows += [
+        ["needed", gib(plan.needed)],
+        ["available", gib(plan.available)],
+        ["fits", _verdict(plan)],
+    ]
+    title = (
+        f"memory of one device, GiB: {plan.topology}, {plan.topology.chips} chips, "
+        f"{plan.topology.devices} devices"
+    )
     return Table(title, ["", "GiB"], rows)
 
 
@@ -102,7 +129,9 @@ def _step(plan: Plan) -> Table:
     ]
     if line is not None:
         rows.append([f"at best: {line.bound} bound, MFU {line.mfu:.0%}", "", _ms(line.seconds)])
-        rows.append([f"expected at {plan.assumed.mfu:.0%} of the peak", "", _ms(plan.expected_seconds)])
+        rows.append(
+            [f"expected at {plan.assumed.mfu:.0%} of the peak", "", _ms(plan.expected_seconds)]
+        )
     optimal = xla.get("optimal_seconds")
     rows.append(["the compiler's estimate, without collectives", "", _ms(plan.compiler_seconds)])
     if optimal is not None and optimal > 0:  # else it is no time at all
@@ -118,21 +147,36 @@ def _step(plan: Plan) -> Table:
 
 def _collectives(plan: Plan) -> Table:
     found = {} if plan.count is None else plan.count.collectives
-    rows = [[k, str(c.count), f"{c.payload / 1e6:.1f}", f"{c.sent / 1e6:.1f}"] for k, c in sorted(found.items())]
+    rows = [
+        [k, str(c.count), f"{c.payload / 1e6:.1f}", f"{c.sent / 1e6:.1f}"]
+        for k, c in sorted(found.items())
+    ]
     return Table("collectives of one step", ["", "count", "whole, MB", "sent, MB"], rows)
 
 
 def _run(plan: Plan) -> Table:
     rows = []
     line = plan.roofline
-    times = [] if line is None else [("at best", line.seconds), (f"at {plan.assumed.mfu:.0%}", plan.expected_seconds)]
+    times = (
+        []
+        if line is None
+        else [("at best", line.seconds), (f"at {plan.assumed.mfu:.0%}", plan.expected_seconds)]
+    )
     for name, seconds in times:
         if seconds:
             cost = plan.bill(seconds)
             price = "—" if cost.price is None else f"{cost.price:,.2f}"
-            row = [f"{cost.examples_per_second:,.0f}", f"{cost.hours:.2f}", f"{cost.chip_hours:,.1f}", price]
+            row = [
+                f"{cost.examples_per_second:,.0f}",
+                f"{cost.hours:.2f}",
+                f"{cost.chip_hours:,.1f}",
+                price,
+            ]
             rows.append([name, *row])
-    title = f"the run of {plan.answer['facts']['total_steps']:,} steps of {plan.answer['facts']['batch_size']:,}"
+    title = (
+        f"the run of {plan.answer['facts']['total_steps']:,} steps of "
+        f"{plan.answer['facts']['batch_size']:,}"
+    )
     return Table(title, ["", "examples/s", "hours", "chip-hours", "price"], rows)
 
 
@@ -155,8 +199,9 @@ def _ms(seconds: float | None) -> str:
 
 
 COLUMNS = (
-    "topology", "chips", "fits", "needs, GiB", "of, GiB", "state, GiB", "teacher, GiB", "GFLOP", "sent, MB",
-    "collectives", "at best, ms", "bound", "MFU", "compiler, ms", "examples/s", "compile, s",
+    "topology", "chips", "fits", "needs, GiB", "of, GiB", "state, GiB", "teacher, GiB",
+    "GFLOP", "sent, MB", "collectives", "at best, ms", "bound", "MFU",
+    "compiler, ms", "examples/s", "compile, s",
 )  # fmt: skip
 
 
@@ -177,10 +222,14 @@ def row(plan: Plan) -> list[str]:
     return [*cells, f"{plan.answer['step']['compile_seconds']:.0f}"]
 
 
-def table(config: Any, topologies: Sequence[str], *, make: Callable[..., Plan] = plan, **options: Any) -> str:
-    """A Markdown table with one row per topology, and below it what to change where something does not fit.
+def table(
+    config: Any, topologies: Sequence[str], *, make: Callable[..., Plan] = plan, **options: Any
+) -> str:
+    """A Markdown table with one row per topology, and below it what to change where something does
+    not fit.
 
-    A topology that the config cannot be laid out on has a line below too. `options` are those of `kd.plan.plan`.
+    A topology that the config cannot be laid out on has a line below too. `options` are those of
+    `kd.plan.plan`.
 
     Raises:
       KdError: no topology could be planned; the first one's reason.

@@ -1,6 +1,8 @@
-"""Compiles a config for a topology, in a process of its own: ``python -m kd.plan_worker``, JSON in, JSON out.
+"""Compiles a config for a topology, in a process of its own: ``python -m kd.plan_worker``, JSON in,
+JSON out.
 
-The TPU compiler is a library that takes hold of the process that loads it, so it is never loaded where training runs.
+The TPU compiler is a library that takes hold of the process that loads it, so it is never loaded
+where training runs.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def main() -> None:
-    """Answer one request, ``{"spec": ..., "topology": ..., "lower": ...}``, in the last line of the output.
+    """Answer one request, ``{"spec": ..., "topology": ..., "lower": ...}``, in the last line of the
+    output.
 
     The argument is a pipe that nobody writes to: when it ends, so has the one who asked.
     """
@@ -40,7 +43,10 @@ def _leave_with(line: int) -> None:
 
 
 def work(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Lower and compile the step, then the teacher alone. Raises a `KdError` where the parts do not fit together."""
+    """Lower and compile the step, then the teacher alone.
+
+    Raises a `KdError` where the parts do not fit together.
+    """
     from kd.config import from_json
     from kd.registry import lookup
 
@@ -76,13 +82,17 @@ def devices_of(topology: Topology) -> list[Any]:
     try:
         return list(topologies.get_topology_desc(str(topology), platform="tpu", **options).devices)
     except Exception as error:  # the library is missing, or speaks in its own words
-        raise KdError(f"libtpu cannot describe {topology}: {str(error).strip().splitlines()[0]}") from error
+        raise KdError(
+            f"libtpu cannot describe {topology}: {str(error).strip().splitlines()[0]}"
+        ) from error
 
 
 def compiled(lowered: Any) -> dict[str, Any]:
-    """Compile, and say what it takes: memory, the compiler's own cost, and ours (see `kd.plan_count`).
+    """Compile, and say what it takes: memory, the compiler's own cost, and ours (see
+    `kd.plan_count`).
 
-    A program that the compiler refuses because it does not fit has ``refused`` with the bytes it would need.
+    A program that the compiler refuses because it does not fit has ``refused`` with the bytes it
+    would need.
     """
     import jax
 
@@ -108,7 +118,9 @@ def compiled(lowered: Any) -> dict[str, Any]:
 
 
 def memory_refused(message: str) -> dict[str, int] | None:
-    """Bytes needed and available, from the compiler's refusal; None if it speaks of something else."""
+    """Bytes needed and available, from the compiler's refusal; None if it speaks of something
+    else.
+    """
     if "RESOURCE_EXHAUSTED" not in message and "Ran out of memory" not in message:
         return None
     sizes = r"([\d.]+)([KMGT]?)"

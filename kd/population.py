@@ -15,7 +15,8 @@ from kd.errors import KdError, unknown
 from kd.objective import Term, check_number, initial_numbers
 
 Columns = Mapping[str, Any]
-"""``seed``, ``init_seed``, ``teacher``, ``learning_rate``, or ``<term>: {weight | temperature | ...}``.
+"""``seed``, ``init_seed``, ``teacher``, ``learning_rate``, or
+``<term>: {weight | temperature | ...}``.
 
 Each holds one value per member.
 """
@@ -26,16 +27,22 @@ _OF_THE_RUN = ("seed", "init_seed", "teacher", "learning_rate")
 def product(**columns: Iterable[Any]) -> dict[str, Any]:
     """Population columns for every combination, the last varying fastest.
 
-    ``product(seed=range(5), soft_targets__temperature=(1.0, 4.0))`` are ten members; a name with two underscores is
-    nested, a term's name and its number.
+    ``product(seed=range(5), soft_targets__temperature=(1.0, 4.0))`` are ten members; a name with
+    two underscores is nested, a term's name and its number.
 
     Raises:
       KdError: a column that is a single value.
     """
-    held = {name: () if isinstance(c, str) or not isinstance(c, Iterable) else tuple(c) for name, c in columns.items()}
+    held = {
+        name: () if isinstance(c, str) or not isinstance(c, Iterable) else tuple(c)
+        for name, c in columns.items()
+    }
     for name, column in columns.items():
         if not held[name]:
-            raise KdError(f"population column {name} must be several values, got {column!r}; e.g. {name}=(1, 2)")
+            raise KdError(
+                f"population column {name} must be several values, got {column!r}; e.g. "
+                f"{name}=(1, 2)"
+            )
     points = list(itertools.product(*held.values()))
     nested: dict[str, Any] = {}
     for name, values in zip(columns, zip(*points, strict=True), strict=True):
@@ -54,9 +61,14 @@ def population_size(population: Columns) -> int | None:
 
 
 def check_population(population: Columns, terms: Iterable[Term]) -> None:
-    """Raise a `KdError` unless every column names something that may vary and all are equally long."""
+    """Raise a `KdError` unless every column names something that may vary and all are equally
+    long.
+    """
     if not isinstance(population, Mapping):
-        raise KdError(f"population must be a mapping from columns to values, got {population!r:.80}; see kd.product")
+        raise KdError(
+            f"population must be a mapping from columns to values, got {population!r:.80}; see "
+            "kd.product"
+        )
     by_name = {t.name: t for t in terms}
     lengths = {}
     for path, values in _columns(population):
@@ -69,7 +81,9 @@ def check_population(population: Columns, terms: Iterable[Term]) -> None:
                 raise KdError(f"{where} must be whole numbers in [0, 2^31), got {values!r}")
         elif path == ("teacher",):
             if not all(type(v) is int and v >= 0 for v in values):
-                raise KdError(f"{where} must be members of the teacher, whole numbers from 0, got {values!r}")
+                raise KdError(
+                    f"{where} must be members of the teacher, whole numbers from 0, got {values!r}"
+                )
         elif path == ("learning_rate",):
             if not all(type(v) in (int, float) and 0 <= v < math.inf for v in values):
                 raise KdError(f"{where} must be finite numbers of 0 or more, got {values!r}")
@@ -77,16 +91,24 @@ def check_population(population: Columns, terms: Iterable[Term]) -> None:
             for value in values:
                 check_number(path[0], by_name[path[0]].info, path[1], value)
         else:
-            known = [f"{t.name}.{number}" for t in by_name.values() for number in ("weight", *t.info.numbers)]
+            known = [
+                f"{t.name}.{number}"
+                for t in by_name.values()
+                for number in ("weight", *t.info.numbers)
+            ]
             raise unknown("key in population:", ".".join(path), [*_OF_THE_RUN, *known])
     if len(set(lengths.values())) > 1:
-        raise KdError(f"the columns of population differ in length: {lengths}; give one value per member")
+        raise KdError(
+            f"the columns of population differ in length: {lengths}; give one value per member"
+        )
 
 
 def numbers(
     terms: Sequence[Term], learning_rate: float, population: Columns, seed: int = 0
 ) -> tuple[int | tuple[int, ...], dict[str, Any]]:
-    """Seeds and ``hparams`` of a run: plain for a single run, with a leading member axis for a population."""
+    """Seeds and ``hparams`` of a run: plain for a single run, with a leading member axis for a
+    population.
+    """
     hparams = {"learning_rate": jnp.float32(learning_rate), "terms": initial_numbers(terms)}
     members = population_size(population)
     if members is None:
@@ -101,24 +123,32 @@ def numbers(
 
 
 def settings(population: Columns) -> list[str]:
-    """What sets each member apart besides seeds and its own teacher, in words: ``soft_targets.temperature=4.0``."""
+    """What sets each member apart besides seeds and its own teacher, in words:
+    ``soft_targets.temperature=4.0``.
+    """
     columns = _columns(population)
     told = [
-        (".".join(path), values) for path, values in columns if path not in (("seed",), ("init_seed",), ("teacher",))
+        (".".join(path), values)
+        for path, values in columns
+        if path not in (("seed",), ("init_seed",), ("teacher",))
     ]
     members = range(population_size(population) or 0)
     return [", ".join(f"{name}={values[member]}" for name, values in told) for member in members]
 
 
 def paired_teachers(population: Columns) -> tuple[int, ...] | None:
-    """Which member of the teacher each student learns from, or None where all learn from the whole of it."""
+    """Which member of the teacher each student learns from, or None where all learn from the whole
+    of it.
+    """
     return dict(_columns(population)).get(("teacher",))
 
 
 def init_seeds(population: Columns) -> tuple[int, ...] | None:
-    """Seeds of the first weights alone, one per member, where the population varies them; else None.
+    """Seeds of the first weights alone, one per member, where the population varies them; else
+    None.
 
-    Members that share a ``seed`` and differ in ``init_seed`` see the same batches, dropout and augmentation.
+    Members that share a ``seed`` and differ in ``init_seed`` see the same batches, dropout and
+    augmentation.
     """
     return dict(_columns(population)).get(("init_seed",))
 

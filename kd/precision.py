@@ -1,4 +1,6 @@
-"""Models that compute in bfloat16, or that recompute their activations: the same model, cheaper in memory."""
+"""Models that compute in bfloat16, or that recompute their activations: the same model, cheaper in
+memory.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,13 @@ from kd.types import Model, Outputs, PyTree
 
 
 def in_bfloat16(model: Model) -> Model:
-    """`model` with parameters and inputs rounded to bfloat16 when it is applied, and logits in float32.
+    """`model` with parameters and inputs rounded to bfloat16 when it is applied, and logits in
+    float32.
 
-    What is kept, differentiated and updated stays float32: the gradient of the rounding is the identity. `extra`, such
-    as batch statistics, is not rounded. A model that is `mixed` rounds its parameters itself, so that their gradients
-    are added up in float32 over examples and devices; those of others are rounded on every device first.
+    What is kept, differentiated and updated stays float32: the gradient of the rounding is the
+    identity. `extra`, such as batch statistics, is not rounded. A model that is `mixed` rounds its
+    parameters itself, so that their gradients are added up in float32 over examples and devices;
+    those of others are rounded on every device first.
 
     Source: Micikevicius et al. (2018), "Mixed precision training", section 3.1, on master weights.
     """
@@ -25,9 +29,15 @@ def in_bfloat16(model: Model) -> Model:
         return params if model.mixed else _rounded(params)
 
     def apply(
-        params: PyTree, extra: PyTree, inputs: Any, train: bool = False, key: jax.Array | None = None
+        params: PyTree,
+        extra: PyTree,
+        inputs: Any,
+        train: bool = False,
+        key: jax.Array | None = None,
     ) -> tuple[Outputs, PyTree]:
-        outputs, updated = model.apply(rounded(params), extra, _rounded(inputs), train=train, key=key)
+        outputs, updated = model.apply(
+            rounded(params), extra, _rounded(inputs), train=train, key=key
+        )
         logits = jnp.asarray(outputs.logits, jnp.float32)
         updated = jax.tree.map(lambda new, old: new.astype(old.dtype), updated, extra)
         return dataclasses.replace(outputs, logits=logits), updated
@@ -44,9 +54,15 @@ def rematerialised(model: Model) -> Model:
     """
 
     def apply(
-        params: PyTree, extra: PyTree, inputs: Any, train: bool = False, key: jax.Array | None = None
+        params: PyTree,
+        extra: PyTree,
+        inputs: Any,
+        train: bool = False,
+        key: jax.Array | None = None,
     ) -> tuple[Outputs, PyTree]:
-        def run(params: PyTree, extra: PyTree, inputs: Any, key: jax.Array | None) -> tuple[Outputs, PyTree]:
+        def run(
+            params: PyTree, extra: PyTree, inputs: Any, key: jax.Array | None
+        ) -> tuple[Outputs, PyTree]:
             return model.apply(params, extra, inputs, train=train, key=key)
 
         return jax.checkpoint(run)(params, extra, inputs, key)

@@ -13,7 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from kd.data import Dataset, Stream, as_floats, example_batch, gather, in_order, padded_rows, to_device
+from kd.data import (
+    Dataset,
+    Stream,
+    as_floats,
+    example_batch,
+    gather,
+    in_order,
+    padded_rows,
+    to_device,
+)
 from kd.errors import KdError
 from kd.mesh import BATCH, batch_parts, mesh_of, put, replicated, sharding
 from kd.teacher import unpaired_answer
@@ -21,9 +30,16 @@ from kd.types import Batch, Model, Outputs, PyTree, Teacher
 
 
 def predict(
-    model: Model, params: PyTree, extra: PyTree, data: Dataset | Stream, *, members: bool, batch_size: int
+    model: Model,
+    params: PyTree,
+    extra: PyTree,
+    data: Dataset | Stream,
+    *,
+    members: bool,
+    batch_size: int,
 ) -> np.ndarray:
-    """Logits in evaluation mode. Shapes: ``[n v]``, or ``[m n v]`` when every leaf of `params` has a member axis.
+    """Logits in evaluation mode. Shapes: ``[n v]``, or ``[m n v]`` when every leaf of `params` has
+    a member axis.
 
     Where the parameters live on a mesh, batches are split over it.
     """
@@ -32,12 +48,16 @@ def predict(
 
 
 def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) -> Outputs:
-    """A teacher's outputs for every example of `data`, in order: what `precomputed` wants as its table.
+    """A teacher's outputs for every example of `data`, in order: what `precomputed` wants as its
+    table.
 
-    Shapes: logits ``[n v]``, or ``[e n v]`` for an ensemble and for several teachers to be paired with students.
+    Shapes: logits ``[n v]``, or ``[e n v]`` for an ensemble and for several teachers to be paired
+    with students.
     """
     several = teacher.pairs is not None
-    outputs = _answer(_paired(teacher.apply) if several else teacher.apply, teacher.variables, data, batch_size)
+    outputs = _answer(
+        _paired(teacher.apply) if several else teacher.apply, teacher.variables, data, batch_size
+    )
     members = several or outputs.average is not None
     return Outputs(_examples(np.asarray(outputs.logits), members, len(data)), outputs.average)
 
@@ -53,12 +73,15 @@ def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher
     except Exception as error:  # a model that was built for other inputs fails in its own words
         cause = str(error).strip().splitlines()[0]
         raise KdError(
-            f"{who} cannot read inputs of shape {data.first.shape[1:]}; it was made for others, and the data of both "
+            f"{who} cannot read inputs of shape {data.first.shape[1:]}; it was made for others, "
+            "and the data of both "
             f"must have one shape ({cause})"
         ) from error
 
 
-@functools.lru_cache(maxsize=64)  # one function per model, so that what was compiled for it is found again
+@functools.lru_cache(
+    maxsize=64
+)  # one function per model, so that what was compiled for it is found again
 def _apply(model: Model, members: bool) -> Callable[[PyTree, Batch], Outputs]:
     def one(variables: PyTree, batch: Batch) -> Outputs:
         params, extra = variables
@@ -73,7 +96,10 @@ def _paired(apply: Callable[[PyTree, Batch], Outputs]) -> Callable[[PyTree, Batc
 
 
 def _answer(
-    apply: Callable[[PyTree, Batch], Outputs], variables: PyTree, data: Dataset | Stream, batch_size: int
+    apply: Callable[[PyTree, Batch], Outputs],
+    variables: PyTree,
+    data: Dataset | Stream,
+    batch_size: int,
 ) -> Outputs:
     """Outputs of all batches, on the host: logits ``[batches ... b v]``."""
     mesh = mesh_of(variables)
@@ -85,12 +111,20 @@ def _answer(
 
 
 def _batches(
-    apply: Callable[[PyTree, Batch], Outputs], variables: PyTree, data: Dataset | Stream, batch_size: int, mesh: Any
+    apply: Callable[[PyTree, Batch], Outputs],
+    variables: PyTree,
+    data: Dataset | Stream,
+    batch_size: int,
+    mesh: Any,
 ) -> Outputs:
     if isinstance(data, Stream):
         with in_order(data, batch_size) as batches:
-            parts = [_one(apply, mesh, variables, *_streamed(batch, data, mesh)) for batch in batches]
-        return dataclasses.replace(parts[0], logits=np.stack([np.asarray(part.logits) for part in parts]))
+            parts = [
+                _one(apply, mesh, variables, *_streamed(batch, data, mesh)) for batch in batches
+            ]
+        return dataclasses.replace(
+            parts[0], logits=np.stack([np.asarray(part.logits) for part in parts])
+        )
     rows = padded_rows(len(data), batch_size)
     if mesh is None:
         outputs = _all(apply, None, variables, to_device(data), jnp.asarray(rows))
@@ -101,12 +135,18 @@ def _batches(
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "mesh"))
-def _all(apply: Any, mesh: Mesh | None, variables: PyTree, table: PyTree, rows: jax.Array) -> Outputs:
-    return _fetchable(jax.lax.map(lambda of_batch: apply(variables, gather(table, of_batch)), rows), mesh)
+def _all(
+    apply: Any, mesh: Mesh | None, variables: PyTree, table: PyTree, rows: jax.Array
+) -> Outputs:
+    return _fetchable(
+        jax.lax.map(lambda of_batch: apply(variables, gather(table, of_batch)), rows), mesh
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "mesh"))
-def _one(apply: Any, mesh: Mesh | None, variables: PyTree, batch: Batch, scale: jax.Array) -> Outputs:
+def _one(
+    apply: Any, mesh: Mesh | None, variables: PyTree, batch: Batch, scale: jax.Array
+) -> Outputs:
     return _fetchable(apply(variables, as_floats(batch, scale)), mesh)
 
 
@@ -121,7 +161,9 @@ def _fetchable(outputs: Outputs, mesh: Mesh | None) -> Outputs:
 
 
 def _examples(logits: np.ndarray, members: bool, examples: int) -> np.ndarray:
-    """``[batches b v] -> [n v]``, ``[batches m b v] -> [m n v]``: batches in a row, without the padding of the last."""
+    """``[batches b v] -> [n v]``, ``[batches m b v] -> [m n v]``: batches in a row, without the
+    padding of the last.
+    """
     if members:
         logits = np.moveaxis(logits, 0, 1)
     return logits.reshape(*logits.shape[:-3], -1, logits.shape[-1])[..., :examples, :]

@@ -1,4 +1,6 @@
-"""The one place that compiles a training step: shardings in and out, the state donated, data in memory or streamed."""
+"""The one place that compiles a training step: shardings in and out, the state donated, data in
+memory or streamed.
+"""
 
 from __future__ import annotations
 
@@ -34,11 +36,12 @@ class Placement:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """A compiled run: ``advance(state, step, until) -> (state, metrics)`` takes the steps [step, until).
+    """A compiled run: ``advance(state, step, until) -> (state, metrics)`` takes the steps [step,
+    until).
 
-    The metrics of one call have a leading axis of at least ``until - step`` rows. ``until(step, stop)`` is how far one
-    call goes. `position` is where the data stands, for the checkpoint, or None where that is a function of the step;
-    `close` ends its threads.
+    The metrics of one call have a leading axis of at least ``until - step`` rows.
+    ``until(step, stop)`` is how far one call goes. `position` is where the data stands, for the
+    checkpoint, or None where that is a function of the step; `close` ends its threads.
     """
 
     advance: Callable[[State, int, int], tuple[State, Any]]
@@ -53,29 +56,43 @@ def place(task: Task, mesh: Mesh) -> Placement:
     return Placement(
         mesh,
         state_shardings(abstract_state(task), task.sharding.student, mesh, population=population),
-        teacher_shardings(task.teacher, jax.eval_shape(lambda: teacher_variables(task)), task.sharding.teacher, mesh),
+        teacher_shardings(
+            task.teacher,
+            jax.eval_shape(lambda: teacher_variables(task)),
+            task.sharding.teacher,
+            mesh,
+        ),
         sharding(mesh, "member", BATCH) if population else sharding(mesh, BATCH),
     )
 
 
 def lower(task: Task, mesh: Mesh) -> Any:
-    """The task's step on one batch, lowered for `mesh`, which may be of devices that are not here; nothing is computed.
+    """The task's step on one batch, lowered for `mesh`, which may be of devices that are not here;
+    nothing is computed.
 
-    ``(state, teacher_variables, batch, hparams) -> (state, metrics)``. Teacher and data may be shapes alone.
+    ``(state, teacher_variables, batch, hparams) -> (state, metrics)``. Teacher and data may be
+    shapes alone.
     """
     return _lower(task, place(task, mesh))
 
 
 def _lower(task: Task, where: Placement) -> Any:
-    abstract = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task)), host_batch(task)
+    abstract = (
+        abstract_state(task),
+        jax.eval_shape(lambda: teacher_variables(task)),
+        host_batch(task),
+    )
     with jax.set_mesh(where.mesh):
-        return _jitted(_prepared(task), where).lower(*abstract, jax.eval_shape(lambda: dict(task.hparams)))
+        return _jitted(_prepared(task), where).lower(
+            *abstract, jax.eval_shape(lambda: dict(task.hparams))
+        )
 
 
 def compile_program(
     task: Task, where: Placement, capacity: int, start: int, position: dict[str, Any] | None
 ) -> Program:
-    """The program of a run whose data is in memory, `capacity` steps a dispatch, or is streamed, one step a dispatch.
+    """The program of a run whose data is in memory, `capacity` steps a dispatch, or is streamed,
+    one step a dispatch.
 
     Streamed data stands at step `start`, or at `position` where a checkpoint saved one.
     """
@@ -87,7 +104,12 @@ def compile_program(
 
 
 def _in_memory(
-    task: Task, data: kd_data.Dataset, where: Placement, variables: PyTree, hparams: PyTree, capacity: int
+    task: Task,
+    data: kd_data.Dataset,
+    where: Placement,
+    variables: PyTree,
+    hparams: PyTree,
+    capacity: int,
 ) -> Program:
     everywhere = replicated(where.mesh)
     table = kd_data.to_device(data, lambda array: put(array, everywhere))
@@ -99,10 +121,14 @@ def _in_memory(
     rows_at = NamedSharding(where.mesh, jax.sharding.PartitionSpec(None, *where.batch.spec))
     run = many(make_step(task), gather_sharded, capacity)
     ins = (where.state, where.teacher, everywhere, rows_at, everywhere, everywhere)
-    jitted = jax.jit(run, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0)
+    jitted = jax.jit(
+        run, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0
+    )
     rows = jax.ShapeDtypeStruct(_rows(task, 0, 0, capacity).shape, np.int32)
     with jax.set_mesh(where.mesh):
-        program = jitted.lower(abstract_state(task), variables, table, rows, np.int32(0), hparams).compile()
+        program = jitted.lower(
+            abstract_state(task), variables, table, rows, np.int32(0), hparams
+        ).compile()
 
     def advance(state: State, step: int, until: int) -> tuple[State, Any]:
         rows = put(_rows(task, step, until, capacity), rows_at)
@@ -132,7 +158,9 @@ def _streamed(
 
         def part(index: Any) -> Any:
             begin, end, _ = index[axis].indices(task.batch_size)
-            return local[(*index[:axis], slice(begin - share.start, end - share.start), *index[axis + 1 :])]
+            return local[
+                (*index[:axis], slice(begin - share.start, end - share.start), *index[axis + 1 :])
+            ]
 
         return jax.make_array_from_callback(shape, where.batch, part)
 
@@ -153,11 +181,15 @@ def _streamed(
 def _jitted(step: Callable[..., Any], where: Placement) -> Any:
     everywhere = replicated(where.mesh)
     ins = (where.state, where.teacher, where.batch, everywhere)
-    return jax.jit(step, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0)
+    return jax.jit(
+        step, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0
+    )
 
 
 def _prepared(task: Task) -> Callable[..., Any]:
-    """The step on batches as they come from the host: images are bytes until they are on the device."""
+    """The step on batches as they come from the host: images are bytes until they are on the
+    device.
+    """
     step = make_step(task)
 
     def run(state: State, variables: PyTree, batch: Batch, hparams: PyTree) -> tuple[State, Any]:
@@ -167,12 +199,16 @@ def _prepared(task: Task) -> Callable[..., Any]:
 
 
 def host_batch(task: Task) -> Batch:
-    """Shapes of what the step is fed: the batch of a run, or one per member; inputs as they are stored."""
+    """Shapes of what the step is fed: the batch of a run, or one per member; inputs as they are
+    stored.
+    """
     batch = dict(abstract_batch(task))
     batch["inputs"] = jax.ShapeDtypeStruct(batch["inputs"].shape, task.data.dtype)
     if task.members is None:
         return batch
-    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((task.members, *leaf.shape), leaf.dtype), batch)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((task.members, *leaf.shape), leaf.dtype), batch
+    )
 
 
 def _share(task: Task, where: Placement) -> slice:
@@ -184,7 +220,9 @@ def _share(task: Task, where: Placement) -> slice:
 
 
 def _rows(task: Task, step: int, until: int, capacity: int) -> np.ndarray:
-    """Rows of the batches of steps [step, until), shape ``[capacity b]`` or ``[capacity m b]``; the rest is unused."""
+    """Rows of the batches of steps [step, until), shape ``[capacity b]`` or ``[capacity m b]``; the
+    rest is unused.
+    """
     seeds = [task.seeds] if isinstance(task.seeds, int) else task.seeds
     table = np.zeros((capacity, len(seeds), task.batch_size), np.int32)
     for i in range(until - step):

@@ -1,4 +1,6 @@
-"""Names over tables: a name looks up a plain dict, and ``package.module:name`` reaches any function of the user's."""
+"""Names over tables: a name looks up a plain dict, and ``package.module:name`` reaches any function
+of the user's.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +31,27 @@ def lookup(what: str, name: str, table: Mapping[str, Any]) -> Any:
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise KdError(f"{what} '{name}': no module '{error.name}'; is its folder on PYTHONPATH?") from error
+        raise KdError(
+            f"{what} '{name}': no module '{error.name}'; is its folder on PYTHONPATH?"
+        ) from error
     if not hasattr(module, attribute):
-        raise unknown(f"{what} in module {module_name}", attribute, [n for n in vars(module) if not n.startswith("_")])
+        raise unknown(
+            f"{what} in module {module_name}",
+            attribute,
+            [n for n in vars(module) if not n.startswith("_")],
+        )
     return getattr(module, attribute)
 
 
 def first_line(entry: Any) -> str:
-    """First line of an entry's docstring, for listings."""
-    return (entry.__doc__ or "").strip().partition("\n")[0]
+    """First paragraph of an entry's docstring as one line, for listings."""
+    return " ".join((entry.__doc__ or "").strip().partition("\n\n")[0].split())
 
 
 def source_fingerprint(name: str) -> str:
-    """Hash of the file that ``package.module:name`` lives in, so that a run knows when its code was edited; else ""."""
+    """Hash of the file that ``package.module:name`` lives in, so that a run knows when its code was
+    edited; else "".
+    """
     module = name.partition(":")[0] if ":" in name else ""
     found = importlib.util.find_spec(module) if re.fullmatch(r"[\w.]+", module) else None
     if found is None or found.origin is None or not pathlib.Path(found.origin).is_file():

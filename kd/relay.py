@@ -1,7 +1,8 @@
 """A door between a process and its coordinator that stays open when the coordinator dies.
 
-JAX's client ends its process with a C++ stack trace in the moment in which its connection breaks. Through a relay on
-the same machine it does not see that: the near side stays open and silent, and `Relay.broken` tells who watches.
+JAX's client ends its process with a C++ stack trace in the moment in which its connection breaks.
+Through a relay on the same machine it does not see that: the near side stays open and silent, and
+`Relay.broken` tells who watches.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ import time
 
 
 class Relay:
-    """Forwards ``127.0.0.1:port`` of this machine to `host`, `port`. Runs in daemon threads until the process ends."""
+    """Forwards ``127.0.0.1:port`` of this machine to `host`, `port`.
+
+    Runs in daemon threads until the process ends.
+    """
 
     def __init__(self, host: str, port: int) -> None:
         self._target = host, port

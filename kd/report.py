@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Page:
-    """What an experiment's results say: a text in Markdown, figures by file name, and the short version of it.
+    """What an experiment's results say: a text in Markdown, figures by file name, and the short
+    version of it.
 
-    The short version, for the terminal and the README, is a table, the verdict in a sentence, and the provenance.
+    The short version, for the terminal and the README, is a table, the verdict in a sentence, and
+    the provenance.
     """
 
     markdown: str
@@ -48,7 +50,9 @@ def load_results(folder: pathlib.Path) -> dict[str, Any]:
             raise ValueError("it holds no object")
         return results
     except OSError as error:
-        raise KdError(f"{folder} has no results.json ({error.strerror}); run 'kd reproduce' first") from error
+        raise KdError(
+            f"{folder} has no results.json ({error.strerror}); run 'kd reproduce' first"
+        ) from error
     except ValueError as error:
         raise KdError(f"{path} is damaged: {error}; run 'kd reproduce' again") from error
 
@@ -60,7 +64,10 @@ def build_page(results: Mapping[str, Any]) -> Page:
       KdError: the results name no such function, or lack what it reads.
     """
     if not isinstance(results.get("report"), str):
-        raise KdError("results.json does not say which function reports it (key 'report'); is it from 'kd reproduce'?")
+        raise KdError(
+            "results.json does not say which function reports it (key 'report'); is it from 'kd "
+            "reproduce'?"
+        )
     page = lookup("report", results["report"], {})
     try:
         return page(results)
@@ -68,19 +75,29 @@ def build_page(results: Mapping[str, Any]) -> Page:
         raise KdError(
             f"results.json lacks {error}, which {results['report']} reads; run 'kd reproduce' again"
         ) from error
-    except (TypeError, ValueError, AttributeError) as error:  # values of another kind than the page reads
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:  # values of another kind than the page reads
         raise KdError(
             f"results.json is not what {results['report']} reads: {error}; run 'kd reproduce' again"
         ) from error
 
 
 def write_report(folder: pathlib.Path) -> pathlib.Path:
-    """Write README.md, figures/ and report.html beside a results.json, and return the HTML page's path."""
+    """Write README.md, figures/ and report.html beside a results.json, and return the HTML page's
+    path.
+    """
     from rich.console import Console
     from rich.progress import track
 
     page = build_page(load_results(folder))
-    silent = {"disable": not sys.stderr.isatty(), "transient": True, "console": Console(stderr=True)}
+    silent = {
+        "disable": not sys.stderr.isatty(),
+        "transient": True,
+        "console": Console(stderr=True),
+    }
     drawings = {name: svg(page.figures[name]) for name in track(page.figures, "drawing", **silent)}
     html, text = folder / "report.html", render(page.markdown, drawings)
     try:
@@ -90,12 +107,16 @@ def write_report(folder: pathlib.Path) -> pathlib.Path:
         (folder / "README.md").write_text(page.markdown, "utf-8")
         html.write_text(text, "utf-8")
     except OSError as error:
-        raise KdError(f"cannot write {error.filename or folder}: {error.strerror}; move it away, or free it") from error
+        raise KdError(
+            f"cannot write {error.filename or folder}: {error.strerror}; move it away, or free it"
+        ) from error
     return html
 
 
 def plain_axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[Figure, Any]:
-    """A figure of so many inches, and its axes, as every page draws them: horizontal lines and no frame."""
+    """A figure of so many inches, and its axes, as every page draws them: horizontal lines and no
+    frame.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
@@ -109,7 +130,9 @@ def plain_axes(width: float, height: float, xlabel: str, ylabel: str) -> tuple[F
 
 
 def demoted(markdown: str, prefix: str) -> str:
-    """A page as a part of another one: its headings a level lower, its figures' file names after `prefix`."""
+    """A page as a part of another one: its headings a level lower, its figures' file names after
+    `prefix`.
+    """
     lowered = re.sub(r"^(#+ )", r"#\1", markdown, flags=re.MULTILINE)
     return re.sub(r"\(figures/", f"(figures/{prefix}", lowered)
 
@@ -119,7 +142,9 @@ def svg(figure: Figure) -> str:
     import matplotlib
 
     buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "kd", "svg.fonttype": "none", "font.family": "sans-serif"}):
+    with matplotlib.rc_context(
+        {"svg.hashsalt": "kd", "svg.fonttype": "none", "font.family": "sans-serif"}
+    ):
         figure.savefig(buffer, format="svg", metadata={"Date": None}, bbox_inches="tight")
     return re.sub(r"[ \t]+$", "", buffer.getvalue(), flags=re.MULTILINE)
 
@@ -142,14 +167,19 @@ def render(markdown: str, drawings: Mapping[str, str]) -> str:
 
 
 def fill(text: str, marker: str, content: str) -> str:
-    """`text` with everything between ``<!-- marker -->`` and ``<!-- /marker -->`` replaced by `content`.
+    """`text` with everything between ``<!-- marker -->`` and ``<!-- /marker -->`` replaced by
+    `content`.
 
     Raises:
       KdError: the markers are not there.
     """
-    pattern = re.compile(rf"(<!-- {re.escape(marker)} -->\n).*?(<!-- /{re.escape(marker)} -->)", re.DOTALL)
+    pattern = re.compile(
+        rf"(<!-- {re.escape(marker)} -->\n).*?(<!-- /{re.escape(marker)} -->)", re.DOTALL
+    )
     if not pattern.search(text):
-        raise KdError(f"no markers <!-- {marker} --> and <!-- /{marker} --> to write between; add both lines")
+        raise KdError(
+            f"no markers <!-- {marker} --> and <!-- /{marker} --> to write between; add both lines"
+        )
     return pattern.sub(lambda found: f"{found[1]}{content.strip()}\n{found[2]}", text)
 
 

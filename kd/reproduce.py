@@ -16,10 +16,14 @@ from kd.workdir import write_json
 _WIDE = 160
 
 
-def reproduce(name: str, function: str, config: Mapping[str, Any], folder: pathlib.Path, command: str) -> pathlib.Path:
-    """Run or resume an experiment into `folder`, print its page's summary, and return the HTML page's path.
+def reproduce(
+    name: str, function: str, config: Mapping[str, Any], folder: pathlib.Path, command: str
+) -> pathlib.Path:
+    """Run or resume an experiment into `folder`, print its page's summary, and return the HTML
+    page's path.
 
-    `function` is ``package.module:run``; it takes (config, folder) and returns results that JSON can hold.
+    `function` is ``package.module:run``; it takes (config, folder) and returns results that JSON
+    can hold.
 
     Raises:
       KdError: what the experiment raises, or a folder that cannot be written.
@@ -27,7 +31,9 @@ def reproduce(name: str, function: str, config: Mapping[str, Any], folder: pathl
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise KdError(f"cannot write {folder}: {error.strerror}; choose another --workdir") from error
+        raise KdError(
+            f"cannot write {folder}: {error.strerror}; choose another --workdir"
+        ) from error
     found = lookup("experiment", function, {})(config, folder)
     results = {
         "experiment": name,
@@ -39,17 +45,22 @@ def reproduce(name: str, function: str, config: Mapping[str, Any], folder: pathl
     try:
         write_json(folder / "results.json", results)
     except OSError as error:
-        raise KdError(f"cannot write {folder / 'results.json'}: {error.strerror}; move what is there away") from error
+        raise KdError(
+            f"cannot write {folder / 'results.json'}: {error.strerror}; move what is there away"
+        ) from error
     html = write_report(folder)
     _show(build_page(results))
     return html
 
 
-def record(name: str, folder: pathlib.Path, into: pathlib.Path, readme: pathlib.Path, whole: str = "") -> None:
-    """Keep the results of `folder` in the repository, and rebuild their page and their table in `readme`.
+def record(
+    name: str, folder: pathlib.Path, into: pathlib.Path, readme: pathlib.Path, whole: str = ""
+) -> None:
+    """Keep the results of `folder` in the repository, and rebuild their page and their table in
+    `readme`.
 
-    With `whole`, ``package.module:page``, they become one part of the results that are kept there, and the page is that
-    of all parts.
+    With `whole`, ``package.module:page``, they become one part of the results that are kept there,
+    and the page is that of all parts.
 
     Raises:
       KdError: the README has no place for this experiment's table.
@@ -57,7 +68,11 @@ def record(name: str, folder: pathlib.Path, into: pathlib.Path, readme: pathlib.
     results = load_results(folder)
     kept = results
     if whole:
-        kept = load_results(into) if (into / "results.json").exists() else {"report": whole, "parts": {}}
+        kept = (
+            load_results(into)
+            if (into / "results.json").exists()
+            else {"report": whole, "parts": {}}
+        )
         kept["parts"][name] = results
     into.mkdir(parents=True, exist_ok=True)
     write_json(into / "results.json", kept)
@@ -73,4 +88,6 @@ def _show(page: Page) -> None:
         console = Console(highlight=False, width=_WIDE)
     console.print(page.table.rich(), soft_wrap=True)
     for text in (page.verdict, page.provenance):
-        console.print(text.replace("**", "").replace("`", ""), markup=False, soft_wrap=not console.is_terminal)
+        console.print(
+            text.replace("**", "").replace("`", ""), markup=False, soft_wrap=not console.is_terminal
+        )

@@ -1,4 +1,6 @@
-"""Named random streams: everything random is a function of (seed, step, name), so a resume has nothing to remember."""
+"""Named random streams: everything random is a function of (seed, step, name), so a resume has
+nothing to remember.
+"""
 
 from __future__ import annotations
 

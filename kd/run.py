@@ -33,19 +33,22 @@ def train_workdir(
       KdError: anything a user can mend. kd.signals.Interrupted: asked to stop; the state was saved.
     """
     path = pathlib.Path(path)
-    check_batch(make_mesh(spec.mesh), spec.data.batch_size, spec.accumulate)  # before data is read, for minutes maybe
+    # before data is read, for minutes maybe
+    check_batch(make_mesh(spec.mesh), spec.data.batch_size, spec.accumulate)
     data, held_out, validation = load_splits(spec)
     teacher = load_teacher(spec, data)
     task = build_task(spec, data, teacher)
     train.check(task)
     who = "" if teacher is None else teacher.fingerprint
     distributed.check_same(
-        "train the same run", {"config": fingerprint_of(identity(spec, who)), "data": data.fingerprint}
+        "train the same run",
+        {"config": fingerprint_of(identity(spec, who)), "data": data.fingerprint},
     )
     with contextlib.ExitStack() as held:
 
         def take() -> None:
-            held.enter_context(made(path).locked())  # first: who does not hold it must not say whose folder this is
+            # first: who does not hold it must not say whose folder this is
+            held.enter_context(made(path).locked())
             claim(path, spec, data, who)
 
         distributed.first_does("claim", take)
@@ -57,14 +60,17 @@ def train_workdir(
         last = int(np.max(np.asarray(state.step)))
         if state.best is not None:
             outcome["best_step"] = np.asarray(state.best.step).tolist()
-        distributed.first_does("evaluation", lambda: workdir.write("evaluation.json", {**outcome, "step": last}))
+        distributed.first_does(
+            "evaluation", lambda: workdir.write("evaluation.json", {**outcome, "step": last})
+        )
     return outcome
 
 
 def on_mesh(task: train.Task) -> Teacher:
     """The task's teacher with its arrays on the task's mesh, where its rule puts them."""
     assert task.teacher is not None
-    stacked = task.teacher.stacked if task.teacher.pairs is None else 1  # all of them answer for every example
+    # all of them answer for every example
+    stacked = task.teacher.stacked if task.teacher.pairs is None else 1
     plain = dataclasses.replace(task.teacher, pairs=None, stacked=stacked)
     where = teacher_shardings(plain, plain.variables, task.sharding.teacher, make_mesh(task.mesh))
     return dataclasses.replace(task.teacher, variables=put(task.teacher.variables, where))
@@ -88,14 +94,20 @@ def _train_in(
                 return []
             progress.resume(resumed_at)
             sinks = [writers.jsonl(workdir.metrics, resumed_at), progress.write]
-            return [*sinks, writers.tensorboard(workdir.path / "tensorboard")] if tensorboard else sinks
+            return (
+                [*sinks, writers.tensorboard(workdir.path / "tensorboard")]
+                if tensorboard
+                else sinks
+            )
 
         state = train.run(
             task,
             cadence=_cadence(spec, len(task.data), task.total_steps),
             checkpoints=checkpoints,
             evaluate=lambda state: _held_out(train.latest(task, state), held_out),
-            validate=None if validation is None else lambda state: train.latest(task, state).errors(validation),
+            validate=None
+            if validation is None
+            else lambda state: train.latest(task, state).errors(validation),
             start_writing=start_writing,
         )
     checkpoints.close()
@@ -114,4 +126,6 @@ def _cadence(spec: Spec, examples: int, total: int) -> train.Cadence:
     def steps(epochs: float | None) -> int | None:
         return None if epochs is None else kd_data.steps_of(epochs, examples, spec.data.batch_size)
 
-    return train.Cadence(min(spec.log_steps, total), steps(spec.eval_epochs), steps(spec.checkpoint_epochs))
+    return train.Cadence(
+        min(spec.log_steps, total), steps(spec.eval_epochs), steps(spec.checkpoint_epochs)
+    )

@@ -1,7 +1,8 @@
 """Schedules, in one spelling for learning rate, term weight and temperature.
 
-A schedule is a *shape*: a factor near 1 that multiplies a base value over the course of training. The base value is
-an array in ``hparams`` and may differ between members of a population; the shape is the same for all of them.
+A schedule is a *shape*: a factor near 1 that multiplies a base value over the course of training.
+The base value is an array in ``hparams`` and may differ between members of a population; the shape
+is the same for all of them.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ Shape = Callable[[Any], Any]
 class Schedule:
     """Shape of a value over training, as a factor of its base value.
 
-    Units: `warmup_percent` and the first number of each of `points` are percent of the run (0 to 100); `end` and the
-    second number of each of `points` are factors of the base value.
+    Units: `warmup_percent` and the first number of each of `points` are percent of the run (0 to
+    100); `end` and the second number of each of `points` are factors of the base value.
     """
 
     shape: Literal["constant", "linear", "cosine", "exponential", "piecewise"] = "constant"
@@ -38,16 +39,19 @@ def make_schedule(spec: Schedule, total_steps: int) -> Shape:
     """``step -> factor`` for a run of `total_steps`.
 
     After the warm-up (0 to 1), ``u`` runs from 0 to 1: linear ``1 + (end - 1) u``, cosine
-    ``end + (1 - end)(1 + cos(pi u)) / 2``, exponential ``end^u``; piecewise holds each factor of `points` from its
-    percentage onwards.
+    ``end + (1 - end)(1 + cos(pi u)) / 2``, exponential ``end^u``; piecewise holds each factor of
+    `points` from its percentage onwards.
 
     Raises:
-      KdError: a percentage outside 0 to 100, points out of order or missing, a non-positive end of an exponential.
+      KdError: a percentage outside 0 to 100, points out of order or missing, a non-positive end of
+        an exponential.
     """
     if not 0 <= spec.warmup_percent < 100:
         raise KdError(f"schedule.warmup_percent must lie in [0, 100), got {spec.warmup_percent}")
     if spec.end < 0 or any(factor < 0 for _, factor in spec.points):
-        raise KdError("a schedule's factors, schedule.end and those of schedule.points, must be 0 or more")
+        raise KdError(
+            "a schedule's factors, schedule.end and those of schedule.points, must be 0 or more"
+        )
     warmup = round(total_steps * spec.warmup_percent / 100)
     main = _main(spec, max(total_steps - warmup, 1), total_steps, warmup)
     if warmup == 0:
@@ -76,8 +80,12 @@ def _piecewise(points: tuple[tuple[float, float], ...], total_steps: int, warmup
         or any(a >= b for a, b in itertools.pairwise(percents))
         or not 0 <= percents[0] <= percents[-1] <= 100
     ):
-        raise KdError("a piecewise schedule needs schedule.points = ((percent, factor), ...) with rising percents")
-    # Percent of the whole run, and the steps that come here are counted from the end of the warm-up.
+        raise KdError(
+            "a piecewise schedule needs schedule.points = ((percent, factor), ...) with rising "
+            "percents"
+        )
+    # Percent of the whole run, and the steps that come here are counted from the end of the
+    # warm-up.
     edges = jnp.asarray([round(total_steps * percent / 100) - warmup for percent in percents])
     factors = jnp.asarray([1.0, *(factor for _, factor in points)])
     return lambda step: factors[jnp.searchsorted(edges, step, side="right")]

@@ -1,4 +1,6 @@
-"""Which parameter is split how: rules by path, for the student and, independently, for the teacher."""
+"""Which parameter is split how: rules by path, for the student and, independently, for the
+teacher.
+"""
 
 from __future__ import annotations
 
@@ -29,12 +31,14 @@ Axes = str | tuple[str, ...] | None
 class Rule:
     """How the parameters of one model are split over the mesh.
 
-    `rule` is ``replicate`` (whole on every device) or ``fsdp``: the largest dimension that divides over the mesh's axis
-    ``fsdp``; where none does, and for arrays of less than 4,096 elements, whole. `paths` are the exceptions: a glob on
-    a parameter's path, such as ``*/mlp/up/kernel``, and for each dimension an axis of the mesh, several, or None, as in
-    a `jax.sharding.PartitionSpec`; e.g. ``{"*/mlp/up/kernel": (None, "fsdp", "tensor")}``.
+    `rule` is ``replicate`` (whole on every device) or ``fsdp``: the largest dimension that divides
+    over the mesh's axis ``fsdp``; where none does, and for arrays of less than 4,096 elements,
+    whole. `paths` are the exceptions: a glob on a parameter's path, such as ``*/mlp/up/kernel``,
+    and for each dimension an axis of the mesh, several, or None, as in a
+    `jax.sharding.PartitionSpec`; e.g. ``{"*/mlp/up/kernel": (None, "fsdp", "tensor")}``.
 
-    Source: Rajbhandari et al. (2020), "ZeRO", for ``fsdp``; Shoeybi et al. (2019), "Megatron-LM", for ``tensor``.
+    Source: Rajbhandari et al. (2020), "ZeRO", for ``fsdp``; Shoeybi et al. (2019), "Megatron-LM",
+    for ``tensor``.
     """
 
     rule: Literal["replicate", "fsdp"] = "replicate"
@@ -50,13 +54,20 @@ class Sharding:
 
 
 def specs(
-    rule: Rule, tree: PyTree, mesh: Mesh, *, who: str = "student", leading: tuple[str | None, ...] = ()
+    rule: Rule,
+    tree: PyTree,
+    mesh: Mesh,
+    *,
+    who: str = "student",
+    leading: tuple[str | None, ...] = (),
 ) -> PyTree:
-    """A `PartitionSpec` for every leaf of `tree` (arrays or their shapes), whose first axes are split as `leading`.
+    """A `PartitionSpec` for every leaf of `tree` (arrays or their shapes), whose first axes are
+    split as `leading`.
 
     Raises:
-      KdError: what is no rule, a glob that matches no parameter (nearest path shown), two that match the same one and
-        differ, an axis that is not there or used twice, more axes than dimensions, or a dimension that does not divide.
+      KdError: what is no rule, a glob that matches no parameter (nearest path shown), two that
+        match the same one and differ, an axis that is not there or used twice, more axes than
+        dimensions, or a dimension that does not divide.
     """
     check_rule(rule, who)
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
@@ -68,29 +79,40 @@ def specs(
     for path, (_, leaf) in zip(paths, leaves, strict=True):
         shape = tuple(leaf.shape)[len(leading) :]
         axes = _by_path(rule, path, who)
-        chosen = _fsdp(rule, shape, mesh) if axes is None else _checked(axes, path, shape, mesh, who, leading)
+        chosen = (
+            _fsdp(rule, shape, mesh)
+            if axes is None
+            else _checked(axes, path, shape, mesh, who, leading)
+        )
         found.append(PartitionSpec(*leading, *chosen))
     return jax.tree_util.tree_unflatten(structure, found)
 
 
 def check_rule(rule: Any, who: str) -> None:
-    """Raise a `KdError` unless `rule` is a `Rule` of a known kind whose paths are globs, each with a tuple of axes."""
+    """Raise a `KdError` unless `rule` is a `Rule` of a known kind whose paths are globs, each with
+    a tuple of axes.
+    """
     if not isinstance(rule, Rule):
         raise KdError(f"sharding.{who} must be a kd.Rule, got {rule!r}; e.g. kd.Rule('fsdp')")
     if rule.rule not in RULES:
         raise unknown(f"sharding.{who}.rule", rule.rule, RULES)
     if not isinstance(rule.paths, Mapping):
-        raise KdError(f"sharding.{who}.paths must map globs to axes, got {rule.paths!r}; e.g. {_EXAMPLE}")
+        raise KdError(
+            f"sharding.{who}.paths must map globs to axes, got {rule.paths!r}; e.g. {_EXAMPLE}"
+        )
     for glob, axes in rule.paths.items():
         if not isinstance(glob, str) or not isinstance(axes, (tuple, list, PartitionSpec)):
             raise KdError(
-                f"sharding.{who}.paths must map globs to tuples of axes, got {glob!r}: {axes!r}; e.g. {_EXAMPLE}"
+                f"sharding.{who}.paths must map globs to tuples of axes, got {glob!r}: {axes!r}; "
+                f"e.g. {_EXAMPLE}"
             )
 
 
 def path_of(path: tuple[Any, ...]) -> str:
     """A leaf's path as rules name it: ``blocks/mlp/up/kernel``."""
-    return "/".join(str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path)
+    return "/".join(
+        str(getattr(key, "key", getattr(key, "name", getattr(key, "idx", key)))) for key in path
+    )
 
 
 def _by_path(rule: Rule, path: str, who: str) -> tuple[Axes, ...] | None:
@@ -101,7 +123,8 @@ def _by_path(rule: Rule, path: str, who: str) -> tuple[Axes, ...] | None:
     }
     if len(set(matches.values())) > 1:
         raise KdError(
-            f"sharding.{who}.paths: {' and '.join(repr(glob) for glob in matches)} both match {path} and say different "
+            f"sharding.{who}.paths: {' and '.join(repr(glob) for glob in matches)} both match "
+            f"{path} and say different "
             "things; make one of them narrower"
         )
     return next(iter(matches.values()), None)
@@ -119,11 +142,19 @@ def _fsdp(rule: Rule, shape: tuple[int, ...], mesh: Mesh) -> tuple[Axes, ...]:
 
 
 def _checked(
-    axes: tuple[Axes, ...], path: str, shape: tuple[int, ...], mesh: Mesh, who: str, leading: tuple[str | None, ...]
+    axes: tuple[Axes, ...],
+    path: str,
+    shape: tuple[int, ...],
+    mesh: Mesh,
+    who: str,
+    leading: tuple[str | None, ...],
 ) -> tuple[Axes, ...]:
     where = f"sharding.{who}.paths for {path}"
     if len(axes) > len(shape):
-        raise KdError(f"{where}: {len(axes)} axes are given and its shape is {list(shape)}; give one each at most")
+        raise KdError(
+            f"{where}: {len(axes)} axes are given and its shape is {list(shape)}; give one each "
+            "at most"
+        )
     used: list[str] = []
     for length, axis in zip(shape, axes, strict=False):
         names = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
@@ -131,14 +162,21 @@ def _checked(
             if name not in AXES:
                 raise unknown(f"axis in {where}:", name, AXES)
             if name in leading:
-                raise KdError(f"{where}: the axis '{name}' splits the members of a population; choose another axis")
+                raise KdError(
+                    f"{where}: the axis '{name}' splits the members of a population; choose "
+                    "another axis"
+                )
             if name in used:
-                raise KdError(f"{where}: the axis '{name}' is used twice in {axes}; an axis splits one dimension")
+                raise KdError(
+                    f"{where}: the axis '{name}' is used twice in {axes}; an axis splits one "
+                    "dimension"
+                )
             used.append(name)
         parts = math.prod(mesh.shape[name] for name in names)
         if length % parts:
             raise KdError(
-                f"{where}: a dimension of {length} does not divide over {'x'.join(names)} = {parts}; choose another "
+                f"{where}: a dimension of {length} does not divide over {'x'.join(names)} = "
+                f"{parts}; choose another "
                 "dimension, or another size of that axis"
             )
     return axes
@@ -147,15 +185,17 @@ def _checked(
 def state_shardings(state: State, rule: Rule, mesh: Mesh, *, population: bool) -> State:
     """A `NamedSharding` for every leaf of `state` (arrays or shapes).
 
-    Optimiser state, averages and the best so far follow the parameters. In a population every leaf's first axis is
-    split over ``member``.
+    Optimiser state, averages and the best so far follow the parameters. In a population every
+    leaf's first axis is split over ``member``.
     """
     leading = ("member",) if population else ()
     plain = specs(rule, state.params, mesh, leading=leading)
     by_path = {
         path_of(path): (tuple(leaf.shape), spec)
         for (path, leaf), spec in zip(
-            jax.tree_util.tree_leaves_with_path(state.params), jax.tree.leaves(plain, is_leaf=_is_spec), strict=True
+            jax.tree_util.tree_leaves_with_path(state.params),
+            jax.tree.leaves(plain, is_leaf=_is_spec),
+            strict=True,
         )
     }
 
@@ -173,8 +213,9 @@ def state_shardings(state: State, rule: Rule, mesh: Mesh, *, population: bool) -
 def teacher_shardings(teacher: Teacher | None, variables: PyTree, rule: Rule, mesh: Mesh) -> PyTree:
     """A `NamedSharding` for every leaf of the teacher's `variables`.
 
-    Rules name paths below its parameters. Members of an ensemble are whole or split like one model; of paired teachers
-    each lies where its student does; logits computed beforehand are on every device.
+    Rules name paths below its parameters. Members of an ensemble are whole or split like one model;
+    of paired teachers each lies where its student does; logits computed beforehand are on every
+    device.
 
     Raises:
       KdError: as `specs` does.

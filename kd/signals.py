@@ -11,12 +11,16 @@ class Interrupted(Exception):
     """The run stopped because it was asked to, after saving."""
 
     def __init__(self, signum: int, step: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}; the same command continues")
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name} after step {step}; the same command "
+            "continues"
+        )
         self.signum = signum
 
 
 class StopSignals:
-    """While active, the first SIGINT or SIGTERM is only noted in `received`; a second SIGINT interrupts at once.
+    """While active, the first SIGINT or SIGTERM is only noted in `received`; a second SIGINT
+    interrupts at once.
 
     Without `noting`, for a run that has nowhere to save, signals mean what they always mean.
     """
@@ -33,7 +37,10 @@ class StopSignals:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]

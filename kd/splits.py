@@ -13,43 +13,65 @@ def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
     """The examples to train on, those to evaluate on, and those that early stopping looks at.
 
     Raises:
-      KdError: a split that is not there, without the classes or labels asked for, or of another kind than the others.
+      KdError: a split that is not there, without the classes or labels asked for, or of another
+        kind than the others.
     """
     data, held_out = shown(spec, training=True), open_split(spec, spec.data.eval)
     validation = None if spec.early_stopping is None else open_split(spec, spec.early_stopping)
     if spec.data.examples not in (None, len(data)):
         raise KdError(
-            f"config.data.examples declares {spec.data.examples} and {spec.data.train} has {len(data)}; mend it"
+            f"config.data.examples declares {spec.data.examples} and {spec.data.train} has "
+            f"{len(data)}; mend it"
         )
     _check_held_out("data.eval", held_out, data)
     if validation is not None:
         _check_held_out("early_stopping", validation, data)
         if not validation.labelled:
-            raise KdError(f"early stopping counts errors and '{spec.early_stopping}' has no labels; name another split")
+            raise KdError(
+                f"early stopping counts errors and '{spec.early_stopping}' has no labels; name "
+                "another split"
+            )
     return data, held_out, validation
 
 
 def shown(spec: Spec, data_dir: str | None = None, *, training: bool = False) -> Examples:
     """The examples that a run is trained on: those of `data.classes` alone where it names some."""
-    data, classes = open_split(spec, spec.data.train, data_dir, training=training), spec.data.classes
+    data, classes = (
+        open_split(spec, spec.data.train, data_dir, training=training),
+        spec.data.classes,
+    )
     if classes is None:
         return data
-    return data.of_classes(classes) if isinstance(data, kd_data.Stream) else kd_data.of_classes(data, classes)
+    return (
+        data.of_classes(classes)
+        if isinstance(data, kd_data.Stream)
+        else kd_data.of_classes(data, classes)
+    )
 
 
-def open_split(spec: Spec, split: str, data_dir: str | None = None, *, training: bool = False) -> Examples:
-    """A split of a config's data, in memory or streamed; random crops and flips are for `training` alone."""
+def open_split(
+    spec: Spec, split: str, data_dir: str | None = None, *, training: bool = False
+) -> Examples:
+    """A split of a config's data, in memory or streamed; random crops and flips are for `training`
+    alone.
+    """
     data, where = spec.data, data_dir or spec.data.data_dir
     if not data.stream:
         return kd_data.load(data.source, split, where)
     crop, flip = (data.crop, data.flip) if training else ("none", False)
-    return kd_data.open_stream(data.source, split, where, size=data.image_size, crop=crop, flip=flip)
+    return kd_data.open_stream(
+        data.source, split, where, size=data.image_size, crop=crop, flip=flip
+    )
 
 
 def _check_held_out(key: str, held_out: Examples, data: Examples) -> None:
-    shapes, classes = (held_out.first.shape[1:], data.first.shape[1:]), (held_out.num_classes, data.num_classes)
+    shapes, classes = (
+        (held_out.first.shape[1:], data.first.shape[1:]),
+        (held_out.num_classes, data.num_classes),
+    )
     if shapes[0] != shapes[1] or classes[0] > classes[1]:
         raise KdError(
-            f"config.{key} has inputs of shape {shapes[0]} and {classes[0]} classes, config.data.train {shapes[1]} "
+            f"config.{key} has inputs of shape {shapes[0]} and {classes[0]} classes, "
+            f"config.data.train {shapes[1]} "
             f"and {classes[1]}; evaluate on a split of the same kind"
         )

@@ -1,4 +1,6 @@
-"""An experiment is a list of stages, each keyed by its fingerprint: skipped if done, else run or resumed."""
+"""An experiment is a list of stages, each keyed by its fingerprint: skipped if done, else run or
+resumed.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ from kd.workdir import Workdir, find, write_json
 class Stage:
     """A training run of an experiment; raise `version` when its meaning changes.
 
-    `teacher` names the earlier stage that it learns from, `data` the one whose folder holds its data.
+    `teacher` names the earlier stage that it learns from, `data` the one whose folder holds its
+    data.
     """
 
     name: str
@@ -41,11 +44,13 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Computation:
-    """A stage that is not a training run: ``function(folder, done, **options, **places) -> result``.
+    """A stage that is not a training run:
+    ``function(folder, done, **options, **places) -> result``.
 
-    `function` is ``package.module:name``; it writes its files into `folder`, finds the earlier stages that it `needs`
-    in ``done`` by name, and returns what JSON can hold. A change of `options`, of its code (its module, and the
-    modules that `code` names), of what it needs or of `version` makes another stage; `places` say where and not what.
+    `function` is ``package.module:name``; it writes its files into `folder`, finds the earlier
+    stages that it `needs` in ``done`` by name, and returns what JSON can hold. A change of
+    `options`, of its code (its module, and the modules that `code` names), of what it needs or of
+    `version` makes another stage; `places` say where and not what.
     """
 
     name: str
@@ -72,7 +77,8 @@ class Done:
 
 
 def stage_fingerprints(stages: Sequence[Stage | Computation]) -> dict[str, str]:
-    """Fingerprint of every stage: its config or its code and options, and the fingerprints of what it rests on.
+    """Fingerprint of every stage: its config or its code and options, and the fingerprints of what
+    it rests on.
 
     Raises:
       KdError: two stages of one name, or one that needs a stage which is not an earlier one.
@@ -93,8 +99,17 @@ def _identity(stage: Stage | Computation, found: Mapping[str, str]) -> list[Any]
     if isinstance(stage, Stage):
         data = [] if stage.data is None else [found[stage.data]]
         return [identity(stage.spec, found.get(stage.teacher or "", "")), stage.version, *data]
-    code = [source_fingerprint(name if ":" in name else f"{name}:") for name in (stage.function, *stage.code)]
-    return [stage.function, dict(stage.options), [found[need] for need in stage.needs], code, stage.version]
+    code = [
+        source_fingerprint(name if ":" in name else f"{name}:")
+        for name in (stage.function, *stage.code)
+    ]
+    return [
+        stage.function,
+        dict(stage.options),
+        [found[need] for need in stage.needs],
+        code,
+        stage.version,
+    ]
 
 
 def run_stages(
@@ -103,12 +118,17 @@ def run_stages(
     """Run what is not done yet, in order, each in a folder of its own that its fingerprint names.
 
     Raises:
-      KdError: a stage that cannot be trained, before any is; what a stage raises. kd.signals.Interrupted: asked to
-        stop; the same call continues.
+      KdError: a stage that cannot be trained, before any is; what a stage raises.
+        kd.signals.Interrupted: asked to stop; the same call continues.
     """
     fingerprints, done = stage_fingerprints(stages), {}
-    workdirs = {name: folder / "stages" / f"{name}-{fingerprint[:8]}" for name, fingerprint in fingerprints.items()}
-    check_stages(stages, skip=[name for name, workdir in workdirs.items() if _finished(workdir) is not None])
+    workdirs = {
+        name: folder / "stages" / f"{name}-{fingerprint[:8]}"
+        for name, fingerprint in fingerprints.items()
+    }
+    check_stages(
+        stages, skip=[name for name, workdir in workdirs.items() if _finished(workdir) is not None]
+    )
     for number, stage in enumerate(stages, 1):
         workdir = workdirs[stage.name]
         title = f"stage {number}/{len(stages)} {stage.name}"
@@ -122,17 +142,26 @@ def run_stages(
             finished = _compute(stage, {need: done[need] for need in stage.needs}, workdir)
             say(f"{title}: {finished['seconds']:.1f} s")
         done[stage.name] = Done(
-            stage.name, fingerprints[stage.name], workdir, finished["evaluation"], finished["seconds"]
+            stage.name,
+            fingerprints[stage.name],
+            workdir,
+            finished["evaluation"],
+            finished["seconds"],
         )
     return done
 
 
 def check_stages(stages: Sequence[Stage | Computation], skip: Sequence[str] = ()) -> None:
-    """Raise a `KdError` that names the first training run that is known to fail when its turn comes: hours later.
+    """Raise a `KdError` that names the first training run that is known to fail when its turn
+    comes: hours later.
 
     Runs on data that an earlier stage computes are left to their turn, and so are those of `skip`.
     """
-    specs = {stage.name: stage.spec for stage in stages if isinstance(stage, Stage) and stage.data is None}
+    specs = {
+        stage.name: stage.spec
+        for stage in stages
+        if isinstance(stage, Stage) and stage.data is None
+    }
     for stage in stages:
         if not isinstance(stage, Stage) or stage.name in skip:
             continue
@@ -146,7 +175,9 @@ def check_stages(stages: Sequence[Stage | Computation], skip: Sequence[str] = ()
 
 
 def _check_columns(stage: Stage) -> None:
-    """What needs no data to be known: an experiment sets the columns after the config was resolved."""
+    """What needs no data to be known: an experiment sets the columns after the config was
+    resolved.
+    """
     try:
         check_population(stage.spec.population, make_terms(stage.spec))
     except KdError as error:
@@ -154,22 +185,33 @@ def _check_columns(stage: Stage) -> None:
 
 
 def _check_own(stage: Stage | Computation, workdir: pathlib.Path, done: Mapping[str, Done]) -> None:
-    """Raise a `KdError` where a training run's folder holds another run: its numbers are not this one's."""
+    """Raise a `KdError` where a training run's folder holds another run: its numbers are not this
+    one's.
+    """
     if isinstance(stage, Computation):
         return
     teacher = "" if stage.teacher is None else find(done[stage.teacher].workdir).fingerprint
-    theirs = {key: value for key, value in find(workdir).owner["identity"].items() if key != "data_fingerprint"}
+    theirs = {
+        key: value
+        for key, value in find(workdir).owner["identity"].items()
+        if key != "data_fingerprint"
+    }
     if fingerprint_of(theirs) != fingerprint_of(identity(stage.spec, teacher)):
         raise KdError(
-            f"{workdir} holds another run than stage '{stage.name}'; remove it, and the same command trains it"
+            f"{workdir} holds another run than stage '{stage.name}'; remove it, and the same "
+            "command trains it"
         )
 
 
 def _placed(stage: Stage, done: Mapping[str, Done]) -> Spec:
-    """The stage's config with the folders of what it rests on, which are no part of its identity."""
+    """The stage's config with the folders of what it rests on, which are no part of its
+    identity.
+    """
     spec = stage.spec
     if stage.teacher is not None:
-        teacher = dataclasses.replace(spec.teacher, workdir=str(done[stage.teacher].workdir.resolve()))
+        teacher = dataclasses.replace(
+            spec.teacher, workdir=str(done[stage.teacher].workdir.resolve())
+        )
         spec = dataclasses.replace(spec, teacher=teacher)
     if stage.data is not None:
         data = dataclasses.replace(spec.data, data_dir=str(done[stage.data].workdir.resolve()))
@@ -192,18 +234,25 @@ def _train(spec: Spec, workdir: pathlib.Path, title: str) -> dict[str, Any]:
     return finished
 
 
-def _compute(stage: Computation, needs: Mapping[str, Done], workdir: pathlib.Path) -> dict[str, Any]:
-    """Compute in a folder beside, and rename it when everything is written: what has the name is whole."""
+def _compute(
+    stage: Computation, needs: Mapping[str, Done], workdir: pathlib.Path
+) -> dict[str, Any]:
+    """Compute in a folder beside, and rename it when everything is written: what has the name is
+    whole.
+    """
     unfinished = workdir.with_name(workdir.name + ".unfinished")
     unfinished.mkdir(parents=True, exist_ok=True)
     with Workdir(unfinished).locked():
         _empty(unfinished)
         start = time.monotonic()
-        result = lookup("function", stage.function, {})(unfinished, needs, **stage.options, **stage.places)
+        result = lookup("function", stage.function, {})(
+            unfinished, needs, **stage.options, **stage.places
+        )
         finished = {"evaluation": result, "seconds": time.monotonic() - start}
         write_json(unfinished / "stage.json", finished)
         unfinished.rename(workdir)
-    return json.loads((workdir / "stage.json").read_text("utf-8"))  # what a later call finds, tuples as lists too
+    # what a later call finds, tuples as lists too
+    return json.loads((workdir / "stage.json").read_text("utf-8"))
 
 
 def _empty(folder: pathlib.Path) -> None:

@@ -16,7 +16,8 @@ from kd.types import Model, PyTree
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Best:
-    """What early stopping keeps: the variables with the fewest validation errors so far, and the step they are from.
+    """What early stopping keeps: the variables with the fewest validation errors so far, and the
+    step they are from.
 
     Shapes: ``errors[]``, ``step[]``; in a population ``errors[m]``, ``step[m]``.
     """
@@ -30,12 +31,14 @@ class Best:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
-    """Parameters, untrained variables, optimiser state, and the run's key; with a leading member axis in a population.
+    """Parameters, untrained variables, optimiser state, and the run's key; with a leading member
+    axis in a population.
 
-    `ema` is the exponential moving average of the parameters, None in a run without one; `best` is None in a run
-    without early stopping.
+    `ema` is the exponential moving average of the parameters, None in a run without one; `best` is
+    None in a run without early stopping.
 
-    Shapes: ``step[]``, ``key[]`` (typed key of the seed); in a population ``step[m]``, ``key[m]``, ...
+    Shapes: ``step[]``, ``key[]`` (typed key of the seed); in a population ``step[m]``, ``key[m]``,
+    ...
     """
 
     step: jax.Array | Any  # in a pytree JAX also puts shapes and axis numbers here
@@ -48,16 +51,24 @@ class State:
 
     @property
     def student(self) -> PyTree:
-        """The parameters that the run stands for at this step: their moving average, where one is kept."""
+        """The parameters that the run stands for at this step: their moving average, where one is
+        kept.
+        """
         return self.params if self.ema is None else self.ema
 
 
 def init_state(
-    model: Model, optimizer: optax.GradientTransformation, seed: Any, inputs: Any, init_seed: Any = None
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    seed: Any,
+    inputs: Any,
+    init_seed: Any = None,
 ) -> State:
-    """The state before the first step, a pure function of the seeds. `inputs` is a batch of any size.
+    """The state before the first step, a pure function of the seeds. `inputs` is a batch of any
+    size.
 
-    `init_seed`, where given, draws the parameters in place of `seed`, which everything that is random later comes from.
+    `init_seed`, where given, draws the parameters in place of `seed`, which everything that is
+    random later comes from.
     """
     key = jax.random.key(seed)
     first = key if init_seed is None else jax.random.key(init_seed)
@@ -67,18 +78,22 @@ def init_state(
 
 def with_ema(state: State) -> State:
     """`state` ready to average its parameters, starting from those it has."""
-    return dataclasses.replace(state, ema=jax.tree.map(jnp.copy, state.params))  # donated apart from the parameters
+    # donated apart from the parameters
+    return dataclasses.replace(state, ema=jax.tree.map(jnp.copy, state.params))
 
 
 def with_best(state: State) -> State:
     """`state` ready for early stopping: nothing has been kept yet, so anything is better."""
     params, extra = jax.tree.map(jnp.zeros_like, (state.params, state.extra))
-    nothing = Best(params, extra, errors=jnp.full(state.step.shape, jnp.inf), step=jnp.zeros_like(state.step))
+    nothing = Best(
+        params, extra, errors=jnp.full(state.step.shape, jnp.inf), step=jnp.zeros_like(state.step)
+    )
     return dataclasses.replace(state, best=nothing)
 
 
 def keep_best(state: State, errors: Any) -> State:
-    """`state` with its present variables as the best ones where they make fewer validation errors, member by member.
+    """`state` with its present variables as the best ones where they make fewer validation errors,
+    member by member.
 
     Of equals the earlier stays. Shapes: ``errors[]``, or ``errors[m]`` in a population.
 

@@ -41,7 +41,9 @@ class Table:
 
 
 def show(table: Table) -> None:
-    """Print a table as wide as it is: in a narrower terminal, or a file, its lines wrap and no cell loses a digit."""
+    """Print a table as wide as it is: in a narrower terminal, or a file, its lines wrap and no cell
+    loses a digit.
+    """
     from rich.console import Console
     from rich.measure import Measurement
 

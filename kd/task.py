@@ -28,9 +28,10 @@ from kd.types import Batch, Hparams, Model, Outputs, PyTree, Teacher
 class Task:
     """Everything that a run is made of, ready to compile.
 
-    `seeds` is one seed for a single run, or a sequence with one per member of a population; then every leaf of
-    `hparams` has a leading member axis too. `init_seeds` draw the first weights, where that is not the part of
-    `seeds`: members that share a seed and differ in it differ in nothing else.
+    `seeds` is one seed for a single run, or a sequence with one per member of a population; then
+    every leaf of `hparams` has a leading member axis too. `init_seeds` draw the first weights,
+    where that is not the part of `seeds`: members that share a seed and differ in it differ in
+    nothing else.
     """
 
     model: Model
@@ -66,7 +67,8 @@ class Task:
 def initial_state(task: Task, shardings: State | None = None) -> State:
     """The state before the first step; a population's members start as runs of their own would.
 
-    Drawn in place: with `shardings` every device computes its part only, and the numbers are the same.
+    Drawn in place: with `shardings` every device computes its part only, and the numbers are the
+    same.
     """
     example = jnp.asarray(task.data.first)
 
@@ -76,7 +78,8 @@ def initial_state(task: Task, shardings: State | None = None) -> State:
         return with_best(state) if task.early_stopping else state
 
     def each(seeds: tuple[jax.Array, jax.Array]) -> State:
-        return jax.lax.map(one, seeds)  # one after another: random numbers compile several times faster than in vmap
+        # one after another: random numbers compile several times faster than in vmap
+        return jax.lax.map(one, seeds)
 
     init_seeds = task.seeds if task.init_seeds is None else task.init_seeds
     seeds = jnp.asarray(task.seeds, jnp.uint32), jnp.asarray(init_seeds, jnp.uint32)
@@ -106,7 +109,9 @@ def make_step(task: Task) -> Step:
 
 
 def teacher_variables(task: Task) -> PyTree:
-    """What the step is given: one teacher's arrays, or with `pairs` those of each member's own teacher."""
+    """What the step is given: one teacher's arrays, or with `pairs` those of each member's own
+    teacher.
+    """
     if task.teacher is None:
         return None
     if task.teacher.pairs is None:
@@ -116,8 +121,14 @@ def teacher_variables(task: Task) -> PyTree:
     def choose(variables: PyTree) -> PyTree:
         return jax.tree.map(lambda leaf: leaf[pairs], variables)
 
-    abstract = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(task.teacher.variables))
-    return jax.eval_shape(choose, task.teacher.variables) if abstract else choose(task.teacher.variables)
+    abstract = any(
+        isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(task.teacher.variables)
+    )
+    return (
+        jax.eval_shape(choose, task.teacher.variables)
+        if abstract
+        else choose(task.teacher.variables)
+    )
 
 
 def abstract_batch(task: Task) -> Batch:
@@ -126,7 +137,8 @@ def abstract_batch(task: Task) -> Batch:
 
 
 def check(task: Task, mesh: Mesh | None = None) -> None:
-    """Raise a `KdError` if student, teacher, data, terms and devices do not fit, before anything is compiled.
+    """Raise a `KdError` if student, teacher, data, terms and devices do not fit, before anything is
+    compiled.
 
     `mesh` is one of other devices than those that are here.
     """
@@ -142,36 +154,56 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
         batch = jax.eval_shape(task.view, jax.random.key(0), batch)
     params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
     if not jax.tree.leaves(params):
-        raise KdError("the student has no parameters, so there is nothing to train; give it a layer")
+        raise KdError(
+            "the student has no parameters, so there is nothing to train; give it a layer"
+        )
     _check_optimizer(task.optimizer, params)
-    student = jax.eval_shape(lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"])
+    student = jax.eval_shape(
+        lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"]
+    )
     specs(task.sharding.student, params, mesh)
     teacher = None
     if task.teacher is not None:
         if task.teacher.answers_for not in ("", task.data.fingerprint):
-            raise KdError("the teacher's logits were precomputed for another data set; kd.precompute it for this one")
+            raise KdError(
+                "the teacher's logits were precomputed for another data set; kd.precompute it for "
+                "this one"
+            )
         _check_pairs(task.teacher.pairs, task.members, jax.tree.leaves(task.teacher.variables))
         answer: Any = jax.eval_shape(unpaired_answer(task.teacher), task.teacher.variables, batch)
         if not isinstance(answer, Outputs):
-            raise KdError("a teacher's function must answer with Outputs, and this one does not; wrap: Outputs(logits)")
+            raise KdError(
+                "a teacher's function must answer with Outputs, and this one does not; wrap: "
+                "Outputs(logits)"
+            )
         teacher = answer.width
         teacher_shardings(task.teacher, task.teacher.variables, task.sharding.teacher, mesh)
     elif task.sharding.teacher.paths:
-        raise KdError("sharding.teacher.paths names parameters of a teacher and there is none; leave it out")
+        raise KdError(
+            "sharding.teacher.paths names parameters of a teacher and there is none; leave it out"
+        )
     check_widths(student.width, teacher, task.terms, "labels" in batch)
     if student.width < task.data.num_classes:
-        raise KdError(f"the student answers with {student.width} classes and the data has {task.data.num_classes}")
+        raise KdError(
+            f"the student answers with {student.width} classes and the data has "
+            f"{task.data.num_classes}"
+        )
 
 
 def _check_numbers(task: Task) -> None:
     if not is_whole(task.accumulate) or task.accumulate < 1:
         raise KdError(f"accumulate must be a whole number of 1 or more, got {task.accumulate!r}")
     decay: Any = task.ema
-    if not isinstance(decay, (float, int, np.floating)) or isinstance(decay, bool) or not 0 <= decay < 1:
+    if (
+        not isinstance(decay, (float, int, np.floating))
+        or isinstance(decay, bool)
+        or not 0 <= decay < 1
+    ):
         raise KdError(f"ema is a decay and must lie in [0, 1), got {decay!r}; 0 keeps no average")
     if not isinstance(task.sharding, Sharding):
         raise KdError(
-            f"sharding must be a kd.Sharding, got {task.sharding!r}; e.g. kd.Sharding(student=kd.Rule('fsdp'))"
+            f"sharding must be a kd.Sharding, got {task.sharding!r}; e.g. "
+            "kd.Sharding(student=kd.Rule('fsdp'))"
         )
     check_rule(task.sharding.teacher, "teacher")
 
@@ -181,14 +213,21 @@ def _check_optimizer(optimizer: optax.GradientTransformation, params: PyTree) ->
     try:
         jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
     except TypeError as error:
-        raise KdError(f"this optimiser asks for more than gradients and parameters ({error}); take another") from error
+        raise KdError(
+            f"this optimiser asks for more than gradients and parameters ({error}); take another"
+        ) from error
 
 
 def _check_pairs(pairs: tuple[int, ...] | None, members: int | None, leaves: Sequence[Any]) -> None:
     if pairs is None:
         return
     if len(pairs) != members:
-        raise KdError(f"{len(pairs)} teachers are paired with {members or 1} students; give one teacher per member")
+        raise KdError(
+            f"{len(pairs)} teachers are paired with {members or 1} students; give one teacher per "
+            "member"
+        )
     for pair in pairs:
         if not 0 <= pair < len(leaves[0]):
-            raise KdError(f"a student is paired with teacher {pair} and there are {len(leaves[0])}, from 0")
+            raise KdError(
+                f"a student is paired with teacher {pair} and there are {len(leaves[0])}, from 0"
+            )

@@ -1,4 +1,7 @@
-"""Teachers: live, ensemble, precomputed. All of them are ``Teacher(variables, apply)`` and look alike to the step."""
+"""Teachers: live, ensemble, precomputed.
+
+All of them are ``Teacher(variables, apply)`` and look alike to the step.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from kd.types import Average, Batch, Model, Outputs, PyTree, Teacher
 AVERAGES: tuple[Average, ...] = ("arithmetic", "geometric", "per_member")
 
 
-def live(model: Model, params: PyTree, extra: PyTree | None = None, *, fingerprint: str = "") -> Teacher:
+def live(
+    model: Model, params: PyTree, extra: PyTree | None = None, *, fingerprint: str = ""
+) -> Teacher:
     """One model, run in evaluation mode on whatever the student sees.
 
     Sees ``batch["teacher_inputs"]`` where the batch has them, else ``batch["inputs"]``.
@@ -30,12 +35,17 @@ def live(model: Model, params: PyTree, extra: PyTree | None = None, *, fingerpri
 
 
 def ensemble(
-    model: Model, params: PyTree, extra: PyTree | None = None, *, average: Average = "arithmetic", fingerprint: str = ""
+    model: Model,
+    params: PyTree,
+    extra: PyTree | None = None,
+    *,
+    average: Average = "arithmetic",
+    fingerprint: str = "",
 ) -> Teacher:
     """The members of a population as one teacher: every leaf of `params` has a leading axis ``e``.
 
-    `average`: arithmetic or geometric mean of the members' softened distributions, or ``per_member``: the loss is
-    computed against each member and averaged.
+    `average`: arithmetic or geometric mean of the members' softened distributions, or
+    ``per_member``: the loss is computed against each member and averaged.
 
     Raises:
       KdError: an unknown averaging rule.
@@ -52,11 +62,13 @@ def ensemble(
     return Teacher(one.variables, apply, fingerprint, stacked=1)
 
 
-def precomputed(logits: np.ndarray, *, average: Average | None = None, fingerprint: str = "") -> Teacher:
+def precomputed(
+    logits: np.ndarray, *, average: Average | None = None, fingerprint: str = ""
+) -> Teacher:
     """Logits computed beforehand for a fixed transfer set, gathered by ``batch["index"]``.
 
-    Shapes: ``logits[n v]``, or ``logits[e n v]`` with `average`: members are kept apart, so that any temperature and
-    any averaging rule can still be asked of them.
+    Shapes: ``logits[n v]``, or ``logits[e n v]`` with `average`: members are kept apart, so that
+    any temperature and any averaging rule can still be asked of them.
 
     Raises:
       KdError: an unknown averaging rule.
@@ -71,25 +83,33 @@ def precomputed(logits: np.ndarray, *, average: Average | None = None, fingerpri
 def gathered(table: PyTree, *, average: Average | None = None, fingerprint: str = "") -> Teacher:
     """`precomputed` of a table that lies as it is gathered, or of its shape alone.
 
-    Shapes: ``table[n v]``, or ``table[n e v]`` with `average`: one example's logits lie together, and gathering reads
-    them in one go.
+    Shapes: ``table[n v]``, or ``table[n e v]`` with `average`: one example's logits lie together,
+    and gathering reads them in one go.
     """
     if average is None:
         return Teacher(table, lambda table, batch: Outputs(table[batch["index"]]), fingerprint)
     return Teacher(
-        table, lambda table, batch: Outputs(jnp.moveaxis(table[batch["index"]], -2, 0), average), fingerprint
+        table,
+        lambda table, batch: Outputs(jnp.moveaxis(table[batch["index"]], -2, 0), average),
+        fingerprint,
     )
 
 
 def unpaired_answer(teacher: Teacher) -> Callable[[PyTree, Batch], Outputs]:
-    """``answer(variables, batch)`` of the first of several paired teachers, or of any other teacher as it is."""
+    """``answer(variables, batch)`` of the first of several paired teachers, or of any other teacher
+    as it is.
+    """
     if teacher.pairs is None:
         return teacher.apply
-    return lambda variables, batch: teacher.apply(jax.tree.map(lambda leaf: leaf[0], variables), batch)
+    return lambda variables, batch: teacher.apply(
+        jax.tree.map(lambda leaf: leaf[0], variables), batch
+    )
 
 
 def predicts_by(average: Average) -> Literal["arithmetic", "geometric"]:
-    """The rule by which an ensemble predicts: its own, or arithmetic where the losses are taken member by member."""
+    """The rule by which an ensemble predicts: its own, or arithmetic where the losses are taken
+    member by member.
+    """
     return "arithmetic" if average == "per_member" else average
 
 

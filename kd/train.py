@@ -39,7 +39,11 @@ class Cadence:
 
     def next_stop(self, step: int, total: int) -> int:
         """The next step at which a line of metrics ends, or something is due, or the run ends."""
-        stops = [(step // every + 1) * every for every in (self.dispatch, self.evaluate, self.checkpoint) if every]
+        stops = [
+            (step // every + 1) * every
+            for every in (self.dispatch, self.evaluate, self.checkpoint)
+            if every
+        ]
         return min(*stops, total, total)
 
 
@@ -54,14 +58,15 @@ def run(
 ) -> State:
     """Train to the end, from the newest checkpoint if there is one, and return the last state.
 
-    In this order at every stop: evaluate, checkpoint, batch, step; metrics are fetched and written while the next step
-    runs. A run that was stopped anywhere and started again ends with the same bytes. With `task.early_stopping`,
-    `validate` counts the validation errors of each member wherever `evaluate` is called. Of several processes each
-    calls this with the same task; writers write in the first.
+    In this order at every stop: evaluate, checkpoint, batch, step; metrics are fetched and written
+    while the next step runs. A run that was stopped anywhere and started again ends with the same
+    bytes. With `task.early_stopping`, `validate` counts the validation errors of each member
+    wherever `evaluate` is called. Of several processes each calls this with the same task; writers
+    write in the first.
 
     Raises:
-      KdError: the parts do not fit, the loss is not finite (the step is named, checkpoints of before stay), a
-        checkpoint cannot be written.
+      KdError: the parts do not fit, the loss is not finite (the step is named, checkpoints of
+        before stay), a checkpoint cannot be written.
       Interrupted: SIGINT or SIGTERM arrived, in any of the processes; the state was saved.
     """
     check(task)
@@ -71,8 +76,13 @@ def run(
         state = checkpoints.restore(state) or state
         position = checkpoints.last_position
     step = first = int(np.max(np.asarray(state.step)))
-    log = Log(lambda start: cadence.next_stop(start, task.total_steps), None if position is None else position["log"])
-    program = compile_program(task, where, cadence.dispatch, step, None if position is None else position["data"])
+    log = Log(
+        lambda start: cadence.next_stop(start, task.total_steps),
+        None if position is None else position["log"],
+    )
+    program = compile_program(
+        task, where, cadence.dispatch, step, None if position is None else position["data"]
+    )
     log.writers, agreement = start_writing(first), distributed.Agreement()
     _check_finite(state, step)  # compiles it now, and not in the midst of the run
     try:
@@ -80,7 +90,11 @@ def run(
             while True:
                 received = agreement.agreed(step, stop.received)
                 ended = step >= task.total_steps or received is not None
-                due = {name for name in ("evaluate", "checkpoint") if _due(getattr(cadence, name), step, first)}
+                due = {
+                    name
+                    for name in ("evaluate", "checkpoint")
+                    if _due(getattr(cadence, name), step, first)
+                }
                 if due or ended:
                     log.flush()
                     _check_finite(state, step)
@@ -145,6 +159,8 @@ def _all_finite(params: Any) -> jax.Array:
 
 
 def _check_finite(state: State, step: int) -> None:
-    """A step whose loss was finite can still end in parameters that are not; they must not be saved."""
+    """A step whose loss was finite can still end in parameters that are not; they must not be
+    saved.
+    """
     if not _all_finite(state.params):
         raise diverged("the parameters are", step)

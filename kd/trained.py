@@ -1,4 +1,6 @@
-"""A trained model, or the trained members of a population: ask it for logits, or make it a teacher."""
+"""A trained model, or the trained members of a population: ask it for logits, or make it a
+teacher.
+"""
 
 from __future__ import annotations
 
@@ -30,23 +32,31 @@ class Trained:
     fingerprint: str = ""
 
     def logits(self, data: Dataset | Stream) -> np.ndarray:
-        """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a population."""
+        """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a
+        population.
+        """
         check_data(data)
         try:
-            return predict(self.model, self.params, self.extra, data, members=self.members, batch_size=_BATCH)
+            return predict(
+                self.model, self.params, self.extra, data, members=self.members, batch_size=_BATCH
+            )
         except Exception:  # a model that was built for other inputs fails in its own words
             check_inputs(self.teacher(), data, "the model")
             raise
 
     def each(self, data: Dataset | Stream) -> np.ndarray:
-        """The same with a member axis always: ``[m n v]``, where a single model is a population of one.
+        """The same with a member axis always: ``[m n v]``, where a single model is a population of
+        one.
 
         Raises:
           KdError: answers that are not finite, which no metric can count.
         """
         logits = self.logits(data)
         if not np.isfinite(logits.max(axis=-1)).all():
-            raise KdError("the model's answers are not finite: its training diverged; lower optim.learning_rate")
+            raise KdError(
+                "the model's answers are not finite: its training diverged; lower "
+                "optim.learning_rate"
+            )
         return logits if self.members else logits[None]
 
     def errors(self, data: Dataset | Stream) -> np.ndarray:
@@ -56,15 +66,19 @@ class Trained:
           KdError: no labels to count by, or answers that are not finite.
         """
         if data.labels is None:
-            raise KdError("errors are counted against labels and there are none; pass data with labels")
+            raise KdError(
+                "errors are counted against labels and there are none; pass data with labels"
+            )
         counts = [evals.errors(one, data.labels) for one in self.each(data)]
         return np.asarray(counts if self.members else counts[0])
 
-    def teacher(self, average: Average = "arithmetic", *, pairs: Sequence[int] | None = None) -> Teacher:
+    def teacher(
+        self, average: Average = "arithmetic", *, pairs: Sequence[int] | None = None
+    ) -> Teacher:
         """This as a teacher: an ensemble if it is a population, else one live model.
 
-        With `pairs` a population is not one teacher but several: member i of the population that is trained learns
-        from member ``pairs[i]`` of this one.
+        With `pairs` a population is not one teacher but several: member i of the population that is
+        trained learns from member ``pairs[i]`` of this one.
 
         Raises:
           KdError: pairs of a single model, or an unknown averaging rule.
@@ -72,9 +86,13 @@ class Trained:
         kd_teacher.check_average(average)
         if pairs is not None:
             if not self.members:
-                raise KdError("only a population has several teachers to pair students with; leave pairs out")
+                raise KdError(
+                    "only a population has several teachers to pair students with; leave pairs out"
+                )
             if not isinstance(pairs, Iterable) or not all(is_whole(pair) for pair in pairs):
-                raise KdError(f"pairs must be members of this population, whole numbers from 0, got {pairs!r}")
+                raise KdError(
+                    f"pairs must be members of this population, whole numbers from 0, got {pairs!r}"
+                )
             one = kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
             return dataclasses.replace(one, pairs=tuple(int(pair) for pair in pairs))
         if self.members:
@@ -88,32 +106,45 @@ def check_data(data: Any) -> None:
     """Raise a `KdError` unless `data` is a data set."""
     if not isinstance(data, (Dataset, Stream)):
         raise KdError(
-            f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, num_classes=v)"
+            f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, "
+            "num_classes=v)"
         )
 
 
 def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
-    """The same teacher with its logits for `data` computed once, to be gathered by ``batch["index"]``.
+    """The same teacher with its logits for `data` computed once, to be gathered by
+    ``batch["index"]``.
 
-    For a fixed transfer set only: a student that sees augmented images needs the live teacher. The members of an
-    ensemble are kept apart, so any temperature and averaging rule can still be asked of them.
+    For a fixed transfer set only: a student that sees augmented images needs the live teacher. The
+    members of an ensemble are kept apart, so any temperature and averaging rule can still be asked
+    of them.
 
     Raises:
       KdError: a teacher that cannot read these inputs, or whose answers are not finite.
     """
     if not isinstance(teacher, Teacher):
-        raise KdError(f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers .teacher()")
+        raise KdError(
+            f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers "
+            ".teacher()"
+        )
     check_data(data)
     check_inputs(teacher, data)
     outputs = answers(teacher, data, batch_size=_BATCH)
     if not np.isfinite(np.max(outputs.logits, axis=-1)).all():
-        raise KdError("the teacher's answers are not finite: its training diverged, or these inputs are too large")
-    table = kd_teacher.precomputed(np.asarray(outputs.logits), average=outputs.average, fingerprint=teacher.fingerprint)
+        raise KdError(
+            "the teacher's answers are not finite: its training diverged, or these inputs are too "
+            "large"
+        )
+    table = kd_teacher.precomputed(
+        np.asarray(outputs.logits), average=outputs.average, fingerprint=teacher.fingerprint
+    )
     return dataclasses.replace(table, answers_for=data.fingerprint, pairs=teacher.pairs)
 
 
 def evaluation(run: Trained, data: Dataset | Stream) -> dict[str, Any]:
-    """Every classification metric per member, under ``members``, and the rows that each one gets wrong."""
+    """Every classification metric per member, under ``members``, and the rows that each one gets
+    wrong.
+    """
     if data.labels is None:
         return {"members": []}
     labels = data.labels
@@ -121,5 +152,7 @@ def evaluation(run: Trained, data: Dataset | Stream) -> dict[str, Any]:
 
 
 def member_evaluation(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """What is kept of one classifier: every classification metric, and the rows that it gets wrong."""
+    """What is kept of one classifier: every classification metric, and the rows that it gets
+    wrong.
+    """
     return {**evals.classify(logits, labels), "wrong": evals.wrong(logits, labels).tolist()}

@@ -1,4 +1,5 @@
-"""Who of several processes still lives: everyone beats into a shared store, and a heart that stands still is named.
+"""Who of several processes still lives: everyone beats into a shared store, and a heart that stands
+still is named.
 
 The store is the coordinator's, or in tests a dictionary; nothing here knows JAX.
 """
@@ -19,7 +20,9 @@ EXIT_LOST = 75
 
 @runtime_checkable
 class Store(Protocol):
-    """What the watchdog needs of the shared store: any call may raise or never return when the coordinator is gone."""
+    """What the watchdog needs of the shared store: any call may raise or never return when the
+    coordinator is gone.
+    """
 
     def put(self, key: str, value: str) -> None: ...
 
@@ -28,7 +31,9 @@ class Store(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Patience:
-    """In seconds: how often a process beats, how long a heart may stand still, and how long before the first beat."""
+    """In seconds: how often a process beats, how long a heart may stand still, and how long before
+    the first beat.
+    """
 
     beat: float = 2.0
     lost: float = 30.0
@@ -43,13 +48,16 @@ def lost_line(processes: Sequence[int], hosts: Sequence[str], why: str = "") -> 
     named = " and ".join(f"process {i} of {len(hosts)} (host {hosts[i]})" for i in processes)
     verb = "is" if len(processes) == 1 else "are"
     return (
-        f"{named} {why or f'{verb} lost'}; start all of them again with the same command: they continue from the last "
+        f"{named} {why or f'{verb} lost'}; start all of them again with the same command: they "
+        "continue from the last "
         "checkpoint"
     )
 
 
 class Hearts:
-    """What one process knows of the others' beats. Pure but for its memory; `now` is any clock in seconds."""
+    """What one process knows of the others' beats. Pure but for its memory; `now` is any clock in
+    seconds.
+    """
 
     def __init__(self, index: int, hosts: Sequence[str], patience: Patience, now: float) -> None:
         self._index, self._hosts, self._patience = index, hosts, patience
@@ -66,14 +74,22 @@ class Hearts:
                 self._seen[int(name)] = beat, now
 
     def lost(self, now: float) -> list[int]:
-        """Processes whose beat stands still; process 0 alone, the coordinator, if the store does not answer."""
+        """Processes whose beat stands still; process 0 alone, the coordinator, if the store does
+        not answer.
+        """
         pause, self._looked = now - self._looked, now
-        if pause > self._patience.lost / 2:  # it is this process that stood still: everyone starts anew
+        if (
+            pause > self._patience.lost / 2
+        ):  # it is this process that stood still: everyone starts anew
             self._seen = {i: (beat, now) for i, (beat, _) in self._seen.items()}
             self._answered = now
         if self._index and now - self._answered > self._patience.lost:
             return [0]
-        return [i for i in self._seen if i != self._index and i not in self._left and self._stands(i, now)]
+        return [
+            i
+            for i in self._seen
+            if i != self._index and i not in self._left and self._stands(i, now)
+        ]
 
     def _stands(self, i: int, now: float) -> bool:
         beat, since = self._seen[i]
@@ -81,9 +97,11 @@ class Hearts:
 
 
 class Watchdog:
-    """Beats for this process, and ends it when another is lost or failed. Two threads: one may hang in the store.
+    """Beats for this process, and ends it when another is lost or failed. Two threads: one may hang
+    in the store.
 
-    `broken` is set when the connection to the coordinator broke. `end` gets the last line and the exit code.
+    `broken` is set when the connection to the coordinator broke. `end` gets the last line and the
+    exit code.
     """
 
     def __init__(
@@ -100,7 +118,10 @@ class Watchdog:
         self._broken, self._end = broken or threading.Event(), end
         self._hearts = Hearts(index, hosts, patience, time.monotonic())
         self._stop, self._news = threading.Event(), ""
-        self._threads = [threading.Thread(target=f, daemon=True, name="kd-watch") for f in (self._beat, self._judge)]
+        self._threads = [
+            threading.Thread(target=f, daemon=True, name="kd-watch")
+            for f in (self._beat, self._judge)
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -111,7 +132,9 @@ class Watchdog:
             thread.join(2 * self.patience.beat)
 
     def leave(self, failure: str | None = None) -> None:
-        """Tell the others that this process ends: of its own will, or with a failure that ends them too."""
+        """Tell the others that this process ends: of its own will, or with a failure that ends them
+        too.
+        """
         self._stop.set()
         with contextlib.suppress(Exception):
             if failure is not None:
@@ -119,7 +142,9 @@ class Watchdog:
             self._store.put(f"kd/left/{self._index}", "left")
 
     def wait_for_others(self, seconds: float) -> None:
-        """Until all others have left, or so long: process 0 takes the store with it when it goes."""
+        """Until all others have left, or so long: process 0 takes the store with it when it
+        goes.
+        """
         end = time.monotonic() + seconds
         with contextlib.suppress(Exception):
             while len(self._store.folder("kd/left")) < len(self._hosts) and time.monotonic() < end:
@@ -131,7 +156,9 @@ class Watchdog:
             count += 1
             try:
                 self._store.put(f"kd/beat/{self._index}", str(count))
-                beats, left, news = (self._store.folder(f"kd/{name}") for name in ("beat", "left", "news"))
+                beats, left, news = (
+                    self._store.folder(f"kd/{name}") for name in ("beat", "left", "news")
+                )
             except Exception:  # the coordinator is gone or going: the judge sees how long
                 time.sleep(min(1.0, self.patience.beat))
                 continue
@@ -148,10 +175,13 @@ class Watchdog:
 
     def _verdict(self) -> str:
         if self._broken.is_set() and not self._news:
-            time.sleep(min(1.0, self.patience.beat))  # what process 0 said before it went may just have come
+            # what process 0 said before it went may just have come
+            time.sleep(min(1.0, self.patience.beat))
         if self._news:
             who, _, why = self._news.partition(" ")
-            if why.startswith("failed"):  # this process may be about to fail in the same way, in words of its own
+            if why.startswith(
+                "failed"
+            ):  # this process may be about to fail in the same way, in words of its own
                 self._stop.wait(2 * self.patience.beat)
             return lost_line([int(who)], self._hosts, why)
         lost = [0] if self._broken.is_set() else self._hearts.lost(time.monotonic())
@@ -175,7 +205,9 @@ class Watchdog:
 
 
 def end_process(line: str, say: Callable[[str], None] | None = None) -> None:
-    """One line on stderr, or to `say`, and the end: no handler of the interpreter or of a library gets to speak."""
+    """One line on stderr, or to `say`, and the end: no handler of the interpreter or of a library
+    gets to speak.
+    """
     try:
         if say is None:
             os.write(2, f"kd: {' '.join(line.split())}\n".encode())

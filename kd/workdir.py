@@ -45,7 +45,9 @@ class Workdir:
             if not isinstance(owner, dict) or not _OWNER.issubset(owner):
                 raise ValueError(f"it lacks one of {', '.join(sorted(_OWNER))}")
         except ValueError as error:
-            raise KdError(f"{path} is damaged: {error}; choose another folder, or restore that file") from error
+            raise KdError(
+                f"{path} is damaged: {error}; choose another folder, or restore that file"
+            ) from error
         return owner
 
     @property
@@ -69,7 +71,9 @@ class Workdir:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise KdError(f"another process is training in {self.path}; wait for it, or stop it") from None
+                raise KdError(
+                    f"another process is training in {self.path}; wait for it, or stop it"
+                ) from None
             yield
 
     @property
@@ -94,7 +98,9 @@ class Workdir:
                 raise ValueError("it holds no object")
             return found if path.exists() else None
         except ValueError as error:
-            raise KdError(f"{path} is damaged: {error}; remove it and start that run again") from error
+            raise KdError(
+                f"{path} is damaged: {error}; remove it and start that run again"
+            ) from error
 
 
 def made(path: pathlib.Path) -> Workdir:
@@ -107,14 +113,20 @@ def made(path: pathlib.Path) -> Workdir:
 
 
 def _not_writable(path: pathlib.Path, error: OSError) -> KdError:
-    return KdError(f"cannot write work directory {path}: {error.strerror}; choose another --workdir")
+    return KdError(
+        f"cannot write work directory {path}: {error.strerror}; choose another --workdir"
+    )
 
 
-def claim(path: pathlib.Path, spec: Spec, data: Dataset | Stream, teacher_fingerprint: str) -> Workdir:
-    """Make `path` the work directory of this run, or find that it is already. One that never took a step is free.
+def claim(
+    path: pathlib.Path, spec: Spec, data: Dataset | Stream, teacher_fingerprint: str
+) -> Workdir:
+    """Make `path` the work directory of this run, or find that it is already. One that never took a
+    step is free.
 
     Raises:
-      KdError: it belongs to another run (the first keys that differ are shown), or cannot be written.
+      KdError: it belongs to another run (the first keys that differ are shown), or cannot be
+        written.
     """
     who = {**identity(spec, teacher_fingerprint), "data_fingerprint": data.fingerprint}
     owner = {
@@ -129,7 +141,10 @@ def claim(path: pathlib.Path, spec: Spec, data: Dataset | Stream, teacher_finger
             workdir.write("run.json", owner)
             return workdir
         if not (path / "run.json").exists():
-            raise KdError(f"{path} holds a run but no run.json to say which; restore it, or choose another --workdir")
+            raise KdError(
+                f"{path} holds a run but no run.json to say which; restore it, or choose another "
+                "--workdir"
+            )
         found = workdir.owner
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")
@@ -151,15 +166,26 @@ def find(path: str | pathlib.Path) -> Workdir:
     """The work directory at `path`, or the experiment stage that ``RUN/stages/NAME`` names.
 
     Raises:
-      KdError: there is none, or several stages of that name (the experiment was run with several configs).
+      KdError: there is none, or several stages of that name (the experiment was run with several
+        configs).
     """
     path = pathlib.Path(path)
-    stages = sorted(path.parent.glob(f"{glob.escape(path.name)}-{_PRINT}/run.json")) if not path.exists() else []
+    stages = (
+        sorted(path.parent.glob(f"{glob.escape(path.name)}-{_PRINT}/run.json"))
+        if not path.exists()
+        else []
+    )
     if len(stages) > 1:
-        raise KdError(f"{path} could be any of {', '.join(str(stage.parent) for stage in stages)}; name one of them")
+        raise KdError(
+            f"{path} could be any of {', '.join(str(stage.parent) for stage in stages)}; name one "
+            "of them"
+        )
     workdir = Workdir(stages[0].parent if stages else path)
     if not (workdir.path / "run.json").is_file():
-        raise KdError(f"{path} is not a work directory: it has no run.json; train into it first with 'kd train'")
+        raise KdError(
+            f"{path} is not a work directory: it has no run.json; train into it first with 'kd "
+            "train'"
+        )
     return workdir
 
 

@@ -23,7 +23,8 @@ Write = Callable[[int, Mapping[str, Any]], None]
 def jsonl(path: pathlib.Path, resumed_at: int) -> Write:
     """Append one object per line, ``{"step": ..., name: value or list over members}``.
 
-    On resume, lines after the step `resumed_at` are dropped first: a resumed file equals an uninterrupted one.
+    On resume, lines after the step `resumed_at` are dropped first: a resumed file equals an
+    uninterrupted one.
 
     Raises:
       KdError: it cannot be written, for example because the disk is full.
@@ -33,7 +34,9 @@ def jsonl(path: pathlib.Path, resumed_at: int) -> Write:
         _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(step: int, values: Mapping[str, Any]) -> None:
-        line = json.dumps({"step": step, **{name: _number(value) for name, value in values.items()}})
+        line = json.dumps(
+            {"step": step, **{name: _number(value) for name, value in values.items()}}
+        )
         with _writing(path), path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
@@ -53,7 +56,8 @@ def tensorboard(folder: pathlib.Path) -> Write:
     except ImportError:
         raise KdError("--tensorboard needs tensorboardX; type: pip install tensorboardX") from None
     folder.mkdir(parents=True, exist_ok=True)
-    events = EventsWriter(str(folder / "events"))  # not SummaryWriter: its thread loses what it has not written yet
+    # not SummaryWriter: its thread loses what it has not written yet
+    events = EventsWriter(str(folder / "events"))
 
     def write(step: int, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
@@ -67,7 +71,9 @@ def tensorboard(folder: pathlib.Path) -> Write:
 
 
 class Progress:
-    """A progress bar with stage, step, time left and examples per second; plain lines where there is no terminal."""
+    """A progress bar with stage, step, time left and examples per second; plain lines where there
+    is no terminal.
+    """
 
     _QUIET_SECONDS = 10.0
 
@@ -84,7 +90,10 @@ class Progress:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
@@ -95,7 +104,8 @@ class Progress:
         """Start counting at `step`; the clock starts now, so compiling is not in the rate."""
         if step:
             self.say(
-                f"{self._title}: {'finished before' if step >= self._total else f'continuing after step {step:,}'}"
+                f"{self._title}: "
+                f"{'finished before' if step >= self._total else f'continuing after step {step:,}'}"
             )
         self._done = self._first = step
         self._start = self._spoke = time.monotonic()
@@ -124,7 +134,12 @@ class Progress:
     def _say(self, note: str = "") -> None:
         elapsed = time.monotonic() - self._start
         left = elapsed / max(self._done - self._first, 1) * (self._total - self._done)
-        words = [f"{self._title}: step {self._done:,}/{self._total:,}", f"ETA {left:.0f} s", self._rate(), note]
+        words = [
+            f"{self._title}: step {self._done:,}/{self._total:,}",
+            f"ETA {left:.0f} s",
+            self._rate(),
+            note,
+        ]
         self.say(", ".join(word for word in words if word))
 
 
@@ -177,7 +192,8 @@ def _writing(path: pathlib.Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise KdError(
-            f"cannot write {path}: {error.strerror}; what was saved stays: free some space and start again"
+            f"cannot write {path}: {error.strerror}; what was saved stays: free some space and "
+            "start again"
         ) from error
 
 

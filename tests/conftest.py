@@ -1,4 +1,6 @@
-"""Test set-up: eight CPU devices, shapes and types of every signature checked, no silent rank promotion."""
+"""Test set-up: eight CPU devices, shapes and types of every signature checked, no silent rank
+promotion.
+"""
 
 import atexit
 import os
@@ -7,9 +9,13 @@ import shutil
 import tempfile
 
 os.environ["JAX_PLATFORMS"] = "cpu"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+os.environ["XLA_FLAGS"] = (
+    f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+)
 
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # what one test compiled another finds, in workers and children too
+if (
+    "JAX_COMPILATION_CACHE_DIR" not in os.environ
+):  # what one test compiled another finds, in workers and children too
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="kd-compiled-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
@@ -33,4 +39,6 @@ def mnist_dir() -> str:
     for folder in (os.environ.get("TFDS_DATA_DIR"), beside):
         if folder and any(pathlib.Path(folder, "mnist").glob("*/*.array_record-*")):
             return str(folder)
-    pytest.skip("no prepared MNIST: set TFDS_DATA_DIR to a folder that holds it in array_record form")
+    pytest.skip(
+        "no prepared MNIST: set TFDS_DATA_DIR to a folder that holds it in array_record form"
+    )

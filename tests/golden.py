@@ -1,4 +1,6 @@
-"""What every config resolves to. After a deliberate change: ``python -m tests.golden``, and read the diff."""
+"""What every config resolves to. After a deliberate change: ``python -m tests.golden``, and read
+the diff.
+"""
 
 import ast
 import json
@@ -28,10 +30,16 @@ CONFIGS = {
 
 
 def specs(name):
-    """The runs of a config: itself under "", or those that an experiment's config holds, by name."""
+    """The runs of a config: itself under "", or those that an experiment's config holds, by
+    name.
+    """
     config = load_config(*CONFIGS[name])
     parts = {"": config} if "optim" in config else {key: config[key] for key in config}
-    return {key: resolve(part) for key, part in parts.items() if isinstance(part, ConfigDict) and "optim" in part}
+    return {
+        key: resolve(part)
+        for key, part in parts.items()
+        if isinstance(part, ConfigDict) and "optim" in part
+    }
 
 
 def text(name):

@@ -37,7 +37,9 @@ def lower(spec, devices, teacher_width=TEACHER):
     def shape(*sizes, split=0):
         axes = [None] * len(sizes)
         axes[split] = "fsdp"
-        return jax.ShapeDtypeStruct(sizes, jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(*axes)))
+        return jax.ShapeDtypeStruct(
+            sizes, jnp.float32, sharding=NamedSharding(mesh, PartitionSpec(*axes))
+        )
 
     batch_size = spec.data.batch_size * len(devices)
     student = shape(LAYERS, WIDTH, WIDTH, split=1)
@@ -60,6 +62,8 @@ def huge(spec, devices):
 
 
 def flops(batch_size, layers=LAYERS, width=WIDTH, teacher=TEACHER):
-    """Closed form: forward 2bd² a layer; backward twice that for every layer but the first, whose inputs need none."""
+    """Closed form: forward 2bd² a layer; backward twice that for every layer but the first, whose
+    inputs need none.
+    """
     student = 2.0 * batch_size * width**2 * layers
     return 3 * student, 2.0 * batch_size * teacher**2 * layers

@@ -1,4 +1,5 @@
-"""Several processes of one run over loopback: ``python tests/processes.py WHAT COORDINATOR COUNT INDEX ARGUMENT``.
+"""Several processes of one run over loopback:
+``python tests/processes.py WHAT COORDINATOR COUNT INDEX ARGUMENT``.
 
 As a module: `together` starts them all with a function of this file, and waits.
 """
@@ -28,7 +29,14 @@ def launch(what, argument="", count=2, devices=2, address=None, indices=None):
     for index in range(count) if indices is None else indices:
         command = [sys.executable, __file__, what, address, str(count), str(index), str(argument)]
         started.append(
-            subprocess.Popen(command, cwd=runs.ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                command,
+                cwd=runs.ROOT,
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
         )
     return started
 
@@ -39,7 +47,9 @@ def address():
 
 
 def launch_training(command, fault="none:", count=2, devices=2, address=None, indices=None):
-    """``kd`` with these arguments in every process, started; the fault of `faulty.py` is that of process 0."""
+    """``kd`` with these arguments in every process, started; the fault of `faulty.py` is that of
+    process 0.
+    """
     address = address or f"127.0.0.1:{free_port()}"
     started = []
     for index in range(count) if indices is None else indices:
@@ -47,7 +57,9 @@ def launch_training(command, fault="none:", count=2, devices=2, address=None, in
         own = "none:" if index else fault
         full = [sys.executable, "tests/faulty.py", own, *map(str, command), *place]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        started.append(subprocess.Popen(full, cwd=runs.ROOT, env=runs.environment(devices), text=True, **pipes))
+        started.append(
+            subprocess.Popen(full, cwd=runs.ROOT, env=runs.environment(devices), text=True, **pipes)
+        )
     return started
 
 
@@ -101,7 +113,9 @@ def agree(_):
             print("refused", error)
     distributed.check_same("run the same config", {"config": "abc"})
     try:
-        distributed.check_same("run the same config", {"config": "abc", "data": f"d{distributed.index()}"})
+        distributed.check_same(
+            "run the same config", {"config": "abc", "data": f"d{distributed.index()}"}
+        )
     except KdError as error:
         print("differ", error)
     agreement, decided = distributed.Agreement(), []
@@ -125,7 +139,9 @@ def collective(steps):
 
     mesh = jax.make_mesh((jax.device_count(),), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
-    ones = jax.make_array_from_callback((jax.device_count(),), split, lambda _: np.ones(1, np.float32))
+    ones = jax.make_array_from_callback(
+        (jax.device_count(),), split, lambda _: np.ones(1, np.float32)
+    )
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     total = jax.jit(jnp.sum, out_shardings=everywhere)
     for step in range(int(steps)):
@@ -150,7 +166,9 @@ def fails(who):
 
 
 def checkpoints(folder):
-    """Restore what is there, then save steps 2 and 4 of a state that is split over all devices of all processes."""
+    """Restore what is there, then save steps 2 and 4 of a state that is split over all devices of
+    all processes.
+    """
     import pathlib
 
     import jax
@@ -196,7 +214,9 @@ def main():
     from kd.watchdog import Patience
 
     try:
-        distributed.start(address, int(count), int(index), timeout=float(os.environ.get("JOIN", "60")))
+        distributed.start(
+            address, int(count), int(index), timeout=float(os.environ.get("JOIN", "60"))
+        )
         with distributed.watch(patience=Patience(beat=0.5, lost=4.0)):
             globals()[what](argument)
     except KdError as error:

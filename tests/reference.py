@@ -1,4 +1,6 @@
-"""Independent references: every loss again in float64 NumPy, written from its formula and not from `kd`."""
+"""Independent references: every loss again in float64 NumPy, written from its formula and not from
+`kd`.
+"""
 
 import hypothesis.extra.numpy as hnp
 import hypothesis.strategies as st

@@ -1,4 +1,6 @@
-"""Small runs on the digits, through the command line: this file is their config (``--config=tests/runs.py:ARG``)."""
+"""Small runs on the digits, through the command line: this file is their config
+(``--config=tests/runs.py:ARG``).
+"""
 
 import atexit
 import contextlib
@@ -25,7 +27,9 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty for hard labels, ``distilled`` for a teacher too, ``population`` for two members, jittered."""
+    """`arg`: empty for hard labels, ``distilled`` for a teacher too, ``population`` for two
+    members, jittered.
+    """
     config = base_config()
     config.data.train, config.data.eval = "train[:120]", "test[:60]"
     config.data.batch_size = 40
@@ -67,7 +71,13 @@ def python(*arguments, devices=1):
     """A Python process of its own, on so many fake devices."""
     command = [sys.executable, *map(str, arguments)]
     return subprocess.run(
-        command, cwd=ROOT, env=environment(devices), capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=ROOT,
+        env=environment(devices),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -89,7 +99,9 @@ def restored(workdir):
 
 
 def same_bytes(one, other):
-    """Both runs hold the same metrics and the same parameters, optimiser state and key, bit for bit."""
+    """Both runs hold the same metrics and the same parameters, optimiser state and key, bit for
+    bit.
+    """
     a, b = restored(one), restored(other)
     assert a.keys() == b.keys()
     different = [path for path in a if a[path].tobytes() != b[path].tobytes()]
@@ -103,7 +115,10 @@ def small_disk(folder):
     """A disk of 2 MB at `folder`; skips the test where it cannot be mounted."""
     folder.mkdir()
     options = ["-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(["mount", *options], capture_output=True, check=False).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", *options], capture_output=True, check=False).returncode
+    ):
         pytest.skip("mounting a small disk needs root")
     try:
         yield folder
@@ -113,7 +128,9 @@ def small_disk(folder):
 
 @contextlib.contextmanager
 def read_only(folder):
-    """Make a folder that holds a disk (for root), or any folder (for others), read-only for a while."""
+    """Make a folder that holds a disk (for root), or any folder (for others), read-only for a
+    while.
+    """
 
     def switch(mode, bits):
         if os.geteuid() == 0:
@@ -136,4 +153,7 @@ def lines(workdir):
 def hashes(folder):
     """Every file below `folder` and the hash of what it holds."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in files
+    }

@@ -1,4 +1,6 @@
-"""A tiny corpus in the Speech Commands layout: words are pairs of tones, speakers differ in pitch and loudness."""
+"""A tiny corpus in the Speech Commands layout: words are pairs of tones, speakers differ in pitch
+and loudness.
+"""
 
 import numpy as np
 import soundfile
@@ -11,10 +13,18 @@ LISTS = {"validation": "validation_list.txt", "test": "testing_list.txt"}
 
 def tones(word, random, seconds=0.6):
     """A word between two stretches of noise."""
-    pitch, begin, length = random.uniform(0.95, 1.05), random.uniform(0.1, 0.2), random.uniform(0.2, 0.3)
+    pitch, begin, length = (
+        random.uniform(0.95, 1.05),
+        random.uniform(0.1, 0.2),
+        random.uniform(0.2, 0.3),
+    )
     t = np.arange(int(seconds * RATE)) / RATE
-    tone = np.where(t < begin + length / 2, *(np.sin(2 * np.pi * pitch * f * t) for f in WORDS[word]))
-    sound = random.normal(0, 0.003, len(t)) + random.uniform(0.2, 0.4) * tone * ((t >= begin) & (t < begin + length))
+    tone = np.where(
+        t < begin + length / 2, *(np.sin(2 * np.pi * pitch * f * t) for f in WORDS[word])
+    )
+    sound = random.normal(0, 0.003, len(t)) + random.uniform(0.2, 0.4) * tone * (
+        (t >= begin) & (t < begin + length)
+    )
     return (2**15 * sound).astype(np.int16)  # what both formats store
 
 
@@ -34,5 +44,7 @@ def write(folder, *, takes=4, extension="wav"):
         if split in LISTS:
             (folder / LISTS[split]).write_text("\n".join(listed) + "\n")
     (folder / "_background_noise_").mkdir()
-    soundfile.write(folder / "_background_noise_" / "hum.wav", random.normal(0, 0.01, RATE), 2 * RATE)
+    soundfile.write(
+        folder / "_background_noise_" / "hum.wav", random.normal(0, 0.01, RATE), 2 * RATE
+    )
     return folder

@@ -49,17 +49,23 @@ def test_a_teacher_holds_all_of_itself():
 
 def test_every_member_is_audited_by_itself_and_an_ensemble_is_one_teacher():
     data, teacher, learners = tiny.dataset(), models(3), models(2, tiny.PLAIN)
-    found = kd.audit(teacher, learners, data, missing_classes=(3,), train=data, temperatures=(1.0, 4.0))
+    found = kd.audit(
+        teacher, learners, data, missing_classes=(3,), train=data, temperatures=(1.0, 4.0)
+    )
     for i in range(2):
         alone = Trained(tiny.PLAIN, tiny.take(learners.params, i), {})
-        single = kd.audit(teacher, alone, data, missing_classes=(3,), train=data, temperatures=(1.0, 4.0))
+        single = kd.audit(
+            teacher, alone, data, missing_classes=(3,), train=data, temperatures=(1.0, 4.0)
+        )
         for part in ("student", "pair"):
             close(found[part]["members"][i], single[part]["members"][0])
         close(found["missing"]["members"][i]["matched"], single["missing"]["members"][0]["matched"])
     taught = kd.evals.soft_log_probs(teacher.logits(data), 1.0)
     assert found["teacher"]["errors"] == kd.evals.errors(taught, data.labels)
     assert found["teacher"]["members"] == 3
-    assert found["pair"]["members"][0]["held_out_kl"] == kd.evals.held_out_kl(learners.logits(data)[0], taught)
+    assert found["pair"]["members"][0]["held_out_kl"] == kd.evals.held_out_kl(
+        learners.logits(data)[0], taught
+    )
     assert json.loads(json.dumps(found)) == found  # plain
 
 
@@ -80,10 +86,18 @@ def test_a_paired_student_is_audited_as_it_is_alone_with_its_teacher():
     ]
     for part in ("student", "pair"):
         close(found[part]["members"], [one[part]["members"][0] for one in alone])
-    np.testing.assert_allclose(found["class_kl"], np.mean([one["class_kl"] for one in alone], axis=0), rtol=1e-4)
+    np.testing.assert_allclose(
+        found["class_kl"], np.mean([one["class_kl"] for one in alone], axis=0), rtol=1e-4
+    )
     used = [alone[1], alone[0]]  # members 0 and 2, each once; 1 and 3 taught nobody
-    close(found["teacher"]["each"], [{key: one["teacher"][key] for key in found["teacher"]["each"][0]} for one in used])
-    close(found["entropy"]["teacher"], np.mean([one["entropy"]["teacher"] for one in used], axis=0).tolist())
+    close(
+        found["teacher"]["each"],
+        [{key: one["teacher"][key] for key in found["teacher"]["each"][0]} for one in used],
+    )
+    close(
+        found["entropy"]["teacher"],
+        np.mean([one["entropy"]["teacher"] for one in used], axis=0).tolist(),
+    )
     assert (found["teacher"]["members"], found["teacher"]["pairs"]) == (4, list(PAIRS))
     assert json.loads(json.dumps(found)) == found
 
@@ -91,7 +105,10 @@ def test_a_paired_student_is_audited_as_it_is_alone_with_its_teacher():
 def test_pairing_is_not_the_ensemble_and_not_another_pairing():
     data, teachers, learners = tiny.dataset(), models(4), models(3, tiny.PLAIN)
     kl = [
-        [m["held_out_kl"] for m in kd.audit(teachers, learners, data, pairs=pairs)["pair"]["members"]]
+        [
+            m["held_out_kl"]
+            for m in kd.audit(teachers, learners, data, pairs=pairs)["pair"]["members"]
+        ]
         for pairs in (None, PAIRS, (2, 1, 2))
     ]
     same = [[a == b for a, b in zip(kl[1], other, strict=True)] for other in (kl[0], kl[2])]
@@ -99,7 +116,10 @@ def test_pairing_is_not_the_ensemble_and_not_another_pairing():
 
 
 def test_pairs_that_are_not_one_teacher_a_student():
-    for pairs, words in (((0, 1), "2 teachers are paired with 3 students"), ((0, 1, 4), "paired with teacher 4 and")):
+    for pairs, words in (
+        ((0, 1), "2 teachers are paired with 3 students"),
+        ((0, 1, 4), "paired with teacher 4 and"),
+    ):
         with pytest.raises(kd.KdError, match=words):
             kd.audit(models(4), models(3, tiny.PLAIN), tiny.dataset(), pairs=pairs)
     with pytest.raises(kd.KdError, match="paired with teacher -1 and there are 4"):
@@ -109,10 +129,14 @@ def test_pairs_that_are_not_one_teacher_a_student():
 def test_the_averaging_rule_reaches_the_teacher():
     data = tiny.dataset()
     nll = {
-        rule: kd.audit(models(3), one(), data, average=rule)["teacher"]["nll"] for rule in ("arithmetic", "geometric")
+        rule: kd.audit(models(3), one(), data, average=rule)["teacher"]["nll"]
+        for rule in ("arithmetic", "geometric")
     }
     assert nll["arithmetic"] != nll["geometric"]
-    assert kd.audit(models(3), one(), data, average="per_member")["teacher"]["nll"] == nll["arithmetic"]
+    assert (
+        kd.audit(models(3), one(), data, average="per_member")["teacher"]["nll"]
+        == nll["arithmetic"]
+    )
 
 
 def test_the_probe_matches_on_training_inputs_and_never_beats_the_best():
@@ -131,7 +155,9 @@ def test_the_probe_matches_on_training_inputs_and_never_beats_the_best():
     assert without["members"][0]["best"] == member["best"]
 
 
-@pytest.mark.parametrize(("classes", "wanted"), [(None, ()), ((0, 1, 2, 4), (3,)), ((3,), (0, 1, 2, 4))])
+@pytest.mark.parametrize(
+    ("classes", "wanted"), [(None, ()), ((0, 1, 2, 4), (3,)), ((3,), (0, 1, 2, 4))]
+)
 def test_what_a_transfer_set_left_out_is_the_complement(classes, wanted):
     spec = Spec(data=Data())
     object.__setattr__(spec.data, "classes", classes)
@@ -161,7 +187,9 @@ def before():
 @pytest.mark.usefixtures("before")
 def test_kd_audit_end_to_end(tmp_path, capfd):
     capfd.readouterr()
-    assert audit(f"--out={tmp_path / 'deep' / 'out'}", "--missing_class=3", "--missing_class=8") == 0
+    assert (
+        audit(f"--out={tmp_path / 'deep' / 'out'}", "--missing_class=3", "--missing_class=8") == 0
+    )
     shown = capfd.readouterr().out
     page = tmp_path / "deep" / "out" / "audit.html"
     assert shown.splitlines()[-1] == str(page)
@@ -187,9 +215,14 @@ def test_kd_audit_end_to_end(tmp_path, capfd):
 def test_it_goes_into_the_student_by_default_and_no_probe_is_shown(tmp_path, capfd):
     shutil.copytree(runs.finished(), tmp_path / "student")
     capfd.readouterr()
-    assert main(["audit", str(runs.finished()), str(tmp_path / "student"), "--split=test[:20]"]) == 0
+    assert (
+        main(["audit", str(runs.finished()), str(tmp_path / "student"), "--split=test[:20]"]) == 0
+    )
     shown = capfd.readouterr().out
-    assert sorted(path.name for path in (tmp_path / "student" / "audit").iterdir()) == ["audit.html", "audit.json"]
+    assert sorted(path.name for path in (tmp_path / "student" / "audit").iterdir()) == [
+        "audit.html",
+        "audit.json",
+    ]
     assert "Never shown" not in shown
     assert "On 20 examples" in shown
     assert runs.train(tmp_path / "student") == 0  # which is still the run that it was
@@ -204,12 +237,18 @@ def test_students_that_a_config_paired_are_compared_with_their_own_teachers(tmp_
     shutil.move(teachers, tmp_path / "moved")  # it is that teacher wherever it lies
     teachers = tmp_path / "moved"
     found = auditing.audit_workdirs(teachers, paired)
-    library = kd.audit(*map(kd.load_trained, (teachers, paired)), kd.load("digits", "test[:60]"), pairs=(2, 0))
+    library = kd.audit(
+        *map(kd.load_trained, (teachers, paired)), kd.load("digits", "test[:60]"), pairs=(2, 0)
+    )
     assert {key: found[key] for key in library} == library
     capfd.readouterr()
     assert main(["audit", str(teachers), str(paired)]) == 0
     shown = capfd.readouterr().out
-    for words in ("its own teacher, each of 2", "Its own teacher in each student", "mean of the teachers"):
+    for words in (
+        "its own teacher, each of 2",
+        "Its own teacher in each student",
+        "mean of the teachers",
+    ):
         assert words in shown
     assert "by number from 0: 2, 0." in (paired / "audit" / "audit.html").read_text()
     for teacher, student in ((others, paired), (teachers, others)):  # it taught none of these
@@ -218,12 +257,16 @@ def test_students_that_a_config_paired_are_compared_with_their_own_teachers(tmp_
 
 @pytest.fixture
 def refused(tmp_path, capfd):
-    """Run ``kd audit``, which must refuse with one line that holds every word, and write nothing."""
+    """Run ``kd audit``, which must refuse with one line that holds every word, and write
+    nothing.
+    """
 
     def run(teacher, student, *arguments, words, out=None):
         capfd.readouterr()
         out = out or tmp_path / "out"
-        assert main(["audit", str(teacher), str(student), f"--out={out}", *map(str, arguments)]) == 2
+        assert (
+            main(["audit", str(teacher), str(student), f"--out={out}", *map(str, arguments)]) == 2
+        )
         (line,) = capfd.readouterr().err.splitlines()
         assert line.startswith("kd: ")
         for word in words:
@@ -239,7 +282,11 @@ def test_runs_that_are_none(tmp_path, refused):
     refused(good, tmp_path / "nowhere", words=["nowhere is not a work directory", "kd train"])
     shutil.copytree(good, tmp_path / "unfinished")
     (tmp_path / "unfinished" / "evaluation.json").unlink()
-    refused(tmp_path / "unfinished", good, words=["the teacher in", "has not finished training", "finish that run"])
+    refused(
+        tmp_path / "unfinished",
+        good,
+        words=["the teacher in", "has not finished training", "finish that run"],
+    )
     refused(good, tmp_path / "unfinished", words=["the student in", "has not finished training"])
 
 
@@ -262,7 +309,13 @@ def test_classes_that_the_split_does_not_hold(refused):
     labels = kd.load("digits", "test[:4]").labels
     absent = next(c for c in range(10) if c not in labels)
     words = [f"missing class {absent} has no example in the evaluated split", "choose a split"]
-    refused(runs.finished(), runs.finished(), "--split=test[:4]", f"--missing_class={absent}", words=words)
+    refused(
+        runs.finished(),
+        runs.finished(),
+        "--split=test[:4]",
+        f"--missing_class={absent}",
+        words=words,
+    )
     every = [f"--missing_class={c}" for c in range(10)]
     refused(runs.finished(), runs.finished(), *every, words=["all 10 classes are missing"])
 
@@ -271,7 +324,12 @@ def test_a_folder_that_cannot_be_written(tmp_path, refused):
     (tmp_path / "file").write_text("")
     (tmp_path / "taken" / "audit.html").mkdir(parents=True)
     for out in (tmp_path / "file", tmp_path / "file" / "out", tmp_path / "taken"):
-        refused(runs.finished(), runs.finished(), out=out, words=["cannot write into", "choose another --out"])
+        refused(
+            runs.finished(),
+            runs.finished(),
+            out=out,
+            words=["cannot write into", "choose another --out"],
+        )
 
 
 def test_pairs_that_do_not_fit(tmp_path, refused, capfd):
@@ -279,15 +337,29 @@ def test_pairs_that_do_not_fit(tmp_path, refused, capfd):
     arrays = {"train_inputs": images, "test_inputs": images}
     np.savez(tmp_path / "three.npz", **arrays, train_labels=labels, test_labels=labels)
     np.savez(
-        tmp_path / "small.npz", **{k: v[:, :4, :4] for k, v in arrays.items()}, train_labels=labels, num_classes=10
+        tmp_path / "small.npz",
+        **{k: v[:, :4, :4] for k, v in arrays.items()},
+        train_labels=labels,
+        num_classes=10,
     )
     keys = {"data__train": "train", "data__eval": "test"}
     assert runs.train(tmp_path / "three", data__source=f"npz:{tmp_path / 'three.npz'}", **keys) == 0
-    refused(runs.finished(), tmp_path / "three", words=["teacher answers with 10 classes", "student with 3"])
-    assert runs.train(tmp_path / "small", data__source=f"npz:{tmp_path / 'small.npz'}", **keys) == 0
-    refused(runs.finished(), tmp_path / "small", words=["split 'test' has no labels", "choose a labelled split"])
     refused(
-        runs.finished(), tmp_path / "small", "--split=train", words=["the teacher cannot read inputs of shape (4, 4)"]
+        runs.finished(),
+        tmp_path / "three",
+        words=["teacher answers with 10 classes", "student with 3"],
+    )
+    assert runs.train(tmp_path / "small", data__source=f"npz:{tmp_path / 'small.npz'}", **keys) == 0
+    refused(
+        runs.finished(),
+        tmp_path / "small",
+        words=["split 'test' has no labels", "choose a labelled split"],
+    )
+    refused(
+        runs.finished(),
+        tmp_path / "small",
+        "--split=train",
+        words=["the teacher cannot read inputs of shape (4, 4)"],
     )
 
 
@@ -296,7 +368,10 @@ def test_a_class_left_out_of_a_student_of_resized_images(tmp_path):
     keys = {"data__stream": True, "data__image_size": 16, "teacher__precompute": False}
     assert runs.train(tmp_path / "teacher", **keys) == 0
     taught = {"teacher__workdir": tmp_path / "teacher", "data__classes": "(0,1,2,4,5,6,7,8,9)"}
-    assert runs.train(tmp_path / "student", arg="distilled", objective__hard="none", **taught, **keys) == 0
+    assert (
+        runs.train(tmp_path / "student", arg="distilled", objective__hard="none", **taught, **keys)
+        == 0
+    )
     found = auditing.audit_workdirs(tmp_path / "teacher", tmp_path / "student")
     assert found["missing"]["classes"] == [3]
 
@@ -314,7 +389,10 @@ def test_a_split_without_a_class_leaves_a_blank_row():
     found = kd.audit(one(), one(tiny.PLAIN), data)
     assert found["class_kl"][3:] == [[None] * 5] * 2
     assert None not in found["class_kl"][2]
-    found = {**found, "runs": {who: {"workdir": who, "fingerprint": "0"} for who in ("teacher", "student")}}
+    found = {
+        **found,
+        "runs": {who: {"workdir": who, "fingerprint": "0"} for who in ("teacher", "student")},
+    }
     page = audit_page.markdown({**found, "split": "test", "source": "tiny"})
     assert "| 2 | 1 |" in page
     assert "| 3 | 0 |" not in page

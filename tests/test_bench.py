@@ -46,7 +46,9 @@ def test_a_tiny_run_measures_every_case(results):
     groups = claims.groups(Batches((16,), 16, 2, 4, 4), "Ti/16", "Ti/16")
     cases = {str(case) for group in [*groups, claims.parts(2)] for case in claims.cases(group)}
     assert cases == set(results["ms_per_step"])
-    assert [row["name"] for row in results["comparisons"]] == [claim.name for group in groups for claim in group]
+    assert [row["name"] for row in results["comparisons"]] == [
+        claim.name for group in groups for claim in group
+    ]
     rows = results["comparisons"] + results["vit_parts"]
     numbers = [row[key] for row in rows for key in ("kd_ms", "peer_ms")]
     numbers += [value for row in rows for value in row["ratio"]["all"]]
@@ -73,13 +75,19 @@ def test_a_training_run_compiles_once(results):
 def test_the_table_says_what_was_met(results):
     text = report.table(results)
     assert text.count("| yes |") + text.count("| no |") == len(results["comparisons"]) + 1
-    missed = {**results, "comparisons": [{**row, "met": not row["met"]} for row in results["comparisons"]]}
+    missed = {
+        **results,
+        "comparisons": [{**row, "met": not row["met"]} for row in results["comparisons"]],
+    }
     assert report.table(missed) != text
 
 
 def test_the_page_names_the_claims_that_are_missed_and_the_part_that_loses(results):
     rows = [{**row, "met": row is not results["comparisons"][0]} for row in results["comparisons"]]
-    slow = [{**row, "kd_ms": row["peer_ms"] + 9 * (row["name"] == "mlp")} for row in results["vit_parts"]]
+    slow = [
+        {**row, "kd_ms": row["peer_ms"] + 9 * (row["name"] == "mlp")}
+        for row in results["vit_parts"]
+    ]
     text = report.scaling({**results, "comparisons": rows, "vit_parts": slow})
     assert f"Not met in the run that is recorded: {rows[0]['name']}." in text
     assert "loses most is mlp, by 9 ms" in text
@@ -163,18 +171,26 @@ def test_the_sizes_that_nobody_set_are_those_of_the_specification():
 
 def test_the_page_shows_how_right_plans_were():
     results = json.loads(report.ACCURACY.read_text("utf-8"))
-    block = re.search(r"<!-- plan accuracy -->\n(.*)\n<!-- /plan accuracy -->", report.SCALING.read_text(), re.DOTALL)
+    block = re.search(
+        r"<!-- plan accuracy -->\n(.*)\n<!-- /plan accuracy -->",
+        report.SCALING.read_text(),
+        re.DOTALL,
+    )
     assert block is not None
     assert block[1] == report.accuracy(results)
 
 
-@pytest.mark.parametrize(("path", "content"), [(report.README, report.table), (report.SCALING, report.scaling)])
+@pytest.mark.parametrize(
+    ("path", "content"), [(report.README, report.table), (report.SCALING, report.scaling)]
+)
 def test_the_pages_show_the_committed_results(path, content):
     if not (path.exists() and run.RESULTS.exists()):
         pytest.skip("no committed results yet")
     results = json.loads(run.RESULTS.read_text("utf-8"))
     if "vit_parts" not in results:
         pytest.skip("bench/results.json was recorded before the ViT was measured: make bench")
-    block = re.search(r"<!-- bench -->\n(.*)\n<!-- /bench -->", pathlib.Path(path).read_text("utf-8"), re.DOTALL)
+    block = re.search(
+        r"<!-- bench -->\n(.*)\n<!-- /bench -->", pathlib.Path(path).read_text("utf-8"), re.DOTALL
+    )
     assert block is not None
     assert block[1] == content(results)

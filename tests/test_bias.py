@@ -40,7 +40,9 @@ def test_raising_some_classes_is_lowering_the_others(z, classes):
     )
 
 
-@hypothesis.given(eighths, some_classes, st.integers(-100, 100).map(lambda sixteenths: (2 * sixteenths + 1) / 16))
+@hypothesis.given(
+    eighths, some_classes, st.integers(-100, 100).map(lambda sixteenths: (2 * sixteenths + 1) / 16)
+)
 def test_an_example_is_predicted_in_the_classes_beyond_its_margin(z, classes, offset):
     top = evals.shift(z, classes, offset).argmax(axis=-1)
     assert (np.isin(top, classes) == (offset > evals.margins(z, classes))).all()
@@ -52,7 +54,10 @@ def test_no_offset_comes_nearer_to_the_share(z, classes, share):
         return abs(evals.top_share(evals.shift(z, classes, offset), classes) - share)
 
     every_count = np.arange(-200, 200) / 16 + 1 / 32  # between any two eighths, and beyond them all
-    assert distance(evals.match_frequency(z, classes, share)) <= min(map(distance, every_count)) + 1e-12
+    assert (
+        distance(evals.match_frequency(z, classes, share))
+        <= min(map(distance, every_count)) + 1e-12
+    )
 
 
 def test_every_count_can_be_had_where_no_margins_tie():
@@ -68,7 +73,9 @@ def test_the_offset_rises_with_the_share_and_does_not_depend_on_the_order():
     assert offsets == sorted(offsets)
     assert len(set(offsets)) > 10
     shuffled = z[np.random.default_rng(1).permutation(N)]
-    assert [evals.match_frequency(shuffled, [2], share) for share in np.linspace(0.05, 0.95, 19)] == offsets
+    assert [
+        evals.match_frequency(shuffled, [2], share) for share in np.linspace(0.05, 0.95, 19)
+    ] == offsets
 
 
 @hypothesis.given(eighths, some_classes)
@@ -102,7 +109,9 @@ def test_no_offset_has_fewer_errors_than_the_best(z, y, classes):
 
 
 def test_a_bias_that_was_spoiled_is_found_again():
-    """A good classifier whose class 3 was lowered by 6: matching its frequency mends it without a label."""
+    """A good classifier whose class 3 was lowered by 6: matching its frequency mends it without a
+    label.
+    """
     _, y = random(2000)
     z = 4 * np.eye(CLASSES)[y] + np.random.default_rng(2).normal(size=(2000, CLASSES))
     spoiled = evals.shift(z, [3], -6.0)

@@ -1,4 +1,6 @@
-"""Checkpoints: what was saved comes back bit for bit, and a damaged one costs one checkpoint, never the run."""
+"""Checkpoints: what was saved comes back bit for bit, and a damaged one costs one checkpoint, never
+the run.
+"""
 
 import asyncio
 import contextlib
@@ -29,7 +31,11 @@ def tree(step):
     kernel = jnp.asarray(random.normal(size=(3, 4)), jnp.float32)
     return {
         "step": jnp.int32(step),
-        "params": {"kernel": kernel, "half": kernel.astype(jnp.bfloat16), "odd": jnp.asarray([0.0, -0.0, jnp.inf])},
+        "params": {
+            "kernel": kernel,
+            "half": kernel.astype(jnp.bfloat16),
+            "odd": jnp.asarray([0.0, -0.0, jnp.inf]),
+        },
         "extra": {},
         "opt_state": (kernel * 2, ()),
         "key": jax.random.split(jax.random.key(step), 2),
@@ -38,14 +44,20 @@ def tree(step):
 
 def bits(value):
     def raw(leaf):
-        return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        return (
+            jax.random.key_data(leaf)
+            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else leaf
+        )
 
     leaves, structure = jax.tree.flatten(value)
     return structure, [(leaf.dtype, leaf.shape, np.asarray(raw(leaf)).tobytes()) for leaf in leaves]
 
 
 class Folder:
-    """Checkpoints in a folder, opened anew for every call, as a restarted run does; what they say is in `said`."""
+    """Checkpoints in a folder, opened anew for every call, as a restarted run does; what they say
+    is in `said`.
+    """
 
     def __init__(self, path):
         self.path, self.said = path, []
@@ -87,7 +99,10 @@ def test_round_trip_is_bitwise(folder):
 def test_the_two_newest_are_kept(folder):
     folder.save(2, 4, 6)
     assert folder.steps() == [4, 6]
-    assert sorted(path.name for path in (folder.path / "checksums").iterdir()) == ["4.json", "6.json"]
+    assert sorted(path.name for path in (folder.path / "checksums").iterdir()) == [
+        "4.json",
+        "6.json",
+    ]
     assert bits(folder.restore()) == bits(tree(6))
 
 
@@ -106,7 +121,11 @@ def test_nothing_there_is_none_and_reading_leaves_no_trace(folder):
 
 def files(step_folder):
     """Files whose loss matters: the largest holds the arrays."""
-    return sorted((p for p in step_folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size, reverse=True)
+    return sorted(
+        (p for p in step_folder.rglob("*") if p.is_file()),
+        key=lambda p: p.stat().st_size,
+        reverse=True,
+    )
 
 
 def truncated(folder):
@@ -144,7 +163,8 @@ def half_checksums(folder):
 
 
 @pytest.mark.parametrize(
-    "damage", [truncated, flipped, missing_file, missing_arrays, empty, no_checksums, half_checksums]
+    "damage",
+    [truncated, flipped, missing_file, missing_arrays, empty, no_checksums, half_checksums],
 )
 def test_a_damaged_one_is_named_and_the_one_before_is_taken(folder, damage):
     folder.save(2, 4)
@@ -198,7 +218,9 @@ def test_a_half_written_folder_is_no_checkpoint(folder):
 
 def place(value, devices):
     """Arrays split over so many devices where they can be, whole on each otherwise."""
-    over = jax.make_mesh((devices,), ("fsdp",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices])
+    over = jax.make_mesh(
+        (devices,), ("fsdp",), (jax.sharding.AxisType.Auto,), devices=jax.devices()[:devices]
+    )
 
     def sharding(leaf):
         split = leaf.ndim > 0 and leaf.shape[0] % devices == 0
@@ -216,7 +238,9 @@ def wide(step):
 def test_a_checkpoint_moves_between_meshes(folder, saved_on, restored_on, shapes_only):
     example = place(wide(0), restored_on)
     if shapes_only:
-        example = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), example)
+        example = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), example
+        )
     with folder.open() as checkpoints:
         checkpoints.save(5, place(wide(5), saved_on))
         found = checkpoints.restore(example)
@@ -247,7 +271,9 @@ def test_what_happens_to_the_arrays_after_save_does_not_matter(folder):
     overwrite = jax.jit(lambda x: x * 0 - 1, donate_argnums=0)
     with folder.open() as checkpoints:
         for step in range(1, 4):
-            large = {"large": jax.device_put(jnp.full((1000, 1000), step, jnp.float32), jax.devices()[0])}
+            large = {
+                "large": jax.device_put(jnp.full((1000, 1000), step, jnp.float32), jax.devices()[0])
+            }
             checkpoints.save(step, large)
             large["large"] = overwrite(large["large"]).block_until_ready()
             found = checkpoints.restore()["large"]
@@ -257,7 +283,9 @@ def test_what_happens_to_the_arrays_after_save_does_not_matter(folder):
 
 def test_save_returns_before_it_is_written_and_wait_after(folder, monkeypatch):
     held, written = threading.Event(), Checkpoints._write_sums
-    monkeypatch.setattr(Checkpoints, "_write_sums", lambda self, step: (held.wait(20), written(self, step)))
+    monkeypatch.setattr(
+        Checkpoints, "_write_sums", lambda self, step: (held.wait(20), written(self, step))
+    )
     with folder.open() as checkpoints:
         checkpoints.save(2, tree(2))
         assert not (folder.path / "checksums" / "2.json").exists()
@@ -276,7 +304,9 @@ def test_what_goes_wrong_in_the_background_is_raised_at_the_next_call(folder, mo
     checkpoints = Checkpoints(folder.path, folder.said.append)
     checkpoints.save(4, tree(4))
     arguments = {"save": (6, tree(6)), "restore": (tree(0),)}.get(then, ())
-    with pytest.raises(KdError, match=r"step 4 in .*: No space left on device; the one of step 2 stays"):
+    with pytest.raises(
+        KdError, match=r"step 4 in .*: No space left on device; the one of step 2 stays"
+    ):
         getattr(checkpoints, then)(*arguments)
     checkpoints.close()
     monkeypatch.undo()
@@ -286,17 +316,26 @@ def test_what_goes_wrong_in_the_background_is_raised_at_the_next_call(folder, mo
 def test_checkpoints_of_an_earlier_version_are_named(folder):
     folder.save(2)
     (folder.path / "steps" / "2" / "state").rename(folder.path / "steps" / "2" / "default")
-    with pytest.raises(KdError, match=r"written by an earlier version of kd.*; choose another --workdir"):
+    with pytest.raises(
+        KdError, match=r"written by an earlier version of kd.*; choose another --workdir"
+    ):
         folder.restore()
 
 
 def test_several_processes_save_and_restore_together(folder):
-    """Each its own shards; a damaged one is passed over by all; alone and together they read the same."""
+    """Each its own shards; a damaged one is passed over by all; alone and together they read the
+    same.
+    """
     for said in ("None", "2", "damaged 2"):
         ended = processes.together("checkpoints", folder.path, count=2, devices=2)
         assert [code for code, _, _ in ended] == [0, 0], ended
-        assert [out.splitlines()[-1] for _, out, _ in ended] == [f"restored {said.split()[-1]}"] * 2, ended
-        assert [("damaged" in out) for _, out, _ in ended] == [said.startswith("damaged"), False]  # process 0 says it
+        assert [out.splitlines()[-1] for _, out, _ in ended] == [
+            f"restored {said.split()[-1]}"
+        ] * 2, ended
+        assert [("damaged" in out) for _, out, _ in ended] == [
+            said.startswith("damaged"),
+            False,
+        ]  # process 0 says it
         if said == "2":
             flipped(folder)
     with folder.open() as checkpoints:
@@ -318,8 +357,15 @@ def no_file_larger_than(size):
 
 def test_what_cannot_be_written_leaves_the_last_good_one(folder):
     folder.save(2)
-    message = r"cannot save the checkpoint of step 4 in .*: File too large; the one of step 2 stays; free some space"
-    with folder.open() as checkpoints, no_file_larger_than(200), pytest.raises(KdError, match=message):
+    message = (
+        r"cannot save the checkpoint of step 4 in .*: File too large; the one of step 2 stays; "
+        r"free some space"
+    )
+    with (
+        folder.open() as checkpoints,
+        no_file_larger_than(200),
+        pytest.raises(KdError, match=message),
+    ):
         checkpoints.save(4, tree(4))
     assert bits(folder.restore()) == bits(tree(2))
     folder.save(4)
@@ -327,8 +373,12 @@ def test_what_cannot_be_written_leaves_the_last_good_one(folder):
 
 
 @pytest.mark.parametrize("error", [None, "Event loop is closed", "anything else"])
-def test_a_write_that_ends_after_another_one_failed_is_not_heard_and_all_else_is(folder, monkeypatch, error):
-    """TensorStore calls into the event loop that Orbax closed; with no checkpoints open (None) Python prints that."""
+def test_a_write_that_ends_after_another_one_failed_is_not_heard_and_all_else_is(
+    folder, monkeypatch, error
+):
+    """TensorStore calls into the event loop that Orbax closed; with no checkpoints open (None)
+    Python prints that.
+    """
     heard = []
     monkeypatch.setattr(sys, "unraisablehook", heard.append)
     if error is not None:
@@ -366,7 +416,9 @@ def small_disk(tmp_path):
 
 
 @pytest.mark.parametrize("left", [0, 8192])
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(small_disk, left, monkeypatch, capfd):
+def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
+    small_disk, left, monkeypatch, capfd
+):
     workdir, filler = small_disk / "run", small_disk / "filler"
     monkeypatch.setattr(writers, "jsonl", writers.jsonl)  # restores it afterwards
     faulty.at_line(3, "SIGTERM")
@@ -377,7 +429,9 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(small_di
     free = shutil.disk_usage(small_disk).free
     filler.write_bytes(b"x" * (free - left))
     assert runs.train(workdir, checkpoint_epochs=1) == 2
-    said = [line for line in capfd.readouterr().err.splitlines() if not line.startswith("train: ")]  # progress
+    said = [
+        line for line in capfd.readouterr().err.splitlines() if not line.startswith("train: ")
+    ]  # progress
     assert len(said) == 1
     assert said[0].startswith("kd: cannot ")
     assert "o space" in said[0]

@@ -11,7 +11,8 @@ from kd.errors import KdError
 
 TPUS = [chip for name, chip in CHIPS.items() if name != "cpu"]
 WANTED = [
-    "v5e:2x4", "v5e:4x4", "v5e:8x8", "v5e:16x16", "v6e:16x16", "v4:2x2x4", "v5p:4x4x4", "v5p:16x16x16", "tpu7x:4x4x4",
+    "v5e:2x4", "v5e:4x4", "v5e:8x8", "v5e:16x16", "v6e:16x16",
+    "v4:2x2x4", "v5p:4x4x4", "v5p:16x16x16", "tpu7x:4x4x4",
 ]  # fmt: skip
 
 
@@ -38,7 +39,8 @@ def test_the_numbers_of_a_chip_belong_together(chip):
     assert chip.usable <= chip.hbm < 2**38
     assert chip.devices in (1, chip.cores)
     assert 1e14 < chip.flops < 1e16
-    assert chip.ici_rate < chip.hbm_rate < chip.flops  # what a chip can do, it can do least of all over the network
+    # what a chip can do, it can do least of all over the network
+    assert chip.ici_rate < chip.hbm_rate < chip.flops
     if chip.clock is not None:
         assert chip.flops == pytest.approx(chip.clock * chip.cores * 4 * 128 * 128 * 2, rel=0.01)
 

@@ -22,9 +22,16 @@ from kd.tables import Table, show
 def test_list_names_everything_with_a_line_about_it(capfd):
     assert main(["list"]) == 0
     lines = capfd.readouterr().out.splitlines()
-    described = {line.split()[0] for line in lines if line.startswith("  ") and len(line.split()) > 3}
+    described = {
+        line.split()[0] for line in lines if line.startswith("  ") and len(line.split()) > 3
+    }
     assert described == {*MODELS, *LOSSES, *SOURCES, *experiments.EXPERIMENTS}
-    assert [line for line in lines if not line.startswith(" ")] == ["models", "losses", "sources", "experiments"]
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "models",
+        "losses",
+        "sources",
+        "experiments",
+    ]
 
 
 def test_train_again_is_at_the_end_at_once(tmp_path, monkeypatch, capfd):
@@ -32,7 +39,9 @@ def test_train_again_is_at_the_end_at_once(tmp_path, monkeypatch, capfd):
     assert runs.train(workdir) == 0
     shown, before = capfd.readouterr().out, runs.hashes(workdir)
     rows = program._rows
-    monkeypatch.setattr(program, "_rows", lambda *a: rows(*a) if a[1] == a[2] else pytest.fail("it took a step"))
+    monkeypatch.setattr(
+        program, "_rows", lambda *a: rows(*a) if a[1] == a[2] else pytest.fail("it took a step")
+    )
     assert runs.train(workdir) == 0
     assert runs.hashes(workdir) == before
     assert capfd.readouterr().out == shown
@@ -56,7 +65,9 @@ def test_eval_says_what_training_said(capfd):
 
 
 def test_a_sweep_has_a_row_for_each_setting(tmp_path, capfd):
-    """The rows are the members' own numbers; seeds of one setting are averaged, settings are not."""
+    """The rows are the members' own numbers; seeds of one setting are averaged, settings are
+    not.
+    """
     population = {"seed": (0, 1, 0, 1), "learning_rate": (0.1, 0.1, 0.001, 0.001)}
     workdir = tmp_path / "run"
     assert runs.train(workdir, population=population) == 0
@@ -120,9 +131,19 @@ def reproduce(workdir):
     overrides = {"seeds": (0, 1), "ensemble": 2, "temperatures": (2.0,)}
     overrides["distilled.objective.soft_targets.temperature"] = 4.0
     for name in ("teachers", "baseline", "distilled"):
-        run = {"total_epochs": 1, "eval_epochs": 0.5, "student.widths": (8,), "data.train": "train[:200]"}
+        run = {
+            "total_epochs": 1,
+            "eval_epochs": 0.5,
+            "student.widths": (8,),
+            "data.train": "train[:200]",
+        }
         overrides |= {f"{name}.{key}": value for key, value in {**run, "mesh.devices": 1}.items()}
-    command = ["reproduce", "hinton2015-digits", "--config=configs/hinton2015_digits.py:quick", f"--workdir={workdir}"]
+    command = [
+        "reproduce",
+        "hinton2015-digits",
+        "--config=configs/hinton2015_digits.py:quick",
+        f"--workdir={workdir}",
+    ]
     return main([*command, *[f"--config.{key}={value}" for key, value in overrides.items()]])
 
 
@@ -143,7 +164,12 @@ def test_reproduce_stopped_continued_and_done(tmp_path, monkeypatch, capfd):
     assert report.is_file()
     assert any("Verdict: " in line for line in shown)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert [stage["name"] for stage in results["stages"]] == ["teachers", "baseline", "distilled", "temperatures"]
+    assert [stage["name"] for stage in results["stages"]] == [
+        "teachers",
+        "baseline",
+        "distilled",
+        "temperatures",
+    ]
     assert {arm: len(found["members"]) for arm, found in results["arms"].items()} == {
         "teachers": 2,
         "ensemble": 1,

@@ -1,4 +1,6 @@
-"""Configs: every file resolves, runs and stays what it was; a wrong key is an error; a run is what its config says."""
+"""Configs: every file resolves, runs and stays what it was; a wrong key is an error; a run is what
+its config says.
+"""
 
 import dataclasses
 import functools
@@ -15,7 +17,17 @@ from kd import data as kd_data
 from kd import teacher as kd_teacher
 from kd import train
 from kd.build import build_task, total_steps
-from kd.config import Spec, base_config, fingerprint_of, from_json, identity, load_config, make_terms, resolve, to_json
+from kd.config import (
+    Spec,
+    base_config,
+    fingerprint_of,
+    from_json,
+    identity,
+    load_config,
+    make_terms,
+    resolve,
+    to_json,
+)
 from kd.errors import KdError
 from kd.mesh import MeshSpec
 from kd.population import check_population, numbers, population_size, product
@@ -23,12 +35,15 @@ from kd.population import check_population, numbers, population_size, product
 
 @pytest.mark.parametrize("name", golden.CONFIGS)
 def test_resolves_to_its_golden_text(name):
-    assert golden.text(name) == (golden.GOLDEN / f"{name}.json").read_text(), "python -m tests.golden writes it anew"
+    assert golden.text(name) == (golden.GOLDEN / f"{name}.json").read_text(), (
+        "python -m tests.golden writes it anew"
+    )
 
 
 def test_every_golden_text_has_a_config():
     assert sorted(path.stem for path in golden.GOLDEN.iterdir()) == sorted(golden.CONFIGS)
-    assert len(golden.CONFIGS) > len(list((golden.ROOT / "configs").glob("*.py"))) - 1  # arguments were found
+    # arguments were found
+    assert len(golden.CONFIGS) > len(list((golden.ROOT / "configs").glob("*.py"))) - 1
 
 
 @functools.cache
@@ -53,7 +68,10 @@ def finite_after_two_steps(text):
 def frames_dir(tmp_path_factory):
     """Windowed frames, as an alignment of speech leaves them."""
     folder, random = tmp_path_factory.mktemp("frames"), np.random.default_rng(0)
-    arrays = {"inputs": random.normal(size=(300, 40)).astype(np.float16), "labels": random.integers(0, 9, size=270)}
+    arrays = {
+        "inputs": random.normal(size=(300, 40)).astype(np.float16),
+        "labels": random.integers(0, 9, size=270),
+    }
     arrays = {f"test_{key}": value for key, value in {**arrays, "starts": np.arange(270)}.items()}
     np.savez(folder / "frames.npz", **arrays, window=26, num_classes=9)
     return str(folder)
@@ -65,17 +83,26 @@ def test_runs_two_steps(name, request):
     for spec in golden.specs(name).values():
         if spec.data.source == "tfds:imagenet2012":
             pytest.skip("ImageNet is not here; that its step compiles is tested by kd plan")
-        folder = request.getfixturevalue(folders[spec.data.source]) if spec.data.source in folders else None
+        folder = (
+            request.getfixturevalue(folders[spec.data.source])
+            if spec.data.source in folders
+            else None
+        )
         split = "test[:260]" if spec.data.batch_size > 200 else "test[:200]"  # the smaller one
         data = dataclasses.replace(spec.data, train=split, eval=split, data_dir=folder)
-        small = {"mlp": {"widths": tuple(8 for _ in spec.student.get("widths", ()))}, "vit": {"width": 8, "depth": 1}}
+        small = {
+            "mlp": {"widths": tuple(8 for _ in spec.student.get("widths", ()))},
+            "vit": {"width": 8, "depth": 1},
+        }
         student = {**spec.student, **small[spec.student["name"]]}
         if student.get("classes"):
             student["classes"] = 12
         short = dataclasses.replace(
             spec, data=data, student=student, total_steps=2, total_epochs=None, early_stopping=None
         )
-        assert finite_after_two_steps(to_json(dataclasses.replace(short, eval_epochs=None, checkpoint_epochs=None)))
+        assert finite_after_two_steps(
+            to_json(dataclasses.replace(short, eval_epochs=None, checkpoint_epochs=None))
+        )
 
 
 CHANGES = {  # every key of a run, and another value than its default
@@ -192,7 +219,9 @@ def test_with_early_stopping_when_it_looks_makes_another_run():
 
 def test_another_teacher_is_another_run():
     assert fingerprint(resolve(BASE), "a") != fingerprint(resolve(BASE), "b")
-    assert fingerprint(with_key("teacher.workdir", "x"), "a") == fingerprint(with_key("teacher.workdir", "y"), "a")
+    assert fingerprint(with_key("teacher.workdir", "x"), "a") == fingerprint(
+        with_key("teacher.workdir", "y"), "a"
+    )
 
 
 @pytest.mark.parametrize("key", [*CHANGES, *SAME])
@@ -203,7 +232,9 @@ def test_text_and_back(key):
 
 
 def test_units():
-    """Epochs become steps by the whole batches that the data holds; a whole number is as good as a float."""
+    """Epochs become steps by the whole batches that the data holds; a whole number is as good as a
+    float.
+    """
     assert resolve({**BASE, "total_steps": None, "total_epochs": 30}) == resolve(
         {**BASE, "total_steps": None, "total_epochs": 30.0}
     )
@@ -212,7 +243,9 @@ def test_units():
     assert to_json(spec).count("50.0") == 1
     data = kd_data.arrays(np.zeros((105, 2)), np.zeros(105, int))
     for epochs, steps in [(1, 10), (2.5, 25), (0.01, 1)]:
-        spec = resolve({**BASE, "data": {"batch_size": 10}, "total_steps": None, "total_epochs": epochs})
+        spec = resolve(
+            {**BASE, "data": {"batch_size": 10}, "total_steps": None, "total_epochs": epochs}
+        )
         assert total_steps(spec, len(data)) == steps
     assert total_steps(resolve({**BASE, "total_steps": 7}), 1000) == 7
 
@@ -244,12 +277,21 @@ def test_overrides_are_python_literals_or_text():
     assert spec.student == {"name": "mlp", "widths": (3, 4), "hidden_dropout": 0.5}
 
 
-@given(st.sampled_from([key for key in (*CHANGES, *SAME) if not key.startswith("population")]), st.data())
+@given(
+    st.sampled_from([key for key in (*CHANGES, *SAME) if not key.startswith("population")]),
+    st.data(),
+)
 def test_a_slip_of_the_finger_finds_the_key(key, data):
-    """Any key with one letter dropped or doubled, anywhere, is refused, and the message holds what was meant."""
-    word = data.draw(st.sampled_from(key.split(".")[:1] if "." not in key else [key.split(".")[-1]]))
+    """Any key with one letter dropped or doubled, anywhere, is refused, and the message holds what
+    was meant.
+    """
+    word = data.draw(
+        st.sampled_from(key.split(".")[:1] if "." not in key else [key.split(".")[-1]])
+    )
     at = data.draw(st.integers(1, len(word) - 1))
-    typo = data.draw(st.sampled_from([word[:at] + word[at + 1 :], word[:at] + word[at - 1] + word[at:]]))
+    typo = data.draw(
+        st.sampled_from([word[:at] + word[at + 1 :], word[:at] + word[at - 1] + word[at:]])
+    )
     parents = key.split(".")[:-1]
     plain = json.loads(to_json(resolve(BASE)))
     here = functools.reduce(lambda tree, parent: tree[parent], parents, plain)

@@ -1,4 +1,6 @@
-"""Laws of the measures of dark knowledge: bounds, the teacher itself, permutations, and each can move."""
+"""Laws of the measures of dark knowledge: bounds, the teacher itself, permutations, and each can
+move.
+"""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -13,7 +15,9 @@ from kd.types import Outputs
 
 N, CLASSES = 12, 5
 logits = reference.logits(shape=(N, CLASSES)).map(lambda z: z.astype(np.float64))
-labels = st.integers(0, 1000).map(lambda seed: np.random.default_rng(seed).integers(0, CLASSES, N).astype(np.int32))
+labels = st.integers(0, 1000).map(
+    lambda seed: np.random.default_rng(seed).integers(0, CLASSES, N).astype(np.int32)
+)
 
 
 def random(seed, n=N):
@@ -22,7 +26,10 @@ def random(seed, n=N):
 
 @hypothesis.given(logits, logits, st.integers(1, CLASSES))
 def test_agreement_at_k_counts_sets_and_orders_as_a_loop_does(zs, zt, k):
-    tops = [[sorted(range(CLASSES), key=lambda c, z=z: (-z[c], c))[:k] for z in side] for side in (zs, zt)]
+    tops = [
+        [sorted(range(CLASSES), key=lambda c, z=z: (-z[c], c))[:k] for z in side]
+        for side in (zs, zt)
+    ]
     pairs = list(zip(*tops, strict=True))
     assert evals.agreement_at_k(zs, zt, k) == np.mean([set(a) == set(b) for a, b in pairs])
     assert evals.agreement_at_k(zs, zt, k, ordered=True) == np.mean([a == b for a, b in pairs])
@@ -37,7 +44,9 @@ def test_agreement_at_k_in_its_limits(zs, zt):
     assert orders == sorted(orders, reverse=True)  # a longer order is harder to meet
     assert all(0 <= order <= one <= 1 for order, one in zip(orders, sets, strict=True))
     assert [evals.agreement_at_k(zt, zs, k) for k in range(1, CLASSES + 1)] == sets
-    assert [evals.agreement_at_k(2 * zs, zs, k, ordered=True) for k in range(1, CLASSES + 1)] == [1] * CLASSES
+    assert [evals.agreement_at_k(2 * zs, zs, k, ordered=True) for k in range(1, CLASSES + 1)] == [
+        1
+    ] * CLASSES
 
 
 def test_agreement_at_k_of_strangers_is_chance_and_can_be_nothing():
@@ -59,12 +68,16 @@ def test_class_kl_adds_up_to_the_kl(zs, zt, y):
     per_example = reference.kl(reference.softmax(zt), reference.softmax(zs))
     for c in range(CLASSES):
         if (y == c).any():
-            np.testing.assert_allclose(table[c].sum(), per_example[y == c].mean(), rtol=1e-7, atol=1e-9)
+            np.testing.assert_allclose(
+                table[c].sum(), per_example[y == c].mean(), rtol=1e-7, atol=1e-9
+            )
             assert (table[c] >= 0).all()
         else:
             assert np.isnan(table[c]).all()
     held = np.bincount(y, minlength=CLASSES) / N
-    np.testing.assert_allclose(np.nansum(held[:, None] * table), evals.held_out_kl(zs, zt), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(
+        np.nansum(held[:, None] * table), evals.held_out_kl(zs, zt), rtol=1e-7, atol=1e-9
+    )
 
 
 def test_class_kl_is_nothing_for_the_teacher_itself_and_finds_where_the_student_differs():
@@ -77,33 +90,41 @@ def test_class_kl_is_nothing_for_the_teacher_itself_and_finds_where_the_student_
     np.testing.assert_allclose(np.delete(table, 2, axis=0), 0, atol=1e-12)
 
 
-@hypothesis.given(logits, logits, labels, st.permutations(range(CLASSES)), st.permutations(range(N)))
+@hypothesis.given(
+    logits, logits, labels, st.permutations(range(CLASSES)), st.permutations(range(N))
+)
 def test_new_names_for_the_classes_and_another_order_of_examples(zs, zt, y, classes, order):
     table = evals.class_kl(zs, zt, y)
     renamed = np.argsort(classes)[y].astype(np.int32)
     got = evals.class_kl(zs[:, classes][order], zt[:, classes][order], renamed[order])
     np.testing.assert_allclose(got, table[classes][:, classes], rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(
-        evals.entropy_of_targets(zt[:, classes][order], [1.0, 3.0]), evals.entropy_of_targets(zt, [1.0, 3.0])
+        evals.entropy_of_targets(zt[:, classes][order], [1.0, 3.0]),
+        evals.entropy_of_targets(zt, [1.0, 3.0]),
     )
     generic_s, generic_t = random(1), random(2)  # ties, which go by number, are left out
-    assert evals.agreement_at_k(generic_s[:, classes][order], generic_t[:, classes][order], 2) == evals.agreement_at_k(
-        generic_s, generic_t, 2
-    )
+    assert evals.agreement_at_k(
+        generic_s[:, classes][order], generic_t[:, classes][order], 2
+    ) == evals.agreement_at_k(generic_s, generic_t, 2)
 
 
 @hypothesis.given(logits)
 def test_entropy_rises_with_the_temperature_from_none_to_that_of_chance(z):
     temperatures = [1e-3, 0.5, 1.0, 2.0, 5.0, 20.0, 1e4]
     entropies = evals.entropy_of_targets(z, temperatures)
-    assert all(0 <= a <= b + 1e-12 for a, b in zip(entropies, [*entropies[1:], np.log(CLASSES)], strict=True))
+    assert all(
+        0 <= a <= b + 1e-12
+        for a, b in zip(entropies, [*entropies[1:], np.log(CLASSES)], strict=True)
+    )
     np.testing.assert_allclose(entropies[-1], np.log(CLASSES), atol=1e-5)
 
 
 def test_entropy_can_move_and_certainty_has_none():
     certain = 1e4 * np.eye(CLASSES)
     assert evals.entropy_of_targets(certain, [1.0]) == [0]
-    np.testing.assert_allclose(evals.entropy_of_targets(np.zeros((3, CLASSES)), [1.0, 9.0]), np.log(CLASSES))
+    np.testing.assert_allclose(
+        evals.entropy_of_targets(np.zeros((3, CLASSES)), [1.0, 9.0]), np.log(CLASSES)
+    )
     assert evals.entropy_of_targets(certain, [1e4])[0] > 1
 
 
@@ -112,7 +133,9 @@ def test_entropy_can_move_and_certainty_has_none():
 def test_the_targets_of_an_ensemble_are_those_that_train(average, temperature):
     members = np.stack([random(seed) for seed in range(3)])
     trained_on = Outputs(jnp.asarray(members), average).log_probs(temperature)
-    np.testing.assert_allclose(evals.soft_log_probs(members, temperature, average), trained_on, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        evals.soft_log_probs(members, temperature, average), trained_on, rtol=1e-5, atol=1e-5
+    )
     (got,) = evals.entropy_of_targets(members, [temperature], average)
     np.testing.assert_allclose(got, divergences.entropy(trained_on).mean(), rtol=1e-5)
 
@@ -125,7 +148,8 @@ def test_an_ensemble_of_equals_is_one_model_and_disagreement_adds_entropy():
             evals.entropy_of_targets(members[0], [1.0, 4.0]),
         )
     apart = np.mean([evals.entropy_of_targets(member, [1.0, 4.0]) for member in members], axis=0)
-    assert (np.asarray(evals.entropy_of_targets(members, [1.0, 4.0])) > apart).all()  # entropy is concave
+    # entropy is concave
+    assert (np.asarray(evals.entropy_of_targets(members, [1.0, 4.0])) > apart).all()
 
 
 @pytest.mark.parametrize("temperature", [0.0, -2.0, float("nan"), float("inf")])

@@ -1,4 +1,6 @@
-"""Laws of data: an order that is a function of (seed, step), splits, batches, augmentation, sources."""
+"""Laws of data: an order that is a function of (seed, step), splits, batches, augmentation,
+sources.
+"""
 
 import dataclasses
 
@@ -23,17 +25,23 @@ def values(split):
 
 
 @hypothesis.given(st.integers(1, 50), st.integers(1, 50), st.integers(0, 2**31), st.integers(0, 5))
-def test_an_epoch_visits_examples_at_most_once_in_disjoint_batches(examples, batch_size, seed, epoch):
+def test_an_epoch_visits_examples_at_most_once_in_disjoint_batches(
+    examples, batch_size, seed, epoch
+):
     batch_size = min(batch_size, examples)
     steps = kd_data.steps_per_epoch(examples, batch_size)
-    seen = np.concatenate([kd_data.rows(seed, epoch * steps + i, examples, batch_size) for i in range(steps)])
+    seen = np.concatenate(
+        [kd_data.rows(seed, epoch * steps + i, examples, batch_size) for i in range(steps)]
+    )
     assert len(set(seen.tolist())) == len(seen) == steps * batch_size
     assert examples - len(seen) < batch_size  # and leaves out less than a batch
     assert set(seen.tolist()) <= set(range(examples))
 
 
 def test_an_epoch_of_whole_batches_is_a_permutation_and_every_epoch_another():
-    epochs = [np.concatenate([kd_data.rows(3, 5 * e + i, 40, 8) for i in range(5)]) for e in range(4)]
+    epochs = [
+        np.concatenate([kd_data.rows(3, 5 * e + i, 40, 8) for i in range(5)]) for e in range(4)
+    ]
     assert all(sorted(epoch) == list(range(40)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 4
 
@@ -52,7 +60,9 @@ def test_what_an_epoch_leaves_out_differs_between_epochs():
 
 @pytest.mark.parametrize("batch_size", [0, 41, -1])
 def test_a_batch_that_does_not_fit_the_data_is_refused(batch_size):
-    with pytest.raises(KdError, match=rf"batch_size must lie between 1 and the 40 examples.*{batch_size}"):
+    with pytest.raises(
+        KdError, match=rf"batch_size must lie between 1 and the 40 examples.*{batch_size}"
+    ):
         kd_data.rows(0, 0, 40, batch_size)
 
 
@@ -96,7 +106,9 @@ def test_an_empty_split_is_refused(split):
         values(split)
 
 
-@pytest.mark.parametrize("split", ["all[", "all[3]", "all[-3:]", "all[a:b]", "all[1:2:3]", "", "all[1.5%:]"])
+@pytest.mark.parametrize(
+    "split", ["all[", "all[3]", "all[-3:]", "all[a:b]", "all[1:2:3]", "", "all[1.5%:]"]
+)
 def test_what_is_not_a_split_is_refused_with_examples_of_one(split):
     with pytest.raises(KdError, match="not of the form"):
         values(split)
@@ -120,7 +132,12 @@ def test_a_slice_keeps_labels_classes_and_scale():
         (np.zeros((3, 2)), np.zeros(2, int), {}, "one label each"),
         (np.zeros((3, 2)), np.zeros((3, 2), int), {}, "one label each"),
         (np.zeros((3, 2)), np.zeros(3), {}, "whole numbers"),
-        (np.zeros((3, 2)), np.array([0, 1, 5]), {"num_classes": 5}, "label 5 of example 2 is out of range.*0 to 4"),
+        (
+            np.zeros((3, 2)),
+            np.array([0, 1, 5]),
+            {"num_classes": 5},
+            "label 5 of example 2 is out of range.*0 to 4",
+        ),
         (np.zeros((3, 2)), np.array([0, -1, 1]), {}, "label -1 of example 1 is out of range"),
         (np.array([[1.0], [np.nan]]), np.zeros(2, int), {}, "finite"),
         (np.array([[1.0], [np.inf]]), np.zeros(2, int), {}, "finite"),
@@ -207,9 +224,15 @@ def test_a_slice_of_windows_is_the_slice_of_the_stack(both, percent):
 
 def test_the_fingerprint_sees_the_windows():
     base, labels = np.array([0, 5, 9]), np.arange(3)
-    sets = [kd_data.arrays(FRAMES, labels, starts=base + shift, window=w) for shift, w in [(0, 4), (1, 4), (0, 5)]]
+    sets = [
+        kd_data.arrays(FRAMES, labels, starts=base + shift, window=w)
+        for shift, w in [(0, 4), (1, 4), (0, 5)]
+    ]
     assert len({data.fingerprint for data in sets}) == 3
-    assert kd_data.arrays(FRAMES, labels, starts=base.astype(np.int8), window=4).fingerprint == sets[0].fingerprint
+    assert (
+        kd_data.arrays(FRAMES, labels, starts=base.astype(np.int8), window=4).fingerprint
+        == sets[0].fingerprint
+    )
 
 
 @pytest.mark.parametrize(
@@ -234,10 +257,19 @@ def test_windows_that_do_not_fit_are_refused(starts, window, message):
 def test_windows_come_back_from_an_npz_file(tmp_path):
     data = kd_data.arrays(FRAMES, np.arange(3), starts=np.array([0, 5, 9]), window=4)
     np.savez(
-        tmp_path / "w.npz", train_inputs=FRAMES, train_labels=data.labels, train_starts=data.starts, window=data.window
+        tmp_path / "w.npz",
+        train_inputs=FRAMES,
+        train_labels=data.labels,
+        train_starts=data.starts,
+        window=data.window,
     )
     assert kd_data.load("npz:w.npz", "train", str(tmp_path)).fingerprint == data.fingerprint
-    np.savez(tmp_path / "bad.npz", train_inputs=FRAMES, train_labels=data.labels, train_starts=data.starts)
+    np.savez(
+        tmp_path / "bad.npz",
+        train_inputs=FRAMES,
+        train_labels=data.labels,
+        train_starts=data.starts,
+    )
     with pytest.raises(KdError, match="window must lie between"):
         kd_data.load("npz:bad.npz", "train", str(tmp_path))
 
@@ -262,7 +294,9 @@ def test_jitter_of_no_pixels_is_nothing_at_all_and_of_fewer_is_refused():
 
 @hypothesis.given(st.integers(0, 2**31))
 def test_every_image_moves_by_at_most_two_pixels_and_stays_whole(seed):
-    for image, moved in zip(np.asarray(FRAMED), np.asarray(shifted(jax.random.key(seed))), strict=True):
+    for image, moved in zip(
+        np.asarray(FRAMED), np.asarray(shifted(jax.random.key(seed))), strict=True
+    ):
         offsets = [(i, j) for i in range(-2, 3) for j in range(-2, 3)]
         assert any(np.array_equal(np.roll(image, offset, (0, 1)), moved) for offset in offsets)
         np.testing.assert_allclose(moved.sum(), image.sum(), rtol=1e-5)
@@ -317,8 +351,17 @@ def test_digits_are_two_disjoint_labelled_sets():
 
 
 def test_an_npz_file_comes_back_as_it_was_written(tmp_path):
-    inputs, labels = np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32), np.array([0, 2, 1, 0, 1, 2])
-    np.savez(tmp_path / "set.npz", train_inputs=inputs, train_labels=labels, test_inputs=inputs[:2], num_classes=4)
+    inputs, labels = (
+        np.random.default_rng(0).normal(size=(6, 2)).astype(np.float32),
+        np.array([0, 2, 1, 0, 1, 2]),
+    )
+    np.savez(
+        tmp_path / "set.npz",
+        train_inputs=inputs,
+        train_labels=labels,
+        test_inputs=inputs[:2],
+        num_classes=4,
+    )
     train = kd_data.load("npz:set.npz", "train", str(tmp_path))
     np.testing.assert_array_equal(train.inputs, inputs)
     np.testing.assert_array_equal(train.labels, labels)
@@ -360,7 +403,18 @@ def test_the_mnist_test_set(mnist_dir):
     assert (data.inputs.min(), data.inputs.max(), data.scale) == (0, 255, 1 / 255)
     counts = np.bincount(data.labels, minlength=10)
     assert data.num_classes == len(counts) == 10
-    assert counts.tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]  # of the original files
+    assert counts.tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]  # of the original files
     assert len(kd_data.load("tfds:mnist", "test[:5%]", mnist_dir)) == 500
 
 
@@ -388,7 +442,9 @@ def test_examples_of_some_classes_and_of_the_others_are_all_examples(classes):
 
 @pytest.mark.parametrize("classes", [(), (4,), (0, 9)])
 def test_a_class_that_is_not_there_is_refused(classes):
-    with pytest.raises(KdError, match=r"data.classes must name classes that the split holds, \[0, 1, 2, 3\]"):
+    with pytest.raises(
+        KdError, match=r"data.classes must name classes that the split holds, \[0, 1, 2, 3\]"
+    ):
         kd_data.of_classes(SPLITS, classes)
 
 

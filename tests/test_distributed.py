@@ -87,7 +87,9 @@ def test_a_launcher_that_hides_process_0_is_named():
         launcher.from_launcher({"OMPI_COMM_WORLD_SIZE": "2"}, 5)
 
 
-@given(st.lists(st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy")), min_size=1, max_size=5))
+@given(
+    st.lists(st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy")), min_size=1, max_size=5)
+)
 def test_differences_are_all_and_only_those_that_are_there(values):
     hosts = [f"h{i}" for i in range(len(values))]
     found = distributed.differences(values, hosts)
@@ -101,7 +103,9 @@ PATIENCE = Patience(beat=1, lost=10, first=40)
 
 @given(st.data())
 def test_who_stands_still_is_lost_and_nobody_else(data):
-    """Beats at random moments: a process is lost exactly when its newest one is older than the patience."""
+    """Beats at random moments: a process is lost exactly when its newest one is older than the
+    patience.
+    """
     count = data.draw(st.integers(2, 4))
     hearts = Hearts(0, ["h"] * count, PATIENCE, 0.0)
     newest: dict[int, float] = {}
@@ -109,7 +113,9 @@ def test_who_stands_still_is_lost_and_nobody_else(data):
         beating = data.draw(st.sets(st.integers(1, count - 1)))
         newest |= dict.fromkeys(beating, float(now))
         hearts.heard({str(i): str(at) for i, at in newest.items()}, {}, float(now))
-        expected = [i for i in range(1, count) if now - newest.get(i, 0.0) > (10 if i in newest else 40)]
+        expected = [
+            i for i in range(1, count) if now - newest.get(i, 0.0) > (10 if i in newest else 40)
+        ]
         assert hearts.lost(float(now)) == expected
 
 
@@ -147,7 +153,11 @@ class Shelf:
 
     def folder(self, key):
         self._answer()
-        return {name.rpartition("/")[2]: v for name, v in self.values.items() if name.rpartition("/")[0] == key}
+        return {
+            name.rpartition("/")[2]: v
+            for name, v in self.values.items()
+            if name.rpartition("/")[0] == key
+        }
 
     def _answer(self):
         if self.dead.is_set():
@@ -160,7 +170,12 @@ def test_the_watchdog_names_who_is_gone(fault):
     patience = Patience(beat=0.05, lost=0.6, first=5)
     shelf.values |= {"kd/beat/0": "1", "kd/beat/2": "1"}
     dog = Watchdog(
-        shelf, 1, ["a", "b", "c"], patience=patience, broken=broken, end=lambda line: (said.append(line), ended.set())
+        shelf,
+        1,
+        ["a", "b", "c"],
+        patience=patience,
+        broken=broken,
+        end=lambda line: (said.append(line), ended.set()),
     )
     if fault == "hangs":
         shelf.dead.set()
@@ -177,7 +192,10 @@ def test_the_watchdog_names_who_is_gone(fault):
             shelf.values["kd/beat/2"] = str(count)
         time.sleep(0.02)
     dog.stop()
-    named = {"silent": (2, "c", "is lost"), "failed": (2, "c", "failed (KdError: the disk is full)")}
+    named = {
+        "silent": (2, "c", "is lost"),
+        "failed": (2, "c", "failed (KdError: the disk is full)"),
+    }
     who, host, why = named.get(fault, (0, "a", "is lost"))
     assert said == [f"process {who} of 3 (host {host}) {why}; {AGAIN}"]
 
@@ -230,7 +248,9 @@ def test_a_process_that_fails_ends_the_others_with_its_words():
 def test_one_that_waits_in_vain_says_for_whom(index, monkeypatch):
     monkeypatch.setenv("JOIN", "2")
     address = f"127.0.0.1:{processes.free_port()}"
-    [(code, _, err)] = processes.ended(processes.launch("nothing", address=address, indices=[index]))
+    [(code, _, err)] = processes.ended(
+        processes.launch("nothing", address=address, indices=[index])
+    )
     assert code == 2
     assert len(err.splitlines()) == 1, err
     words = "not all 2 processes came to" if index == 0 else "process 0 does not answer at"

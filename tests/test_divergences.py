@@ -15,7 +15,9 @@ LOG2 = np.log(2.0)
 
 def of_logits(divergence):
     """The divergence of two softmaxes, compiled once."""
-    return jax.jit(lambda zp, zq, *rest: divergence(jax.nn.log_softmax(zp), jax.nn.log_softmax(zq), *rest))
+    return jax.jit(
+        lambda zp, zq, *rest: divergence(jax.nn.log_softmax(zp), jax.nn.log_softmax(zq), *rest)
+    )
 
 
 KL, JSD, TV = (of_logits(d) for d in (divergences.kl, divergences.jsd, divergences.total_variation))
@@ -34,7 +36,9 @@ def test_values_match_float64(zp, zq, beta):
     np.testing.assert_allclose(CROSS(zp, zq), -(p * np.log(q)).sum(-1), **near)
     np.testing.assert_allclose(ENTROPY(zp), -(p * np.log(p)).sum(-1), **near)
     np.testing.assert_allclose(TV(zp, zq), np.abs(p - q).sum(-1) / 2, **near)
-    np.testing.assert_allclose(JSD(zp, zq, beta), beta * reference.kl(p, m) + (1 - beta) * reference.kl(q, m), **near)
+    np.testing.assert_allclose(
+        JSD(zp, zq, beta), beta * reference.kl(p, m) + (1 - beta) * reference.kl(q, m), **near
+    )
 
 
 @hypothesis.given(reference.logits(), reference.logits())
@@ -76,7 +80,10 @@ def test_jsd_of_disjoint_supports_is_log_two():
 
 @hypothesis.given(reference.logits(bound=2.0), reference.logits(bound=2.0))
 def test_jsd_tends_to_kl_at_both_ends(zp, zq):
-    for end, limit in ((lambda b: JSD(zp, zq, b) / b, KL(zp, zq)), (lambda b: JSD(zp, zq, 1 - b) / b, KL(zq, zp))):
+    for end, limit in (
+        (lambda b: JSD(zp, zq, b) / b, KL(zp, zq)),
+        (lambda b: JSD(zp, zq, 1 - b) / b, KL(zq, zp)),
+    ):
         far, near = (np.abs(end(b) - limit) for b in (0.1, 0.01))
         assert np.all(near <= 0.2 * far + 1e-4)  # the error falls as beta
 
@@ -94,11 +101,15 @@ def test_pinsker(zp, zq):
     assert np.all(TV(zp, zq) <= np.sqrt(np.maximum(KL(zp, zq), 0) / 2) + 1e-3)
 
 
-@pytest.mark.parametrize("divergence", [KL, CROSS, TV, lambda zp, zq: JSD(zp, zq, 0.3)], ids=["kl", "ce", "tv", "jsd"])
+@pytest.mark.parametrize(
+    "divergence", [KL, CROSS, TV, lambda zp, zq: JSD(zp, zq, 0.3)], ids=["kl", "ce", "tv", "jsd"]
+)
 def test_an_impossible_class_counts_for_nothing(divergence):
     random = np.random.default_rng(0)
     zp, zq = random.normal(size=(2, 4, 6)).astype(np.float32)
-    zp_cut, zq_cut = (np.concatenate([z, np.full((4, 2), -np.inf, np.float32)], axis=-1) for z in (zp, zq))
+    zp_cut, zq_cut = (
+        np.concatenate([z, np.full((4, 2), -np.inf, np.float32)], axis=-1) for z in (zp, zq)
+    )
     np.testing.assert_allclose(divergence(zp_cut, zq_cut), divergence(zp, zq), rtol=1e-6)
     slopes = jax.grad(lambda *z: jnp.sum(divergence(*z)), (0, 1))
     for with_cut, without in zip(slopes(zp_cut, zq_cut), slopes(zp, zq), strict=True):
@@ -112,7 +123,9 @@ def test_kl_is_infinite_where_the_student_rules_out_what_the_teacher_allows():
     np.testing.assert_allclose(divergences.kl(log_q, log_p), LOG2, rtol=1e-6)
 
 
-@pytest.mark.parametrize("divergence", [divergences.kl, divergences.jsd, divergences.total_variation])
+@pytest.mark.parametrize(
+    "divergence", [divergences.kl, divergences.jsd, divergences.total_variation]
+)
 def test_one_teacher_row_is_not_broadcast_over_two_student_rows(divergence):
     with pytest.raises(Exception, match="Type-check error"):
         divergence(jnp.zeros((1, 5)), jnp.zeros((2, 5)))

@@ -15,7 +15,15 @@ every_loss = pytest.mark.parametrize("name", sorted(LOSSES))
 
 @every_loss
 def test_every_loss_has_a_section_with_every_point(name):
-    for point in ("Formula", "Direction", "T²", "Gradient", "Paper", "When to use", "How it fails elsewhere"):
+    for point in (
+        "Formula",
+        "Direction",
+        "T²",
+        "Gradient",
+        "Paper",
+        "When to use",
+        "How it fails elsewhere",
+    ):
         assert f"{point}: " in SECTIONS[name], point
 
 

@@ -1,4 +1,6 @@
-"""Laws of early stopping: what is kept is the state with the fewest validation errors, whatever interrupts the run."""
+"""Laws of early stopping: what is kept is the state with the fewest validation errors, whatever
+interrupts the run.
+"""
 
 import dataclasses
 import json
@@ -69,7 +71,11 @@ def test_stopped_and_started_again_it_keeps_the_same(watched, tmp_path):
     broken = tmp_path / "run"
     for fault in ("SIGTERM:8", "commit:12", "none:"):
         keys = {"teacher__workdir": runs.finished(), "mesh__devices": 1, **WATCHED}
-        runs.python("tests/faulty.py", fault, *runs.kd("train", f"--workdir={broken}", arg="population", **keys))
+        runs.python(
+            "tests/faulty.py",
+            fault,
+            *runs.kd("train", f"--workdir={broken}", arg="population", **keys),
+        )
     runs.same_bytes(broken, watched)
 
 
@@ -80,13 +86,18 @@ def test_before_it_has_looked_the_result_is_what_there_is(tmp_path):
     runs.python("tests/faulty.py", "SIGTERM:8", *command)
     now, last = load_trained(tmp_path / "run"), runs.restored(tmp_path / "run")
     assert not np.isfinite(last["['best']['errors']"]).any()
-    np.testing.assert_array_equal(now.params["Dense_0"]["kernel"], last["['params']['Dense_0']['kernel']"])
+    np.testing.assert_array_equal(
+        now.params["Dense_0"]["kernel"], last["['params']['Dense_0']['kernel']"]
+    )
     assert np.abs(now.params["Dense_0"]["kernel"]).max() > 0
 
 
 def test_what_cannot_be_watched_is_refused(tmp_path, capfd):
     assert runs.train(tmp_path / "a", early_stopping="train[120:180]") == 2
-    assert "config.early_stopping looks at a validation split every config.eval_epochs" in capfd.readouterr().err
+    assert (
+        "config.early_stopping looks at a validation split every config.eval_epochs"
+        in capfd.readouterr().err
+    )
     assert runs.train(tmp_path / "b", early_stopping="validation", eval_epochs=1) == 2
     assert "unknown split of digits" in capfd.readouterr().err
 
@@ -95,10 +106,24 @@ def test_the_library_returns_the_best_state(monkeypatch):
     data, validation = tiny.dataset(64), tiny.dataset(40, seed=9)
     members = kd.product(seed=range(2), learning_rate=(0.5,))
     fitted = kd.fit(
-        tiny.PLAIN, data, [kd.term("hard")], population=members, epochs=6, batch_size=16, validation=validation
+        tiny.PLAIN,
+        data,
+        [kd.term("hard")],
+        population=members,
+        epochs=6,
+        batch_size=16,
+        validation=validation,
     )
     seen = []
     monkeypatch.setattr(train, "_keep_best", lambda state, errors, _: seen.append(errors) or state)
-    kd.fit(tiny.PLAIN, data, [kd.term("hard")], population=members, epochs=6, batch_size=16, validation=validation)
+    kd.fit(
+        tiny.PLAIN,
+        data,
+        [kd.term("hard")],
+        population=members,
+        epochs=6,
+        batch_size=16,
+        validation=validation,
+    )
     assert len(seen) == 6
     assert fitted.errors(validation).tolist() == np.min(seen, axis=0).tolist()

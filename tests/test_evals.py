@@ -20,7 +20,8 @@ def some(n=N, seed=0, scale=2.0):
     return scale * random.normal(size=(n, CLASSES)), random.integers(0, CLASSES, n)
 
 
-NOISE = np.random.default_rng(0).normal(size=(N, CLASSES))  # no ties, and no confidence on the edge of a bin
+# no ties, and no confidence on the edge of a bin
+NOISE = np.random.default_rng(0).normal(size=(N, CLASSES))
 logits = reference.logits(shape=(N, CLASSES)).map(lambda z: z + 0.1 * NOISE)
 PERFECT, LABELS = 100 * np.eye(CLASSES), np.arange(CLASSES)
 
@@ -36,7 +37,9 @@ def test_every_measure_of_a_classifier_matches_a_loop(z, seed):
     assert evals.wrong(z, y).tolist() == missed
     np.testing.assert_allclose(got["accuracy"], 1 - len(missed) / N)
     np.testing.assert_allclose(got["nll"], np.mean([-np.log(p[i, y[i]]) for i in range(N)]))
-    np.testing.assert_allclose(got["brier"], np.mean([((p[i] - np.eye(CLASSES)[y[i]]) ** 2).sum() for i in range(N)]))
+    np.testing.assert_allclose(
+        got["brier"], np.mean([((p[i] - np.eye(CLASSES)[y[i]]) ** 2).sum() for i in range(N)])
+    )
     np.testing.assert_allclose(got["ece"], ece_by_loop(p, y), atol=1e-9)
     np.testing.assert_allclose(evals.log_softmax(z), np.log(p), rtol=1e-9, atol=1e-12)
 
@@ -60,7 +63,11 @@ def test_a_perfect_classifier():
 
 def test_a_perfectly_wrong_classifier():
     got = evals.classify(PERFECT, (LABELS + 1) % CLASSES)
-    assert (got["accuracy"], got["errors"], got["errors_per_class"]) == (0.0, CLASSES, [1] * CLASSES)
+    assert (got["accuracy"], got["errors"], got["errors_per_class"]) == (
+        0.0,
+        CLASSES,
+        [1] * CLASSES,
+    )
     np.testing.assert_allclose([got["nll"], got["brier"], got["ece"]], [100, 2, 1])
 
 
@@ -84,11 +91,13 @@ def test_bounds(z, seed):
 def test_the_true_probabilities_are_calibrated_and_sharper_ones_are_not():
     random = np.random.default_rng(0)
     z = 1.5 * random.normal(size=(20000, CLASSES))
-    y = (reference.softmax(z).cumsum(-1) > random.uniform(size=(20000, 1))).argmax(-1)  # drawn from softmax(z)
+    # drawn from softmax(z)
+    y = (reference.softmax(z).cumsum(-1) > random.uniform(size=(20000, 1))).argmax(-1)
     honest, overconfident, timid = (evals.ece(scale * z, y) for scale in (1, 4, 0.25))
     assert honest < 0.02 < 0.1 < min(overconfident, timid)
     assert evals.errors(z, y) == evals.errors(4 * z, y)  # though the decisions are the same
-    assert evals.nll(z, y) < min(evals.nll(4 * z, y), evals.nll(z / 4, y))  # proper scores know it too
+    # proper scores know it too
+    assert evals.nll(z, y) < min(evals.nll(4 * z, y), evals.nll(z / 4, y))
     assert evals.brier(z, y) < min(evals.brier(4 * z, y), evals.brier(z / 4, y))
 
 
@@ -96,7 +105,8 @@ def test_certainty_falls_into_the_last_bin():
     probabilities = np.array([[1.0, 0, 0, 0, 0], [0.97, 0.01, 0.01, 0.005, 0.005]])
     with np.errstate(divide="ignore"):
         z = np.maximum(np.log(probabilities), -100)
-    np.testing.assert_allclose(evals.ece(z, np.array([1, 0])), (1.97 - 1) / 2)  # wrong and right, in one bin
+    # wrong and right, in one bin
+    np.testing.assert_allclose(evals.ece(z, np.array([1, 0])), (1.97 - 1) / 2)
 
 
 def test_a_constant_added_to_logits_and_the_order_of_examples_change_nothing():
@@ -176,7 +186,9 @@ def test_labels_that_would_be_repeated_or_wrapped_are_refused(name, given):
 
 
 @pytest.mark.parametrize("hole", [np.nan, np.inf])
-@pytest.mark.parametrize("measure", [*evals.CLASSIFICATION.values(), lambda z, _: evals.agreement(z, z)])
+@pytest.mark.parametrize(
+    "measure", [*evals.CLASSIFICATION.values(), lambda z, _: evals.agreement(z, z)]
+)
 def test_answers_that_are_not_finite_are_no_class(measure, hole):
     z = PERFECT.copy()
     z[2, 1] = hole  # which argmax would take
@@ -189,7 +201,9 @@ def test_a_class_that_both_rule_out_adds_nothing():
     ruled_out = np.concatenate([z, np.full((N, 1), -np.inf)], axis=1)
     one, other = ruled_out, np.concatenate([z[:, ::-1], np.full((N, 1), -np.inf)], axis=1)
     assert evals.held_out_kl(one, other) == pytest.approx(evals.held_out_kl(z, z[:, ::-1]))
-    assert evals.entropy_of_targets(one, (1.0, 3.0)) == pytest.approx(evals.entropy_of_targets(z, (1.0, 3.0)))
+    assert evals.entropy_of_targets(one, (1.0, 3.0)) == pytest.approx(
+        evals.entropy_of_targets(z, (1.0, 3.0))
+    )
     assert evals.class_kl(one, other, y)[:CLASSES, :CLASSES] == pytest.approx(
         evals.class_kl(z, z[:, ::-1], y), nan_ok=True
     )

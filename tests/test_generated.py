@@ -1,4 +1,6 @@
-"""Laws of generated images: always the same, balanced, in colour, and no class of them is a matter of brightness."""
+"""Laws of generated images: always the same, balanced, in colour, and no class of them is a matter
+of brightness.
+"""
 
 import numpy as np
 import pytest
@@ -41,7 +43,10 @@ def test_the_same_picture_at_every_size():
 
 
 def test_a_pixel_says_little_and_the_picture_says_much():
-    """The nearest class mean, of pixels, is near chance; so is that of brightness. A picture's shape is needed."""
+    """The nearest class mean, of pixels, is near chance; so is that of brightness.
+
+    A picture's shape is needed.
+    """
     flat, test = (data.inputs.reshape(len(data), -1).astype(float) for data in (TRAIN, TEST))
     means = np.stack([flat[TRAIN.labels == c].mean(0) for c in range(10)])
     guess = ((test[:, None] - means[None]) ** 2).sum(-1).argmin(1)
@@ -64,7 +69,9 @@ def test_a_mirrored_picture_is_of_the_same_class(pattern):
 
 @pytest.mark.parametrize("argument", ["0", "7", "513", "big", "-32", "3.5", "²"])
 def test_a_size_that_is_none_is_refused(argument):
-    with pytest.raises(KdError, match=rf"'shapes:{argument}' is no size; give whole pixels from 8 to 512"):
+    with pytest.raises(
+        KdError, match=rf"'shapes:{argument}' is no size; give whole pixels from 8 to 512"
+    ):
         kd_data.load(f"shapes:{argument}", "train")
 
 

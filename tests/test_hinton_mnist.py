@@ -1,4 +1,6 @@
-"""The MNIST experiment, every stage of it on the digits: what its results say is what its work directories hold."""
+"""The MNIST experiment, every stage of it on the digits: what its results say is what its work
+directories hold.
+"""
 
 import copy
 import itertools
@@ -76,7 +78,9 @@ def test_the_sweeps_cells_are_the_members_of_their_temperature(whole, results):
     members = stage.read("evaluation.json")["members"]
     column = stage.spec.population["soft_targets"]["temperature"]
     for row in results["sweep"]:
-        mine = [m["errors"] for m, t in zip(members, column, strict=True) if t == row["temperature"]]
+        mine = [
+            m["errors"] for m, t in zip(members, column, strict=True) if t == row["temperature"]
+        ]
         assert row["errors"] == mine
 
 
@@ -98,9 +102,16 @@ def test_a_matched_offset_makes_the_classes_as_frequent_as_they_are(section, who
 @SECTIONS
 def test_no_offset_is_better_than_the_best(section, results):
     for member in results[section]["members"]:
-        tried = [*member["curve"]["errors"], member["as trained"]["errors"], member["frequency"]["errors"]]
+        tried = [
+            *member["curve"]["errors"],
+            member["as trained"]["errors"],
+            member["frequency"]["errors"],
+        ]
         assert member["best"]["errors"] <= min(tried)
-        assert member["as trained"]["errors"] == member["curve"]["errors"][results[section]["offsets"].index(0.0)]
+        assert (
+            member["as trained"]["errors"]
+            == member["curve"]["errors"][results[section]["offsets"].index(0.0)]
+        )
 
 
 @SECTIONS
@@ -108,7 +119,9 @@ def test_a_student_never_saw_the_classes_that_were_left_out(section, whole, resu
     stage = find(whole / "stages" / section)
     seen, _, _ = load_splits(stage.spec)
     assert set(seen.labels.tolist()) == set(results[section]["kept"])
-    assert set(range(10)) - set(seen.labels.tolist()) == ({3} if section == "omitted" else set(range(10)) - {7, 8})
+    assert set(range(10)) - set(seen.labels.tolist()) == (
+        {3} if section == "omitted" else set(range(10)) - {7, 8}
+    )
     assert stage.owner["identity"]["data_fingerprint"] == seen.fingerprint
 
 
@@ -117,7 +130,10 @@ def test_student_i_learned_from_teacher_i(whole):
     for name in ("distilled", "omitted", "only", "small-soft", "hypothesis-faster", "width-8"):
         population = find(whole / "stages" / name).spec.population
         assert population["teacher"] == population["seed"]  # the seeds are 0, 1, ...
-        assert find(whole / "stages" / name).owner["identity"]["teacher"]["workdir"] == teachers.fingerprint
+        assert (
+            find(whole / "stages" / name).owner["identity"]["teacher"]["workdir"]
+            == teachers.fingerprint
+        )
     for average in ("arithmetic", "geometric"):
         spec = find(whole / "stages" / f"ensemble-{average}").spec
         assert "teacher" not in spec.population
@@ -126,7 +142,9 @@ def test_student_i_learned_from_teacher_i(whole):
 
 def test_the_limit_falls(results):
     limit = results["limit"]
-    high = [error for t, error in zip(limit["temperatures"], limit["errors"], strict=True) if t >= 10]
+    high = [
+        error for t, error in zip(limit["temperatures"], limit["errors"], strict=True) if t >= 10
+    ]
     assert all(after < before for before, after in itertools.pairwise(high))
     assert high[-1] < 0.03 * high[0]
 
@@ -134,7 +152,11 @@ def test_the_limit_falls(results):
 def test_early_stopping_tells_the_step_of_each_student(results):
     assert len(results["small"]["hard"]["best_step"]) == SEEDS
     assert results["small"]["soft"]["best_step"] is results["small"]["full"]["best_step"] is None
-    assert [results["small"][name]["examples"] for name in ("hard", "soft", "full")] == [120, 120, 1200]
+    assert [results["small"][name]["examples"] for name in ("hard", "soft", "full")] == [
+        120,
+        120,
+        1200,
+    ]
 
 
 # --- again, and broken off ---
@@ -161,11 +183,16 @@ def test_a_second_start_skips_every_stage_and_says_the_same(whole, capfd):
 
 def but_seconds(results):
     """What a clock has not measured."""
-    stages = [{key: value for key, value in stage.items() if key != "seconds"} for stage in results["stages"]]
+    stages = [
+        {key: value for key, value in stage.items() if key != "seconds"}
+        for stage in results["stages"]
+    ]
     return {**results, "population": [], "stages": stages}
 
 
-def test_broken_off_inside_a_stage_and_between_two_it_ends_with_the_same_results(whole, tmp_path, monkeypatch, capfd):
+def test_broken_off_inside_a_stage_and_between_two_it_ends_with_the_same_results(
+    whole, tmp_path, monkeypatch, capfd
+):
     folder = tmp_path / "broken"
     with monkeypatch.context() as fault:
         fault.setattr(writers, "jsonl", writers.jsonl)  # restores it afterwards
@@ -183,7 +210,9 @@ def test_broken_off_inside_a_stage_and_between_two_it_ends_with_the_same_results
 
         fault.setattr(stages, "train_workdir", until_distilled)
         assert reproduce(folder) == 128 + 15
-    done = sorted(path.parent.name.rpartition("-")[0] for path in folder.glob("stages/*/stage.json"))
+    done = sorted(
+        path.parent.name.rpartition("-")[0] for path in folder.glob("stages/*/stage.json")
+    )
     assert done == ["baseline", "teachers"]
     assert not (folder / "results.json").exists()
     assert reproduce(folder) == 0
@@ -217,11 +246,15 @@ def test_a_row_meets_or_misses_its_own_band(results):
         assert found.pop(name) == verdict
         assert set(found.values()) == {"–"}
         assert missed(results) == ([name] if verdict == "missed" else [])
-        assert (f"Outside their bands: {name}." in build_page(results).markdown) == (verdict == "missed")
+        assert (f"Outside their bands: {name}." in build_page(results).markdown) == (
+            verdict == "missed"
+        )
 
 
 def sweep(width, by_temperature, alike=10.0):
-    rows = [{"width": width, "temperature": t, "errors": errors} for t, errors in by_temperature.items()]
+    rows = [
+        {"width": width, "temperature": t, "errors": errors} for t, errors in by_temperature.items()
+    ]
     return {"sweep": rows, "protocol": {"bands": {"alike": [0.0, alike]}}}
 
 
@@ -240,10 +273,18 @@ def test_middling_temperatures_are_better_or_not():
     best, others = [10, 11, 12, 13, 14], [20, 21, 22, 23, 24]
     middle, outside = {2.5: best, 4.0: best}, {1.0: others, 8.0: others}
     assert claimed(30, {**middle, **outside}) == ["holds", "holds"]
-    assert claimed(30, {2.5: others, 4.0: others, 1.0: best, 8.0: best}) == ["the reverse holds"] * 2
+    assert (
+        claimed(30, {2.5: others, 4.0: others, 1.0: best, 8.0: best}) == ["the reverse holds"] * 2
+    )
     assert claimed(30, {**middle, 1.0: others, 8.0: best}) == ["holds", "no evidence"]
-    assert claimed(30, {2.5: best, 4.0: best, 1.0: best[::-1], 8.0: others}) == ["no evidence", "holds"]
-    assert claimed(30, {t: errors[:4] for t, errors in {**middle, **outside}.items()}) == ["too few seeds"] * 2
+    assert claimed(30, {2.5: best, 4.0: best, 1.0: best[::-1], 8.0: others}) == [
+        "no evidence",
+        "holds",
+    ]
+    assert (
+        claimed(30, {t: errors[:4] for t, errors in {**middle, **outside}.items()})
+        == ["too few seeds"] * 2
+    )
 
 
 def test_a_claim_that_the_sweep_cannot_speak_of_is_left_out():
@@ -260,13 +301,19 @@ HARD, TAUGHT = list(range(40)), list(range(10, 30))
 
 def arms(student):
     wrong = {"baseline": [HARD] * 5, "student": [student] * 5, "ensemble": [TAUGHT]}
-    members = {name: {"members": [{"wrong": rows} for rows in each]} for name, each in wrong.items()}
+    members = {
+        name: {"members": [{"wrong": rows} for rows in each]} for name, each in wrong.items()
+    }
     return {"arms": members, "test_examples": 200}
 
 
 @pytest.mark.parametrize(("student", "share"), [(TAUGHT, 1.0), (HARD, 0.0)])
-def test_the_share_of_the_gain_is_one_for_the_ensemble_itself_and_none_for_hard_labels(student, share):
-    assert claims.gain_share(arms(student), "student", "ensemble") == pytest.approx((share, share, share))
+def test_the_share_of_the_gain_is_one_for_the_ensemble_itself_and_none_for_hard_labels(
+    student, share
+):
+    assert claims.gain_share(arms(student), "student", "ensemble") == pytest.approx(
+        (share, share, share)
+    )
 
 
 def test_the_share_of_the_gain_lies_between():
@@ -288,14 +335,20 @@ REFUSED = {
     "sweep_seeds=(1,)": "2 seeds or more",
     "ensemble=2": "config.ensemble as many teachers",  # three seeds in the sweep
     "sweep_seeds=(3, 3)": "make them equally long",
-    "baseline.student.widths=(8,)": "config.baseline and config.distilled must train one student on the same",
-    "baseline.total_epochs=3.0": "config.baseline and config.distilled must train one student .* equally long",
-    "baseline.data.train=train[:600]": "config.baseline and config.distilled must train one student on the same",
-    "omitted.data.eval=train": "config.omitted.data and config.distilled.data have different source or eval",
-    "hypotheses.faster.data.eval=train": "config.hypotheses.faster.data and config.distilled.data have different",
+    "baseline.student.widths=(8,)": "config.baseline and config.distilled must train one student "
+    "on the same",
+    "baseline.total_epochs=3.0": "config.baseline and config.distilled must train one student .* "
+    "equally long",
+    "baseline.data.train=train[:600]": "config.baseline and config.distilled must train one "
+    "student on the same",
+    "omitted.data.eval=train": "config.omitted.data and config.distilled.data have different "
+    "source or eval",
+    "hypotheses.faster.data.eval=train": "config.hypotheses.faster.data and config.distilled.data "
+    "have different",
     "only.population={'seed': (0, 1)}": "config.only.population .* set by the experiment",
     "only.teacher.workdir=elsewhere": "config.only.teacher.workdir are set by the experiment",
-    "small_hard.eval_epochs=none": "in config.small_hard: config.early_stopping looks at a validation split every",
+    "small_hard.eval_epochs=none": "in config.small_hard: config.early_stopping looks at a "
+    "validation split every",
 }
 
 
@@ -308,7 +361,8 @@ def test_a_protocol_that_makes_no_sense(override):
 
 def test_a_class_that_the_transfer_set_does_not_hold():
     with pytest.raises(
-        KdError, match=r"stage 'omitted': data.classes must name classes that the split holds.*\(3, 12\)"
+        KdError,
+        match=r"stage 'omitted': data.classes must name classes that the split holds.*\(3, 12\)",
     ):
         stages.check_stages(make_stages(protocol("omitted.data.classes=(3, 12)")))
 

@@ -1,4 +1,6 @@
-"""Laws of crops and flips on the host: functions of (seed, step, index), inside the image, and no bias."""
+"""Laws of crops and flips on the host: functions of (seed, step, index), inside the image, and no
+bias.
+"""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -16,7 +18,9 @@ def picture(height, width, channels=3, seed=0):
 
 
 @hypothesis.given(SIZES, SIZES, st.integers(0, 2**31), st.integers(0, 2**31), st.integers(0, 2**31))
-def test_a_random_box_lies_inside_and_is_a_function_of_seed_step_and_index(height, width, seed, step, index):
+def test_a_random_box_lies_inside_and_is_a_function_of_seed_step_and_index(
+    height, width, seed, step, index
+):
     left, top, right, bottom = box = random_box(draws(seed, step, index), height, width)
     assert 0 <= left < right <= width
     assert 0 <= top < bottom <= height
@@ -41,13 +45,21 @@ def test_an_image_too_long_for_any_box_gives_its_middle(height, width):
     left, top, right, bottom = random_box(draws(1, 2, 3), height, width)
     assert right - left <= max(1, round(height * 4 / 3))
     assert bottom - top <= max(1, round(width * 4 / 3))
-    assert abs(left + right - width) <= 1 or right - left < width  # a box that was drawn, or the middle
+    # a box that was drawn, or the middle
+    assert abs(left + right - width) <= 1 or right - left < width
     assert 0 <= top < bottom <= height
 
 
 def test_every_part_of_the_key_matters():
     base = draws(1, 2, 3).random(4).tolist()
-    others = [draws(0, 2, 3), draws(1, 0, 3), draws(1, 2, 0), draws(2, 1, 3), draws(1, 3, 2), draws(3, 2, 1)]
+    others = [
+        draws(0, 2, 3),
+        draws(1, 0, 3),
+        draws(1, 2, 0),
+        draws(2, 1, 3),
+        draws(1, 3, 2),
+        draws(3, 2, 1),
+    ]
     assert all(other.random(4).tolist() != base for other in others)
     order = np.random.Generator(np.random.Philox(key=[1, 2]))  # the order of epoch 2
     assert draws(1, 2, 0).random(4).tolist() != order.random(4).tolist()
@@ -70,8 +82,10 @@ def test_a_constant_image_stays_what_it_is(height, width, size):
 def test_the_whole_image_at_its_own_size_is_the_image():
     image = picture(20, 30)
     assert np.array_equal(resized(image, (0, 0, 30, 20), 20, 30), image)
-    assert np.array_equal(resized(image, (5, 3, 15, 13), 10, 10), image[3:13, 5:15])  # whole pixels: a cut
-    assert np.array_equal(viewed(image, None, "random", True), image)  # no random numbers: evaluation
+    # whole pixels: a cut
+    assert np.array_equal(resized(image, (5, 3, 15, 13), 10, 10), image[3:13, 5:15])
+    # no random numbers: evaluation
+    assert np.array_equal(viewed(image, None, "random", True), image)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -85,7 +99,9 @@ def test_channels_are_independent(channels):
 
 
 def test_halving_takes_a_triangle_over_the_pixels_around():
-    """Bilinear with antialiasing has a triangle of twice the width: 1/8, 3/8, 3/8, 1/8 away from the edges."""
+    """Bilinear with antialiasing has a triangle of twice the width: 1/8, 3/8, 3/8, 1/8 away from
+    the edges.
+    """
     image = picture(16, 16, 1)[:, :, 0]
     weights = np.zeros((8, 16))
     for out in range(8):
@@ -93,7 +109,8 @@ def test_halving_takes_a_triangle_over_the_pixels_around():
         weights[out] = np.maximum(1 - distance, 0)
     weights /= weights.sum(axis=1, keepdims=True)
     expected = weights @ image @ weights.T
-    assert np.abs(resized(image, (0, 0, 16, 16), 8, 8) - expected).max() <= 1.01  # rounded after each direction
+    # rounded after each direction
+    assert np.abs(resized(image, (0, 0, 16, 16), 8, 8) - expected).max() <= 1.01
 
 
 @hypothesis.given(SIZES, SIZES)

@@ -1,4 +1,6 @@
-"""Who may import whom: heavy libraries in one room each, the mathematics in order, ``kd --help`` at once."""
+"""Who may import whom: heavy libraries in one room each, the mathematics in order, ``kd --help`` at
+once.
+"""
 
 import ast
 import time
@@ -39,7 +41,12 @@ def imports(module, *, typing=False):
 
 
 def importers(package):
-    return {m for m in MODULES for name in imports(m) if name == package or name.startswith(f"{package}.")}
+    return {
+        m
+        for m in MODULES
+        for name in imports(m)
+        if name == package or name.startswith(f"{package}.")
+    }
 
 
 HOMES = {
@@ -102,7 +109,12 @@ ROOMS = [
     [m for m in MODULES if m.startswith("kd.data")],
     ["kd.limits"],
     ["kd.precision", "kd.sharding"],
-    ["kd.predict", "kd.checkpoint", "kd.trained", *[m for m in MODULES if m.startswith("kd.evals")]],
+    [
+        "kd.predict",
+        "kd.checkpoint",
+        "kd.trained",
+        *[m for m in MODULES if m.startswith("kd.evals")],
+    ],
     ["kd.config", "kd.writers", "kd.evidence", "kd.tables"],
     ["kd.log", "kd.task", "kd.program", "kd.train", "kd.workdir"],
     ["kd.layout", "kd.splits", "kd.build"],
@@ -121,7 +133,9 @@ def test_every_module_is_in_a_room():
     assert sorted(m for room in ROOMS for m in room) == sorted(MODULES)
 
 
-@pytest.mark.parametrize("module", sorted(set(MODULES) - {"kd.cli", "kd"}))  # those two bring the rooms together
+@pytest.mark.parametrize(
+    "module", sorted(set(MODULES) - {"kd.cli", "kd"})
+)  # those two bring the rooms together
 def test_nothing_imports_from_a_later_room(module):
     home = {m: number for number, room in enumerate(ROOMS) for m in room}
     later = {name for name in imports(module) & set(MODULES) if home[name] > home[module]}
@@ -157,13 +171,16 @@ def test_help_answers_at_once():
         assert "reproduce" in done.stdout
     assert min(seconds) < 0.5
     done = runs.python("-X", "importtime", "-m", "kd.cli", "--help")
-    loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()}
+    loaded = {
+        line.rpartition("|")[2].strip().partition(".")[0] for line in done.stderr.splitlines()
+    }
     assert "argparse" in loaded
     assert not loaded & {"jax", "numpy", "orbax", "flax", "rich", "ml_collections"}
 
 
 def test_the_library_loads_what_is_used():
     code = (
-        "import sys, kd; assert 'jax' not in sys.modules; kd.KdError; assert 'jax' not in sys.modules; print(kd.term)"
+        "import sys, kd; assert 'jax' not in sys.modules; kd.KdError; assert 'jax' not in "
+        "sys.modules; print(kd.term)"
     )
     assert "function term" in runs.python("-c", code).stdout

@@ -1,4 +1,6 @@
-"""The launch recipes: scripts that a shell accepts, manifests that hold together, commands that exist."""
+"""The launch recipes: scripts that a shell accepts, manifests that hold together, commands that
+exist.
+"""
 
 import argparse
 import re
@@ -29,7 +31,9 @@ def test_a_shell_accepts_it(script):
 
 
 def test_a_job_set_holds_together():
-    """What the schema cannot say: hosts times chips is the topology, and a pod never restarts alone."""
+    """What the schema cannot say: hosts times chips is the topology, and a pod never restarts
+    alone.
+    """
     job = yaml.safe_load((LAUNCH / "gke" / "jobset.yaml").read_text())
     jsonschema.validate(job, JOB_SET)
     spec = job["spec"]["replicatedJobs"][0]["template"]["spec"]
@@ -44,16 +48,27 @@ def test_a_job_set_holds_together():
     claim = yaml.safe_load((LAUNCH / "gke" / "runs.yaml").read_text())
     assert claim["metadata"]["name"] == pod["volumes"][0]["persistentVolumeClaim"]["claimName"]
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
-    assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in pod["volumes"]
+    }
 
 
 def commands():
-    [found] = [action.choices for action in parser()._actions if isinstance(action, argparse._SubParsersAction)]
-    return {name: {option for a in sub._actions for option in a.option_strings} for name, sub in found.items()}
+    [found] = [
+        action.choices
+        for action in parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    ]
+    return {
+        name: {option for a in sub._actions for option in a.option_strings}
+        for name, sub in found.items()
+    }
 
 
 def used(path):
-    """``kd NAME`` and the long options after it on its line; arguments of the scripts that pass them on to train."""
+    """``kd NAME`` and the long options after it on its line; arguments of the scripts that pass
+    them on to train.
+    """
     text = path.read_text().replace('", "', " ").replace("\\\n", " ")
     kd = r"(?<![\w.-])(?:kd|\"\$\{KD:-kd\}\")"  # by name, or the variable that holds its path
     for match in re.finditer(kd + r" ([a-z]+)(?=\$| *(?:--|\"?\$|`))([^\n`]*)", text):
@@ -80,7 +95,9 @@ def test_the_commands_are_found():
 
 def test_files_that_are_named_exist():
     for path in TEXTS:
-        for name in re.findall(r"\b((?:launch|configs|docs)/[\w./-]+\.\w+|launch/Dockerfile)", path.read_text()):
+        for name in re.findall(
+            r"\b((?:launch|configs|docs)/[\w./-]+\.\w+|launch/Dockerfile)", path.read_text()
+        ):
             assert (runs.ROOT / name).exists(), (path, name)
     words = shlex.split((LAUNCH / "Dockerfile").read_text().replace("\\\n", " "), comments=True)
     assert "constraints-py312.txt" in words
@@ -113,7 +130,9 @@ CONTAINER = mapping(
     env=rows(mapping("name value", name=TEXT, value=TEXT)),
     ports=rows(mapping("containerPort", containerPort={"type": "integer"})),
     resources=mapping("requests limits"),
-    volumeMounts=rows(mapping("name mountPath", name=TEXT, mountPath={"type": "string", "pattern": "^/"})),
+    volumeMounts=rows(
+        mapping("name mountPath", name=TEXT, mountPath={"type": "string", "pattern": "^/"})
+    ),
 )
 POD = mapping(
     "restartPolicy terminationGracePeriodSeconds nodeSelector containers volumes",
@@ -132,7 +151,9 @@ JOB = mapping(
     backoffLimit={"const": 0},
     template=mapping("spec", spec=POD),
 )
-REPLICATED = mapping("name replicas template", name=TEXT, replicas=COUNT, template=mapping("spec", spec=JOB))
+REPLICATED = mapping(
+    "name replicas template", name=TEXT, replicas=COUNT, template=mapping("spec", spec=JOB)
+)
 JOB_SET = mapping(
     "apiVersion kind metadata spec",
     apiVersion={"const": "jobset.x-k8s.io/v1alpha2"},

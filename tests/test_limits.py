@@ -25,24 +25,34 @@ def test_it_is_the_error_of_the_gradient_in_closed_form(temperature):
 
 @pytest.mark.parametrize("closeness", [1.0, 1e-3])
 def test_the_error_falls_as_one_over_the_temperature(closeness):
-    """Also for a student that is nearly its teacher, where float32 would see nothing but rounding."""
+    """Also for a student that is nearly its teacher, where float32 would see nothing but
+    rounding.
+    """
     zs, zt = pair()
-    errors = high_temperature_limit(zt + closeness * (zs - zt), zt, [1e2, 1e3, 1e4, 1e5]).mean(axis=-1)
+    errors = high_temperature_limit(zt + closeness * (zs - zt), zt, [1e2, 1e3, 1e4, 1e5]).mean(
+        axis=-1
+    )
     np.testing.assert_allclose(errors[:-1] / errors[1:], 10, rtol=0.02)
 
 
 def test_hotter_logits_need_a_hotter_temperature():
-    """Scaling all logits and the temperature by the same factor changes nothing: it is their ratio that is high."""
+    """Scaling all logits and the temperature by the same factor changes nothing: it is their ratio
+    that is high.
+    """
     zs, zt = pair()
     np.testing.assert_allclose(
-        high_temperature_limit(7 * zs, 7 * zt, [70.0]), high_temperature_limit(zs, zt, [10.0]), rtol=1e-6
+        high_temperature_limit(7 * zs, 7 * zt, [70.0]),
+        high_temperature_limit(zs, zt, [10.0]),
+        rtol=1e-6,
     )
 
 
 def test_a_constant_added_to_logits_changes_nothing():
     zs, zt = pair()
     np.testing.assert_allclose(
-        high_temperature_limit(zs + 30, zt - 5, [20.0]), high_temperature_limit(zs, zt, [20.0]), rtol=1e-6
+        high_temperature_limit(zs + 30, zt - 5, [20.0]),
+        high_temperature_limit(zs, zt, [20.0]),
+        rtol=1e-6,
     )
 
 

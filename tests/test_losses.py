@@ -18,7 +18,9 @@ from kd.objective import initial_numbers, make_objective, term
 from kd.types import Outputs
 
 every_loss = pytest.mark.parametrize("name", sorted(LOSSES))
-with_temperature = pytest.mark.parametrize("name", [n for n, i in sorted(LOSSES.items()) if "temperature" in i.numbers])
+with_temperature = pytest.mark.parametrize(
+    "name", [n for n, i in sorted(LOSSES.items()) if "temperature" in i.numbers]
+)
 RANGES = {"temperature": (0.5, 8.0), "beta": (0.05, 0.95), "smoothing": (0.01, 0.9)}
 NEAR = {"rtol": 2e-4, "atol": 2e-5}
 
@@ -35,7 +37,9 @@ def value(name, zs, zt, labels, hparams):
     info = LOSSES[name]
     hparams = {key: jnp.asarray(number, jnp.float32) for key, number in hparams.items()}
     batch = {"labels": jnp.asarray(labels)} if info.labels else {}
-    return info.loss(Outputs(jnp.asarray(zs)), Outputs(jnp.asarray(zt)) if info.teacher else None, batch, hparams)
+    return info.loss(
+        Outputs(jnp.asarray(zs)), Outputs(jnp.asarray(zt)) if info.teacher else None, batch, hparams
+    )
 
 
 @functools.cache
@@ -78,10 +82,16 @@ def test_jit_vmap_and_leading_axes_change_nothing(name):
     eager = value(name, zs, zt, labels, middle(name))
     one_by_one = [value(name, *row, middle(name)) for row in zip(zs, zt, labels, strict=True)]
     several = [x.reshape(2, 4, *x.shape[1:]) for x in (zs, zt, labels)]
-    np.testing.assert_allclose(compiled(name)(zs, zt, labels, middle(name)), eager, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        compiled(name)(zs, zt, labels, middle(name)), eager, rtol=1e-5, atol=1e-6
+    )
     np.testing.assert_allclose(np.stack(one_by_one), eager, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(value(name, *several, middle(name)).reshape(-1), eager, rtol=1e-5, atol=1e-6)
-    mapped = jax.vmap(functools.partial(value, name), in_axes=(0, 0, 0, None))(zs, zt, labels, middle(name))
+    np.testing.assert_allclose(
+        value(name, *several, middle(name)).reshape(-1), eager, rtol=1e-5, atol=1e-6
+    )
+    mapped = jax.vmap(functools.partial(value, name), in_axes=(0, 0, 0, None))(
+        zs, zt, labels, middle(name)
+    )
     np.testing.assert_allclose(mapped, eager, rtol=1e-5, atol=1e-6)
 
 
@@ -114,7 +124,9 @@ def test_a_constant_added_to_logits_changes_nothing(name, data):
         np.testing.assert_allclose(moved, f(zs, zt, labels, hparams), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", sorted(set(LOSSES) - {"label_smoothing", "logit_mse"}))  # a mean by their formula
+@pytest.mark.parametrize(
+    "name", sorted(set(LOSSES) - {"label_smoothing", "logit_mse"})
+)  # a mean by their formula
 def test_the_vocabulary_is_summed_over_not_averaged(name):
     zs, zt, labels = sample()
     wider = [
@@ -125,13 +137,19 @@ def test_the_vocabulary_is_summed_over_not_averaged(name):
 
 
 def averaged(*names):
-    """Weighted mean over positions, through the objective as the step takes it, and its gradient."""
-    terms = [term(name, **{key: float(number) for key, number in middle(name).items()}) for name in names]
+    """Weighted mean over positions, through the objective as the step takes it, and its
+    gradient.
+    """
+    terms = [
+        term(name, **{key: float(number) for key, number in middle(name).items()}) for name in names
+    ]
     objective, hparams = make_objective(terms), {"terms": initial_numbers(terms)}
 
     def mean(zs, zt, labels, weight):
         batch = {"labels": labels, "weight": weight}
-        total, values = objective(Outputs(zs), Outputs(zt), batch, hparams, jnp.zeros((), jnp.int32))
+        total, values = objective(
+            Outputs(zs), Outputs(zt), batch, hparams, jnp.zeros((), jnp.int32)
+        )
         return jnp.sum(weight * total) / jnp.sum(weight), values
 
     return jax.jit(jax.value_and_grad(mean, has_aux=True))
@@ -141,14 +159,25 @@ def averaged(*names):
 def test_masked_is_sliced_and_nan_behind_the_mask_is_never_seen(name):
     run = averaged(name)
 
-    @hypothesis.given(reference.logits(), reference.logits(), reference.labels(), st.permutations([2.0, 1.0, 0.0, 0.0]))
+    @hypothesis.given(
+        reference.logits(),
+        reference.logits(),
+        reference.labels(),
+        st.permutations([2.0, 1.0, 0.0, 0.0]),
+    )
     def law(zs, zt, labels, weight):
         weight = np.float32(weight)
         keep = weight > 0
-        bad = [np.where(keep[:, None], z, spoiled) for z, spoiled in ((zs, np.float32("nan")), (zt, np.float32("inf")))]
+        bad = [
+            np.where(keep[:, None], z, spoiled)
+            for z, spoiled in ((zs, np.float32("nan")), (zt, np.float32("inf")))
+        ]
         (mean, _), slope = run(*bad, np.where(keep, labels, 999).astype(np.int32), weight)
         sliced = zs[keep], zt[keep], labels[keep]
-        values, slopes = (table[name](*sliced, **middle(name)) for table in (reference.LOSSES, reference.GRADIENTS))
+        values, slopes = (
+            table[name](*sliced, **middle(name))
+            for table in (reference.LOSSES, reference.GRADIENTS)
+        )
         np.testing.assert_allclose(mean, np.average(values, weights=weight[keep]), **NEAR)
         np.testing.assert_allclose(slope[keep], slopes * weight[keep, None] / weight.sum(), **NEAR)
         np.testing.assert_array_equal(slope[~keep], 0)
@@ -158,7 +187,8 @@ def test_masked_is_sliced_and_nan_behind_the_mask_is_never_seen(name):
 
 def test_one_device_is_eight():
     zs, zt, labels = sample((16, 6))
-    weight = np.arange(16, dtype=np.float32)  # uneven over the devices, so a mean of local means would show
+    # uneven over the devices, so a mean of local means would show
+    weight = np.arange(16, dtype=np.float32)
     run, results = averaged(*LOSSES), []
     for devices in (1, 8):
         split = NamedSharding(make_mesh(MeshSpec(devices=devices)), PartitionSpec("data"))
@@ -171,7 +201,10 @@ def test_one_device_is_eight():
 @with_temperature
 def test_the_temperature_reaches_the_loss(name):
     zs, zt, labels = sample()
-    warm, hot = (value(name, zs, zt, labels, {**middle(name), "temperature": np.float32(t)}) for t in (2.0, 3.0))
+    warm, hot = (
+        value(name, zs, zt, labels, {**middle(name), "temperature": np.float32(t)})
+        for t in (2.0, 3.0)
+    )
     assert np.all(np.abs(warm - hot) > 1e-3)
 
 
@@ -179,7 +212,10 @@ def test_the_temperature_reaches_the_loss(name):
 def test_a_student_that_agrees_with_a_certain_teacher_pays_nothing(name):
     labels = np.arange(6, dtype=np.int32)
     certain = 200 * np.eye(6, dtype=np.float32)
-    near_zero = {**middle(name), **({"smoothing": np.float32(1e-6)} if name == "label_smoothing" else {})}
+    near_zero = {
+        **middle(name),
+        **({"smoothing": np.float32(1e-6)} if name == "label_smoothing" else {}),
+    }
     np.testing.assert_allclose(value(name, certain, certain, labels, near_zero), 0, atol=1e-3)
     assert np.all(value(name, np.roll(certain, 1, axis=1), certain, labels, near_zero) > 0.5)
 
@@ -191,7 +227,9 @@ def test_soft_targets_gradient_tends_to_that_of_logit_mse():
     zs, zt, labels = sample((64, 10), scale=1.0)
     limit = gradient("logit_mse")(zs, zt, labels, {})
     errors = [
-        np.abs(gradient("soft_targets")(zs, zt, labels, {"temperature": np.float32(t)}) - limit).mean()
+        np.abs(
+            gradient("soft_targets")(zs, zt, labels, {"temperature": np.float32(t)}) - limit
+        ).mean()
         for t in (10, 100, 1000)
     ]
     for hot, hotter in itertools.pairwise(errors):
@@ -208,7 +246,9 @@ def test_at_high_temperature_an_arithmetic_ensemble_is_a_geometric_one():
     def slope(z, name, average):
         loss = LOSSES[name].loss
         hparams = {"temperature": jnp.float32(1000)}
-        return jax.grad(lambda z: jnp.sum(loss(Outputs(z), Outputs(members, average), {}, hparams)))(z)
+        return jax.grad(
+            lambda z: jnp.sum(loss(Outputs(z), Outputs(members, average), {}, hparams))
+        )(z)
 
     limit = slope(zs, "logit_mse", "geometric")
     np.testing.assert_allclose(slope(zs, "soft_targets", "arithmetic"), limit, atol=2e-3)
@@ -219,27 +259,36 @@ def test_soft_targets_value_tends_to_that_of_logit_mse():
     zs, zt, labels = sample((64, 10), scale=1.0)
     limit = value("logit_mse", zs, zt, labels, {})
     errors = [
-        np.abs(value("soft_targets", zs, zt, labels, {"temperature": np.float32(t)}) - limit).mean() for t in (5, 50)
+        np.abs(value("soft_targets", zs, zt, labels, {"temperature": np.float32(t)}) - limit).mean()
+        for t in (5, 50)
     ]
     assert 8 < errors[0] / errors[1] < 12
 
 
 @pytest.mark.parametrize("with_hard", [False, True])
-@hypothesis.given(zs=reference.logits(), zt=reference.logits(), temperature=st.floats(1.0, 8.0, width=32))
-def test_soft_targets_keeps_its_t_squared_with_or_without_a_hard_term(with_hard, zs, zt, temperature):
+@hypothesis.given(
+    zs=reference.logits(), zt=reference.logits(), temperature=st.floats(1.0, 8.0, width=32)
+)
+def test_soft_targets_keeps_its_t_squared_with_or_without_a_hard_term(
+    with_hard, zs, zt, temperature
+):
     terms = [term("soft_targets", temperature=temperature), *([term("hard")] if with_hard else [])]
     batch = {"labels": np.zeros(4, np.int32), "weight": np.ones(4, np.float32)}
     hparams = {"terms": initial_numbers(terms)}
     total, values = make_objective(terms)(
         Outputs(jnp.asarray(zs)), Outputs(jnp.asarray(zt)), batch, hparams, jnp.zeros((), jnp.int32)
     )
-    wanted = temperature**2 * reference.kl(reference.softmax(zt, temperature), reference.softmax(zs, temperature))
+    wanted = temperature**2 * reference.kl(
+        reference.softmax(zt, temperature), reference.softmax(zs, temperature)
+    )
     np.testing.assert_allclose(values["soft_targets"], wanted, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(total, sum(values.values()), rtol=1e-6)
 
 
 def test_soft_targets_is_not_squared_error_of_probabilities():
-    """A student certain of the wrong class learns at full speed; squared error between probabilities would not."""
+    """A student certain of the wrong class learns at full speed; squared error between
+    probabilities would not.
+    """
     zt = 20 * np.eye(6, dtype=np.float32)
     zs = np.roll(zt, 1, axis=1)
     ours = gradient("soft_targets")(zs, zt, np.zeros(6, np.int32), {"temperature": np.float32(1)})
@@ -286,12 +335,18 @@ def test_label_smoothing_lies_between_hard_and_uniform(zs, labels):
         return compiled("label_smoothing")(zs, zs, labels, {"smoothing": np.float32(amount)})
 
     uniform = -reference.log_softmax(zs).mean(-1)
-    np.testing.assert_allclose(smooth(0), compiled("hard")(zs, zs, labels, {}), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        smooth(0), compiled("hard")(zs, zs, labels, {}), rtol=1e-5, atol=1e-6
+    )
     np.testing.assert_allclose(smooth(1), uniform, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(smooth(0.25), 0.75 * smooth(0) + 0.25 * smooth(1), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        smooth(0.25), 0.75 * smooth(0) + 0.25 * smooth(1), rtol=1e-5, atol=1e-5
+    )
 
 
 def test_a_uniform_student_pays_log_of_the_number_of_classes():
     labels, zeros = np.zeros(4, np.int32), np.zeros((4, 6), np.float32)
     for name in ("hard", "label_smoothing"):
-        np.testing.assert_allclose(value(name, zeros, zeros, labels, middle(name)), np.log(6), rtol=1e-6)
+        np.testing.assert_allclose(
+            value(name, zeros, zeros, labels, middle(name)), np.log(6), rtol=1e-6
+        )

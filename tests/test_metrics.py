@@ -32,7 +32,9 @@ def test_merging_parts_is_the_mean_of_the_whole(values, weight):
 
 @hypothesis.given(vectors, weights)
 def test_only_relative_weights_matter_to_the_value(values, weight):
-    np.testing.assert_allclose(MEAN(values, 4 * weight).value, MEAN(values, weight).value, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        MEAN(values, 4 * weight).value, MEAN(values, weight).value, rtol=1e-5, atol=1e-5
+    )
 
 
 @hypothesis.given(vectors, weights)
@@ -52,5 +54,8 @@ def test_what_has_no_weight_is_not_looked_at():
 
 
 def test_members_are_averaged_apart():
-    values, weight = np.arange(8, dtype=np.float32).reshape(2, 4), np.float32([[1, 1, 1, 1], [1, 0, 0, 0]])
+    values, weight = (
+        np.arange(8, dtype=np.float32).reshape(2, 4),
+        np.float32([[1, 1, 1, 1], [1, 0, 0, 0]]),
+    )
     np.testing.assert_allclose(jax.vmap(weighted_mean)(values, weight).value, [1.5, 4.0])

@@ -21,7 +21,13 @@ KEY = jax.random.key(3)
 def batch(inputs, index=None, **more):
     inputs = jnp.asarray(inputs)
     index = jnp.arange(len(inputs)) if index is None else jnp.asarray(index)
-    return {"inputs": inputs, "labels": index % 5, "weight": jnp.ones(len(inputs)), "index": index, **more}
+    return {
+        "inputs": inputs,
+        "labels": index % 5,
+        "weight": jnp.ones(len(inputs)),
+        "index": index,
+        **more,
+    }
 
 
 IMAGES = np.random.default_rng(0).uniform(size=(8, 4, 4, 3)).astype(np.float32)
@@ -31,17 +37,24 @@ mixed = jax.jit(mixup())
 def shares(index, key=KEY):
     """How much of itself each example keeps: it is one and its partner nothing, by turns."""
     one = jnp.arange(len(index)) % 2
-    even, odd = (mixed(key, batch(x[:, None].astype(jnp.float32), index))["inputs"][:, 0] for x in (1 - one, one))
+    even, odd = (
+        mixed(key, batch(x[:, None].astype(jnp.float32), index))["inputs"][:, 0]
+        for x in (1 - one, one)
+    )
     return np.where(one, odd, even)
 
 
-@given(st.lists(st.integers(0, 2**31 - 1), min_size=8, max_size=8, unique=True), st.integers(0, 2**31))
+@given(
+    st.lists(st.integers(0, 2**31 - 1), min_size=8, max_size=8, unique=True), st.integers(0, 2**31)
+)
 def test_every_image_is_a_mean_of_itself_and_the_one_before(index, seed):
     key, index = jax.random.key(seed), np.asarray(index)
     share = shares(index, key)[:, None, None, None]
     assert np.all((share >= 0) & (share < 1))
     wanted = share * IMAGES + (1 - share) * np.roll(IMAGES, 1, axis=0)
-    np.testing.assert_allclose(mixed(key, batch(IMAGES, index))["inputs"], wanted, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        mixed(key, batch(IMAGES, index))["inputs"], wanted, rtol=1e-5, atol=1e-6
+    )
 
 
 def test_a_share_belongs_to_the_example_and_not_to_its_place():
@@ -64,7 +77,8 @@ def test_a_mixed_image_has_no_label_and_keeps_all_else():
     after = mixed(KEY, before)
     assert set(after) == {"inputs", "weight", "index", "extra"}
     assert all(
-        after[name] is not None and not tiny.differ(after[name], before[name]) for name in set(after) - {"inputs"}
+        after[name] is not None and not tiny.differ(after[name], before[name])
+        for name in set(after) - {"inputs"}
     )
     assert after["inputs"].shape == IMAGES.shape
 
@@ -80,7 +94,9 @@ def test_what_the_teacher_sees_is_mixed_alike():
     np.testing.assert_allclose(after["teacher_inputs"], 2 * after["inputs"], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("given", "wanted"), [("uint8", "float32"), ("bfloat16", "bfloat16"), ("float32", "float32")])
+@pytest.mark.parametrize(
+    ("given", "wanted"), [("uint8", "float32"), ("bfloat16", "bfloat16"), ("float32", "float32")]
+)
 def test_types_stay_and_whole_numbers_become_numbers(given, wanted):
     images = jnp.asarray(100 * IMAGES, given)
     after = mixed(KEY, batch(images))["inputs"]
@@ -95,7 +111,9 @@ def test_inputs_without_an_axis_are_refused():
 
 
 def test_teacher_and_student_see_the_same_mixed_images():
-    """A student that is its teacher has nothing to learn, whatever is mixed; with another view it would have."""
+    """A student that is its teacher has nothing to learn, whatever is mixed; with another view it
+    would have.
+    """
     state = tiny.state()
     from kd import teacher as kd_teacher
 

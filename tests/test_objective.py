@@ -22,7 +22,11 @@ RISING = Schedule("piecewise", points=((0.0, 1.0), (50.0, 2.0)))  # doubles half
 def sample(shape=(4, 6), seed=0):
     random = np.random.default_rng(seed)
     zs, zt = 2 * random.normal(size=(2, *shape)).astype(np.float32)
-    return jnp.asarray(zs), jnp.asarray(zt), random.integers(0, shape[-1], shape[:-1]).astype(np.int32)
+    return (
+        jnp.asarray(zs),
+        jnp.asarray(zt),
+        random.integers(0, shape[-1], shape[:-1]).astype(np.int32),
+    )
 
 
 def evaluate(terms, zs, teacher, labels=None, weight=None, step=0, numbers=None):
@@ -46,14 +50,18 @@ def test_numbers_come_from_hparams_not_from_the_term():
     terms = [term("soft_targets", temperature=2.0)]
     numbers = initial_numbers([term("soft_targets", 3.0, temperature=5.0)])
     total, _ = evaluate(terms, zs, Outputs(zt), numbers=numbers)
-    np.testing.assert_allclose(total, 3 * reference.LOSSES["soft_targets"](zs, zt, None, 5.0), rtol=1e-4)
+    np.testing.assert_allclose(
+        total, 3 * reference.LOSSES["soft_targets"](zs, zt, None, 5.0), rtol=1e-4
+    )
 
 
 def test_a_temperature_schedule_reaches_the_loss():
     zs, zt, _ = sample()
     terms = [term("soft_targets", temperature=2.0, temperature_schedule=RISING)]
     early, late = (evaluate(terms, zs, Outputs(zt), step=step)[0] for step in (0, STEPS))
-    np.testing.assert_allclose(early, reference.LOSSES["soft_targets"](zs, zt, None, 2.0), rtol=1e-4)
+    np.testing.assert_allclose(
+        early, reference.LOSSES["soft_targets"](zs, zt, None, 2.0), rtol=1e-4
+    )
     np.testing.assert_allclose(late, reference.LOSSES["soft_targets"](zs, zt, None, 4.0), rtol=1e-4)
 
 
@@ -86,7 +94,9 @@ def test_padding_is_not_in_the_denominator():
     padded = [jnp.concatenate([x, jnp.zeros_like(x)]) for x in (zs, zt, jnp.asarray(labels))]
     weight = jnp.concatenate([jnp.ones(4), jnp.zeros(4)])
     mean = weighted_mean(evaluate(terms, zs, Outputs(zt), labels)[0], jnp.ones(4)).value
-    with_padding = weighted_mean(evaluate(terms, padded[0], Outputs(padded[1]), padded[2], weight)[0], weight).value
+    with_padding = weighted_mean(
+        evaluate(terms, padded[0], Outputs(padded[1]), padded[2], weight)[0], weight
+    ).value
     np.testing.assert_allclose(with_padding, mean, rtol=1e-6)
 
 
@@ -108,7 +118,9 @@ def test_forward_kl_has_the_same_gradient_per_member_as_against_the_arithmetic_m
         return jax.grad(lambda z: evaluate(terms, z, Outputs(members, average))[0].sum())(zs)
 
     np.testing.assert_allclose(slope("kl", "per_member"), slope("kl", "arithmetic"), atol=1e-6)
-    assert np.abs(slope("reverse_kl", "per_member") - slope("reverse_kl", "arithmetic")).max() > 1e-3
+    assert (
+        np.abs(slope("reverse_kl", "per_member") - slope("reverse_kl", "arithmetic")).max() > 1e-3
+    )
 
 
 @pytest.mark.parametrize("average", ["arithmetic", "geometric", "per_member"])
@@ -125,7 +137,12 @@ def test_ensemble_answers_behind_the_mask_are_never_seen(average):
 
 
 @pytest.mark.parametrize(
-    "teacher", [Outputs(jnp.zeros((1, 6))), Outputs(jnp.zeros((3, 1, 6)), "arithmetic"), Outputs(jnp.zeros((2, 2, 6)))]
+    "teacher",
+    [
+        Outputs(jnp.zeros((1, 6))),
+        Outputs(jnp.zeros((3, 1, 6)), "arithmetic"),
+        Outputs(jnp.zeros((2, 2, 6))),
+    ],
 )
 def test_a_teacher_with_other_positions_is_refused_not_broadcast(teacher):
     zs, _, _ = sample()
@@ -211,7 +228,8 @@ def test_a_loss_of_the_users_by_function_or_by_path():
 def test_a_function_already_in_the_table_is_the_same_loss():
     zs, _, labels = sample()
     np.testing.assert_array_equal(
-        evaluate([term(hard)], zs, Outputs(zs), labels)[0], evaluate([term("hard")], zs, None, labels)[0]
+        evaluate([term(hard)], zs, Outputs(zs), labels)[0],
+        evaluate([term("hard")], zs, None, labels)[0],
     )
 
 

@@ -34,8 +34,14 @@ def close(got, wanted):
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, 3.0])
 def test_the_optimiser_runs_at_unit_rate_whatever_the_rate_of_the_run(rate):
-    close(updates(Optim("sgd", learning_rate=rate, momentum=0.0))[0], jax.tree.map(jnp.negative, GRADIENTS))
-    close(updates(Optim("adam", learning_rate=rate))[0], jax.tree.map(lambda g: -jnp.sign(g), GRADIENTS))
+    close(
+        updates(Optim("sgd", learning_rate=rate, momentum=0.0))[0],
+        jax.tree.map(jnp.negative, GRADIENTS),
+    )
+    close(
+        updates(Optim("adam", learning_rate=rate))[0],
+        jax.tree.map(lambda g: -jnp.sign(g), GRADIENTS),
+    )
 
 
 def test_momentum_adds_up_a_geometric_series():
@@ -45,7 +51,10 @@ def test_momentum_adds_up_a_geometric_series():
 
 
 def test_nesterov_looks_one_step_ahead():
-    plain, ahead = updates(Optim("sgd", momentum=0.5), steps=2), updates(Optim("sgd", momentum=0.5, nesterov=True))
+    plain, ahead = (
+        updates(Optim("sgd", momentum=0.5), steps=2),
+        updates(Optim("sgd", momentum=0.5, nesterov=True)),
+    )
     close(ahead[0], plain[1])
 
 
@@ -59,20 +68,30 @@ def test_weight_decay_is_decoupled_and_spares_biases(name):
 @pytest.mark.parametrize("name", ["sgd", "adam"])
 def test_an_optimiser_of_a_population_is_one_per_member(name):
     optimizer = make_optimizer(Optim(name, weight_decay=0.1))
-    params, gradients = (jax.tree.map(lambda leaf: jnp.stack([leaf, -2 * leaf]), t) for t in (PARAMS, GRADIENTS))
+    params, gradients = (
+        jax.tree.map(lambda leaf: jnp.stack([leaf, -2 * leaf]), t) for t in (PARAMS, GRADIENTS)
+    )
 
     def first(p, g):
         return optimizer.update(g, optimizer.init(p), p)[0]
 
     together = jax.vmap(first)(params, gradients)
     for member in range(2):
-        alone = first(*(jax.tree.map(lambda leaf, m=member: leaf[m], tree) for tree in (params, gradients)))
+        alone = first(
+            *(jax.tree.map(lambda leaf, m=member: leaf[m], tree) for tree in (params, gradients))
+        )
         close(jax.tree.map(lambda leaf, m=member: leaf[m], together), alone)
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"momentum": 1.0}, {"momentum": -0.1}, {"learning_rate": -1.0}, {"weight_decay": -1.0}, {"max_norm": -1.0}],
+    [
+        {"momentum": 1.0},
+        {"momentum": -0.1},
+        {"learning_rate": -1.0},
+        {"weight_decay": -1.0},
+        {"max_norm": -1.0},
+    ],
 )
 def test_numbers_out_of_range_are_refused_by_name(change):
     with pytest.raises(KdError, match=rf"optim\.{next(iter(change))}"):
@@ -83,9 +102,14 @@ def test_numbers_out_of_range_are_refused_by_name(change):
 def test_max_norm_is_a_projection_that_keeps_directions(kernel):
     norms = np.linalg.norm(kernel, axis=0)
     clipped = np.asarray(CLIP({"kernel": kernel})["kernel"])
-    np.testing.assert_allclose(np.linalg.norm(clipped, axis=0), np.minimum(norms, 2.0), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(clipped * norms, kernel * np.minimum(norms, 2.0), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(CLIP({"kernel": clipped})["kernel"], clipped, rtol=1e-6)  # twice is once
+    np.testing.assert_allclose(
+        np.linalg.norm(clipped, axis=0), np.minimum(norms, 2.0), rtol=1e-5, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        clipped * norms, kernel * np.minimum(norms, 2.0), rtol=1e-4, atol=1e-4
+    )
+    # twice is once
+    np.testing.assert_allclose(CLIP({"kernel": clipped})["kernel"], clipped, rtol=1e-6)
 
 
 @hypothesis.given(kernels)
@@ -96,7 +120,8 @@ def test_max_norm_leaves_what_lies_inside_alone(kernel):
 
 def test_max_norm_bounds_each_units_incoming_weights_and_no_bias():
     clipped = jax.jit(max_norm(1.0))(PARAMS)["dense"]
-    np.testing.assert_allclose(np.linalg.norm(clipped["kernel"], axis=0), [1, 1], rtol=1e-6)  # by unit, not by input
+    # by unit, not by input
+    np.testing.assert_allclose(np.linalg.norm(clipped["kernel"], axis=0), [1, 1], rtol=1e-6)
     np.testing.assert_array_equal(clipped["bias"], PARAMS["dense"]["bias"])
 
 
@@ -123,7 +148,9 @@ def test_max_norm_zero_is_off_and_zero_weights_stay_zero():
 
 def test_a_module_named_blocks_may_be_one_layer():
     kernel = jnp.full((4, 2), 0.9)
-    one, other = (max_norm(1.0)({name: {"kernel": kernel}})[name]["kernel"] for name in ("blocks", "dense"))
+    one, other = (
+        max_norm(1.0)({name: {"kernel": kernel}})[name]["kernel"] for name in ("blocks", "dense")
+    )
     np.testing.assert_array_equal(one, other)
 
 

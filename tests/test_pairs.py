@@ -25,7 +25,16 @@ def fit(teacher, seeds):
     population = {"seed": seeds} if isinstance(seeds, tuple) else {}
     seeds, hparams = numbers(tiny.TERMS, 0.1, population, 0 if population else seeds)
     task = train.Task(
-        tiny.PLAIN, tiny.dataset(), tiny.TERMS, tiny.optimizer(), 6, 16, seeds, hparams, teacher=teacher, mesh=ONE
+        tiny.PLAIN,
+        tiny.dataset(),
+        tiny.TERMS,
+        tiny.optimizer(),
+        6,
+        16,
+        seeds,
+        hparams,
+        teacher=teacher,
+        mesh=ONE,
     )
     return train.run(task).params
 
@@ -54,7 +63,9 @@ def test_pairs_that_do_not_fit_are_refused():
     with pytest.raises(KdError, match="paired with teacher -1 and there are 3"):
         fit(TEACHERS.teacher(pairs=(-1, 0, 1)), (5, 6, 7))
     with pytest.raises(KdError, match="only a population has several teachers"):
-        Trained(tiny.PLAIN, jax.tree.map(jnp.asarray, tiny.take(tiny.members(), 0)), {}).teacher(pairs=(0,))
+        Trained(tiny.PLAIN, jax.tree.map(jnp.asarray, tiny.take(tiny.members(), 0)), {}).teacher(
+            pairs=(0,)
+        )
 
 
 def test_a_config_pairs_them_and_each_is_compared_with_its_own(tmp_path):
@@ -64,7 +75,10 @@ def test_a_config_pairs_them_and_each_is_compared_with_its_own(tmp_path):
     assert runs.train(students, arg="distilled", teacher__workdir=teachers, **columns) == 0
     one, other = evaluate_workdir(students)["members"]
     assert one["held_out_kl"] != other["held_out_kl"]
-    assert evaluate_workdir(students, teacher=str(teachers))["members"] == [one, other]  # named, it is no stranger
+    assert evaluate_workdir(students, teacher=str(teachers))["members"] == [
+        one,
+        other,
+    ]  # named, it is no stranger
     together = [runs.restored(students)[key] for key in runs.restored(students) if "params" in key]
     assert any(np.any(leaf[0] != leaf[1]) for leaf in together)  # one seed, two teachers
 

@@ -1,4 +1,6 @@
-"""Planning: the compiled text is counted right, the roofline keeps its laws, and what does not fit is refused."""
+"""Planning: the compiled text is counted right, the roofline keeps its laws, and what does not fit
+is refused.
+"""
 
 import functools
 import importlib.util
@@ -25,28 +27,38 @@ from kd.plan_roofline import answer_bytes, bill, cache, compiler_seconds, roofli
 from kd.plan_worker import memory_refused
 
 V5E = CHIPS["v5e"]
-needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="pip install -e '.[plan]'")
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="pip install -e '.[plan]'"
+)
 
-# ---------------------------------------------------------------------------------------------------------- the text
+# ----------------------------------------------------------------------------------------- the text
 
-COLLECTIVES = {  # a line, and (kind, times, bytes of the whole, bytes that a device sends), with 8 partitions
-    "%r = f32[256]{0} all-reduce(%p), channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add": (
+# a line, and (kind, times, bytes of the whole, bytes that a device sends), with 8 partitions
+COLLECTIVES = {
+    "%r = f32[256]{0} all-reduce(%p), channel_id=1, replica_groups={{0,1,2,3},{4,5,6,7}}, "
+    "to_apply=%add": (
         "all-reduce", 1, 1024, 2 * 3 / 4 * 1024),
-    "%r = f32[256]{0} all-reduce-start(%p), channel_id=1, replica_groups=[2,4]<=[8], to_apply=%add": (
+    "%r = f32[256]{0} all-reduce-start(%p), channel_id=1, replica_groups=[2,4]<=[8], "
+    "to_apply=%add": (
         "all-reduce", 1, 1024, 2 * 3 / 4 * 1024),
     "%r = bf16[256]{0} all-gather(%p), channel_id=1, replica_groups=[1,8]<=[8], dimensions={0}": (
         "all-gather", 1, 512, 7 / 8 * 512),
-    "%r = (bf16[32]{0}, bf16[256]{0}) all-gather-start(%p), channel_id=1, replica_groups={}, dimensions={0}": (
+    "%r = (bf16[32]{0}, bf16[256]{0}) all-gather-start(%p), channel_id=1, replica_groups={}, "
+    "dimensions={0}": (
         "all-gather", 1, 512, 7 / 8 * 512),
-    "%r = ((bf16[32]{0}, bf16[8]{0}), (bf16[256]{0}, bf16[64]{0})) all-gather-start(%p, %p), replica_groups={}": (
+    "%r = ((bf16[32]{0}, bf16[8]{0}), (bf16[256]{0}, bf16[64]{0})) all-gather-start(%p, %p), "
+    "replica_groups={}": (
         "all-gather", 1, 640, 7 / 8 * 640),
-    "%r = f32[32]{0} reduce-scatter(%p), replica_groups=mesh['a'=8,'b'=1] {'a'}, dimensions={0}, to_apply=%add": (
+    "%r = f32[32]{0} reduce-scatter(%p), replica_groups=mesh['a'=8,'b'=1] {'a'}, dimensions={0}, "
+    "to_apply=%add": (
         "reduce-scatter", 1, 1024, 7 / 8 * 1024),
-    "%r = f32[32]{0} reduce-scatter(%p), replica_groups=mesh['a'=2,'b'=4] {'a':(1)2,'b'}, to_apply=%add": (
+    "%r = f32[32]{0} reduce-scatter(%p), replica_groups=mesh['a'=2,'b'=4] {'a':(1)2,'b'}, "
+    "to_apply=%add": (
         "reduce-scatter", 1, 1024, 7 / 8 * 1024),
     "%r = f32[256]{0} collective-permute(%p), source_target_pairs={{0,1},{1,0}}": (
         "collective-permute", 1, 1024, 1024),
-    "%r = (f32[256]{0}, f32[256]{0}, u32[], u32[]) collective-permute-start(%p), source_target_pairs={{0,1}}": (
+    "%r = (f32[256]{0}, f32[256]{0}, u32[], u32[]) collective-permute-start(%p), "
+    "source_target_pairs={{0,1}}": (
         "collective-permute", 1, 1024, 1024),
     "%r = (f32[128]{0}, f32[128]{0}) all-to-all(%p, %p), replica_groups={{0,1}}": (
         "all-to-all", 1, 1024, 512),
@@ -55,7 +67,10 @@ COLLECTIVES = {  # a line, and (kind, times, bytes of the whole, bytes that a de
 
 def module(body, *, before=""):
     lines = textwrap.indent(textwrap.dedent(body).strip(), "  ")
-    return f"HloModule m, num_partitions=8\n\n{before}ENTRY %main (p: f32[256]) -> f32[256] {{\n{lines}\n}}\n"
+    return (
+        f"HloModule m, num_partitions=8\n\n{before}ENTRY %main (p: f32[256]) -> f32[256] {{\n"
+        f"{lines}\n}}\n"
+    )
 
 
 PARAMETER = "%p = f32[256]{0} parameter(0)\n"
@@ -71,20 +86,33 @@ def test_a_collective_is_counted_once_with_its_bytes(line):
 
 
 def test_the_second_half_of_a_collective_and_groups_of_one_are_not_counted():
-    start = "%s = f32[256]{0} all-reduce-start(%p), channel_id=1, replica_groups={}, to_apply=%add\n"
+    start = (
+        "%s = f32[256]{0} all-reduce-start(%p), channel_id=1, replica_groups={}, to_apply=%add\n"
+    )
     done = "%d = f32[256]{0} all-reduce-done(%s)\n"
-    alone = "%o = f32[256]{0} all-reduce(%d), channel_id=2, replica_groups={{0},{1},{2},{3},{4},{5},{6},{7}}"
+    alone = (
+        "%o = f32[256]{0} all-reduce(%d), channel_id=2, "
+        "replica_groups={{0},{1},{2},{3},{4},{5},{6},{7}}"
+    )
     assert count(module(PARAMETER + start + done + alone)).collectives["all-reduce"].count == 1
 
 
 def fusion(name, inside):
-    return f"%{name} (q: f32[256]) -> f32[256] {{\n  %q = f32[256]{{0}} parameter(0)\n  {inside}\n}}\n\n"
+    return (
+        f"%{name} (q: f32[256]) -> f32[256] {{\n  %q = f32[256]{{0}} parameter(0)\n  {inside}\n"
+        "}\n\n"
+    )
 
 
 def test_the_pieces_of_one_asynchronous_collective_are_one():
-    gather = "ROOT %g = f32[2048]{0} all-gather(%q), channel_id=9, replica_groups={}, dimensions={0}"
+    gather = (
+        "ROOT %g = f32[2048]{0} all-gather(%q), channel_id=9, replica_groups={}, dimensions={0}"
+    )
     before = fusion("start", gather) + fusion("end", gather)
-    lines = "%a = f32[2048]{0} fusion(%p), kind=kCustom, calls=%start\n%b = f32[2048]{0} fusion(%a), calls=%end\n"
+    lines = (
+        "%a = f32[2048]{0} fusion(%p), kind=kCustom, calls=%start\n%b = f32[2048]{0} fusion(%a), "
+        "calls=%end\n"
+    )
     assert count(module(PARAMETER + lines, before=before)).collectives["all-gather"].count == 1
 
 
@@ -140,13 +168,21 @@ def test_what_is_in_a_loop_counts_as_often_as_it_runs(first, bound, last, known,
     before = BODY.replace("BOUND", bound).replace("LAST", last)
     lines = PARAMETER + LOOP.replace("FIRST", first).replace("KNOWN", known)
     found = count(module(lines, before=before))
-    assert (found.collectives["all-reduce"].count, found.loops, found.unknown_loops) == (rounds, 1, unknown)
+    assert (found.collectives["all-reduce"].count, found.loops, found.unknown_loops) == (
+        rounds,
+        1,
+        unknown,
+    )
 
 
 @pytest.mark.parametrize(("step", "rounds"), [(1, 12), (2, 6), (5, 3)])
 def test_a_counter_may_go_up_by_more_than_one(step, rounds):
     """The compiler unrolls the loops of a product whose operand goes round the devices."""
-    before = BODY.replace("BOUND", "%twelve").replace("LAST", "%n").replace("constant(1)", f"constant({step})")
+    before = (
+        BODY.replace("BOUND", "%twelve")
+        .replace("LAST", "%n")
+        .replace("constant(1)", f"constant({step})")
+    )
     lines = PARAMETER + LOOP.replace("FIRST", "0").replace("KNOWN", "")
     assert count(module(lines, before=before)).collectives["all-reduce"].count == rounds
 
@@ -158,7 +194,10 @@ def test_small_memories_are_not_main_memory():
 
 
 def test_of_a_slice_only_the_slice_is_read_and_written():
-    inside = "%z = s32[] constant(0)\n  ROOT %d = f32[32]{0} dynamic-slice(%q, %z), dynamic_slice_sizes={32}"
+    inside = (
+        "%z = s32[] constant(0)\n  ROOT %d = f32[32]{0} dynamic-slice(%q, %z), "
+        "dynamic_slice_sizes={32}"
+    )
     lines = PARAMETER + "%f = f32[32]{0} fusion(%p), kind=kLoop, calls=%cut\n"
     assert count(module(lines, before=fusion("cut", inside))).hbm_bytes == 2 * 128
 
@@ -168,22 +207,31 @@ def test_a_count_survives_json():
     assert from_dict(json.loads(json.dumps(as_dict(found)))) == found
 
 
-# ------------------------------------------------------------------------------------------------ against the compiler
+# ------------------------------------------------------------------------------------------------
+# against the compiler
 
 
 def compiled(function, *shapes):
-    return jax.jit(function).lower(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)).compile()
+    return (
+        jax.jit(function)
+        .lower(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+        .compile()
+    )
 
 
 def test_products_are_counted_as_the_compiler_does_where_nothing_loops():
     program = compiled(lambda a, b: jnp.einsum("bik,bkj->bij", a, b), (3, 64, 128), (3, 128, 32))
-    assert count(program.as_text()).flops == 2 * 3 * 64 * 128 * 32 == program.cost_analysis()["flops"]
+    assert (
+        count(program.as_text()).flops == 2 * 3 * 64 * 128 * 32 == program.cost_analysis()["flops"]
+    )
 
 
 def test_convolutions_are_counted_as_the_compiler_does():
     def f(x, k):
         dimensions = ("NHWC", "HWIO", "NHWC")
-        return jax.lax.conv_general_dilated(x, k, (2, 1), ((1, 2), (0, 1)), (1, 2), (2, 1), dimensions)
+        return jax.lax.conv_general_dilated(
+            x, k, (2, 1), ((1, 2), (0, 1)), (1, 2), (2, 1), dimensions
+        )
 
     program = compiled(f, (2, 9, 8, 4), (3, 3, 4, 6))
     assert count(program.as_text()).flops == program.cost_analysis()["flops"] > 0
@@ -191,7 +239,9 @@ def test_convolutions_are_counted_as_the_compiler_does():
 
 @pytest.mark.parametrize("layers", [3, 9])
 def test_a_scanned_stack_costs_what_its_layers_cost(layers):
-    """The closed form 2bd² a layer, three times for a gradient; the compiler's own figure counts one layer."""
+    """The closed form 2bd² a layer, three times for a gradient; the compiler's own figure counts
+    one layer.
+    """
 
     def loss(stack, inputs):
         return jnp.sum(jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), inputs, stack)[0] ** 2)
@@ -211,13 +261,16 @@ def test_a_step_over_eight_devices_does_an_eighth_each_and_sends_what_rings_send
         return jax.grad(lambda w: jnp.sum(jnp.tanh(x @ w)))(w)
 
     jitted = jax.jit(gradient, in_shardings=(whole, split), out_shardings=whole)
-    shapes = (jax.ShapeDtypeStruct((64, 32), jnp.float32), jax.ShapeDtypeStruct((128, 64), jnp.float32))
+    shapes = (
+        jax.ShapeDtypeStruct((64, 32), jnp.float32),
+        jax.ShapeDtypeStruct((128, 64), jnp.float32),
+    )
     found = count(jitted.lower(*shapes).compile().as_text())
     assert found.flops == 2 * (2 * 128 * 64 * 32) / 8
     assert found.collectives == {"all-reduce": Collective(1, 64 * 32 * 4, 2 * 7 / 8 * 64 * 32 * 4)}
 
 
-# -------------------------------------------------------------------------------------------------------- the roofline
+# ------------------------------------------------------------------------------------- the roofline
 
 amounts = st.floats(1e3, 1e18)
 
@@ -226,7 +279,13 @@ def work(flops=0.0, hbm=0.0, sent=0.0, **rest):
     return Count(flops, hbm, collectives={"all-gather": Collective(1, sent, sent)}, **rest)
 
 
-@given(amounts, amounts, amounts, st.sampled_from([c for c in CHIPS.values() if c.flops]), st.floats(1, 100))
+@given(
+    amounts,
+    amounts,
+    amounts,
+    st.sampled_from([c for c in CHIPS.values() if c.flops]),
+    st.floats(1, 100),
+)
 def test_the_roofline_is_its_slowest_part(flops, hbm, sent, chip, factor):
     line = roofline(work(flops, hbm, sent), chip)
     assert line.seconds == max(line.compute, line.memory, line.network) == getattr(line, line.bound)
@@ -260,10 +319,15 @@ def test_an_all_reduce_sends_as_much_as_its_two_halves(kind, group):
 @given(st.floats(1e-4, 10), st.integers(1, 4096), st.integers(1, 10**6), st.floats(0, 10))
 def test_a_bill_adds_up(seconds, batch_size, steps, price):
     topology = parse_topology("v5e:4x4")
-    one, all_of_it = bill(seconds, batch_size, 1, topology, price), bill(seconds, batch_size, steps, topology, price)
+    one, all_of_it = (
+        bill(seconds, batch_size, 1, topology, price),
+        bill(seconds, batch_size, steps, topology, price),
+    )
     assert all_of_it.chip_hours == pytest.approx(16 * all_of_it.hours)
     assert all_of_it.price == pytest.approx(steps * one.price)
-    assert all_of_it.examples_per_second * all_of_it.hours * 3600 == pytest.approx(batch_size * steps)
+    assert all_of_it.examples_per_second * all_of_it.hours * 3600 == pytest.approx(
+        batch_size * steps
+    )
     assert bill(seconds, batch_size, steps, topology).price is None
 
 
@@ -275,8 +339,12 @@ def test_a_bill_adds_up(seconds, batch_size, steps, price):
     st.floats(1e6, 1e12),
     st.integers(1, 50),
 )
-def test_a_cache_pays_from_the_first_epoch_at_which_it_takes_less(examples, flops, answer, mfu, rate, members):
-    found = cache(examples, flops, answer, parse_topology("v5e:2x4"), mfu=mfu, read_rate=rate, members=members)
+def test_a_cache_pays_from_the_first_epoch_at_which_it_takes_less(
+    examples, flops, answer, mfu, rate, members
+):
+    found = cache(
+        examples, flops, answer, parse_topology("v5e:2x4"), mfu=mfu, read_rate=rate, members=members
+    )
     assert found.bytes == examples * answer
     one, read = found.pass_seconds, found.read_seconds
     asked = members * one
@@ -299,10 +367,15 @@ def test_views_that_are_seen_once_cannot_be_kept(key):
     off = {"crop": "none", "flip": False, "mixup": False, "jitter_pixels": 0}
     assert kd_plan.uncachable({"data": off}) == ""
     assert key in kd_plan.uncachable({"data": {**off, key: "random" if key == "crop" else 1}})
-    assert cache(10, 1e12, 1.0, parse_topology("v5e:2x4"), mfu=1, read_rate=1e9, why_not="views").from_epochs is None
+    assert (
+        cache(
+            10, 1e12, 1.0, parse_topology("v5e:2x4"), mfu=1, read_rate=1e9, why_not="views"
+        ).from_epochs
+        is None
+    )
 
 
-# ------------------------------------------------------------------------------------------------------------- refusal
+# ------------------------------------------------------------------------------------------ refusal
 
 GIB = 2**30
 SPEC = {
@@ -326,7 +399,13 @@ def refusing(need):
         if size > 15.75:
             refused = {"needed": int(size * GIB), "available": int(15.75 * GIB)}
             return {**answer, "step": {"refused": refused, "compile_seconds": 1.0}}
-        memory = {"arguments": int(size * GIB), "outputs": 5, "aliased": 5, "temporaries": 0, "code": 0}
+        memory = {
+            "arguments": int(size * GIB),
+            "outputs": 5,
+            "aliased": 5,
+            "temporaries": 0,
+            "code": 0,
+        }
         step = {
             "refused": None,
             "compile_seconds": 1.0,
@@ -356,7 +435,10 @@ def test_what_fits_is_not_changed():
         (lambda s: s["mesh"].get("fsdp", 1) >= 16, {"mesh.fsdp": 16}),
         (lambda s: s.get("remat"), {"remat": True}),
         (lambda s: s.get("accumulate", 1) >= 4, {"accumulate": 4}),
-        (lambda s: s.get("remat") and s.get("accumulate", 1) >= 8, {"mesh.fsdp": 16, "remat": True, "accumulate": 8}),
+        (
+            lambda s: s.get("remat") and s.get("accumulate", 1) >= 8,
+            {"mesh.fsdp": 16, "remat": True, "accumulate": 8},
+        ),
     ],
 )
 def test_the_nearest_change_that_fits_is_found(fits, change):
@@ -381,9 +463,14 @@ def test_what_nothing_helps_says_so_and_a_change_that_cannot_be_made_is_passed_o
 
 
 @given(
-    st.sampled_from([1, 2, 4, 8, 16]), st.booleans(), st.sampled_from([1, 2, 4, 8]), st.sampled_from([1, 8, 16, 256])
+    st.sampled_from([1, 2, 4, 8, 16]),
+    st.booleans(),
+    st.sampled_from([1, 2, 4, 8]),
+    st.sampled_from([1, 8, 16, 256]),
 )
-def test_candidates_change_something_and_never_the_same_thing_twice(fsdp, remat, accumulate, devices):
+def test_candidates_change_something_and_never_the_same_thing_twice(
+    fsdp, remat, accumulate, devices
+):
     spec = {**SPEC, "mesh": {"fsdp": min(fsdp, devices)}, "remat": remat, "accumulate": accumulate}
     found = list(candidates(spec, devices))
     results = [json.dumps(changed(spec, change), sort_keys=True) for change in found]
@@ -396,9 +483,13 @@ def test_candidates_change_something_and_never_the_same_thing_twice(fsdp, remat,
 @pytest.mark.parametrize(
     ("message", "needed", "available"),
     [
-        ("RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO temporaries (24.25G) exceeds "
+        ("RESOURCE_EXHAUSTED: Ran out of memory on HBM, the total memory required for HLO "
+         "temporaries (24.25G) exceeds "
          "available HBM (15.75G).", 24.25 * GIB, 15.75 * GIB),
-        ("Ran out of memory in memory space hbm. Used 512.5M of 15.75G hbm.", 512.5 * 2**20, 15.75 * GIB),
+        (
+            "Ran out of memory in memory space hbm. Used 512.5M of 15.75G hbm.",
+            512.5 * 2**20, 15.75 * GIB,
+        ),
     ],
 )  # fmt: skip
 def test_the_compilers_refusal_is_read(message, needed, available):
@@ -425,7 +516,7 @@ def test_the_table_has_a_row_per_topology_and_says_what_does_not_fit():
         table(runs.get_config("distilled"), ["v5e:3x3"], compile=compile)
 
 
-# ---------------------------------------------------------------------------------------------------------- the worker
+# --------------------------------------------------------------------------------------- the worker
 
 
 @pytest.fixture
@@ -476,7 +567,9 @@ def test_the_tpu_compiler_does_the_same_work(worker, topology):
 
 @needs_libtpu
 def test_the_tpu_compiler_refuses_what_does_not_fit(worker):
-    plan = kd_plan.plan(runs.get_config("distilled"), "v5e:2x2", compile=worker("plan_stub:huge"), search=False)
+    plan = kd_plan.plan(
+        runs.get_config("distilled"), "v5e:2x2", compile=worker("plan_stub:huge"), search=False
+    )
     assert not plan.fits
     assert plan.needed > plan.available == V5E.usable
     assert plan.answer["held"]["teacher"] == 6 * 4 * plan_stub.HUGE**2 // 4

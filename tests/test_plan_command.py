@@ -28,7 +28,9 @@ VIT = "configs/patient_consistent.py:tiny"
 
 def plan(*arguments, arg="", **keys):
     config = f"--config={runs.ROOT / 'tests' / 'runs.py'}:{arg}"
-    overrides = [f"--config.{key.replace('__', '.')}={value}" for key, value in {**KEYS, **keys}.items()]
+    overrides = [
+        f"--config.{key.replace('__', '.')}={value}" for key, value in {**KEYS, **keys}.items()
+    ]
     return runs.main(["plan", config, *map(str, arguments), *overrides])
 
 
@@ -54,10 +56,19 @@ def test_a_plan_of_a_run_that_is_not_there_yet(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("taught_by", "population"),
-    [("one", {}), ("one", {"seed": (0, 1)}), ("two", {"seed": (0, 1)}), ("two", {"teacher": (1, 0)})],
+    [
+        ("one", {}),
+        ("one", {"seed": (0, 1)}),
+        ("two", {"seed": (0, 1)}),
+        ("two", {"teacher": (1, 0)}),
+    ],
 )
-def test_answers_computed_beforehand_are_planned_as_they_are_trained_on(taught_by, population, tmp_path):
-    """The program is that of the real table: no teacher is in the step, and its one pass is still counted."""
+def test_answers_computed_beforehand_are_planned_as_they_are_trained_on(
+    taught_by, population, tmp_path
+):
+    """The program is that of the real table: no teacher is in the step, and its one pass is still
+    counted.
+    """
     assert runs.train(tmp_path / "two", population__seed="(0,1)") == 0
     config = runs.get_config("distilled")
     config.teacher.workdir = str(tmp_path / "two" if taught_by == "two" else runs.finished())
@@ -85,7 +96,16 @@ def test_a_teacher_is_declared_key_by_key(tmp_path):
         },
     ):
         out = tmp_path / "plan.json"
-        assert plan("--topology=cpu:2", f"--json={out}", arg="distilled", teacher__precompute=False, **keys) == 0
+        assert (
+            plan(
+                "--topology=cpu:2",
+                f"--json={out}",
+                arg="distilled",
+                teacher__precompute=False,
+                **keys,
+            )
+            == 0
+        )
         found.append(json.loads(out.read_text())["held"]["teacher"])
     assert len(set(found)) == 1
 
@@ -109,9 +129,17 @@ def test_a_table_goes_between_its_marks(tmp_path):
         (("--topology=v9:4x4",), {}, "v9"),
         (("--topology=cpu:8",), {"mesh__fsdp": 3}, "has 6 places and there are 8 devices"),
         (("--topology=cpu:16",), {}, "batch_size 40 does not divide over 16 devices"),
-        (("--topology=cpu:2",), {"sharding__student__paths": {"x/*": ("fsdp",)}}, "no parameter matches 'x/*'"),
+        (
+            ("--topology=cpu:2",),
+            {"sharding__student__paths": {"x/*": ("fsdp",)}},
+            "no parameter matches 'x/*'",
+        ),
         (("--topology=cpu:2", "--mfu=2"), {}, "--mfu is a part of the peak"),
-        (("--topology=cpu:2", "--price_per_chip_hour=-1"), {}, "--price_per_chip_hour must be 0 or more"),
+        (
+            ("--topology=cpu:2", "--price_per_chip_hour=-1"),
+            {},
+            "--price_per_chip_hour must be 0 or more",
+        ),
     ],
 )
 def test_bad_input(arguments, keys, words, capsys):
@@ -151,11 +179,17 @@ def test_an_ensemble_that_is_not_trained_yet_is_planned():
 def test_a_worker_ends_with_the_one_who_asked(tmp_path):
     (tmp_path / "slow.py").write_text(
         "import os, pathlib, time\n\ndef lower(spec, devices):\n"
-        f"    pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n    time.sleep(60)\n"
+        f"    pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(os.getpid()))\n    "
+        "time.sleep(60)\n"
     )
-    ask = f"ask_worker({to_json(resolve(runs.get_config()))!r}, parse_topology('cpu:1'), 'slow:lower')"
+    ask = (
+        f"ask_worker({to_json(resolve(runs.get_config()))!r}, parse_topology('cpu:1'), "
+        "'slow:lower')"
+    )
     code = f"from kd.chips import parse_topology; from kd.plan import ask_worker; {ask}"
-    asking = subprocess.Popen([sys.executable, "-c", code], env={**runs.environment(1), "PYTHONPATH": str(tmp_path)})
+    asking = subprocess.Popen(
+        [sys.executable, "-c", code], env={**runs.environment(1), "PYTHONPATH": str(tmp_path)}
+    )
     worker = int(waited_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
     asking.kill()
     asking.wait()
@@ -172,7 +206,9 @@ def waited_for(condition):
 
 def alive(process):
     try:
-        return pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return (
+            pathlib.Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        )
     except FileNotFoundError:
         return False
 

@@ -1,4 +1,6 @@
-"""Laws of prediction: whatever the batches, every example is answered once, in order, in evaluation mode."""
+"""Laws of prediction: whatever the batches, every example is answered once, in order, in evaluation
+mode.
+"""
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,12 +14,16 @@ DATA = tiny.dataset(23)
 
 
 def wanted(member):
-    return tiny.WIDE.apply(tiny.take(tiny.members(), member), {}, jnp.asarray(DATA.inputs))[0].logits
+    return tiny.WIDE.apply(tiny.take(tiny.members(), member), {}, jnp.asarray(DATA.inputs))[
+        0
+    ].logits
 
 
 @pytest.mark.parametrize("batch_size", [7, 23, 1000])
 def test_batches_and_padding_do_not_show(batch_size):
-    one = predict.predict(tiny.WIDE, tiny.take(tiny.members(), 1), {}, DATA, members=False, batch_size=batch_size)
+    one = predict.predict(
+        tiny.WIDE, tiny.take(tiny.members(), 1), {}, DATA, members=False, batch_size=batch_size
+    )
     np.testing.assert_allclose(one, wanted(1), rtol=1e-5, atol=1e-6)
 
 
@@ -30,7 +36,11 @@ def test_members_are_answered_for_apart():
 
 @pytest.mark.parametrize("average", [None, "arithmetic", "per_member"])
 def test_answers_of_a_teacher_keep_its_members_apart(average):
-    teacher = tiny.teacher(1) if average is None else kd_teacher.ensemble(tiny.WIDE, tiny.members(), average=average)
+    teacher = (
+        tiny.teacher(1)
+        if average is None
+        else kd_teacher.ensemble(tiny.WIDE, tiny.members(), average=average)
+    )
     outputs = predict.answers(teacher, DATA, batch_size=7)
     assert outputs.average == average
     everyone = wanted(1) if average is None else np.stack([wanted(member) for member in range(3)])

@@ -1,4 +1,6 @@
-"""Two processes with two devices each are one process with four, and one device: the same losses, the same order."""
+"""Two processes with two devices each are one process with four, and one device: the same losses,
+the same order.
+"""
 
 import json
 
@@ -35,19 +37,26 @@ def pair(workdir, **keys):
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_two_processes_are_one(stream, tmp_path):
-    keys = {"data__stream": stream, "teacher__precompute": False, "data__eval": "test[:50]"}  # uneven over 4
+    keys = {
+        "data__stream": stream,
+        "teacher__precompute": False,
+        "data__eval": "test[:50]",
+    }  # uneven over 4
     ended = pair(tmp_path / "pair", **keys, **LAYOUT)
     one = alone(tmp_path / "one", 1, **keys)
     four = alone(tmp_path / "four", 4, **keys, **LAYOUT)
     np.testing.assert_allclose(four, one, rtol=1e-6)
     np.testing.assert_allclose(losses(tmp_path / "pair"), one, rtol=1e-6)
     wrong = [
-        json.loads((tmp_path / who / "evaluation.json").read_text())["members"][0]["wrong"] for who in ("pair", "one")
+        json.loads((tmp_path / who / "evaluation.json").read_text())["members"][0]["wrong"]
+        for who in ("pair", "one")
     ]
     assert wrong[0] == wrong[1]
     assert "accuracy" in ended[0][1]
     assert [
-        line for line in ended[1][1].splitlines() if "[Gloo]" not in line and "peer ranks" not in line
+        line
+        for line in ended[1][1].splitlines()
+        if "[Gloo]" not in line and "peer ranks" not in line
     ] == []  # process 0 speaks
     a, b = runs.restored(tmp_path / "pair"), runs.restored(tmp_path / "one")
     for path, leaf in b.items():

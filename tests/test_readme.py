@@ -1,4 +1,6 @@
-"""The README's promises that a machine can check: its library snippet runs and says that distilling helped."""
+"""The README's promises that a machine can check: its library snippet runs and says that distilling
+helped.
+"""
 
 import os
 import pathlib
@@ -19,21 +21,32 @@ def test_the_snippet_is_short():
 
 def test_the_snippet_runs_as_it_stands(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", snippet()], cwd=tmp_path, capture_output=True, text=True, timeout=240
+        [sys.executable, "-W", "error", "-c", snippet()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
-    errors = {line.split()[0]: [int(n) for n in re.findall(r"\d+", line)] for line in done.stdout.splitlines()}
+    errors = {
+        line.split()[0]: [int(n) for n in re.findall(r"\d+", line)]
+        for line in done.stdout.splitlines()
+    }
     assert set(errors) == {"taught", "alone"}
     assert sum(errors["taught"]) < sum(errors["alone"])
 
 
 def test_a_script_beside_the_clone_finds_the_library(tmp_path):
-    """A folder named ``kd`` there would be an empty package of that name: what is installed must be found before it."""
+    """A folder named ``kd`` there would be an empty package of that name: what is installed must be
+    found before it.
+    """
     (tmp_path / "kd").mkdir()
     (tmp_path / "script.py").write_text("import kd\nprint(kd.fit.__name__)\n")
     outside = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     command = [sys.executable, tmp_path / "script.py"]
-    done = subprocess.run(command, cwd=tmp_path, env=outside, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, cwd=tmp_path, env=outside, capture_output=True, text=True, timeout=120
+    )
     assert done.stdout == "fit\n", done.stderr
 
 

@@ -1,4 +1,6 @@
-"""Reports: every word comes from results.json, the same results give the same bytes, and a page needs nothing else."""
+"""Reports: every word comes from results.json, the same results give the same bytes, and a page
+needs nothing else.
+"""
 
 import copy
 import functools
@@ -27,15 +29,21 @@ def test_a_title_takes_no_room_from_the_cells(words):
     with (console := Console(width=40)).capture() as shown:
         console.print(table.rich())
     assert shown.get().count("title") == words
-    assert [line.split() for line in shown.get().splitlines() if "row" in line] == [["row", "1.2345", "12,345.67"]]
+    assert [line.split() for line in shown.get().splitlines() if "row" in line] == [
+        ["row", "1.2345", "12,345.67"]
+    ]
 
 
 def members(random, count, errors):
     found = []
     for _ in range(count):
-        wrong = np.sort(random.choice(EXAMPLES, errors + int(random.integers(0, 9)), replace=False)).tolist()
+        wrong = np.sort(
+            random.choice(EXAMPLES, errors + int(random.integers(0, 9)), replace=False)
+        ).tolist()
         numbers = dict(zip(("nll", "ece", "brier"), random.random(3).tolist(), strict=True))
-        found.append({"wrong": wrong, "errors": len(wrong), "accuracy": 1 - len(wrong) / EXAMPLES, **numbers})
+        found.append(
+            {"wrong": wrong, "errors": len(wrong), "accuracy": 1 - len(wrong) / EXAMPLES, **numbers}
+        )
     return found
 
 
@@ -44,14 +52,27 @@ def _results():
     random = np.random.default_rng(0)
     pair = {"agreement": 0.9, "agreement_on_errors": None, "held_out_kl": 0.2}
     arm = json.loads(to_json(resolve(runs.get_config("distilled"))))
-    arm |= {"total_epochs": 60.0, "total_steps": None, "student": {"name": "mlp", "widths": [8], "hidden_dropout": 0.5}}
+    arm |= {
+        "total_epochs": 60.0,
+        "total_steps": None,
+        "student": {"name": "mlp", "widths": [8], "hidden_dropout": 0.5},
+    }
     return {
         "experiment": "hinton2015-digits",
         "command": "kd reproduce hinton2015-digits",
         "fingerprint": "0123456789ab",
-        "machine": {"cpu": "A CPU", "cores": 2, "devices": "1 x cpu", "python": "3.11", "versions": {"jax": "0.10"}},
+        "machine": {
+            "cpu": "A CPU",
+            "cores": 2,
+            "devices": "1 x cpu",
+            "python": "3.11",
+            "versions": {"jax": "0.10"},
+        },
         "report": "experiments.hinton2015.digits.page:page",
-        "protocol": {"paper": {}, **{name: copy.deepcopy(arm) for name in ("teachers", "baseline", "distilled")}},
+        "protocol": {
+            "paper": {},
+            **{name: copy.deepcopy(arm) for name in ("teachers", "baseline", "distilled")},
+        },
         "stages": [{"name": "teachers", "fingerprint": "ba9876543210", "seconds": 7.5}],
         "test_examples": EXAMPLES,
         "seeds": list(range(SEEDS)),
@@ -61,7 +82,10 @@ def _results():
             "baseline": {"members": members(random, SEEDS, 60)},
             "distilled": {"members": members(random, SEEDS, 25)},
         },
-        "pair": {"baseline": [dict(pair) for _ in range(SEEDS)], "distilled": [dict(pair) for _ in range(SEEDS)]},
+        "pair": {
+            "baseline": [dict(pair) for _ in range(SEEDS)],
+            "distilled": [dict(pair) for _ in range(SEEDS)],
+        },
         "temperatures": [{"temperature": t, "errors": [30, 31, 40, 33, 35]} for t in (1.0, 4.0)],
         "main_temperature": 4.0,
         "curves": {"baseline": [{"step": s, "errors": [90, 80, 70, 85, 75]} for s in (1, 2)]},
@@ -100,7 +124,11 @@ SHOWN = [
         for arm in ("teachers", "ensemble", "baseline", "distilled")
         for name in ("errors", "accuracy", "nll", "ece")
     ],
-    *[("pair", arm, 1, name) for arm in ("baseline", "distilled") for name in ("agreement", "held_out_kl")],
+    *[
+        ("pair", arm, 1, name)
+        for arm in ("baseline", "distilled")
+        for name in ("agreement", "held_out_kl")
+    ],
 ]
 
 
@@ -165,7 +193,9 @@ def test_the_same_results_give_the_same_bytes(results, tmp_path):
     assert runs.hashes(tmp_path / "b") == before
     change(results, ("curves", "baseline", 1, "errors", 0))
     write(results, tmp_path / "b")
-    assert {name for name, value in runs.hashes(tmp_path / "b").items() if value != before[name]} == {
+    assert {
+        name for name, value in runs.hashes(tmp_path / "b").items() if value != before[name]
+    } == {
         "results.json",
         "report.html",
         "figures/curves.svg",
@@ -225,13 +255,17 @@ def test_a_recorded_page_is_what_its_results_say(folder):
     readme = (runs.ROOT / "README.md").read_text()
     for results in kept.get("parts", {"": kept}).values():
         name = results["experiment"]
-        assert readme == fill(readme, name, build_page(results).summary), "python -m experiments.index"
+        assert readme == fill(readme, name, build_page(results).summary), (
+            "python -m experiments.index"
+        )
     for figure in page.figures:
         assert (folder / "figures" / figure).is_file()
 
 
 def test_the_index_is_what_is_recorded():
-    assert (runs.ROOT / "experiments" / "README.md").read_text() == index(), "python -m experiments.index"
+    assert (runs.ROOT / "experiments" / "README.md").read_text() == index(), (
+        "python -m experiments.index"
+    )
 
 
 def test_parts_are_kept_side_by_side(results, tmp_path):

@@ -1,4 +1,6 @@
-"""A run that was killed or stopped anywhere, and started again, ends with the bytes of one that never was."""
+"""A run that was killed or stopped anywhere, and started again, ends with the bytes of one that
+never was.
+"""
 
 import signal
 import subprocess
@@ -12,7 +14,11 @@ from kd import train, writers
 from kd.build import load_trained
 from kd.signals import StopSignals
 
-CADENCE = {"total_steps": 18, "checkpoint_epochs": 2, "eval_epochs": 1}  # 3 steps an epoch: checkpoints of 6, 12, 18
+CADENCE = {
+    "total_steps": 18,
+    "checkpoint_epochs": 2,
+    "eval_epochs": 1,
+}  # 3 steps an epoch: checkpoints of 6, 12, 18
 SIGKILL, SIGTERM, SIGINT = -signal.SIGKILL, 128 + signal.SIGTERM, 128 + signal.SIGINT  # exit codes
 FAULTS = {
     1: [  # where it breaks off, exit code, newest whole checkpoint
@@ -42,7 +48,10 @@ def test_killed_and_stopped_and_started_again(devices, tmp_path):
         assert not (broken / "evaluation.json").exists()
         if code > 0:
             after = f" after step {newest}" if newest else ""
-            message = f"kd: stopped by {signal.Signals(code - 128).name}{after}; the same command continues"
+            message = (
+                f"kd: stopped by {signal.Signals(code - 128).name}{after}; the same command "
+                "continues"
+            )
             assert message in done.stderr.splitlines()
             assert "Traceback" not in done.stderr
         if newest is not None:
@@ -54,10 +63,19 @@ def test_killed_and_stopped_and_started_again(devices, tmp_path):
 
 
 def test_a_run_is_read_while_it_trains(tmp_path, capfd):
-    """Checkpoints come and go, and every one that is read is whole; what is being written is no damage."""
+    """Checkpoints come and go, and every one that is read is whole; what is being written is no
+    damage.
+    """
     keys = {"total_steps": 120, "checkpoint_epochs": 1 / 3, "log_steps": 1, "mesh__devices": 1}
-    command = [sys.executable, "-m", "kd.cli", *runs.kd("train", f"--workdir={tmp_path / 'run'}", **keys)]
-    training = subprocess.Popen(command, env=runs.environment(1), cwd=runs.ROOT, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "kd.cli",
+        *runs.kd("train", f"--workdir={tmp_path / 'run'}", **keys),
+    ]
+    training = subprocess.Popen(
+        command, env=runs.environment(1), cwd=runs.ROOT, stderr=subprocess.DEVNULL
+    )
     reads, sums = 0, tmp_path / "run" / "checkpoints" / "checksums"
     while training.poll() is None:
         if list(sums.glob("*.json")):
@@ -74,7 +92,9 @@ def test_a_signal_in_the_last_step_is_not_forgotten(tmp_path, monkeypatch, capfd
     faulty.at_line(6, "SIGTERM")
     workdir = tmp_path / "run"
     assert runs.train(workdir, checkpoint_epochs=1) == SIGTERM
-    assert "kd: stopped by SIGTERM after step 6; the same command continues" in capfd.readouterr().err
+    assert (
+        "kd: stopped by SIGTERM after step 6; the same command continues" in capfd.readouterr().err
+    )
     monkeypatch.undo()
     assert runs.train(workdir, checkpoint_epochs=1) == 0
     runs.same_bytes(workdir, runs.finished())
@@ -82,7 +102,9 @@ def test_a_signal_in_the_last_step_is_not_forgotten(tmp_path, monkeypatch, capfd
 
 @pytest.fixture
 def interruptible():
-    """SIGINT means what it means in the foreground: a shell ignores it for what it starts in the background."""
+    """SIGINT means what it means in the foreground: a shell ignores it for what it starts in the
+    background.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -95,7 +117,10 @@ def test_a_second_sigint_interrupts_at_once():
         assert stop.received == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
-    with StopSignals(noting=False), pytest.raises(KeyboardInterrupt):  # nowhere to save: nothing to wait for
+    with (
+        StopSignals(noting=False),
+        pytest.raises(KeyboardInterrupt),
+    ):  # nowhere to save: nothing to wait for
         signal.raise_signal(signal.SIGINT)
 
 

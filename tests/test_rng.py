@@ -20,7 +20,9 @@ def test_the_same_three_give_the_same_stream():
 def test_another_seed_step_or_name_gives_another_stream():
     keys = {
         bits(stream(jax.random.key(seed), step, name))
-        for seed, step, name in itertools.product(range(5), range(20), ["view", "dropout", "init", ""])
+        for seed, step, name in itertools.product(
+            range(5), range(20), ["view", "dropout", "init", ""]
+        )
     }
     assert len(keys) == 5 * 20 * 4
 
@@ -35,5 +37,9 @@ def test_a_stream_does_not_depend_on_the_streams_drawn_before():
 
 def test_traced_steps_and_members_draw_what_eager_ones_draw():
     keys = jax.vmap(jax.random.key)(jnp.arange(3))
-    mapped = jax.jit(jax.vmap(lambda key, step: stream(key, step, "view"), in_axes=(0, None)))(keys, jnp.int32(9))
-    assert [bits(key) for key in mapped] == [bits(stream(jax.random.key(seed), 9, "view")) for seed in range(3)]
+    mapped = jax.jit(jax.vmap(lambda key, step: stream(key, step, "view"), in_axes=(0, None)))(
+        keys, jnp.int32(9)
+    )
+    assert [bits(key) for key in mapped] == [
+        bits(stream(jax.random.key(seed), 9, "view")) for seed in range(3)
+    ]

@@ -1,4 +1,6 @@
-"""Bad input to meshes, rules, plans and streams, in Python and on the command line: one line, and nothing is lost."""
+"""Bad input to meshes, rules, plans and streams, in Python and on the command line: one line, and
+nothing is lost.
+"""
 
 import json
 import shutil
@@ -19,7 +21,8 @@ import numpy as np
 
 import kd
 
-DATA = kd.arrays(np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32), np.arange(16) % 4)
+INPUTS = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)
+DATA = kd.arrays(INPUTS, np.arange(16) % 4)
 
 
 class Net(nn.Module):
@@ -94,7 +97,11 @@ def test_a_slip_in_python_is_named_before_anything_is_trained():
 
 
 def a_plan(*arguments):
-    topology = [] if any(argument.startswith("--topology") for argument in arguments) else ["--topology=cpu:2"]
+    topology = (
+        []
+        if any(argument.startswith("--topology") for argument in arguments)
+        else ["--topology=cpu:2"]
+    )
     return runs.main(["plan", f"--config={runs.ROOT / 'tests' / 'runs.py'}", *topology, *arguments])
 
 
@@ -123,7 +130,9 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("arguments", REFUSED)
-def test_a_plan_that_cannot_be_written_is_refused_before_it_is_made(arguments, tmp_path, compiled, capsys, monkeypatch):
+def test_a_plan_that_cannot_be_written_is_refused_before_it_is_made(
+    arguments, tmp_path, compiled, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.md").write_text("what a user wrote\n")
     (tmp_path / "half.md").write_text("before\n<!-- plan -->\nno end\n")
@@ -141,19 +150,32 @@ def test_a_file_that_cannot_be_written(tmp_path):
     (tmp_path / "page.md").write_text("<!-- plan -->\n<!-- /plan -->\n")
     plan_page.check_outputs(["cpu:2"], str(tmp_path / "page.md"), None)
     plan_page.check_outputs(["cpu:2"], None, str(tmp_path / "new.json"))
-    with runs.small_disk(tmp_path / "small") as folder, runs.read_only(folder), pytest.raises(KdError, match="write"):
+    with (
+        runs.small_disk(tmp_path / "small") as folder,
+        runs.read_only(folder),
+        pytest.raises(KdError, match="write"),
+    ):
         plan_page.check_outputs(["cpu:2"], None, str(folder / "new.json"))
 
 
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"data__stream": True, "data__image_size": 100000}, "config.data.image_size must be 1 or more, and 16384 at"),
+        (
+            {"data__stream": True, "data__image_size": 100000},
+            "config.data.image_size must be 1 or more, and 16384 at",
+        ),
         ({"accumulate": 2**40}, "config.accumulate must be 1 or more, and below 2^31"),
         ({"mesh__fsdp": 3, "data__source": "npz:not-there.npz"}, "has 3 places and there"),
         ({"teacher__members": 0}, "config.teacher.members must be 1 or more, got 0"),
-        ({"teacher__members": 3}, "config.teacher.members counts models and config.teacher.model declares none"),
-        ({"sharding__teacher__paths": {"x": ()}}, "sharding.teacher.paths names parameters of a teacher and there is"),
+        (
+            {"teacher__members": 3},
+            "config.teacher.members counts models and config.teacher.model declares none",
+        ),
+        (
+            {"sharding__teacher__paths": {"x": ()}},
+            "sharding.teacher.paths names parameters of a teacher and there is",
+        ),
     ],
 )
 def test_numbers_that_no_machine_holds(keys, words, tmp_path, capfd):
@@ -167,7 +189,9 @@ def test_numbers_that_no_machine_holds(keys, words, tmp_path, capfd):
 def test_checksums_that_are_json_and_no_checksums(text, tmp_path, capsys):
     folder = tmp_path / "run"
     shutil.copytree(runs.finished(), folder)
-    newest = max((folder / "checkpoints" / "checksums").glob("*.json"), key=lambda path: int(path.stem))
+    newest = max(
+        (folder / "checkpoints" / "checksums").glob("*.json"), key=lambda path: int(path.stem)
+    )
     newest.write_text(text)
     capsys.readouterr()
     assert runs.main(["eval", f"--workdir={folder}"]) == 0
@@ -182,14 +206,21 @@ def test_a_work_directory_without_a_name_is_none(tmp_path, monkeypatch, capsys):
 
 
 def test_a_half_declared_data_set_is_told_what_is_missing(capsys, compiled):
-    keys = {"data__source": "npz:nowhere.npz", "data__stream": True, "data__image_size": 8, "data__examples": 120}
+    keys = {
+        "data__source": "npz:nowhere.npz",
+        "data__stream": True,
+        "data__image_size": 8,
+        "data__examples": 120,
+    }
     assert runs.main(runs.kd("train", "--show-sharding", **keys)) == 2
     assert "to plan without the data, declare config.student.classes too" in capsys.readouterr().err
     assert runs.main(runs.kd("train", "--show-sharding", **keys, student__classes=10)) == 0
 
 
 def test_a_teacher_that_is_not_there_can_be_declared_for_a_plan(capsys, tmp_path):
-    command = runs.kd("train", "--show-sharding", arg="distilled", teacher__workdir=tmp_path / "nowhere")
+    command = runs.kd(
+        "train", "--show-sharding", arg="distilled", teacher__workdir=tmp_path / "nowhere"
+    )
     assert runs.main(command) == 2
     assert "or, to plan without it, declare config.teacher.model" in capsys.readouterr().err
     assert runs.main([*command, '--config.teacher.model={"name": "mlp"}']) == 0
@@ -213,7 +244,12 @@ def linear(classes):
 def test_a_model_of_one_array_is_averaged_and_found_again(tmp_path, monkeypatch):
     (tmp_path / "one_array.py").write_text(MODEL)
     monkeypatch.syspath_prepend(tmp_path)
-    keys = {"student": {"name": "one_array:linear"}, "ema": 0.5, "total_steps": 2, "mesh__devices": 2}
+    keys = {
+        "student": {"name": "one_array:linear"},
+        "ema": 0.5,
+        "total_steps": 2,
+        "mesh__devices": 2,
+    }
     keys |= {"sharding__student__paths": {"*": ("data",)}}
     assert runs.train(tmp_path / "run", **keys) == 0
     found = build.load_trained(tmp_path / "run").params

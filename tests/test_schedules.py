@@ -30,15 +30,23 @@ def test_from_one_down_to_end_and_then_level(shape, end):
     np.testing.assert_allclose([factors[0], factors[-1]], [1, end], rtol=1e-4)
     assert np.all(np.diff(factors) <= 1e-6)
     if shape != "exponential":
-        np.testing.assert_allclose(make_schedule(Schedule(shape, end=end), STEPS)(2 * STEPS), end, rtol=1e-4)
+        np.testing.assert_allclose(
+            make_schedule(Schedule(shape, end=end), STEPS)(2 * STEPS), end, rtol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
     ("shape", "halfway"),
-    [("linear", lambda end: (1 + end) / 2), ("cosine", lambda end: (1 + end) / 2), ("exponential", np.sqrt)],
+    [
+        ("linear", lambda end: (1 + end) / 2),
+        ("cosine", lambda end: (1 + end) / 2),
+        ("exponential", np.sqrt),
+    ],
 )
 def test_half_way(shape, halfway):
-    np.testing.assert_allclose(curve(Schedule(shape, end=0.25))[STEPS // 2], halfway(0.25), rtol=1e-4)
+    np.testing.assert_allclose(
+        curve(Schedule(shape, end=0.25))[STEPS // 2], halfway(0.25), rtol=1e-4
+    )
 
 
 def test_the_three_shapes_differ():
@@ -65,16 +73,22 @@ def test_piecewise_holds_each_factor_from_its_percentage_on(factors):
     np.testing.assert_allclose(got, np.repeat(np.float32(factors), [50, 100, 51]), rtol=1e-6)
 
 
-@hypothesis.given(st.floats(1, 60), st.lists(st.floats(0, 100), min_size=1, max_size=3, unique=True).map(sorted))
+@hypothesis.given(
+    st.floats(1, 60), st.lists(st.floats(0, 100), min_size=1, max_size=3, unique=True).map(sorted)
+)
 def test_a_warm_up_moves_no_point_of_a_piecewise_schedule(warmup, percents):
     points = tuple((percent, 0.5**number) for number, percent in enumerate(percents, 1))
-    plain, warmed = (curve(Schedule("piecewise", warmup, points=points)) for warmup in (0.0, warmup))
+    plain, warmed = (
+        curve(Schedule("piecewise", warmup, points=points)) for warmup in (0.0, warmup)
+    )
     after = round(STEPS * warmup / 100)
     np.testing.assert_array_equal(warmed[after:], plain[after:])
 
 
 def test_piecewise_is_one_before_its_first_point():
-    np.testing.assert_array_equal(curve(Schedule("piecewise", points=((50.0, 3.0),)))[[0, 99, 100]], [1, 1, 3])
+    np.testing.assert_array_equal(
+        curve(Schedule("piecewise", points=((50.0, 3.0),)))[[0, 99, 100]], [1, 1, 3]
+    )
 
 
 @pytest.mark.parametrize("shape", ["constant", *SMOOTH])

@@ -1,4 +1,6 @@
-"""Laws of the rules: where arrays live changes no number, and a rule that cannot be kept is refused beforehand."""
+"""Laws of the rules: where arrays live changes no number, and a rule that cannot be kept is refused
+beforehand.
+"""
 
 import dataclasses
 
@@ -32,16 +34,27 @@ def test_fsdp_splits_the_largest_dimension_and_leaves_small_arrays_whole():
     found = specs(FSDP, PARAMS, make_mesh(MESH))
     assert found["Dense_0"] == {"kernel": P(None, "fsdp"), "bias": P()}  # [16 256]
     assert found["Dense_1"] == {"kernel": P("fsdp"), "bias": P()}  # [256 128]
-    odd = {"kernel": jax.ShapeDtypeStruct((99, 101), jnp.float32), "wide": jax.ShapeDtypeStruct((99, 50), jnp.float32)}
+    odd = {
+        "kernel": jax.ShapeDtypeStruct((99, 101), jnp.float32),
+        "wide": jax.ShapeDtypeStruct((99, 50), jnp.float32),
+    }
     assert specs(FSDP, odd, make_mesh(MESH)) == {"kernel": P(), "wide": P(None, "fsdp")}
-    assert set(jax.tree.leaves(specs(Rule(), PARAMS, make_mesh(MESH)), is_leaf=lambda x: isinstance(x, P))) == {P()}
+    assert set(
+        jax.tree.leaves(specs(Rule(), PARAMS, make_mesh(MESH)), is_leaf=lambda x: isinstance(x, P))
+    ) == {P()}
 
 
 @pytest.mark.parametrize(
     ("paths", "words"),
     [
-        ({"Dense_1/kernal": ("fsdp",)}, "no parameter matches 'Dense_1/kernal'; did you mean 'Dense_1/kernel'"),
-        ({"Dense_1/*": ("fsdp",), "*/kernel": (None, "fsdp")}, "both match Dense_1/kernel and say different things"),
+        (
+            {"Dense_1/kernal": ("fsdp",)},
+            "no parameter matches 'Dense_1/kernal'; did you mean 'Dense_1/kernel'",
+        ),
+        (
+            {"Dense_1/*": ("fsdp",), "*/kernel": (None, "fsdp")},
+            "both match Dense_1/kernel and say different things",
+        ),
         ({"Dense_1/kernel": ("fspd",)}, "unknown axis .* 'fspd'; did you mean 'fsdp'"),
         ({"Dense_1/kernel": ("fsdp", "fsdp")}, "'fsdp' is used twice"),
         ({"Dense_1/kernel": ("data", ("data", "fsdp"))}, "'data' is used twice"),
@@ -91,11 +104,18 @@ def test_the_teacher_has_a_rule_of_its_own():
     mesh = make_mesh(MESH)
     params = WIDE.init(jax.random.key(0), jnp.zeros((1, 4, 4)))[0]
     live = kd_teacher.live(WIDE, params)
-    assert teacher_shardings(live, live.variables, FSDP, mesh)["params"]["Dense_1"]["kernel"].spec == P("fsdp")
-    assert teacher_shardings(live, live.variables, Rule(), mesh)["params"]["Dense_1"]["kernel"].spec == P()
+    assert teacher_shardings(live, live.variables, FSDP, mesh)["params"]["Dense_1"][
+        "kernel"
+    ].spec == P("fsdp")
+    assert (
+        teacher_shardings(live, live.variables, Rule(), mesh)["params"]["Dense_1"]["kernel"].spec
+        == P()
+    )
     three = jax.tree.map(lambda x: jnp.stack([x] * 3), params)
     ensemble = kd_teacher.ensemble(WIDE, three)
-    found = teacher_shardings(ensemble, ensemble.variables, BOTH, mesh)["params"]["Dense_1"]["kernel"].spec
+    found = teacher_shardings(ensemble, ensemble.variables, BOTH, mesh)["params"]["Dense_1"][
+        "kernel"
+    ].spec
     assert found == P(None, "fsdp", "tensor")
     table = kd_teacher.precomputed(np.zeros((8, 5), np.float32))
     assert teacher_shardings(table, table.variables, FSDP, mesh).spec == P()
@@ -105,7 +125,15 @@ def test_the_teacher_has_a_rule_of_its_own():
 
 def a_task(**changes):
     plain = train.Task(
-        WIDE, tiny.dataset(), tiny.TERMS, tiny.optimizer(), 4, 16, 3, tiny.hparams(), teacher=tiny.teacher()
+        WIDE,
+        tiny.dataset(),
+        tiny.TERMS,
+        tiny.optimizer(),
+        4,
+        16,
+        3,
+        tiny.hparams(),
+        teacher=tiny.teacher(),
     )
     return dataclasses.replace(plain, **changes)
 
@@ -113,7 +141,9 @@ def a_task(**changes):
 def losses(task):
     found = []
     state = train.run(
-        task, cadence=train.Cadence(1), start_writing=lambda _: [lambda _, values: found.append(values["loss"])]
+        task,
+        cadence=train.Cadence(1),
+        start_writing=lambda _: [lambda _, values: found.append(values["loss"])],
     )
     return np.asarray(found), state
 
@@ -142,14 +172,23 @@ def test_a_population_on_its_axis_is_the_same_population():
     hparams = jax.tree.map(lambda x: jnp.stack([x] * 4), tiny.hparams())
     many = a_task(seeds=(0, 1, 2, 3), hparams=hparams, mesh=MeshSpec(devices=1))
     alone, _ = losses(many)
-    spread, state = losses(dataclasses.replace(many, mesh=MeshSpec(member=4, fsdp=2), sharding=Sharding(FSDP)))
+    spread, state = losses(
+        dataclasses.replace(many, mesh=MeshSpec(member=4, fsdp=2), sharding=Sharding(FSDP))
+    )
     np.testing.assert_allclose(spread, alone, rtol=1e-6)
     assert state.params["Dense_1"]["kernel"].sharding.spec == P("member", "fsdp")
 
 
 def test_the_table_of_the_command_line(capsys):
-    keys = {"mesh__devices": 8, "mesh__fsdp": 2, "sharding__student__rule": "fsdp", "student__widths": (256, 8)}
-    command = runs.kd("train", "--show-sharding", arg="distilled", teacher__workdir=runs.finished(), **keys)
+    keys = {
+        "mesh__devices": 8,
+        "mesh__fsdp": 2,
+        "sharding__student__rule": "fsdp",
+        "student__widths": (256, 8),
+    }
+    command = runs.kd(
+        "train", "--show-sharding", arg="distilled", teacher__workdir=runs.finished(), **keys
+    )
     assert runs.main(command) == 0
     shown = capsys.readouterr().out
     assert "student Dense_0/kernel" in shown

@@ -1,4 +1,6 @@
-"""Speech: folder and archives are the same corpus, features are Kaldi's, and what is wrong with a corpus is said."""
+"""Speech: folder and archives are the same corpus, features are Kaldi's, and what is wrong with a
+corpus is said.
+"""
 
 import json
 import os
@@ -35,7 +37,11 @@ def load(path):
 
 
 def contents(splits):
-    return {(s, u.name, u.word, u.speaker, u.features.tobytes()) for s, found in splits.items() for u in found}
+    return {
+        (s, u.name, u.word, u.speaker, u.features.tobytes())
+        for s, found in splits.items()
+        for u in found
+    }
 
 
 def test_every_split_has_its_speakers_and_words(corpus):
@@ -100,27 +106,32 @@ def test_frames_are_whole_windows_and_nothing_is_random(samples, rate, bins):
     assert found.shape == ((samples - rate // 40) // (rate // 100) + 1, bins)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, log_mel(sound, rate, bins))
-    np.testing.assert_allclose(log_mel(sound / 2, rate, bins), found - np.log(4), atol=1e-3)  # log of an energy
+    # log of an energy
+    np.testing.assert_allclose(log_mel(sound / 2, rate, bins), found - np.log(4), atol=1e-3)
 
 
 def test_a_higher_tone_lights_a_higher_band():
     t = np.arange(8000) / 8000
     bands = [
-        log_mel(np.sin(2 * np.pi * f * t).astype(np.float32), 8000).mean(axis=0).argmax() for f in (300, 900, 2700)
+        log_mel(np.sin(2 * np.pi * f * t).astype(np.float32), 8000).mean(axis=0).argmax()
+        for f in (300, 900, 2700)
     ]
     assert bands == sorted(set(bands))
 
 
 def test_features_move_with_the_sound():
     sound = np.random.default_rng(0).normal(0, 0.1, 4000).astype(np.float32)
-    np.testing.assert_allclose(log_mel(sound[80:], 8000), log_mel(sound, 8000)[1:], atol=1e-3)  # 10 ms, one frame
+    # 10 ms, one frame
+    np.testing.assert_allclose(log_mel(sound[80:], 8000), log_mel(sound, 8000)[1:], atol=1e-3)
 
 
 # --- what is wrong with a corpus ---
 
 
 def first(copy, split="train"):
-    listed = (copy / speech.LISTS["validation"]).read_text() + (copy / speech.LISTS["test"]).read_text()
+    listed = (copy / speech.LISTS["validation"]).read_text() + (
+        copy / speech.LISTS["test"]
+    ).read_text()
     names = sorted(str(p.relative_to(copy)) for p in copy.glob("[!_]*/*.wav"))
     return copy / next(name for name in names if (name in listed) == (split != "train"))
 
@@ -138,11 +149,26 @@ def test_no_list(copy):
         (lambda clip: clip.write_bytes(clip.read_bytes()[:20]), "cannot read clip {}"),
         (lambda clip: clip.write_bytes(clip.read_bytes()[:-100]), "clip {} is cut short"),
         (lambda clip: soundfile.write(clip, np.zeros(0), speech.RATE), "clip {} is empty"),
-        (lambda clip: soundfile.write(clip, np.zeros(150), speech.RATE), "{} lasts 19 ms, less than one 25 ms window"),
-        (lambda clip: soundfile.write(clip, np.zeros((800, 2)), speech.RATE), "clip {} has 2 channels"),
-        (lambda clip: soundfile.write(clip, np.full(800, np.nan), speech.RATE, "FLOAT"), "clip {} holds samples"),
-        (lambda clip: soundfile.write(clip, np.zeros(1600), 16000), "{} has 16000 samples a second"),
-        (lambda clip: clip.rename(clip.with_name("anyone.wav")), "clip .*/anyone.wav does not say who speaks"),
+        (
+            lambda clip: soundfile.write(clip, np.zeros(150), speech.RATE),
+            "{} lasts 19 ms, less than one 25 ms window",
+        ),
+        (
+            lambda clip: soundfile.write(clip, np.zeros((800, 2)), speech.RATE),
+            "clip {} has 2 channels",
+        ),
+        (
+            lambda clip: soundfile.write(clip, np.full(800, np.nan), speech.RATE, "FLOAT"),
+            "clip {} holds samples",
+        ),
+        (
+            lambda clip: soundfile.write(clip, np.zeros(1600), 16000),
+            "{} has 16000 samples a second",
+        ),
+        (
+            lambda clip: clip.rename(clip.with_name("anyone.wav")),
+            "clip .*/anyone.wav does not say who speaks",
+        ),
     ],
 )
 def test_a_bad_clip_is_named(copy, spoil, message):
@@ -197,12 +223,21 @@ def test_what_is_no_archive(tmp_path, name):
 
 
 def test_the_real_archive():
-    name, beside = "arabic_speech_commands_8k.zip", pathlib.Path(__file__).resolve().parents[2] / "shared/data/speech"
-    found = [f for f in (os.environ.get("KD_DATA_DIR"), beside) if f and pathlib.Path(f, name).is_file()]
+    name, beside = (
+        "arabic_speech_commands_8k.zip",
+        pathlib.Path(__file__).resolve().parents[2] / "shared/data/speech",
+    )
+    found = [
+        f for f in (os.environ.get("KD_DATA_DIR"), beside) if f and pathlib.Path(f, name).is_file()
+    ]
     if not found:
         pytest.skip(f"no {name}: set KD_DATA_DIR to the folder that holds it")
     splits = load_speech(name, str(found[0]))
-    assert {split: len(found) for split, found in splits.items()} == {"train": 3600, "validation": 1200, "test": 1200}
+    assert {split: len(found) for split, found in splits.items()} == {
+        "train": 3600,
+        "validation": 1200,
+        "test": 1200,
+    }
     assert {split: len({u.speaker for u in u_s}) for split, u_s in splits.items()} == {
         "train": 18,
         "validation": 6,
@@ -219,11 +254,17 @@ def prepare(folder, words, splits):
     import tensorflow_datasets as tfds
 
     features = tfds.features.FeaturesDict(
-        {"audio": tfds.features.Tensor(shape=(None,), dtype=np.int16), "label": tfds.features.ClassLabel(names=words)}
+        {
+            "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16),
+            "label": tfds.features.ClassLabel(names=words),
+        }
     )
     home = folder / "speech_commands" / "0.0.3"
     identity = tfds.core.DatasetIdentity(
-        name="speech_commands", version=tfds.core.Version("0.0.3"), data_dir=str(home), module_name="tests"
+        name="speech_commands",
+        version=tfds.core.Version("0.0.3"),
+        data_dir=str(home),
+        module_name="tests",
     )
     info = tfds.core.DatasetInfo(builder=identity, features=features)
     writer = tfds.core.SequentialWriter(info, max_examples_per_shard=5, file_format="array_record")
@@ -234,7 +275,12 @@ def prepare(folder, words, splits):
     described = json.loads((home / "features.json").read_text())
     described["featuresDict"]["features"]["audio"] = {
         "pythonClassName": "tensorflow_datasets.core.features.audio_feature.Audio",
-        "audio": {"shape": {"dimensions": ["-1"]}, "dtype": "int16", "fileFormat": "wav", "sampleRate": "8000"},
+        "audio": {
+            "shape": {"dimensions": ["-1"]},
+            "dtype": "int16",
+            "fileFormat": "wav",
+            "sampleRate": "8000",
+        },
     }
     (home / "features.json").write_text(json.dumps(described))
 

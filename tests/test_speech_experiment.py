@@ -1,4 +1,6 @@
-"""Sections 4 and 6 end to end on synthetic words: what is measured, how it resumes, what the page says."""
+"""Sections 4 and 6 end to end on synthetic words: what is measured, how it resumes, what the page
+says.
+"""
 
 import copy
 import json
@@ -38,11 +40,20 @@ def tiny(source, **changes):
         "bins": 12,
         "per_word": 3,
     }
-    config |= {"ensemble": 2, "temperatures": (1.0, 4.0), "bands": {"share_of_gain": (0.8, 1.5)}, **changes}
+    config |= {
+        "ensemble": 2,
+        "temperatures": (1.0, 4.0),
+        "bands": {"share_of_gain": (0.8, 1.5)},
+        **changes,
+    }
     for name in RUNS:
         config[name]["student"]["widths"] = (16,)
         config[name]["data"] |= {"batch_size": 64, "eval": "validation", "train": "train"}
-        config[name] |= {"total_epochs": 4 if name == "aligner" else 3, "eval_epochs": 1.0, "checkpoint_epochs": None}
+        config[name] |= {
+            "total_epochs": 4 if name == "aligner" else 3,
+            "eval_epochs": 1.0,
+            "checkpoint_epochs": None,
+        }
         config[name]["mesh"]["devices"] = 1
         config[name]["log_steps"] = 64
         config[name]["optim"]["learning_rate"] = 1e-2
@@ -50,7 +61,9 @@ def tiny(source, **changes):
         config[name]["data"]["train"] = "train[:30%]"
     if "hypotheses" not in changes:
         config["teachers"] = {"short": config["baseline"] | {"total_epochs": 1}}
-        config["hypotheses"] = {name: hypothetically(config, name) for name in ("unchanged", "hard", "small")}
+        config["hypotheses"] = {
+            name: hypothetically(config, name) for name in ("unchanged", "hard", "small")
+        }
     return config
 
 
@@ -61,7 +74,12 @@ def hypothetically(config, name):
     return {
         "unchanged": {"claim": "nothing is changed", "run": distilled, "control": "hard"},
         "hard": {"claim": "nor is it here", "of": "baseline", "run": config["baseline"]},
-        "small": {"claim": "the teacher", "of": "small_soft", "run": config["small_soft"], "teacher": "short"},
+        "small": {
+            "claim": "the teacher",
+            "of": "small_soft",
+            "run": config["small_soft"],
+            "teacher": "short",
+        },
     }[name]
 
 
@@ -78,7 +96,9 @@ def finished(source, tmp_path_factory):
 
 
 def without_times(results):
-    return json.loads(json.dumps({**results, "stages": [{**s, "seconds": 0} for s in results["stages"]]}))
+    return json.loads(
+        json.dumps({**results, "stages": [{**s, "seconds": 0} for s in results["stages"]]})
+    )
 
 
 def test_words_and_frames_are_learnt(finished):
@@ -105,7 +125,9 @@ def test_members_start_with_weights_of_their_own_and_share_the_order(finished):
 def test_the_reference_is_the_first_baseline(finished):
     folder, _ = finished
     one, many = (
-        json.loads(next(folder.glob(f"stages/{name}-*/stage.json")).read_text())["evaluation"]["members"][0]
+        json.loads(next(folder.glob(f"stages/{name}-*/stage.json")).read_text())["evaluation"][
+            "members"
+        ][0]
         for name in ("reference", "baseline")
     )
     assert one["nll"] == pytest.approx(many["nll"], rel=1e-3)
@@ -144,7 +166,9 @@ def test_the_ensemble_is_the_mean_of_its_members_probabilities(finished):
 
 
 def test_an_ensemble_that_rules_states_out_is_measured_without_a_warning(finished, monkeypatch):
-    """Members that are sure of different states: the mean's probability of all others is 0 in float32."""
+    """Members that are sure of different states: the mean's probability of all others is 0 in
+    float32.
+    """
     folder, _ = finished
 
     class Sure:
@@ -158,16 +182,26 @@ def test_an_ensemble_that_rules_states_out_is_measured_without_a_warning(finishe
     monkeypatch.setattr(measure, "members", lambda _: [Sure(1), Sure(1), Sure(2)])
     done = {name: stage(folder, name) for name in ("features", "alignment2", "baseline", "tune")}
     found = measure.measure(
-        folder, done, alignment="alignment2", run="baseline", split="test", train=None, ensemble=True
+        folder,
+        done,
+        alignment="alignment2",
+        run="baseline",
+        split="test",
+        train=None,
+        ensemble=True,
     )
     assert found["ensemble"] == found["members"][0] != found["members"][2]
 
 
-def test_a_run_broken_off_at_any_stage_ends_with_the_same_results(source, tmp_path, finished, monkeypatch):
+def test_a_run_broken_off_at_any_stage_ends_with_the_same_results(
+    source, tmp_path, finished, monkeypatch
+):
     real, countdown = kd_stages.lookup, iter([True, True, False, True, True, False])
 
     def lookup(what, name, table):
-        if what == "function" and not next(countdown, True):  # during the second and the fourth computation
+        if what == "function" and not next(
+            countdown, True
+        ):  # during the second and the fourth computation
             raise Interrupted(15, 0)
         return real(what, name, table)
 
@@ -181,7 +215,9 @@ def test_a_run_broken_off_at_any_stage_ends_with_the_same_results(source, tmp_pa
     assert without_times(again) == without_times(finished[1])
 
 
-def test_what_is_done_is_not_done_again_and_the_place_of_the_audio_does_not_matter(source, finished):
+def test_what_is_done_is_not_done_again_and_the_place_of_the_audio_does_not_matter(
+    source, finished
+):
     folder, results = finished
     moved = tiny(source.name)
     moved["speech"]["data"]["data_dir"] = str(source.parent)
@@ -195,7 +231,9 @@ def test_what_is_done_is_not_done_again_and_the_place_of_the_audio_does_not_matt
     assert len(said) == len(results["stages"])
     assert all("skipped" in line for line in said)
     speeches = [protocol(config).speech.data for config in (tiny(source), moved)]
-    assert speech_fingerprint(speeches[0].source) == speech_fingerprint(speeches[1].source, str(source.parent))
+    assert speech_fingerprint(speeches[0].source) == speech_fingerprint(
+        speeches[1].source, str(source.parent)
+    )
 
 
 def protocol(config):
@@ -224,7 +262,9 @@ def test_the_frames_are_the_utterances_with_their_ends_repeated(finished):
 
 def test_features_are_normalised_by_the_training_split_alone(finished):
     folder, _ = finished
-    splits = corpus.read(kd_stages.Done("features", "", next(folder.glob("stages/features-*")), {}, 0))
+    splits = corpus.read(
+        kd_stages.Done("features", "", next(folder.glob("stages/features-*")), {}, 0)
+    )
     np.testing.assert_allclose(splits["train"].features.mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(splits["train"].features.std(axis=0), 1, atol=1e-4)
     assert np.abs(splits["test"].features.mean(axis=0)).max() > 1e-3
@@ -234,7 +274,9 @@ def test_features_are_normalised_by_the_training_split_alone(finished):
 
 
 def invented(**errors):
-    """Results with given wrong frames per system, for two utterances of 100 frames by two speakers."""
+    """Results with given wrong frames per system, for two utterances of 100 frames by two
+    speakers.
+    """
 
     def member(total):
         return {"frame_errors": f"{total} {total}", "word_errors": "0 1", "train_accuracy": 0.5}
@@ -251,14 +293,20 @@ def invented(**errors):
             "bands": {"share_of_gain": [0.8, 1.5], "small_gain": [1, 100]},
         },
         "systems": {
-            name: [member(errors[name.partition(" ")[0]])] * (5 if name != "ensemble" else 1) for name in names
+            name: [member(errors[name.partition(" ")[0]])] * (5 if name != "ensemble" else 1)
+            for name in names
         },
-        "small": {"hard 100%": [member(40)], "hard 3%": [member(60)], "soft 3%": [member(errors.get("soft", 50))]},
+        "small": {
+            "hard 100%": [member(40)],
+            "hard 3%": [member(60)],
+            "soft 3%": [member(errors.get("soft", 50))],
+        },
     }
 
 
 @pytest.mark.parametrize(
-    ("distilled", "share", "met"), [(40, 0.0, False), (30, 1.0, True), (31, 0.9, True), (36, 0.4, False)]
+    ("distilled", "share", "met"),
+    [(40, 0.0, False), (30, 1.0, True), (31, 0.9, True), (36, 0.4, False)],
 )
 def test_the_share_of_the_gain(distilled, share, met):
     results = invented(baseline=40, ensemble=30, distilled=distilled)
@@ -297,12 +345,16 @@ def test_every_measure_that_may_have_a_band_is_measured():
 def test_a_missed_band_is_said_in_words():
     missed = page.verdict_line(invented(baseline=40, ensemble=30, distilled=36))
     assert "Missed: 1 of 2 bands" in missed
-    assert "share of that gain that distilled T=1 has, 0.40 (0.40 to 0.40), below 0.8 to 1.5" in missed
+    assert (
+        "share of that gain that distilled T=1 has, 0.40 (0.40 to 0.40), below 0.8 to 1.5" in missed
+    )
     assert "above 0.8 to 1.5" in page.verdict_line(invented(baseline=40, ensemble=30, distilled=20))
 
 
 def hypothetical(errors, **changes):
-    """Invented results and one hypothesis about them, whose every model gets `errors` frames wrong."""
+    """Invented results and one hypothesis about them, whose every model gets `errors` frames
+    wrong.
+    """
     results = invented(baseline=40, ensemble=30, distilled=36)
     config = load_config(CONFIG, "").to_dict()
     results["protocol"] |= {"distilled": config["distilled"], "baseline": config["baseline"]}
@@ -310,16 +362,28 @@ def hypothetical(errors, **changes):
     run["objective"]["soft_targets"]["temperature"] = 1.0
     results["protocol"]["hypotheses"] = {"one": {"claim": "so it is", "run": run, **changes}}
     member = {"frame_errors": f"{errors} {errors}", "word_errors": "0 1", "train_accuracy": 0.5}
-    results["hypotheses"], results["teachers"], results["protocol"]["split"] = {"one": [member] * 5}, {}, "test"
+    results["hypotheses"], results["teachers"], results["protocol"]["split"] = (
+        {"one": [member] * 5},
+        {},
+        "test",
+    )
     return results
 
 
 @pytest.mark.parametrize(
     ("errors", "said"),
-    [(31, "**enough**"), (33, "part of it"), (36, "no evidence"), (39, "worse"), (10, "part of it")],
+    [
+        (31, "**enough**"),
+        (33, "part of it"),
+        (36, "no evidence"),
+        (39, "worse"),
+        (10, "part of it"),
+    ],
 )
 def test_what_a_hypothesis_says(errors, said):
-    """31 wrong frames of 100 are a share of 0.9, in its band; 36 are those of the run that it varies; 10 is above."""
+    """31 wrong frames of 100 are a share of 0.9, in its band; 36 are those of the run that it
+    varies; 10 is above.
+    """
     results = hypothetical(errors)
     found = hypotheses.tested(results, "one")
     assert found.share[0] == pytest.approx((40 - errors) / 10)
@@ -330,11 +394,15 @@ def test_what_a_hypothesis_says(errors, said):
 
 def test_a_control_is_told_from_what_it_controls():
     results = hypothetical(33, control="other")
-    results["protocol"]["hypotheses"]["other"] = {**results["protocol"]["hypotheses"]["one"], "of": "baseline"}
+    results["protocol"]["hypotheses"]["other"] = {
+        **results["protocol"]["hypotheses"]["one"],
+        "of": "baseline",
+    }
     results["hypotheses"]["other"] = hypothetical(35)["hypotheses"]["one"]
     del results["protocol"]["hypotheses"]["other"]["control"]
     assert hypotheses.numbers(results, "one").endswith(
-        "against its control, other, +2.00 (+2.00 to +2.00); 50.00 ± 0.00% of its training frames right"
+        "against its control, other, +2.00 (+2.00 to +2.00); 50.00 ± 0.00% of its training frames "
+        "right"
     )
     assert hypotheses.numbers(results, "other").startswith("+5.00")
     assert hypotheses.outcome(results, "other") == "(control)"
@@ -346,7 +414,9 @@ def test_what_a_hypothesis_changes_is_read_from_its_config():
     assert hypotheses.section({**hypothetical(33), "hypotheses": {}}) == []
 
 
-@pytest.mark.parametrize(("best", "place"), [(0.0, "at the edge"), (20.0, "inside"), (40.0, "at the edge")])
+@pytest.mark.parametrize(
+    ("best", "place"), [(0.0, "at the edge"), (20.0, "inside"), (40.0, "at the edge")]
+)
 def test_the_page_says_where_in_its_grid_the_word_penalty_lies(best, place):
     assert place in page._penalty({"penalty": best, "wer": [[20.0, 0.1], [0.0, 0.3], [40.0, 0.2]]})
 
@@ -357,7 +427,9 @@ def test_the_configs_hypotheses_differ_in_one_thing_each():
     chosen.objective.soft_targets.temperature = 5.0
     arms = {"distilled": chosen, "baseline": config.baseline, "small_soft": config.small_soft}
     for name, one in config.hypotheses.items():
-        before, after = (json.loads(to_json(resolve(run))) for run in (arms[one.get("of", "distilled")], one.run))
+        before, after = (
+            json.loads(to_json(resolve(run))) for run in (arms[one.get("of", "distilled")], one.run)
+        )
         changed = [key for key in before if before[key] != after[key]]
         assert len(changed) + ("teacher" in one) == 1, name
 
@@ -365,7 +437,13 @@ def test_the_configs_hypotheses_differ_in_one_thing_each():
 @pytest.mark.parametrize("paper", [False, True])
 def test_the_page_shows_every_number(finished, paper):
     _, results = finished
-    results = {**copy.deepcopy(results), "experiment": "x", "command": "kd", "fingerprint": "f", "machine": machine()}
+    results = {
+        **copy.deepcopy(results),
+        "experiment": "x",
+        "command": "kd",
+        "fingerprint": "f",
+        "machine": machine(),
+    }
     if paper:
         results["protocol"]["paper"] = load_config(CONFIG, "").paper.to_dict()
     found = build_page(json.loads(json.dumps(results)))
@@ -400,10 +478,26 @@ def test_the_page_shows_every_number(finished, paper):
         ({"bands": {"share_of_gian": (0.8, 1.5)}}, "did you mean 'share_of_gain'"),
         ({"bands": {"share_of_gain": (1.5, 0.8)}}, "swap them"),
         ({"hypotheses": {"a": {"claim": "b"}}}, "hypotheses.a.run is missing"),
-        ({"hypotheses": {"a": {"claim": "b", "run": {}, "teacher": "shot"}}}, "unknown config.hypotheses.a.teacher"),
-        ({"hypotheses": {"a": {"claim": "b", "run": {}, "control": "a"}}}, "unknown config.hypotheses.a.control"),
-        ({"hypotheses": {"a": {"claim": "b", "run": {}, "of": "baseline", "teacher": "reference"}}}, "has none"),
-        ({"hypotheses": {"a": {"claim": "b", "run": {"population": {"seed": (1,)}}}}}, "are set by the experiment"),
+        (
+            {"hypotheses": {"a": {"claim": "b", "run": {}, "teacher": "shot"}}},
+            "unknown config.hypotheses.a.teacher",
+        ),
+        (
+            {"hypotheses": {"a": {"claim": "b", "run": {}, "control": "a"}}},
+            "unknown config.hypotheses.a.control",
+        ),
+        (
+            {
+                "hypotheses": {
+                    "a": {"claim": "b", "run": {}, "of": "baseline", "teacher": "reference"}
+                }
+            },
+            "has none",
+        ),
+        (
+            {"hypotheses": {"a": {"claim": "b", "run": {"population": {"seed": (1,)}}}}},
+            "are set by the experiment",
+        ),
     ],
 )
 def test_a_config_that_makes_no_sense(source, tmp_path, changes, message):
@@ -426,14 +520,20 @@ def test_clips_shorter_than_a_word_has_states(source, tmp_path):
 
 @pytest.mark.parametrize("run", ["baseline", "distilled"])
 def test_the_step_of_the_papers_size_compiles(run):
-    """8 x 2,560 units, 14,000 states, 26 frames of 40: the real step, abstractly; 85 million parameters."""
+    """8 x 2,560 units, 14,000 states, 26 frames of 40: the real step, abstractly; 85 million
+    parameters.
+    """
     spec = resolve(load_config(CONFIG, "paper")[run])
     frames = np.zeros((1000, 40), np.float16)
-    data = kd_data.arrays(frames, np.zeros(900, int), num_classes=14000, starts=np.arange(900), window=26)
+    data = kd_data.arrays(
+        frames, np.zeros(900, int), num_classes=14000, starts=np.arange(900), window=26
+    )
     logits = jax.ShapeDtypeStruct((10, 14000), jnp.float32)
     teacher = Teacher(
         logits,
-        lambda table, batch: Outputs(jnp.broadcast_to(table[:, None], (10, len(batch["index"]), 14000)), "arithmetic"),
+        lambda table, batch: Outputs(
+            jnp.broadcast_to(table[:, None], (10, len(batch["index"]), 14000)), "arithmetic"
+        ),
     )
     task = build_task(spec, data, teacher if run == "distilled" else None)
     state = jax.eval_shape(lambda: train.initial_state(task))
@@ -443,7 +543,8 @@ def test_the_step_of_the_papers_size_compiles(run):
     rows = jax.ShapeDtypeStruct((spec.data.batch_size,), jnp.int32)
     batch = jax.eval_shape(kd_data.gather, jax.eval_shape(lambda: kd_data.to_device(data)), rows)
     compiled = jax.jit(step).lower(state, logits, batch, task.hparams).compile()
-    assert compiled.cost_analysis()["flops"] > 5.5 * parameters * spec.data.batch_size  # 6 without the inputs' gradient
+    # 6 without the inputs' gradient
+    assert compiled.cost_analysis()["flops"] > 5.5 * parameters * spec.data.batch_size
 
 
 @pytest.mark.parametrize(
@@ -451,11 +552,23 @@ def test_the_step_of_the_papers_size_compiles(run):
     [
         ("distilled", ("data", "eval"), "test", "config.distilled looks at 'test' while it trains"),
         ("small_hard", ("early_stopping",), "test[:9]", "config.small_hard looks at 'test"),
-        ("distilled", ("student", "widths"), (9, 9, 9), "config.baseline and config.distilled must train one student"),
-        ("small_soft", ("total_epochs",), 77.0, "config.small_hard and config.small_soft must train one student"),
+        (
+            "distilled",
+            ("student", "widths"),
+            (9, 9, 9),
+            "config.baseline and config.distilled must train one student",
+        ),
+        (
+            "small_soft",
+            ("total_epochs",),
+            77.0,
+            "config.small_hard and config.small_soft must train one student",
+        ),
     ],
 )
-def test_arms_that_would_not_be_compared_fairly_are_refused(source, tmp_path, run, path, value, message):
+def test_arms_that_would_not_be_compared_fairly_are_refused(
+    source, tmp_path, run, path, value, message
+):
     config = tiny(source)
     part = config[run]
     for key in path[:-1]:

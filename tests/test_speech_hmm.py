@@ -1,4 +1,6 @@
-"""Laws of the HMM: Viterbi finds the best of all paths, alignments go from left to right, a flat start covers all."""
+"""Laws of the HMM: Viterbi finds the best of all paths, alignments go from left to right, a flat
+start covers all.
+"""
 
 import itertools
 
@@ -10,7 +12,9 @@ from hypothesis import strategies as st
 from experiments.hinton2015.speech import hmm
 from kd.evals import word_errors
 
-topologies = st.builds(hmm.Topology, words=st.integers(1, 2), per_word=st.integers(1, 2), silence=st.integers(1, 2))
+topologies = st.builds(
+    hmm.Topology, words=st.integers(1, 2), per_word=st.integers(1, 2), silence=st.integers(1, 2)
+)
 
 
 @st.composite
@@ -25,7 +29,9 @@ def cases(draw, topologies=topologies, frames=5, utterances=3):
 
 
 def best(network, scores):
-    """The score and nodes of the best path, by trying every sequence of nodes and every way between them."""
+    """The score and nodes of the best path, by trying every sequence of nodes and every way between
+    them.
+    """
     nodes, found = range(len(network.state)), (-np.inf, None, None)
     for path in itertools.product(nodes, repeat=len(scores)):
         total, entered = network.start[path[0]] + scores[0, path[0]], [True]
@@ -66,7 +72,9 @@ def test_viterbi_finds_the_best_of_all_paths_in_the_loop(case, penalty):
     check(hmm.word_loop(topology, stay, penalty), likelihoods[0], lengths[0])
 
 
-big = st.builds(hmm.Topology, words=st.integers(1, 3), per_word=st.integers(1, 4), silence=st.integers(1, 2))
+big = st.builds(
+    hmm.Topology, words=st.integers(1, 3), per_word=st.integers(1, 4), silence=st.integers(1, 2)
+)
 
 
 @given(cases(big, frames=12, utterances=4))
@@ -111,7 +119,8 @@ def test_frames_that_say_where_they_belong_are_aligned_and_decoded_there(case):
 def test_a_penalty_never_adds_words(case):
     topology, stay, likelihoods, lengths, _ = case
     counts = [
-        sum(map(len, hmm.decode(topology, stay, likelihoods, lengths, penalty))) for penalty in (0.0, 2.0, 10.0, 1e6)
+        sum(map(len, hmm.decode(topology, stay, likelihoods, lengths, penalty)))
+        for penalty in (0.0, 2.0, 10.0, 1e6)
     ]
     assert counts == sorted(counts, reverse=True)
 
@@ -169,7 +178,9 @@ def distance(a, b):
     """The recursion that defines it."""
     if not a or not b:
         return len(a) + len(b)
-    return min(distance(a[1:], b) + 1, distance(a, b[1:]) + 1, distance(a[1:], b[1:]) + (a[0] != b[0]))
+    return min(
+        distance(a[1:], b) + 1, distance(a, b[1:]) + 1, distance(a[1:], b[1:]) + (a[0] != b[0])
+    )
 
 
 @given(words, words)

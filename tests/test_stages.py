@@ -1,4 +1,6 @@
-"""Stages: done ones are skipped, half-done ones go on, and a change reruns what depends on it and nothing else."""
+"""Stages: done ones are skipped, half-done ones go on, and a change reruns what depends on it and
+nothing else.
+"""
 
 import dataclasses
 import json
@@ -23,7 +25,9 @@ ALL = [TEACHERS, BASELINE, DISTILLED, SWEEP]
 
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
-    """Runs stages with a stand-in for training that notes what it is asked; set `stop_at` to break one off."""
+    """Runs stages with a stand-in for training that notes what it is asked; set `stop_at` to break
+    one off.
+    """
 
     class Experiment:
         stop_at = None
@@ -38,7 +42,12 @@ def experiment(tmp_path, monkeypatch):
                 raise Interrupted(15, 1)
             taught_by = spec.teacher.workdir
             who = identity(spec, "" if taught_by is None else find(taught_by).fingerprint)
-            owner = {"identity": who, "fingerprint": fingerprint_of(who), "num_classes": 10, "spec": {}}
+            owner = {
+                "identity": who,
+                "fingerprint": fingerprint_of(who),
+                "num_classes": 10,
+                "spec": {},
+            }
             Workdir(workdir).write("run.json", owner)
             return {"members": [{"errors": spec.seed}]}
 
@@ -77,7 +86,8 @@ def test_a_folder_that_holds_another_stage_is_not_taken_for_done(experiment):
 
 
 @pytest.mark.parametrize(
-    "text", ["{}", "[]", "3", '{"seconds": "x", "evaluation": {}}', '{"seconds": 1, "evaluation": 2}']
+    "text",
+    ["{}", "[]", "3", '{"seconds": "x", "evaluation": {}}', '{"seconds": 1, "evaluation": 2}'],
 )
 def test_a_stage_whose_record_is_of_another_kind_is_said_to_be_damaged(experiment, text):
     done = experiment.run(ALL)
@@ -103,7 +113,9 @@ def test_a_half_done_stage_goes_on_where_it_was(experiment):
 def test_a_student_learns_from_the_stage_it_names(experiment):
     done = experiment.run(ALL)
     for student in (DISTILLED, SWEEP):
-        assert experiment.specs[student.name][0].teacher.workdir == str(done[student.teacher].workdir)
+        assert experiment.specs[student.name][0].teacher.workdir == str(
+            done[student.teacher].workdir
+        )
     assert experiment.specs["baseline"][0].teacher.workdir is None
 
 
@@ -114,10 +126,19 @@ def changed(stage, **changes):
 @pytest.mark.parametrize(
     ("now", "rerun"),
     [
-        ([changed(TEACHERS, seed=9), BASELINE, DISTILLED, SWEEP], ["teachers", "distilled", "sweep"]),
+        (
+            [changed(TEACHERS, seed=9), BASELINE, DISTILLED, SWEEP],
+            ["teachers", "distilled", "sweep"],
+        ),
         ([TEACHERS, changed(BASELINE, total_steps=4), DISTILLED, SWEEP], ["baseline"]),
-        ([TEACHERS, BASELINE, dataclasses.replace(DISTILLED, version=2), SWEEP], ["distilled", "sweep"]),
-        ([TEACHERS, BASELINE, dataclasses.replace(DISTILLED, teacher="baseline"), SWEEP], ["distilled", "sweep"]),
+        (
+            [TEACHERS, BASELINE, dataclasses.replace(DISTILLED, version=2), SWEEP],
+            ["distilled", "sweep"],
+        ),
+        (
+            [TEACHERS, BASELINE, dataclasses.replace(DISTILLED, teacher="baseline"), SWEEP],
+            ["distilled", "sweep"],
+        ),
         ([TEACHERS, BASELINE, DISTILLED, dataclasses.replace(SWEEP, teacher=None)], ["sweep"]),
         ([changed(stage, log_steps=7, eval_epochs=1.0) for stage in ALL], []),
         ([BASELINE, TEACHERS, DISTILLED], []),
@@ -136,12 +157,17 @@ def test_a_change_reruns_what_depends_on_it(experiment, now, rerun):
 
 def test_a_damaged_result_of_a_stage_is_named(experiment):
     (experiment.run([TEACHERS])["teachers"].workdir / "stage.json").write_text("{")
-    with pytest.raises(KdError, match=r"stage.json is damaged: .* remove it and start that run again"):
+    with pytest.raises(
+        KdError, match=r"stage.json is damaged: .* remove it and start that run again"
+    ):
         experiment.run([TEACHERS])
 
 
 def test_fingerprints_do_not_depend_on_names():
-    renamed = [dataclasses.replace(TEACHERS, name="big"), dataclasses.replace(DISTILLED, teacher="big")]
+    renamed = [
+        dataclasses.replace(TEACHERS, name="big"),
+        dataclasses.replace(DISTILLED, teacher="big"),
+    ]
     assert stage_fingerprints(renamed)["distilled"] == stage_fingerprints(ALL)["distilled"]
     assert len(set(stage_fingerprints(ALL).values())) == len(ALL)
 
@@ -165,7 +191,9 @@ WRONG = {
     "unknown split of digits: 'nosuch'": {"early_stopping": "nosuch", "eval_epochs": 1.0},
     "data.batch_size must lie between 1 and the 24 examples": {"data": Data(train="train[:2%]")},
     "mesh.devices is 99": {"mesh": MeshSpec(99)},
-    "student answers with 12 classes and the teacher with 10": {"student": {"name": "mlp", "classes": 12}},
+    "student answers with 12 classes and the teacher with 10": {
+        "student": {"name": "mlp", "classes": 12}
+    },
     "config.teacher.precompute answers for unshifted images": {"data": Data(jitter_pixels=1)},
     "paired with teacher 5 and there are 2": {"population": {"seed": (0, 1), "teacher": (0, 5)}},
 }
@@ -181,14 +209,18 @@ def test_a_stage_that_cannot_be_trained_is_refused_before_any_is(experiment, mes
 
 def test_a_single_teacher_cannot_be_paired(experiment):
     with pytest.raises(KdError, match="stage 'distilled': only a population has several teachers"):
-        experiment.run([TEACHERS, changed(DISTILLED, population={"seed": (0, 1), "teacher": (0, 0)})])
+        experiment.run(
+            [TEACHERS, changed(DISTILLED, population={"seed": (0, 1), "teacher": (0, 0)})]
+        )
     with pytest.raises(KdError, match=r"stage 'baseline': objective.soft_targets needs a teacher"):
         experiment.run([TEACHERS, changed(BASELINE, objective={"soft_targets": {}})])
     assert experiment.trained == []
 
 
 def test_what_rests_on_computed_data_is_left_to_its_turn(experiment):
-    wrong = changed(dataclasses.replace(BASELINE, data="features"), data=Data(source="npz:not-there-yet.npz"))
+    wrong = changed(
+        dataclasses.replace(BASELINE, data="features"), data=Data(source="npz:not-there-yet.npz")
+    )
     taught = dataclasses.replace(DISTILLED, teacher="baseline")
     experiment.run([computed(), wrong, taught])
     assert experiment.trained == ["baseline", "distilled"]
@@ -243,7 +275,9 @@ def test_a_computation_that_broke_off_is_not_done_and_starts_afresh(experiment, 
 
 def test_a_run_finds_its_data_in_the_stage_it_names(experiment):
     reader = dataclasses.replace(BASELINE, data="features")
-    done = experiment.run([computed(), TEACHERS, dataclasses.replace(DISTILLED, data="features"), reader])
+    done = experiment.run(
+        [computed(), TEACHERS, dataclasses.replace(DISTILLED, data="features"), reader]
+    )
     for name in ("baseline", "distilled"):
         assert experiment.specs[name][0].data.data_dir == str(done["features"].workdir)
     assert experiment.specs["teachers"][0].data.data_dir is None
@@ -260,7 +294,11 @@ def test_a_run_finds_its_data_in_the_stage_it_names(experiment):
     ],
 )
 def test_a_changed_computation_reruns_what_rests_on_it(experiment, now, rerun):
-    rest = [computed("more", ("features",)), TEACHERS, dataclasses.replace(BASELINE, data="features")]
+    rest = [
+        computed("more", ("features",)),
+        TEACHERS,
+        dataclasses.replace(BASELINE, data="features"),
+    ]
     experiment.run([computed(), *rest])
     CALLS.clear()
     experiment.run([now, *rest])

@@ -1,4 +1,6 @@
-"""Laws of the training step: pure, one program for a population, for many steps, and for any number of devices."""
+"""Laws of the training step: pure, one program for a population, for many steps, and for any number
+of devices.
+"""
 
 import dataclasses
 import functools
@@ -38,12 +40,16 @@ def rows(step, seed=0):
 
 @functools.cache
 def everything():
-    """The step with all that it can do: dropout, augmentation, schedules, a constraint, a teacher."""
+    """The step with all that it can do: dropout, augmentation, schedules, a constraint, a
+    teacher.
+    """
     schedule = Schedule("piecewise", points=((0.0, 1.0), (20.0, 0.5)))
     return make_train_step(
         tiny.DROPPING,
         tiny.teacher(),
-        make_objective([term("hard", weight_schedule=schedule), term("soft_targets")], total_steps=10),
+        make_objective(
+            [term("hard", weight_schedule=schedule), term("soft_targets")], total_steps=10
+        ),
         tiny.optimizer(),
         view=kd_data.jitter(1),
         constraint=max_norm(0.9),
@@ -151,8 +157,12 @@ def test_the_update_is_the_gradient_of_the_weighted_mean_over_the_batch():
         student = tiny.PLAIN.apply(params, {}, batch["inputs"])[0].logits
         answer = teacher.apply(teacher.variables, batch).logits
         q, p = jax.nn.log_softmax(student / 3), jax.nn.log_softmax(answer / 3)
-        nll = -jnp.sum(jax.nn.one_hot(batch["labels"], tiny.CLASSES) * jax.nn.log_softmax(student), axis=-1)
-        return jnp.average(0.5 * nll + 9 * jnp.sum(jnp.exp(p) * (p - q), axis=-1), weights=batch["weight"])
+        nll = -jnp.sum(
+            jax.nn.one_hot(batch["labels"], tiny.CLASSES) * jax.nn.log_softmax(student), axis=-1
+        )
+        return jnp.average(
+            0.5 * nll + 9 * jnp.sum(jnp.exp(p) * (p - q), axis=-1), weights=batch["weight"]
+        )
 
     value, gradient = loss(state.params)
     np.testing.assert_allclose(metrics["loss"].value, value, rtol=1e-5)
@@ -160,10 +170,18 @@ def test_the_update_is_the_gradient_of_the_weighted_mean_over_the_batch():
 
 
 def test_one_device_is_eight_with_uneven_weights():
-    batch = {**tiny.batch(), "weight": jnp.asarray([0.0] * 6 + [1, 5, 2, 0, 0, 3, 1, 1, 0, 2], jnp.float32)}
+    batch = {
+        **tiny.batch(),
+        "weight": jnp.asarray([0.0] * 6 + [1, 5, 2, 0, 0, 3, 1, 1, 0, 2], jnp.float32),
+    }
     mesh = make_mesh(MeshSpec(devices=8))
-    everywhere, split = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec("data"))
-    run = jax.jit(tiny.step(teacher=tiny.teacher()), in_shardings=(everywhere, everywhere, split, everywhere))
+    everywhere, split = (
+        NamedSharding(mesh, PartitionSpec()),
+        NamedSharding(mesh, PartitionSpec("data")),
+    )
+    run = jax.jit(
+        tiny.step(teacher=tiny.teacher()), in_shardings=(everywhere, everywhere, split, everywhere)
+    )
     arguments = tiny.state(), tiny.teacher().variables, batch, tiny.hparams()
     one, eight = plain()(*arguments), run(*arguments)
     assert len(eight[1]["loss"].total.sharding.device_set) == 8
@@ -177,7 +195,9 @@ def test_teacher_weights_are_an_argument_and_not_part_of_the_program():
     other, _ = plain()(tiny.state(), tiny.teacher(1).variables, *arguments)
     assert tiny.differ(first.params, other.params)
     assert len(TRACED) == traced
-    constants = jax.make_jaxpr(tiny.step(teacher=teacher))(tiny.state(), teacher.variables, *arguments).consts
+    constants = jax.make_jaxpr(tiny.step(teacher=teacher))(
+        tiny.state(), teacher.variables, *arguments
+    ).consts
     assert all(np.size(constant) < 16 for constant in constants)
 
 
@@ -192,7 +212,8 @@ def test_no_gradient_flows_into_the_teacher():
 
 def test_the_teacher_sees_the_view_that_the_student_sees():
     state = tiny.state()
-    same = kd_teacher.live(tiny.PLAIN, state.params)  # the student is its own teacher: no loss if both see the same
+    # the student is its own teacher: no loss if both see the same
+    same = kd_teacher.live(tiny.PLAIN, state.params)
     terms = [term("soft_targets", temperature=2.0)]
     run = jax.jit(tiny.step(teacher=same, terms=terms, view=kd_data.jitter(1)))
     _, metrics = run(state, same.variables, tiny.batch(), tiny.hparams(terms))
@@ -201,7 +222,10 @@ def test_the_teacher_sees_the_view_that_the_student_sees():
 
 def test_the_view_is_drawn_anew_at_every_step():
     run = jax.jit(tiny.step(terms=[term("hard")], view=kd_data.jitter(2)))
-    losses = {float(run(at(step), None, tiny.batch(), tiny.hparams())[1]["loss"].value) for step in range(3)}
+    losses = {
+        float(run(at(step), None, tiny.batch(), tiny.hparams())[1]["loss"].value)
+        for step in range(3)
+    }
     assert len(losses) == 3
 
 
@@ -243,7 +267,8 @@ def test_the_rate_of_the_run_multiplies_the_update():
     still, _ = run(start, tiny.teacher().variables, batch, tiny.hparams(learning_rate=0.0))
     tiny.close(still.params, start.params, rtol=0, atol=0)
     once, twice = (
-        run(start, tiny.teacher().variables, batch, tiny.hparams(learning_rate=r))[0].params for r in (0.1, 0.2)
+        run(start, tiny.teacher().variables, batch, tiny.hparams(learning_rate=r))[0].params
+        for r in (0.1, 0.2)
     )
     moved = jax.tree.map(lambda after, before: 2 * (after - before), once, start.params)
     tiny.close(jax.tree.map(jnp.subtract, twice, start.params), moved, rtol=1e-4, atol=1e-6)
@@ -252,14 +277,20 @@ def test_the_rate_of_the_run_multiplies_the_update():
 def test_the_constraint_holds_after_every_step():
     state, _ = alone(0)
     for tree, holds in ((tiny.state(tiny.DROPPING, SEEDS[0]), False), (state, True)):
-        longest = max(np.linalg.norm(leaf, axis=0).max() for leaf in jax.tree.leaves(tree.params) if leaf.ndim > 1)
+        longest = max(
+            np.linalg.norm(leaf, axis=0).max()
+            for leaf in jax.tree.leaves(tree.params)
+            if leaf.ndim > 1
+        )
         assert (longest <= 0.9 + 1e-5) == holds  # it did not hold at the start
 
 
 def test_state_counts_steps_and_keeps_its_key():
     state, _ = alone(0)
     assert state.step == 3
-    np.testing.assert_array_equal(jax.random.key_data(state.key), jax.random.key_data(jax.random.key(SEEDS[0])))
+    np.testing.assert_array_equal(
+        jax.random.key_data(state.key), jax.random.key_data(jax.random.key(SEEDS[0]))
+    )
 
 
 def test_watched_shares_are_what_they_say():

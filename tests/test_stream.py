@@ -1,4 +1,6 @@
-"""Laws of streams: the batches of an in-memory run, whatever the processes; resumes exactly; reads nothing in vain."""
+"""Laws of streams: the batches of an in-memory run, whatever the processes; resumes exactly; reads
+nothing in vain.
+"""
 
 import io
 import itertools
@@ -25,7 +27,9 @@ DATA = kd_data.arrays(PIXELS, np.arange(40) % 4, scale=1 / 255)
 
 
 class Counted:
-    """A source that notes what is read; images of several sizes, a few of them impossible to read."""
+    """A source that notes what is read; images of several sizes, a few of them impossible to
+    read.
+    """
 
     def __init__(self, sizes=((6, 5),), bad=(), examples=40):
         self.sizes, self.bad, self.examples, self.reads = sizes, bad, examples, []
@@ -56,7 +60,9 @@ def same(one, other):
         len(one) == len(other)
         and all(a.keys() == b.keys() for a, b in zip(one, other, strict=True))
         and all(
-            a[k].dtype == b[k].dtype and np.array_equal(a[k], b[k]) for a, b in zip(one, other, strict=True) for k in a
+            a[k].dtype == b[k].dtype and np.array_equal(a[k], b[k])
+            for a, b in zip(one, other, strict=True)
+            for k in a
         )
     )
 
@@ -68,12 +74,17 @@ def same(one, other):
 @pytest.mark.parametrize("threads", [0, 3])
 def test_a_stream_gives_the_batches_of_the_data_in_memory(seeds, threads):
     table = kd_data.to_device(DATA)
-    found = taken(batches(as_stream(DATA), seeds, 12, start=1, threads=threads), 7)  # three steps an epoch
+    # three steps an epoch
+    found = taken(batches(as_stream(DATA), seeds, 12, start=1, threads=threads), 7)
     for step, batch in enumerate(found, start=1):
         each = [kd_data.rows(seed, step, 40, 12) for seed in np.atleast_1d(seeds).tolist()]
-        want = kd_data.gather(table, jnp.asarray(each[0] if isinstance(seeds, int) else np.stack(each)))
+        want = kd_data.gather(
+            table, jnp.asarray(each[0] if isinstance(seeds, int) else np.stack(each))
+        )
         assert batch["inputs"].dtype == np.uint8
-        assert np.array_equal(batch["inputs"].astype(np.float32) * np.float32(1 / 255), want["inputs"])
+        assert np.array_equal(
+            batch["inputs"].astype(np.float32) * np.float32(1 / 255), want["inputs"]
+        )
         for key in ("labels", "index", "weight"):
             assert np.array_equal(batch[key], want[key])
             assert batch[key].dtype == want[key].dtype
@@ -84,7 +95,9 @@ def test_a_stream_gives_the_batches_of_the_data_in_memory(seeds, threads):
     [
         kd_data.arrays(np.arange(40.0).reshape(10, 4), np.arange(10) % 3, scale=0.5),
         kd_data.arrays(np.arange(10, dtype=np.int64), num_classes=3),
-        kd_data.arrays(np.arange(60.0).reshape(30, 2), np.arange(10) % 3, starts=np.arange(10) * 2, window=5),
+        kd_data.arrays(
+            np.arange(60.0).reshape(30, 2), np.arange(10) % 3, starts=np.arange(10) * 2, window=5
+        ),
     ],
 )
 def test_any_shape_and_type_is_kept(data):
@@ -92,30 +105,40 @@ def test_any_shape_and_type_is_kept(data):
     (batch,) = taken(batches(stream, 0, 4, stop=1), 2)
     want = kd_data.gather(kd_data.to_device(data), rows)
     assert batch["inputs"].dtype == data.inputs.dtype == stream.dtype
-    assert np.array_equal(batch["inputs"].astype(np.float32) * np.float32(data.scale), want["inputs"])
+    assert np.array_equal(
+        batch["inputs"].astype(np.float32) * np.float32(data.scale), want["inputs"]
+    )
     assert ("labels" in batch) == stream.labelled == ("labels" in want)
     assert stream.fingerprint == data.fingerprint
     assert stream.first.shape == data.first.shape
     assert stream.first.dtype == data.first.dtype
 
 
-@hypothesis.given(st.integers(1, 12), st.integers(0, 6), st.sampled_from([7, (1, 2)]), st.booleans())
+@hypothesis.given(
+    st.integers(1, 12), st.integers(0, 6), st.sampled_from([7, (1, 2)]), st.booleans()
+)
 @hypothesis.settings(max_examples=12)
-def test_the_shares_of_all_processes_are_the_batch_and_each_reads_its_own_alone(processes, start, seeds, augmented):
+def test_the_shares_of_all_processes_are_the_batch_and_each_reads_its_own_alone(
+    processes, start, seeds, augmented
+):
     view = {"size": 4, "crop": "random", "flip": True} if augmented else {}
     cuts = np.linspace(0, 12, processes + 1).astype(int)
     (whole,) = taken(batches(counted(**view), seeds, 12, start=start, stop=start + 1, threads=0), 1)
     parts = []
     for a, b in itertools.pairwise(cuts):
         stream = counted(Counted(), record_shape=(6, 5, 3), **view)
-        (part,) = taken(batches(stream, seeds, 12, slice(int(a), int(b)), start, stop=start + 1, threads=0), 1)
+        (part,) = taken(
+            batches(stream, seeds, 12, slice(int(a), int(b)), start, stop=start + 1, threads=0), 1
+        )
         assert sorted(stream.source.reads) == sorted(part["index"].reshape(-1).tolist())
         parts.append(part)
     axis = 0 if isinstance(seeds, int) else 1
     assert same([whole], [{key: np.concatenate([p[key] for p in parts], axis) for key in whole}])
 
 
-@pytest.mark.parametrize("share", [slice(0, 0), slice(4, 13), slice(-2, 12), slice(0, 12, 2), slice(5, 3)])
+@pytest.mark.parametrize(
+    "share", [slice(0, 0), slice(4, 13), slice(-2, 12), slice(0, 12, 2), slice(5, 3)]
+)
 def test_a_share_outside_the_batch_is_refused(share):
     with pytest.raises(KdError, match="part of the 12 examples"):
         batches(counted(), 0, 12, share)
@@ -145,7 +168,10 @@ def test_an_example_looks_the_same_wherever_it_stands_in_the_batch():
     (one,) = taken(batches(stream, 5, 40, stop=1), 1)
     (members,) = taken(batches(stream, (9, 5), 40, stop=1), 1)
     assert np.array_equal(one["inputs"], members["inputs"][1])
-    here, there = one["inputs"][np.argsort(one["index"])], members["inputs"][0][np.argsort(members["index"][0])]
+    here, there = (
+        one["inputs"][np.argsort(one["index"])],
+        members["inputs"][0][np.argsort(members["index"][0])],
+    )
     assert (here != there).any(axis=(1, 2, 3)).mean() > 0.8  # another seed, other crops
 
 
@@ -168,7 +194,8 @@ def test_no_two_examples_share_a_crop():
             return {"image": PIXELS[0], "label": 0}
 
     (batch,) = taken(batches(counted(Same(), **VIEW), 0, 40, stop=1), 1)
-    assert len(np.unique(batch["inputs"].reshape(40, -1), axis=0)) > 30  # a few boxes of so small an image are equal
+    # a few boxes of so small an image are equal
+    assert len(np.unique(batch["inputs"].reshape(40, -1), axis=0)) > 30
 
 
 def test_images_of_several_sizes_need_one_to_be_brought_to():
@@ -199,14 +226,18 @@ def test_in_order_gives_every_example_once_and_fills_up_with_weight_0(batch_size
 def test_shares_of_an_evaluation_make_the_whole():
     whole = taken(in_order(counted(), 12), 9)
     parts = [taken(in_order(counted(), 12, share), 9) for share in (slice(0, 5), slice(5, 12))]
-    joined = [{key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*parts, strict=True)]
+    joined = [
+        {key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*parts, strict=True)
+    ]
     assert same(whole, joined)
 
 
 # --- resume ---
 
 
-@pytest.mark.parametrize(("stopped_at", "seeds", "threads"), [(0, 3, 0), (1, (1, 2), 3), (4, 3, 3), (9, (1, 2), 0)])
+@pytest.mark.parametrize(
+    ("stopped_at", "seeds", "threads"), [(0, 3, 0), (1, (1, 2), 3), (4, 3, 3), (9, (1, 2), 0)]
+)
 def test_resumed_is_uninterrupted_is_started_there(stopped_at, seeds, threads):
     stream = counted(**VIEW)
     whole = taken(batches(stream, seeds, 4, threads=threads), 10)
@@ -219,7 +250,9 @@ def test_resumed_is_uninterrupted_is_started_there(stopped_at, seeds, threads):
         assert second.get_state() == state
         after = list(itertools.islice(second, 10 - stopped_at))
     assert same(whole, before + after)
-    assert same(whole[stopped_at:], taken(batches(stream, seeds, 4, start=stopped_at), 10 - stopped_at))
+    assert same(
+        whole[stopped_at:], taken(batches(stream, seeds, 4, start=stopped_at), 10 - stopped_at)
+    )
 
 
 def test_a_state_fits_another_number_of_processes():
@@ -345,7 +378,9 @@ def test_several_records_are_asked_for_at_once_where_the_source_can():
 @pytest.mark.parametrize("classes", [3, 2])
 def test_a_label_out_of_range_is_refused(classes):
     stream = Stream(Counted(), classes, "few")
-    with pytest.raises(KdError, match=rf"label \d of example \d+ is out of range: there are {classes}"):
+    with pytest.raises(
+        KdError, match=rf"label \d of example \d+ is out of range: there are {classes}"
+    ):
         taken(batches(stream, 0, 40), 1)
     with pytest.raises(KdError, match=f"label {classes} of example {classes} is out of range"):
         stream.labels  # noqa: B018
@@ -355,12 +390,16 @@ def test_a_label_out_of_range_is_refused(classes):
 def test_an_example_that_cannot_be_read_is_named_in_one_line(several):
     source = Counted(bad=(17,))
     if several:
-        type_ = type("Several", (Counted,), {"__getitems__": lambda self, rows: [self[row] for row in rows]})
+        type_ = type(
+            "Several", (Counted,), {"__getitems__": lambda self, rows: [self[row] for row in rows]}
+        )
         source = type_(bad=(17,))
     stream = counted(source).take("all[10:]")
     with (
         batches(stream, 0, 30) as iterator,
-        pytest.raises(KdError, match="example 7, row 17 of the source: truncated file; prepare") as caught,
+        pytest.raises(
+            KdError, match="example 7, row 17 of the source: truncated file; prepare"
+        ) as caught,
     ):
         next(iterator)
     assert "\n" not in str(caught.value)
@@ -372,7 +411,8 @@ def test_what_makes_no_stream_is_refused():
     with pytest.raises(KdError, match="image_size must be 1 or more"):
         counted(size=0)
     misspelt = counted()
-    object.__setattr__(misspelt, "crop", "centre")  # past the checks of types, which users do not have
+    # past the checks of types, which users do not have
+    object.__setattr__(misspelt, "crop", "centre")
     with pytest.raises(KdError, match="'none' or 'random'"):
         misspelt.__post_init__()
     rows = kd_data.arrays(np.zeros((4, 3)), num_classes=2)
@@ -391,7 +431,11 @@ def test_a_described_stream_has_a_size_and_nothing_to_read():
     assert stream.first.shape == (1, 224, 224, 3)
     assert (stream.num_classes, stream.labelled, stream.dtype) == (10, True, np.uint8)
     assert stream.fingerprint != described(999, (224, 224, 3), 10).fingerprint
-    for read in (lambda: stream.labels, lambda: stream.read([0]), lambda: taken(batches(stream, 0, 8), 1)):
+    for read in (
+        lambda: stream.labels,
+        lambda: stream.read([0]),
+        lambda: taken(batches(stream, 0, 8), 1),
+    ):
         with pytest.raises(KdError, match="only described"):
             read()
 
@@ -477,7 +521,10 @@ def test_memory_limits_what_is_read_ahead():
 
     small, large = described(10, (28, 28, 1), 10), described(10, (1024, 1024, 3), 10)
     assert _read_options(small, 8, 4) == {"num_threads": 4, "prefetch_buffer_size": 8}
-    assert _read_options(large, 256, 16) == {"num_threads": 2, "prefetch_buffer_size": 2}  # 768 MiB a batch, 2 GiB
+    assert _read_options(large, 256, 16) == {
+        "num_threads": 2,
+        "prefetch_buffer_size": 2,
+    }  # 768 MiB a batch, 2 GiB
     assert _read_options(large, 4096, 16) == {"num_threads": 1, "prefetch_buffer_size": 1}
     assert _read_options(small, 8, 0)["num_threads"] == 0
 
@@ -487,7 +534,9 @@ def test_memory_limits_what_is_read_ahead():
 
 @pytest.fixture(scope="module")
 def mnist(mnist_dir):
-    return kd_data.load("tfds:mnist", "test[:400]", mnist_dir), open_stream("tfds:mnist", "test[:400]", mnist_dir)
+    return kd_data.load("tfds:mnist", "test[:400]", mnist_dir), open_stream(
+        "tfds:mnist", "test[:400]", mnist_dir
+    )
 
 
 def test_tfds_streams_what_it_loads(mnist):
@@ -503,11 +552,16 @@ def test_tfds_streams_what_it_loads(mnist):
 
 def test_one_data_source_may_be_read_by_many_threads(mnist):
     _, stream = mnist
-    assert same(taken(batches(stream, 0, 16, threads=8), 20), taken(batches(stream, 0, 16, threads=0), 20))
+    assert same(
+        taken(batches(stream, 0, 16, threads=8), 20), taken(batches(stream, 0, 16, threads=0), 20)
+    )
 
 
 def test_a_tfds_fingerprint_tells_splits_apart(mnist, mnist_dir):
-    prints = {stream_tfds("mnist", split, mnist_dir).fingerprint for split in ("train", "test", "train[:10]")}
+    prints = {
+        stream_tfds("mnist", split, mnist_dir).fingerprint
+        for split in ("train", "test", "train[:10]")
+    }
     assert len({*prints, mnist[1].fingerprint}) == 4
     assert stream_tfds("mnist", "test[:400]", mnist_dir).fingerprint == mnist[1].fingerprint
 
@@ -529,7 +583,10 @@ def test_what_cannot_be_opened_is_refused(source, split, message, mnist_dir):
 
 def test_every_other_source_can_be_streamed(tmp_path):
     np.savez(tmp_path / "a.npz", train_inputs=PIXELS, train_labels=np.arange(40) % 4)
-    for name, split, folder in (("digits", "test[:50]", None), ("npz:a.npz", "train[:50%]", str(tmp_path))):
+    for name, split, folder in (
+        ("digits", "test[:50]", None),
+        ("npz:a.npz", "train[:50%]", str(tmp_path)),
+    ):
         data, stream = kd_data.load(name, split, folder), open_stream(name, split, folder)
         assert np.array_equal(stream.read(range(len(stream)))[0], data.inputs)
         assert stream.fingerprint == data.fingerprint
@@ -548,4 +605,6 @@ def test_jpegs_are_read_and_cropped():
                 return {"image": np.asarray(image), "label": index % 4}
 
     stream = counted(Jpegs(sizes=((60, 40), (33, 50))), size=16, crop="random", flip=True)
-    assert same(taken(batches(stream, 0, 8, threads=3), 5), taken(batches(stream, 0, 8, threads=0), 5))
+    assert same(
+        taken(batches(stream, 0, 8, threads=3), 5), taken(batches(stream, 0, 8, threads=0), 5)
+    )

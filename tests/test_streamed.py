@@ -1,4 +1,6 @@
-"""Streamed data is data in memory, read later: the same batches, the same losses, the same bytes after a stop."""
+"""Streamed data is data in memory, read later: the same batches, the same losses, the same bytes
+after a stop.
+"""
 
 import json
 import signal
@@ -12,7 +14,12 @@ import runs
 from kd import writers
 
 STREAMED = {"data__stream": True, "teacher__precompute": False}
-CADENCE = {"total_steps": 18, "checkpoint_epochs": 2, "eval_epochs": 1, "log_steps": 4}  # a line is not a checkpoint
+CADENCE = {
+    "total_steps": 18,
+    "checkpoint_epochs": 2,
+    "eval_epochs": 1,
+    "log_steps": 4,
+}  # a line is not a checkpoint
 
 
 def losses(workdir):
@@ -24,8 +31,13 @@ def test_streamed_is_in_memory(arg, tmp_path):
     keys = {"teacher__workdir": runs.finished()} if arg else {}
     assert runs.train(tmp_path / "memory", arg=arg, teacher__precompute=False, **keys) == 0
     assert runs.train(tmp_path / "streamed", arg=arg, **STREAMED, **keys) == 0
-    np.testing.assert_allclose(losses(tmp_path / "streamed"), losses(tmp_path / "memory"), rtol=1e-6)
-    evaluations = [json.loads((tmp_path / name / "evaluation.json").read_text()) for name in ("memory", "streamed")]
+    np.testing.assert_allclose(
+        losses(tmp_path / "streamed"), losses(tmp_path / "memory"), rtol=1e-6
+    )
+    evaluations = [
+        json.loads((tmp_path / name / "evaluation.json").read_text())
+        for name in ("memory", "streamed")
+    ]
     for one, other in zip(*(e["members"] for e in evaluations), strict=True):
         assert one["wrong"] == other["wrong"]
         assert one["nll"] == pytest.approx(other["nll"], rel=1e-5)
@@ -37,7 +49,13 @@ def test_streamed_is_in_memory(arg, tmp_path):
 
 @pytest.mark.parametrize("devices", [1, 8])
 def test_stopped_within_a_line_and_killed_and_started_again(devices, tmp_path):
-    keys = {"teacher__workdir": runs.finished(), "mesh__devices": devices, **STREAMED, **CADENCE, "accumulate": 5}
+    keys = {
+        "teacher__workdir": runs.finished(),
+        "mesh__devices": devices,
+        **STREAMED,
+        **CADENCE,
+        "accumulate": 5,
+    }
     if devices == 8:
         keys |= {"mesh__fsdp": 2, "sharding__student__rule": "fsdp", "accumulate": 1, "ema": 0.5}
 
@@ -47,7 +65,11 @@ def test_stopped_within_a_line_and_killed_and_started_again(devices, tmp_path):
 
     assert start("none:", tmp_path / "whole").returncode == 0
     broken = tmp_path / "broken"
-    for fault, code in (("SIGTERM:6", 128 + signal.SIGTERM), ("line:12", -signal.SIGKILL), ("none:", 0)):
+    for fault, code in (
+        ("SIGTERM:6", 128 + signal.SIGTERM),
+        ("line:12", -signal.SIGKILL),
+        ("none:", 0),
+    ):
         done = start(fault, broken)
         assert done.returncode == code, done.stderr
     runs.same_bytes(broken, tmp_path / "whole")
@@ -57,7 +79,10 @@ def test_stopped_within_a_line_and_killed_and_started_again(devices, tmp_path):
 def test_a_stop_in_the_midst_of_a_line_loses_nothing_of_it(tmp_path, monkeypatch):
     """The steps of the line that were taken are in the checkpoint, to the bit."""
     assert runs.train(tmp_path / "whole", **STREAMED, **CADENCE) == 0
-    stopping = {3: 5, 9: 10}  # a line is written at step 3: stop at once, two steps into the next line
+    stopping = {
+        3: 5,
+        9: 10,
+    }  # a line is written at step 3: stop at once, two steps into the next line
 
     def stop_at(step):
         monkeypatch.setattr(writers, "jsonl", writers.jsonl)
@@ -86,7 +111,9 @@ def test_the_position_of_another_data_set_is_refused(tmp_path, capfd, monkeypatc
     capfd.readouterr()
     real = kd_workdir.fingerprint_of
     monkeypatch.setattr(
-        kd_workdir, "fingerprint_of", lambda who: owner["fingerprint"] if "data_fingerprint" in who else real(who)
+        kd_workdir,
+        "fingerprint_of",
+        lambda who: owner["fingerprint"] if "data_fingerprint" in who else real(who),
     )
     assert runs.train(tmp_path / "run", **STREAMED, **CADENCE, data__train="train[120:240]") == 2
     message = capfd.readouterr().err.strip().splitlines()[-1]
@@ -105,7 +132,10 @@ def test_the_position_of_another_data_set_is_refused(tmp_path, capfd, monkeypatc
         ({"ema": 1.0}, "config.ema is a decay"),
         ({"accumulate": 0}, "config.accumulate must be 1 or more"),
         ({"accumulate": 3}, "batch_size 40 does not divide over 3 parts"),
-        ({"mesh__fsdp": 3}, "the mesh data 1 x fsdp 3 x tensor 1 x member 1 has 3 places and there is 1 device"),
+        (
+            {"mesh__fsdp": 3},
+            "the mesh data 1 x fsdp 3 x tensor 1 x member 1 has 3 places and there is 1 device",
+        ),
         ({"mesh__member": 2, "mesh__devices": 2}, "mesh.member is 2 and this is a single run"),
         ({"sharding__student__paths": {"Dense_9/*": ("fsdp",)}}, "no parameter matches"),
         ({"sharding__student__rule": "fspd"}, "config.sharding.student.rule must be"),

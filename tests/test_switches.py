@@ -1,4 +1,6 @@
-"""Accumulation, rematerialisation, bfloat16, averaging, clipping: each, and every pair, against a plain step."""
+"""Accumulation, rematerialisation, bfloat16, averaging, clipping: each, and every pair, against a
+plain step.
+"""
 
 import itertools
 
@@ -27,7 +29,9 @@ BATCH_SIZE = 32
 
 def batches():
     for i in range(3):
-        weight = np.random.default_rng(i).choice([0.0, 1.0, 2.0], size=BATCH_SIZE).astype(np.float32)
+        weight = (
+            np.random.default_rng(i).choice([0.0, 1.0, 2.0], size=BATCH_SIZE).astype(np.float32)
+        )
         yield {**tiny.batch(BATCH_SIZE, seed=i), "weight": jnp.asarray(weight)}
 
 
@@ -65,12 +69,19 @@ def plainly(on):
             inputs = batch["inputs"]
             if "bfloat16" in on:
                 p, inputs = jax.tree.map(lambda x: x.astype(jnp.bfloat16), (p, inputs))
-            logits = tiny.PLAIN.apply(p, {}, inputs, train=True, key=jax.random.key(0))[0].logits.astype(jnp.float32)
+            logits = tiny.PLAIN.apply(p, {}, inputs, train=True, key=jax.random.key(0))[
+                0
+            ].logits.astype(jnp.float32)
             taught = tiny.teacher().apply(tiny.teacher().variables, batch).logits
             temperature = tiny.TERMS[1].numbers["temperature"]
             q = jax.nn.softmax(taught / temperature)
-            soft = jnp.sum(q * (jnp.log(q) - jax.nn.log_softmax(logits / temperature)), axis=-1) * temperature**2
-            hard = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["labels"][:, None], 1)[:, 0]
+            soft = (
+                jnp.sum(q * (jnp.log(q) - jax.nn.log_softmax(logits / temperature)), axis=-1)
+                * temperature**2
+            )
+            hard = -jnp.take_along_axis(jax.nn.log_softmax(logits), batch["labels"][:, None], 1)[
+                :, 0
+            ]
             return jnp.sum(batch["weight"] * (0.5 * hard + soft)) / jnp.sum(batch["weight"])
 
         value, gradient = jax.value_and_grad(loss)(params)
@@ -102,7 +113,9 @@ def test_what_is_kept_stays_in_single_precision():
     params, extra = model.init(jax.random.key(0), jnp.zeros((1, 4, 4)))
     outputs, _ = model.apply(params, extra, jnp.ones((2, 4, 4)))
     assert outputs.logits.dtype == jnp.float32
-    gradient = jax.grad(lambda p: model.apply(p, extra, jnp.ones((2, 4, 4)))[0].logits.sum())(params)
+    gradient = jax.grad(lambda p: model.apply(p, extra, jnp.ones((2, 4, 4)))[0].logits.sum())(
+        params
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves((params, gradient))} == {jnp.dtype("float32")}
     found = tiny.factors(lambda p: model.apply(p, extra, jnp.ones((2, 4, 4)))[0].logits, params)
     assert found == [{"bfloat16"}] * 2
@@ -128,14 +141,18 @@ def test_the_compiled_step_is_the_one_that_psum_writes():
     def per_device(params, variables, batch):
         def total(p):
             outputs, _ = tiny.PLAIN.apply(p, {}, batch["inputs"], train=True)
-            values, _ = objective(outputs, teacher.apply(variables, batch), batch, hparams, jnp.int32(0))
+            values, _ = objective(
+                outputs, teacher.apply(variables, batch), batch, hparams, jnp.int32(0)
+            )
             return jnp.sum(batch["weight"] * values)
 
         value, gradient = jax.value_and_grad(total)(params)
         weight = jax.lax.psum(jnp.sum(batch["weight"]), "data")
         return jax.tree.map(lambda x: jax.lax.psum(x, "data") / weight, (value, gradient))
 
-    mapped = jax.shard_map(per_device, mesh=mesh, in_specs=(P(), P(), P("data")), out_specs=P(), check_vma=False)
+    mapped = jax.shard_map(
+        per_device, mesh=mesh, in_specs=(P(), P(), P("data")), out_specs=P(), check_vma=False
+    )
     value, gradient = jax.jit(mapped)(state.params, teacher.variables, batch)
     updates, _ = optimizer.update(gradient, state.opt_state, state.params)
     expected = optax.apply_updates(state.params, jax.tree.map(lambda u: 0.1 * u, updates))

@@ -27,13 +27,19 @@ def compiled(make, average):
 
 @functools.cache
 def trained(make, average):
-    """State and metrics after one step with a teacher, at learning rate 1: what moved is the gradient."""
+    """State and metrics after one step with a teacher, at learning rate 1: what moved is the
+    gradient.
+    """
     teacher, run = compiled(make, average)
     return run(tiny.state(), teacher.variables, tiny.batch(), tiny.hparams(learning_rate=1.0))
 
 
 def live(average):
-    return tiny.teacher() if average is None else kd_teacher.ensemble(tiny.WIDE, tiny.members(), average=average)
+    return (
+        tiny.teacher()
+        if average is None
+        else kd_teacher.ensemble(tiny.WIDE, tiny.members(), average=average)
+    )
 
 
 def precomputed(average):
@@ -50,7 +56,9 @@ def test_live_and_precomputed_give_the_same_losses_and_gradients(average):
 
 def test_what_the_teacher_says_matters():
     teacher, run = compiled(precomputed, None)
-    silent, _ = run(tiny.state(), 0 * teacher.variables, tiny.batch(), tiny.hparams(learning_rate=1.0))
+    silent, _ = run(
+        tiny.state(), 0 * teacher.variables, tiny.batch(), tiny.hparams(learning_rate=1.0)
+    )
     assert tiny.differ(silent.params, trained(precomputed, None)[0].params)
 
 
@@ -60,24 +68,35 @@ def test_an_ensemble_of_identical_members_is_one_of_them(average, temperature):
     same = tiny.take(tiny.members(), [1, 1, 1])
     ensemble = kd_teacher.ensemble(tiny.WIDE, same, average=average)
     single = tiny.teacher(1)
-    together, alone = (t.apply(t.variables, tiny.batch()).log_probs(temperature) for t in (ensemble, single))
+    together, alone = (
+        t.apply(t.variables, tiny.batch()).log_probs(temperature) for t in (ensemble, single)
+    )
     np.testing.assert_allclose(together, alone, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_averages_match_float64(temperature):
     logits = 3 * np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
-    arithmetic, geometric = (Outputs(jnp.asarray(logits), average).log_probs(temperature) for average in MERGING)
-    np.testing.assert_allclose(np.exp(arithmetic), reference.softmax(logits, temperature).mean(0), rtol=1e-5)
-    np.testing.assert_allclose(np.exp(geometric), reference.softmax(logits.mean(0), temperature), rtol=1e-5)
+    arithmetic, geometric = (
+        Outputs(jnp.asarray(logits), average).log_probs(temperature) for average in MERGING
+    )
+    np.testing.assert_allclose(
+        np.exp(arithmetic), reference.softmax(logits, temperature).mean(0), rtol=1e-5
+    )
+    np.testing.assert_allclose(
+        np.exp(geometric), reference.softmax(logits.mean(0), temperature), rtol=1e-5
+    )
     product = np.prod(reference.softmax(logits, temperature), axis=0) ** (1 / 3)
-    np.testing.assert_allclose(np.exp(geometric), product / product.sum(-1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(
+        np.exp(geometric), product / product.sum(-1, keepdims=True), rtol=1e-5
+    )
     assert np.abs(arithmetic - geometric).max() > 1e-3
 
 
 @pytest.mark.parametrize("average", MERGING)
 def test_an_average_is_a_distribution_even_where_members_are_certain(average):
-    certain = Outputs(200 * jnp.eye(3)[:, None, :], average)  # three members, each certain of a class of its own
+    # three members, each certain of a class of its own
+    certain = Outputs(200 * jnp.eye(3)[:, None, :], average)
     np.testing.assert_allclose(certain.log_probs(), -np.log(3), rtol=1e-4)
 
 
@@ -99,22 +118,31 @@ def test_the_order_of_members_does_not_matter_to_a_loss_per_member():
 
 
 def test_the_mean_of_divergences_is_more_than_the_divergence_from_the_mean():
-    apart, together = (trained(live, average)[1]["loss/soft_targets"].value for average in ("per_member", "arithmetic"))
+    apart, together = (
+        trained(live, average)[1]["loss/soft_targets"].value
+        for average in ("per_member", "arithmetic")
+    )
     assert apart > together + 1e-3  # so the two averages are two teachers
 
 
 def test_each_member_counts():
     teacher = live("arithmetic")
     spoiled = jax.tree.map(lambda leaf: leaf.at[2].multiply(3.0), teacher.variables)
-    ours, theirs = (teacher.apply(v, tiny.batch()).log_probs() for v in (teacher.variables, spoiled))
+    ours, theirs = (
+        teacher.apply(v, tiny.batch()).log_probs() for v in (teacher.variables, spoiled)
+    )
     assert np.abs(ours - theirs).max() > 1e-2
 
 
 def test_a_teacher_answers_in_evaluation_mode():
     teacher = tiny.teacher()
     without_dropout = mlp(tiny.CLASSES, (16,))
-    wanted, _ = without_dropout.apply(teacher.variables["params"], {}, tiny.batch()["inputs"], train=True)
-    np.testing.assert_allclose(teacher.apply(teacher.variables, tiny.batch()).logits, wanted.logits, rtol=1e-6)
+    wanted, _ = without_dropout.apply(
+        teacher.variables["params"], {}, tiny.batch()["inputs"], train=True
+    )
+    np.testing.assert_allclose(
+        teacher.apply(teacher.variables, tiny.batch()).logits, wanted.logits, rtol=1e-6
+    )
 
 
 def test_a_teacher_may_see_inputs_of_its_own():

@@ -1,4 +1,6 @@
-"""The loop: one compile, members that are runs of their own, any number of devices, evaluate, checkpoint, write."""
+"""The loop: one compile, members that are runs of their own, any number of devices, evaluate,
+checkpoint, write.
+"""
 
 import dataclasses
 import json
@@ -27,7 +29,9 @@ SEEDS, RATES = (3, 5), (0.1, 0.03)
 
 
 def quick(model):
-    """The same model with weights that compile in no time: those of `tiny`, and a bias that the seed decides."""
+    """The same model with weights that compile in no time: those of `tiny`, and a bias that the
+    seed decides.
+    """
 
     params = tiny.take(tiny.members(model, 1), 0)
 
@@ -121,7 +125,9 @@ def counting():
 
 
 def test_one_compile_however_long_the_run(monkeypatch, tmp_path):
-    """Odd-length tails, evaluations and checkpoints included: the number of steps does not matter."""
+    """Odd-length tails, evaluations and checkpoints included: the number of steps does not
+    matter.
+    """
     compiled = []
     real = train.compile_program
     monkeypatch.setattr(train, "compile_program", lambda *a: compiled.append(1) or real(*a))
@@ -138,7 +144,9 @@ def test_one_compile_however_long_the_run(monkeypatch, tmp_path):
         compiled.clear()
         durations.clear()
         checkpoints = Checkpoints(tmp_path / str(len(found)))
-        train.run(task(model, steps, mesh=ONE), cadence=train.Cadence(3, 4, 5), checkpoints=checkpoints)
+        train.run(
+            task(model, steps, mesh=ONE), cadence=train.Cadence(3, 4, 5), checkpoints=checkpoints
+        )
         checkpoints.close()
         found.append((sum(traces), len(compiled), len(durations)))
     monitoring.unregister_event_duration_listener(listener)
@@ -191,25 +199,36 @@ def test_evaluate_then_checkpoint_then_step_then_write():
     assert log.steps("saved") == [3, 6, 7]
     order = {"metrics": 0, "evaluated": 1, "saved": 2}
     places = [(step, order[kind]) for step, kind, _ in log.events]
-    assert places == sorted(places)  # a checkpoint is never ahead of the metrics and the evaluation of its step
+    # a checkpoint is never ahead of the metrics and the evaluation of its step
+    assert places == sorted(places)
     assert [values["eval/x"] for _, kind, values in log.events if kind == "evaluated"] == [4, 7]
 
 
-@given(st.integers(1, 9), st.none() | st.integers(1, 9), st.none() | st.integers(1, 9), st.integers(1, 40))
+@given(
+    st.integers(1, 9),
+    st.none() | st.integers(1, 9),
+    st.none() | st.integers(1, 9),
+    st.integers(1, 40),
+)
 def test_every_multiple_is_a_stop_and_nothing_else(dispatch, evaluate, checkpoint, total):
     cadence, step, stops = train.Cadence(dispatch, evaluate, checkpoint), 0, []
     while step < total:
         step = cadence.next_stop(step, total)
         stops.append(step)
     everies = [every for every in (dispatch, evaluate, checkpoint) if every]
-    assert stops == [s for s in range(1, total + 1) if s == total or any(s % every == 0 for every in everies)]
+    assert stops == [
+        s for s in range(1, total + 1) if s == total or any(s % every == 0 for every in everies)
+    ]
 
 
 def test_a_line_of_metrics_is_a_weighted_mean():
     """Batches of unequal weight, three in a line: every example counts once, not every batch."""
 
     def labelled_one_or_two(key, batch):
-        return {**batch, "weight": jnp.isin(batch["labels"], jnp.asarray([1, 2])).astype(jnp.float32)}
+        return {
+            **batch,
+            "weight": jnp.isin(batch["labels"], jnp.asarray([1, 2])).astype(jnp.float32),
+        }
 
     weighted = task(view=labelled_one_or_two, total_steps=6)
     _, one_by_one = run(weighted, cadence=train.Cadence(1))
@@ -243,13 +262,20 @@ def test_terms_and_columns_become_the_members_of_a_run():
 
 
 def test_a_live_teacher_and_its_precomputed_logits_are_the_same_teacher(tmp_path, capfd):
-    """Through the command line, with an ensemble; and the student is not the one that learns alone."""
+    """Through the command line, with an ensemble; and the student is not the one that learns
+    alone.
+    """
     assert runs.train(tmp_path / "teachers", population={"seed": (0, 1, 2)}) == 0
     params = {}
     for precompute in (True, False):
-        workdir, teacher = tmp_path / str(precompute), {"workdir": str(tmp_path / "teachers"), "precompute": precompute}
+        workdir, teacher = (
+            tmp_path / str(precompute),
+            {"workdir": str(tmp_path / "teachers"), "precompute": precompute},
+        )
         assert runs.train(workdir, arg="distilled", teacher=teacher) == 0
-        params[precompute] = {k: v for k, v in runs.restored(workdir).items() if k.startswith("['params']")}
+        params[precompute] = {
+            k: v for k, v in runs.restored(workdir).items() if k.startswith("['params']")
+        }
         assert all("agreement" in line for line in runs.lines(workdir) if "loss" in line)
     assert params[True].keys() == params[False].keys()
     for path in params[True]:
@@ -272,21 +298,31 @@ def test_windowed_data_trains_and_predicts_like_stacked_data():
     one, other = windowed()
     states = [run(task(data=data, view=None))[0] for data in (one, other)]
     tiny.close(states[0], states[1], rtol=0, atol=0)
-    logits = [predict(PLAIN, states[0].params, {}, data, members=False, batch_size=10) for data in (one, other)]
+    logits = [
+        predict(PLAIN, states[0].params, {}, data, members=False, batch_size=10)
+        for data in (one, other)
+    ]
     np.testing.assert_array_equal(*logits)
 
 
 def test_members_may_differ_in_their_first_weights_alone():
-    """Each is the run that starts with the weights of its own seed and does the rest by the shared one."""
+    """Each is the run that starts with the weights of its own seed and does the rest by the shared
+    one.
+    """
     members = dataclasses.replace(population(), seeds=(3, 3), init_seeds=(5, 6))
     starts = [train.initial_state(task(DROPPING, seeds=seed)) for seed in (3, 5, 6)]
     first = train.initial_state(members)
     for i in range(2):
         tiny.close(tiny.take(first.params, i), starts[1 + i].params, rtol=0, atol=0)
-        np.testing.assert_array_equal(jax.random.key_data(first.key[i]), jax.random.key_data(starts[0].key))
+        np.testing.assert_array_equal(
+            jax.random.key_data(first.key[i]), jax.random.key_data(starts[0].key)
+        )
     assert tiny.differ(tiny.take(first.params, 0), tiny.take(first.params, 1))
-    alike = dataclasses.replace(members, init_seeds=(5, 5), hparams=tiny.take(members.hparams, [0, 0]))
+    alike = dataclasses.replace(
+        members, init_seeds=(5, 5), hparams=tiny.take(members.hparams, [0, 0])
+    )
     ends = run(alike)[0]
-    tiny.close(tiny.take(ends.params, 0), tiny.take(ends.params, 1), rtol=0, atol=0)  # the same batches and dropout
+    # the same batches and dropout
+    tiny.close(tiny.take(ends.params, 0), tiny.take(ends.params, 1), rtol=0, atol=0)
     assert init_seeds({"init_seed": range(2)}) == (0, 1)
     assert init_seeds({"seed": (1, 2)}) is None

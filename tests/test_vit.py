@@ -1,4 +1,6 @@
-"""Laws of the Vision Transformer: its size, its scan, its memory option, its types, what it refuses."""
+"""Laws of the Vision Transformer: its size, its scan, its memory option, its types, what it
+refuses.
+"""
 
 import functools
 import operator
@@ -31,7 +33,9 @@ def small(**options):
 def params():
     """Drawn by NumPy: biases and scales too differ from what they start as."""
     random, shapes = np.random.default_rng(1), jax.eval_shape(small().init, KEY, IMAGES)[0]
-    return jax.tree.map(lambda leaf: jnp.asarray(random.normal(0, 0.4, leaf.shape), jnp.float32), shapes)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(random.normal(0, 0.4, leaf.shape), jnp.float32), shapes
+    )
 
 
 def logits(model, tree=None, images=IMAGES, **options):
@@ -40,7 +44,9 @@ def logits(model, tree=None, images=IMAGES, **options):
 
 def gradients(model, tree=None):
     def loss(tree):
-        return optax.softmax_cross_entropy_with_integer_labels(logits(model, tree, train=True), LABELS).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(
+            logits(model, tree, train=True), LABELS
+        ).mean()
 
     return jax.jit(jax.value_and_grad(loss))(params() if tree is None else tree)
 
@@ -52,7 +58,9 @@ def count(classes, size, patch, channels):
 
 
 def shapes_of(model, pixels, channels=3):
-    return jax.eval_shape(model.init, KEY, jax.ShapeDtypeStruct((1, pixels, pixels, channels), jnp.float32))[0]
+    return jax.eval_shape(
+        model.init, KEY, jax.ShapeDtypeStruct((1, pixels, pixels, channels), jnp.float32)
+    )[0]
 
 
 def parameters(tree):
@@ -63,7 +71,10 @@ def parameters(tree):
 
 
 @pytest.mark.parametrize(
-    ("variant", "millions"),  # of the papers: Steiner et al. (2022), Dosovitskiy et al. (2021), Zhai et al. (2022)
+    (
+        "variant",
+        "millions",
+    ),  # of the papers: Steiner et al. (2022), Dosovitskiy et al. (2021), Zhai et al. (2022)
     [("Ti/16", 5.7), ("S/16", 22), ("B/16", 86), ("L/16", 307), ("H/14", 632), ("g/14", 1011)],
 )
 def test_named_sizes_have_as_many_parameters_as_their_papers_say(variant, millions):
@@ -75,10 +86,19 @@ def test_named_sizes_have_as_many_parameters_as_their_papers_say(variant, millio
 
 @settings(max_examples=10)
 @given(
-    st.integers(1, 3), st.integers(2, 5), st.integers(1, 3), st.integers(1, 40), st.integers(1, 5), st.integers(1, 4)
+    st.integers(1, 3),
+    st.integers(2, 5),
+    st.integers(1, 3),
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.integers(1, 4),
 )
-def test_overrides_have_as_many_parameters_as_the_formula_says(heads, quarter, depth, mlp, patch, channels):
-    model = vit(7, "g/14", width=4 * quarter * heads, depth=depth, mlp=mlp, heads=heads, patch=patch)
+def test_overrides_have_as_many_parameters_as_the_formula_says(
+    heads, quarter, depth, mlp, patch, channels
+):
+    model = vit(
+        7, "g/14", width=4 * quarter * heads, depth=depth, mlp=mlp, heads=heads, patch=patch
+    )
     found = parameters(shapes_of(model, 2 * patch, channels))
     assert found == count(7, Size(4 * quarter * heads, depth, mlp, heads), patch, channels)
 
@@ -87,16 +107,29 @@ def test_the_patch_of_a_name_and_the_hidden_layer_of_a_width():
     tree = shapes_of(vit(3, "S/4", width=24, heads=2, depth=2), 8)
     assert tree["patches"]["kernel"].shape == (4 * 4 * 3, 24)
     assert tree["blocks"]["mlp"]["up"]["kernel"].shape == (2, 24, 4 * 24)
-    assert shapes_of(vit(3, "g/14", depth=1), 14)["blocks"]["mlp"]["up"]["kernel"].shape == (1, 1408, 6144)
+    assert shapes_of(vit(3, "g/14", depth=1), 14)["blocks"]["mlp"]["up"]["kernel"].shape == (
+        1,
+        1408,
+        6144,
+    )
 
 
 def test_paths_that_sharding_rules_name():
     paths = {
-        jax.tree_util.keystr(p, simple=True, separator="/") for p, _ in jax.tree_util.tree_leaves_with_path(params())
+        jax.tree_util.keystr(p, simple=True, separator="/")
+        for p, _ in jax.tree_util.tree_leaves_with_path(params())
     }
-    dense = ["patches", "head", *(f"blocks/attention/{n}" for n in ("query", "key", "value", "out"))]
+    dense = [
+        "patches",
+        "head",
+        *(f"blocks/attention/{n}" for n in ("query", "key", "value", "out")),
+    ]
     norms = ["norm", "blocks/attention_norm", "blocks/mlp_norm"]
-    wanted = {f"{n}/{leaf}" for n in [*dense, "blocks/mlp/up", "blocks/mlp/down"] for leaf in ("kernel", "bias")}
+    wanted = {
+        f"{n}/{leaf}"
+        for n in [*dense, "blocks/mlp/up", "blocks/mlp/down"]
+        for leaf in ("kernel", "bias")
+    }
     assert paths == wanted | {f"{n}/{leaf}" for n in norms for leaf in ("scale", "bias")}
 
 
@@ -126,18 +159,29 @@ def reference(tree, images, heads):
         return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
     side = SMALL["patch"]
-    places = [(i, j) for i in range(0, images.shape[1], side) for j in range(0, images.shape[2], side)]
-    cut = [np.asarray(images[:, i : i + side, j : j + side], np.float64).reshape(len(images), -1) for i, j in places]
-    x = dense(np.stack(cut, 1), t["patches"]) + positions(images.shape[1] // side, images.shape[2] // side, 16)
+    places = [
+        (i, j) for i in range(0, images.shape[1], side) for j in range(0, images.shape[2], side)
+    ]
+    cut = [
+        np.asarray(images[:, i : i + side, j : j + side], np.float64).reshape(len(images), -1)
+        for i, j in places
+    ]
+    x = dense(np.stack(cut, 1), t["patches"]) + positions(
+        images.shape[1] // side, images.shape[2] // side, 16
+    )
     for i in range(SMALL["depth"]):
         block = jax.tree.map(operator.itemgetter(i), t["blocks"])
         x = x + attention(norm(x, block["attention_norm"]), block["attention"])
-        x = x + dense(gelu(dense(norm(x, block["mlp_norm"]), block["mlp"]["up"])), block["mlp"]["down"])
+        x = x + dense(
+            gelu(dense(norm(x, block["mlp_norm"]), block["mlp"]["up"])), block["mlp"]["down"]
+        )
     return dense(norm(x, t["norm"]).mean(1), t["head"])
 
 
 def test_it_computes_what_a_plain_reference_computes():
-    np.testing.assert_allclose(logits(small()), reference(params(), IMAGES, 2), rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose(
+        logits(small()), reference(params(), IMAGES, 2), rtol=2e-4, atol=2e-4
+    )
 
 
 def test_a_scan_over_blocks_is_a_loop_over_the_same_block():
@@ -154,14 +198,18 @@ def test_a_scan_over_blocks_is_a_loop_over_the_same_block():
 
     import flax.linen as nn
 
-    with nn.intercept_methods(keep):  # with the tokens of the first block's input as "patches" of one pixel
+    with nn.intercept_methods(
+        keep
+    ):  # with the tokens of the first block's input as "patches" of one pixel
         identity = {**params(), "patches": {"kernel": jnp.eye(16), "bias": jnp.zeros(16)}}
         images = x.reshape(2, 2, 3, 16) - positions(2, 3, 16).reshape(1, 2, 3, 16)
         logits(small(patch=1), identity, images)
     np.testing.assert_allclose(captured["in"], looped, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("options", [{"remat": True}, {"unroll": 3}, {"unroll": 2, "remat": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"remat": True}, {"unroll": 3}, {"unroll": 2, "remat": True}], ids=str
+)
 def test_remat_and_unroll_change_no_value_and_no_gradient(options):
     tiny.close(gradients(small(**options)), gradients(small()), rtol=1e-4, atol=1e-5)
 
@@ -178,7 +226,9 @@ def test_remat_draws_the_same_dropout_in_the_backward_pass():
 
 def test_remat_keeps_less():
     def kept(model):
-        program = jax.jit(jax.grad(lambda tree: (logits(model, tree, images, train=True) ** 2).mean()))
+        program = jax.jit(
+            jax.grad(lambda tree: (logits(model, tree, images, train=True) ** 2).mean())
+        )
         return program.lower(tree).compile().memory_analysis().temp_size_in_bytes
 
     images, options = jnp.zeros((8, 32, 32, 3)), {**SMALL, "depth": 8, "patch": 4}
@@ -198,7 +248,8 @@ def test_dropout_acts_in_training_and_differs_from_block_to_block(dropout):
 def test_blocks_start_from_different_numbers():
     kernel = np.asarray(jax.jit(small().init)(KEY, IMAGES)[0]["blocks"]["mlp"]["up"]["kernel"])
     assert tiny.differ(kernel[0], kernel[1])
-    assert kernel.std() == pytest.approx(np.sqrt(2 / (16 + 64)), rel=0.1)  # Xavier's, of one block and not of the stack
+    # Xavier's, of one block and not of the stack
+    assert kernel.std() == pytest.approx(np.sqrt(2 / (16 + 64)), rel=0.1)
 
 
 @functools.cache
@@ -225,7 +276,9 @@ def test_the_order_of_the_patches_matters():
 def test_a_gray_image_without_channels_is_one_with_a_channel():
     model = small()
     tree = jax.jit(model.init)(KEY, IMAGES[..., 0])[0]
-    np.testing.assert_array_equal(logits(model, tree, IMAGES[..., 0]), logits(model, tree, IMAGES[..., :1]))
+    np.testing.assert_array_equal(
+        logits(model, tree, IMAGES[..., 0]), logits(model, tree, IMAGES[..., :1])
+    )
 
 
 @settings(max_examples=8)  # every shape compiles anew
@@ -250,14 +303,18 @@ def test_positions_differ_have_one_norm_and_depend_on_differences_alone(rows, co
     assert len(np.unique(table.round(4), axis=0)) == rows * columns
     products = (table @ table.T).reshape(rows, columns, rows, columns)
     if rows > 1 and columns > 1:  # sin a sin b + cos a cos b = cos(a - b)
-        np.testing.assert_allclose(products[1:, 1:, 1:, 1:], products[:-1, :-1, :-1, :-1], atol=1e-4)
+        np.testing.assert_allclose(
+            products[1:, 1:, 1:, 1:], products[:-1, :-1, :-1, :-1], atol=1e-4
+        )
 
 
 def test_attention_is_a_mean_of_values_and_survives_large_scores():
     random = np.random.default_rng(0)
     q, k, v = (jnp.asarray(random.normal(size=(2, 5, 3, 4)), jnp.float32) for _ in range(3))
     np.testing.assert_allclose(attend(q, k, jnp.ones_like(v)), 1.0, rtol=1e-5)
-    np.testing.assert_allclose(attend(0 * q, k, v), jnp.broadcast_to(v.mean(1, keepdims=True), v.shape), atol=1e-6)
+    np.testing.assert_allclose(
+        attend(0 * q, k, v), jnp.broadcast_to(v.mean(1, keepdims=True), v.shape), atol=1e-6
+    )
     one_hot = attend(1e4 * k, 1e4 * k / jnp.linalg.norm(k, axis=-1, keepdims=True) ** 2, v)
     assert np.isfinite(one_hot).all()
 
@@ -277,15 +334,21 @@ def test_in_bfloat16_it_computes_in_bfloat16_and_close_to_float32():
 
 
 def test_in_bfloat16_products_are_of_bfloat16_and_exponentials_of_float32():
-    program = str(jax.make_jaxpr(lambda x: logits(small(), half(params()), x))(IMAGES.astype(jnp.bfloat16)))
+    program = str(
+        jax.make_jaxpr(lambda x: logits(small(), half(params()), x))(IMAGES.astype(jnp.bfloat16))
+    )
     lines = [line.strip() for line in program.splitlines()]
     assert all(line.split(":")[1].startswith("f32") for line in lines if "= exp " in line)
     assert any("= exp " in line for line in lines)
     images = IMAGES.astype(jnp.bfloat16)
     assert tiny.factors(lambda p: logits(small(), p, images), params()) == [{"bfloat16"}] * 10
-    backward = tiny.factors(jax.grad(lambda p: logits(small(), p, images).astype(jnp.float32).sum()), params())
+    backward = tiny.factors(
+        jax.grad(lambda p: logits(small(), p, images).astype(jnp.float32).sum()), params()
+    )
     assert len(backward) > 25
-    assert [one for one in backward if one != {"bfloat16"}] == [{"float32", "bfloat16"}] * 2  # by the scores' gradient
+    assert [one for one in backward if one != {"bfloat16"}] == [
+        {"float32", "bfloat16"}
+    ] * 2  # by the scores' gradient
 
 
 # --- where it runs ---
@@ -295,10 +358,16 @@ def test_a_population_computes_what_its_members_compute():
     members = jax.tree.map(lambda leaf: jnp.stack([leaf, 0.5 * leaf]), params())
     together = jax.jit(jax.vmap(lambda tree: logits(small(), tree)))(members)
     for i in range(2):
-        np.testing.assert_allclose(together[i], logits(small(), tiny.take(members, i)), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            together[i], logits(small(), tiny.take(members, i)), rtol=1e-4, atol=1e-4
+        )
     keys = jax.random.split(KEY, 2)
-    started = jax.jit(lambda keys: jax.lax.map(lambda key: small().init(key, IMAGES)[0], keys))(keys)
-    tiny.close(tiny.take(started, 1), jax.jit(small().init)(keys[1], IMAGES)[0], rtol=1e-6, atol=1e-7)
+    started = jax.jit(lambda keys: jax.lax.map(lambda key: small().init(key, IMAGES)[0], keys))(
+        keys
+    )
+    tiny.close(
+        tiny.take(started, 1), jax.jit(small().init)(keys[1], IMAGES)[0], rtol=1e-6, atol=1e-7
+    )
 
 
 def test_split_over_devices_it_computes_the_same():
@@ -319,13 +388,17 @@ def test_split_over_devices_it_computes_the_same():
         return (logits(small(), tree, images, train=True) ** 2).mean()
 
     program = jax.jit(jax.value_and_grad(loss))
-    tiny.close(jax.device_get(program(tree, split)), program(params(), images), rtol=1e-3, atol=1e-4)
+    tiny.close(
+        jax.device_get(program(tree, split)), program(params(), images), rtol=1e-3, atol=1e-4
+    )
 
 
 # --- what it refuses ---
 
 
-@pytest.mark.parametrize(("shape", "said"), [((1, 10, 8, 3), "10x8"), ((1, 8, 9, 3), "8x9"), ((2, 3, 3), "3x3")])
+@pytest.mark.parametrize(
+    ("shape", "said"), [((1, 10, 8, 3), "10x8"), ((1, 8, 9, 3), "8x9"), ((2, 3, 3), "3x3")]
+)
 def test_an_image_that_the_patch_does_not_divide_is_refused(shape, said):
     with pytest.raises(KdError, match=rf"{said} pixels.*4x4"):
         jax.eval_shape(small().init, KEY, jnp.zeros(shape))

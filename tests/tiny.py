@@ -1,4 +1,6 @@
-"""A task small enough to train in a test: images of 4x4, five classes, an MLP of one hidden layer."""
+"""A task small enough to train in a test: images of 4x4, five classes, an MLP of one hidden
+layer.
+"""
 
 import functools
 
@@ -34,10 +36,15 @@ def batch(rows=16, seed=0):
 
 @functools.cache
 def members(model=WIDE, count=3):
-    """Parameters of `count` models, stacked on a leading axis. Drawn by NumPy, which has nothing to compile."""
+    """Parameters of `count` models, stacked on a leading axis.
+
+    Drawn by NumPy, which has nothing to compile.
+    """
     random = np.random.default_rng(0)
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 4, 4)))[0]
-    return jax.tree.map(lambda leaf: jnp.asarray(random.normal(0, 0.3, (count, *leaf.shape)), jnp.float32), shapes)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(random.normal(0, 0.3, (count, *leaf.shape)), jnp.float32), shapes
+    )
 
 
 def teacher(member=0):
@@ -74,14 +81,23 @@ def close(got, wanted, rtol=1e-5, atol=1e-6):
     """Two trees hold the same numbers; random keys are compared by their data."""
 
     def numbers(leaf):
-        return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        return (
+            jax.random.key_data(leaf)
+            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+            else leaf
+        )
 
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(numbers(a), numbers(b), rtol, atol), got, wanted)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(numbers(a), numbers(b), rtol, atol), got, wanted
+    )
 
 
 def differ(one, other):
     """True unless every number of two trees is the same."""
-    return any(np.any(np.asarray(a) != np.asarray(b)) for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True))
+    return any(
+        np.any(np.asarray(a) != np.asarray(b))
+        for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True)
+    )
 
 
 def factors(function, *arguments):

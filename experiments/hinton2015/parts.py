@@ -1,4 +1,6 @@
-"""What the pages of this paper's experiments share: how a run is described, where results come from, empty figures."""
+"""What the pages of this paper's experiments share: how a run is described, where results come
+from, empty figures.
+"""
 
 from __future__ import annotations
 
@@ -23,21 +25,30 @@ def choices(run: Mapping[str, Any]) -> dict[str, str]:
     terms = {loss: numbers for loss, numbers in run["objective"].items() if numbers is not None}
     return {
         "hidden units": " × ".join(map(str, student.get("widths", [student["name"]]))),
-        "dropout, inputs / hidden": f"{student.get('input_dropout', 0):g} / {student.get('hidden_dropout', 0):g}",
-        "epochs": f"{run['total_epochs']:g}" if run["total_steps"] is None else f"{run['total_steps']} steps",
+        "dropout, inputs / hidden": f"{student.get('input_dropout', 0):g} / "
+        f"{student.get('hidden_dropout', 0):g}",
+        "epochs": f"{run['total_epochs']:g}"
+        if run["total_steps"] is None
+        else f"{run['total_steps']} steps",
         "batch": str(run["data"]["batch_size"]),
         "optimiser, momentum": f"{optim['name']}, {optim['momentum']:g}",
         "learning rate, shape": rate,
         "max-norm": f"{optim['max_norm']:g}" if optim["max_norm"] else "–",
         "jitter, pixels": str(run["data"]["jitter_pixels"]),
-        "objective": " + ".join(f"{n.get('weight', 1):g} {loss}{_numbers(n)}" for loss, n in terms.items()),
+        "objective": " + ".join(
+            f"{n.get('weight', 1):g} {loss}{_numbers(n)}" for loss, n in terms.items()
+        ),
     }
 
 
 def making(results: Mapping[str, Any]) -> str:
     """How the results were made: the provenance, and every stage with its time."""
-    stages = [[s["name"], f"{s['seconds']:,.0f} s", f"`{s['fingerprint']}`"] for s in results["stages"]]
-    return "\n\n".join([provenance(results), Table("", ["stage", "time", "fingerprint"], stages).markdown()])
+    stages = [
+        [s["name"], f"{s['seconds']:,.0f} s", f"`{s['fingerprint']}`"] for s in results["stages"]
+    ]
+    return "\n\n".join(
+        [provenance(results), Table("", ["stage", "time", "fingerprint"], stages).markdown()]
+    )
 
 
 def provenance(results: Mapping[str, Any]) -> str:
@@ -46,8 +57,10 @@ def provenance(results: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
         f"Command: `{results['command']}`; config fingerprint `{results['fingerprint']}`; seeds "
-        f"{_seeds(results['seeds'])}; {machine['cpu']}, {machine['cores']} cores, {machine['devices']}; "
-        f"Python {machine['python']}, {versions}; {sum(s['seconds'] for s in results['stages']):,.0f} s in all."
+        f"{_seeds(results['seeds'])}; {machine['cpu']}, {machine['cores']} cores, "
+        f"{machine['devices']}; "
+        f"Python {machine['python']}, {versions}; "
+        f"{sum(s['seconds'] for s in results['stages']):,.0f} s in all."
     )
 
 
@@ -68,7 +81,9 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def finished(done: Iterable[Done]) -> list[dict[str, Any]]:
     """The stages of an experiment as its results name them."""
-    return [{"name": d.name, "fingerprint": d.fingerprint, "seconds": round(d.seconds, 1)} for d in done]
+    return [
+        {"name": d.name, "fingerprint": d.fingerprint, "seconds": round(d.seconds, 1)} for d in done
+    ]
 
 
 def plain(config: Any) -> Any:
@@ -82,7 +97,8 @@ def resolved(name: str, run: Mapping[str, Any]) -> Spec:
     """A run's spec; what is wrong with it is said of that run.
 
     Raises:
-      KdError: it is not well-formed, sets what the experiment sets, or is stopped by the examples that judge it.
+      KdError: it is not well-formed, sets what the experiment sets, or is stopped by the examples
+        that judge it.
     """
     try:
         spec = resolve(run)
@@ -90,12 +106,14 @@ def resolved(name: str, run: Mapping[str, Any]) -> Spec:
         raise KdError(f"in config.{name}: {error}") from error
     if spec.population or spec.teacher.workdir is not None:
         raise KdError(
-            f"config.{name}.population and config.{name}.teacher.workdir are set by the experiment; leave them out "
+            f"config.{name}.population and config.{name}.teacher.workdir are set by the "
+            "experiment; leave them out "
             "and set config.seeds, config.ensemble, or what else the experiment varies"
         )
     if spec.early_stopping is not None and _split(spec.early_stopping) == _split(spec.data.eval):
         raise KdError(
-            f"config.{name}.early_stopping must be a split apart from the test examples, got {spec.early_stopping!r}; "
+            f"config.{name}.early_stopping must be a split apart from the test examples, got "
+            f"{spec.early_stopping!r}; "
             "name training examples that it is not trained on"
         )
     return spec
@@ -108,15 +126,21 @@ def _split(name: str) -> str:
 def check_distinct(name: str, values: Sequence[Any]) -> None:
     """Raise a `KdError` where a value of ``config.name`` comes twice."""
     if len(set(values)) < len(values):
-        raise KdError(f"config.{name} must hold each value once, got {values}: a copy is no second measurement")
+        raise KdError(
+            f"config.{name} must hold each value once, got {values}: a copy is no second "
+            "measurement"
+        )
 
 
 def check_same_test(specs: Mapping[str, Spec], judge: str) -> None:
-    """Raise a `KdError` unless every run is evaluated on the examples that the run `judge` is evaluated on."""
+    """Raise a `KdError` unless every run is evaluated on the examples that the run `judge` is
+    evaluated on.
+    """
     for name, spec in specs.items():
         if (spec.data.source, spec.data.eval) != (specs[judge].data.source, specs[judge].data.eval):
             raise KdError(
-                f"config.{name}.data and config.{judge}.data have different source or eval; judge every run on the "
+                f"config.{name}.data and config.{judge}.data have different source or eval; judge "
+                "every run on the "
                 "same test examples"
             )
 
@@ -124,16 +148,26 @@ def check_same_test(specs: Mapping[str, Spec], judge: str) -> None:
 def labels_of(data: Dataset) -> np.ndarray:
     """Labels of a split. Raises a `KdError` if it has none."""
     if data.labels is None:
-        raise KdError("errors cannot be counted: a split has no labels; set data.eval to a labelled one")
+        raise KdError(
+            "errors cannot be counted: a split has no labels; set data.eval to a labelled one"
+        )
     return data.labels
 
 
 def curve(metrics: pathlib.Path) -> list[dict[str, Any]]:
-    """Test errors against steps, per member. Raises a `KdError` where the file is gone or damaged."""
+    """Test errors against steps, per member.
+
+    Raises a `KdError` where the file is gone or damaged.
+    """
     try:
         lines = [json.loads(line) for line in metrics.read_text("utf-8").splitlines()]
-        return [{"step": line["step"], "errors": line["eval/errors"]} for line in lines if "eval/errors" in line]
+        return [
+            {"step": line["step"], "errors": line["eval/errors"]}
+            for line in lines
+            if "eval/errors" in line
+        ]
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise KdError(
-            f"cannot read {metrics}: {error}; remove the stage's folder, and the same command trains it again"
+            f"cannot read {metrics}: {error}; remove the stage's folder, and the same command "
+            "trains it again"
         ) from error

@@ -13,8 +13,9 @@ from kd.types import Batch
 def jitter(pixels: int) -> View | None:
     """Shift every image by up to `pixels` in both directions, uniformly, filling with zeros.
 
-    The shift is drawn from the run's key, the step and ``batch["index"]`` alone: the place in the batch and the
-    other examples do not matter. Shapes: ``inputs[b h w ...]`` stay what they are. None when `pixels` is 0.
+    The shift is drawn from the run's key, the step and ``batch["index"]`` alone: the place in the
+    batch and the other examples do not matter. Shapes: ``inputs[b h w ...]`` stay what they are.
+    None when `pixels` is 0.
 
     Raises:
       KdError: a negative number of pixels.
@@ -30,9 +31,12 @@ def jitter(pixels: int) -> View | None:
         images = batch["inputs"]
         if images.ndim < 3:
             raise KdError(
-                f"jitter needs images [b h w ...], got inputs of shape {images.shape}; set data.jitter_pixels=0"
+                f"jitter needs images [b h w ...], got inputs of shape {images.shape}; set "
+                "data.jitter_pixels=0"
             )
-        padded = jnp.pad(images, [(0, 0), (pixels, pixels), (pixels, pixels), *[(0, 0)] * (images.ndim - 3)])
+        padded = jnp.pad(
+            images, [(0, 0), (pixels, pixels), (pixels, pixels), *[(0, 0)] * (images.ndim - 3)]
+        )
 
         def shift(index: jax.Array, image: jax.Array) -> jax.Array:
             corner = jax.random.randint(jax.random.fold_in(key, index), (2,), 0, 2 * pixels + 1)

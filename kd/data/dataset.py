@@ -18,9 +18,10 @@ from kd.mesh import is_whole
 class Dataset:
     """Examples and labels. An example's row is its identity (``batch["index"]``).
 
-    Shapes: ``inputs[n ...]`` in any numeric type, ``labels[n]`` int32 or None; the model sees ``inputs * scale`` as
-    float32, so images may stay bytes in memory. With `starts` the data set is windowed: ``inputs[N ...]`` are frames
-    in a row, ``starts[n]`` int32, and example i is ``inputs[starts[i] : starts[i] + window]``; overlapping windows are
+    Shapes: ``inputs[n ...]`` in any numeric type, ``labels[n]`` int32 or None; the model sees
+    ``inputs * scale`` as float32, so images may stay bytes in memory. With `starts` the data set is
+    windowed: ``inputs[N ...]`` are frames in a row, ``starts[n]`` int32, and example i is
+      ``inputs[starts[i] : starts[i] + window]``; overlapping windows are
     stacked in the batch and never in memory.
     """
 
@@ -47,13 +48,19 @@ class Dataset:
     @property
     def first(self) -> np.ndarray:
         """The first example as the model sees it, float32, in a batch of one: ``[1 ...]``."""
-        one = self.inputs[:1] if self.starts is None else self.inputs[None, self.starts[0] :][:, : self.window]
+        one = (
+            self.inputs[:1]
+            if self.starts is None
+            else self.inputs[None, self.starts[0] :][:, : self.window]
+        )
         return one.astype(np.float32) * np.float32(self.scale)
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of every byte: two data sets with the same fingerprint are the same data set."""
-        digest = hashlib.sha256(f"{self.inputs.shape} {self.inputs.dtype} {self.num_classes} {self.scale}".encode())
+        digest = hashlib.sha256(
+            f"{self.inputs.shape} {self.inputs.dtype} {self.num_classes} {self.scale}".encode()
+        )
         digest.update(np.ascontiguousarray(self.inputs).data)
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels).data)
@@ -73,25 +80,49 @@ def arrays(
 ) -> Dataset:
     """A data set from NumPy arrays; without labels, a transfer set for soft targets alone.
 
-    `num_classes` defaults to the largest label plus one. `starts` and `window` make a windowed data set, see `Dataset`.
+    `num_classes` defaults to the largest label plus one. `starts` and `window` make a windowed data
+    set, see `Dataset`.
 
     Raises:
-      KdError: no examples, lengths that differ, inputs that are not finite numbers, no classes, labels that are not
-        whole numbers in ``[0, num_classes)``, windows that reach beyond the inputs.
+      KdError: no examples, lengths that differ, inputs that are not finite numbers, no classes,
+        labels that are not whole numbers in ``[0, num_classes)``, windows that reach beyond the
+        inputs.
     """
     inputs = _array("inputs", inputs)
     if inputs.ndim == 0:
-        raise KdError("inputs must be an array with one row per example, got a single value; pass [n ...]")
+        raise KdError(
+            "inputs must be an array with one row per example, got a single value; pass [n ...]"
+        )
     if len(inputs) == 0:
         raise KdError("the split is empty: 0 examples; choose another split or widen its slice")
-    if inputs.dtype.kind not in "uifb" or (inputs.dtype.kind == "f" and not np.isfinite(inputs).all()):
-        raise KdError(f"inputs must be finite numbers, got {inputs.dtype} with NaN, infinity or objects; clean them")
-    if inputs.dtype.kind in "ui" and inputs.dtype.itemsize > 4 and np.abs(inputs.astype(np.float64)).max() >= 2**31:
-        raise KdError("inputs hold whole numbers of 2^31 or more, which devices cut to 32 bits; pass them as floats")
+    if inputs.dtype.kind not in "uifb" or (
+        inputs.dtype.kind == "f" and not np.isfinite(inputs).all()
+    ):
+        raise KdError(
+            f"inputs must be finite numbers, got {inputs.dtype} with NaN, infinity or objects; "
+            "clean them"
+        )
+    if (
+        inputs.dtype.kind in "ui"
+        and inputs.dtype.itemsize > 4
+        and np.abs(inputs.astype(np.float64)).max() >= 2**31
+    ):
+        raise KdError(
+            "inputs hold whole numbers of 2^31 or more, which devices cut to 32 bits; pass them "
+            "as floats"
+        )
     if num_classes is not None and not (is_whole(num_classes) and 1 <= num_classes < 2**31):
-        raise KdError(f"num_classes must be 1 or more, got {num_classes!r}; pass how many classes there are")
-    if not isinstance(scale, (int, float, np.number)) or isinstance(scale, bool) or not 0 < abs(scale) < np.inf:
-        raise KdError(f"scale multiplies the inputs and must be a finite number other than 0, got {scale!r}")
+        raise KdError(
+            f"num_classes must be 1 or more, got {num_classes!r}; pass how many classes there are"
+        )
+    if (
+        not isinstance(scale, (int, float, np.number))
+        or isinstance(scale, bool)
+        or not 0 < abs(scale) < np.inf
+    ):
+        raise KdError(
+            f"scale multiplies the inputs and must be a finite number other than 0, got {scale!r}"
+        )
     starts = _check_windows(starts, window, len(inputs))
     examples = len(inputs if starts is None else starts)
     if labels is None:
@@ -100,16 +131,26 @@ def arrays(
         return Dataset(inputs, None, num_classes, scale, starts, window)
     labels = _array("labels", labels)
     if labels.shape != (examples,):
-        raise KdError(f"labels have shape {labels.shape} and there are {examples} examples; pass one label each")
+        raise KdError(
+            f"labels have shape {labels.shape} and there are {examples} examples; pass one label "
+            "each"
+        )
     if labels.dtype.kind not in "ui":
-        raise KdError(f"labels must be whole numbers, got {labels.dtype}; pass class indices, not one-hot rows")
+        raise KdError(
+            f"labels must be whole numbers, got {labels.dtype}; pass class indices, not one-hot "
+            "rows"
+        )
     classes = int(labels.max()) + 1 if num_classes is None else int(num_classes)
     if classes >= 2**31:
-        raise KdError(f"the largest label is {classes - 1}, and labels are class indices below 2^31; mend the labels")
+        raise KdError(
+            f"the largest label is {classes - 1}, and labels are class indices below 2^31; mend "
+            "the labels"
+        )
     if labels.min() < 0 or labels.max() >= classes:
         bad = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
         raise KdError(
-            f"label {labels[bad]} of example {bad} is out of range: there are {classes} classes, 0 to {classes - 1}"
+            f"label {labels[bad]} of example {bad} is out of range: there are {classes} classes, "
+            f"0 to {classes - 1}"
         )
     return Dataset(inputs, labels.astype(np.int32), classes, scale, starts, window)
 
@@ -124,17 +165,22 @@ def _array(name: str, given: object) -> np.ndarray:
 def _check_windows(starts: np.ndarray | None, window: int, frames: int) -> np.ndarray | None:
     if starts is None:
         if window:
-            raise KdError("a window without starts has no examples; pass starts, the first frame of each")
+            raise KdError(
+                "a window without starts has no examples; pass starts, the first frame of each"
+            )
         return None
     starts = _array("starts", starts)
     if not is_whole(window) or not 1 <= window <= frames:
         raise KdError(f"window must lie between 1 and the {frames} frames of inputs, got {window}")
     if starts.ndim != 1 or starts.dtype.kind not in "ui" or len(starts) == 0:
-        raise KdError(f"starts must be whole numbers, one per example, got {starts.dtype}{list(starts.shape)}")
+        raise KdError(
+            f"starts must be whole numbers, one per example, got {starts.dtype}{list(starts.shape)}"
+        )
     if starts.min() < 0 or starts.max() > frames - window:
         bad = int(np.flatnonzero((starts < 0) | (starts > frames - window))[0])
         raise KdError(
-            f"the window of example {bad}, {window} frames from {starts[bad]}, leaves the {frames} frames of inputs"
+            f"the window of example {bad}, {window} frames from {starts[bad]}, leaves the "
+            f"{frames} frames of inputs"
         )
     return starts.astype(np.int32)
 
@@ -150,7 +196,9 @@ def parse_split(split: str) -> tuple[str, str | None, str | None]:
     """
     found = _SLICE.fullmatch(split)
     if found is None:
-        raise KdError(f"split '{split}' is not of the form train, train[:50000], train[50000:] or train[:3%]")
+        raise KdError(
+            f"split '{split}' is not of the form train, train[:50000], train[50000:] or train[:3%]"
+        )
     return found["name"], found["start"], found["stop"]
 
 
@@ -169,22 +217,29 @@ def split_rows(split: str, examples: int) -> range:
     _, start, stop = parse_split(split)
     rows = range(_position(start, examples, 0), _position(stop, examples, examples))
     if len(rows) == 0:
-        raise KdError(f"split '{split}' is empty: it takes 0 of {examples} examples; widen the slice")
+        raise KdError(
+            f"split '{split}' is empty: it takes 0 of {examples} examples; widen the slice"
+        )
     return rows
 
 
 def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
     """The examples whose label is one of `classes`; the number of classes stays what it was.
 
-    A transfer set made so lacks the other classes: the student sees none of their examples, and can still answer them.
+    A transfer set made so lacks the other classes: the student sees none of their examples, and can
+    still answer them.
 
     Raises:
-      KdError: no labels to choose by, no classes, or a class that is out of range or has no example.
+      KdError: no labels to choose by, no classes, or a class that is out of range or has no
+        example.
 
-    Source: Hinton, Vinyals & Dean (2015), section 3, on transfer sets without 3s, or of 7s and 8s only.
+    Source: Hinton, Vinyals & Dean (2015), section 3, on transfer sets without 3s, or of 7s and 8s
+    only.
     """
     if data.labels is None:
-        raise KdError("examples are chosen by class and there are no labels; set data.classes to none")
+        raise KdError(
+            "examples are chosen by class and there are no labels; set data.classes to none"
+        )
     have, classes = np.unique(data.labels).tolist(), tuple(classes)
     absent = [c for c in classes if c not in have]
     if absent or not classes:
@@ -205,5 +260,7 @@ def _position(text: str | None, n: int, default: int) -> int:
         return default
     position = round(n * int(text[:-1]) / 100) if text.endswith("%") else int(text)
     if position > n:
-        raise KdError(f"a split may take up to {n} examples, or 100%, of this data, got {text}; lower it")
+        raise KdError(
+            f"a split may take up to {n} examples, or 100%, of this data, got {text}; lower it"
+        )
     return position

@@ -16,15 +16,18 @@ def to_device(data: Dataset, put: Any = jnp.asarray) -> dict[str, jax.Array]:
     """The data set's arrays on the device, as `gather` wants them; `put` places one array."""
     table = {"inputs": put(data.inputs), "scale": put(jnp.float32(data.scale))}
     if data.starts is not None:
-        table |= {"starts": put(data.starts), "offsets": put(jnp.arange(data.window, dtype=jnp.int32))}
+        table |= {
+            "starts": put(data.starts),
+            "offsets": put(jnp.arange(data.window, dtype=jnp.int32)),
+        }
     return table if data.labels is None else {**table, "labels": put(data.labels)}
 
 
 def gather(table: dict[str, jax.Array], rows: jax.Array) -> Batch:
     """The batch of `rows`; a negative row is padding, of weight 0.
 
-    Shapes: ``rows[*b]`` -> inputs ``[*b ...]`` float32 (``[*b window ...]`` of windowed data), labels, weight and index
-    ``[*b]``.
+    Shapes: ``rows[*b]`` -> inputs ``[*b ...]`` float32 (``[*b window ...]`` of windowed data),
+    labels, weight and index ``[*b]``.
     """
     safe = jnp.maximum(rows, 0)
     places = jnp.add.outer(table["starts"][safe], table["offsets"]) if "starts" in table else safe
@@ -42,7 +45,9 @@ def as_floats(batch: Batch, scale: Any) -> Batch:
 
 
 def example_batch(data: Dataset | Stream, batch_size: int) -> Batch:
-    """The first example over and over, for its shapes: inputs ``[b ...]`` float32, labels, weight, index ``[b]``."""
+    """The first example over and over, for its shapes: inputs ``[b ...]`` float32, labels, weight,
+    index ``[b]``.
+    """
     batch = {
         "inputs": jnp.repeat(jnp.asarray(data.first), batch_size, axis=0),
         "weight": jnp.ones(batch_size, jnp.float32),

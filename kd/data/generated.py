@@ -32,8 +32,8 @@ def _cross(x: Grid, y: Grid) -> Grid:
     return (np.minimum(abs(x), abs(y)) < 0.3) & _square(x, y, 1)
 
 
-# From places relative to a centre, in units of a radius, to brightness in 0 to 1. Mirrored left to right, each is still
-# of its class.
+# From places relative to a centre, in units of a radius, to brightness in 0 to 1. Mirrored left to
+# right, each is still of its class.
 CLASSES: dict[str, Callable[[Grid, Grid], Grid]] = {
     "horizontal stripes": lambda _, y: _wave(y),
     "vertical stripes": lambda x, _: _wave(x),
@@ -49,9 +49,11 @@ CLASSES: dict[str, Callable[[Grid, Grid], Grid]] = {
 
 
 def shapes(name: str, argument: str, data_dir: str | None) -> Dataset:
-    """Generated colour images of ten patterns and shapes, 32x32, or ``shapes:64`` for 64x64: no download.
+    """Generated colour images of ten patterns and shapes, 32x32, or ``shapes:64`` for 64x64: no
+    download.
 
-    Splits: train (2,000), test (500), as many of each class, always the same. Position, radius, tilt, phase, both
+    Splits: train (2,000), test (500), as many of each class, always the same. Position, radius,
+      tilt, phase, both
     colours and the noise are random; test draws from the same distribution as train.
 
     Raises:
@@ -73,23 +75,36 @@ def _parse_size(argument: str) -> int:
     if not argument:
         return _SIZE
     if not argument.isdecimal() or not 8 <= int(argument) <= 512:
-        raise KdError(f"'shapes:{argument}' is no size; give whole pixels from 8 to 512, e.g. shapes:64")
+        raise KdError(
+            f"'shapes:{argument}' is no size; give whole pixels from 8 to 512, e.g. shapes:64"
+        )
     return int(argument)
 
 
-def _draw(random: np.random.Generator, pattern: Callable[[Grid, Grid], Grid], n: int, size: int) -> np.ndarray:
+def _draw(
+    random: np.random.Generator, pattern: Callable[[Grid, Grid], Grid], n: int, size: int
+) -> np.ndarray:
     """`n` images of one class, uint8 ``[n size size 3]``."""
 
-    def between(low: float, high: float, *shape: int) -> np.ndarray:  # uniform alone: the same in every NumPy
+    def between(
+        low: float, high: float, *shape: int
+    ) -> np.ndarray:  # uniform alone: the same in every NumPy
         return low + (high - low) * random.random((n, *shape))
 
     grid = (np.arange(size) + 0.5) / size - 0.5  # the image is 1 wide
-    down, right = grid[None, :, None] - between(-0.18, 0.18, 1, 1), grid[None, None, :] - between(-0.18, 0.18, 1, 1)
+    down, right = (
+        grid[None, :, None] - between(-0.18, 0.18, 1, 1),
+        grid[None, None, :] - between(-0.18, 0.18, 1, 1),
+    )
     tilt, radius = between(-0.25, 0.25, 1, 1), between(0.18, 0.36, 1, 1)
     x = (np.cos(tilt) * right + np.sin(tilt) * down) / radius
     y = (np.cos(tilt) * down - np.sin(tilt) * right) / radius
     bright = pattern(x, y)[..., None]
-    dark, light, swapped = between(0.0, 0.45, 1, 1, 3), between(0.55, 1.0, 1, 1, 3), between(0, 1, 1, 1, 1) < 0.5
+    dark, light, swapped = (
+        between(0.0, 0.45, 1, 1, 3),
+        between(0.55, 1.0, 1, 1, 3),
+        between(0, 1, 1, 1, 1) < 0.5,
+    )
     below, above = np.where(swapped, light, dark), np.where(swapped, dark, light)
     pixels = below + (above - below) * bright + between(-_NOISE, _NOISE, size, size, 3)
     return np.round(255 * pixels.clip(0, 1)).astype(np.uint8)

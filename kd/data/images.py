@@ -1,4 +1,6 @@
-"""Crops and flips of images on the host: pure functions of the image and of a stream of random numbers."""
+"""Crops and flips of images on the host: pure functions of the image and of a stream of random
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +21,12 @@ CENTRAL = 0.875
 
 
 def draws(seed: int, step: int, index: int) -> np.random.Generator:
-    """The random numbers of one example in one step of one run; of its place in the batch or its process, nothing.
+    """The random numbers of one example in one step of one run; of its place in the batch or its
+    process, nothing.
 
-    Philox is a hash of key and counter. The key is (seed, step); `index` is the third word of the counter, so that
-    examples never share numbers (the first two count what is drawn), and the fourth is 1, so that none are shared
-    with the order of examples, whose key is (seed, epoch).
+    Philox is a hash of key and counter. The key is (seed, step); `index` is the third word of the
+    counter, so that examples never share numbers (the first two count what is drawn), and the
+    fourth is 1, so that none are shared with the order of examples, whose key is (seed, epoch).
     """
     return np.random.Generator(np.random.Philox(key=[seed, step], counter=[0, 0, index, 1]))
 
@@ -31,8 +34,8 @@ def draws(seed: int, step: int, index: int) -> np.random.Generator:
 def central_box(height: int, width: int) -> Box:
     """The square in the middle, with sides of `CENTRAL` times the short side of the image.
 
-    Cutting it out and resizing it to `size` is resizing the short side to ``size / CENTRAL`` and cutting out the
-    middle, in one interpolation.
+    Cutting it out and resizing it to `size` is resizing the short side to ``size / CENTRAL`` and
+    cutting out the middle, in one interpolation.
     """
     side = CENTRAL * min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
@@ -40,12 +43,15 @@ def central_box(height: int, width: int) -> Box:
 
 
 def random_box(rng: np.random.Generator, height: int, width: int) -> Box:
-    """A box of 5% to 100% of the area with an aspect ratio of 3/4 to 4/3, in whole pixels, anywhere inside.
+    """A box of 5% to 100% of the area with an aspect ratio of 3/4 to 4/3, in whole pixels, anywhere
+    inside.
 
-    Formula: area uniform, log of the aspect ratio (width over height) uniform; what does not fit is drawn again, up to
-    ten times, and then the largest box in the middle with an allowed aspect ratio is taken.
+    Formula: area uniform, log of the aspect ratio (width over height) uniform; what does not fit is
+    drawn again, up to ten times, and then the largest box in the middle with an allowed aspect
+    ratio is taken.
 
-    Source: Szegedy et al. (2015), Going deeper with convolutions, section 6, but for the area's 5% (theirs is 8%).
+    Source: Szegedy et al. (2015), Going deeper with convolutions, section 6, but for the area's 5%
+    (theirs is 8%).
     """
     for _ in range(10):
         area = height * width * rng.uniform(0.05, 1.0)
@@ -62,8 +68,8 @@ def random_box(rng: np.random.Generator, height: int, width: int) -> Box:
 def resized(image: np.ndarray, box: Box, height: int, width: int) -> np.ndarray:
     """The inside of `box` at another size, bilinear with antialiasing.
 
-    Shapes: ``[h w] -> [height width]``, ``[h w c] -> [height width c]``, bytes. Channels are independent: an
-    alpha channel is a channel like the others.
+    Shapes: ``[h w] -> [height width]``, ``[h w c] -> [height width c]``, bytes. Channels are
+    independent: an alpha channel is a channel like the others.
 
     Raises:
       KdError: what is not an image of bytes.
@@ -72,7 +78,8 @@ def resized(image: np.ndarray, box: Box, height: int, width: int) -> np.ndarray:
 
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise KdError(
-            f"images are resized as bytes [h w] or [h w c], got {image.dtype}{list(image.shape)}; set data.image_size "
+            f"images are resized as bytes [h w] or [h w c], got {image.dtype}{list(image.shape)}; "
+            "set data.image_size "
             "to none and data.crop to 'none'"
         )
 
@@ -92,10 +99,12 @@ def viewed(
     flip: bool = False,
     rng: np.random.Generator | None = None,
 ) -> np.ndarray:
-    """An image as a model sees it. Shapes: ``[h w ...] -> [*size ...]``, or what it was if `size` is None.
+    """An image as a model sees it. Shapes: ``[h w ...] -> [*size ...]``, or what it was if `size`
+    is None.
 
-    With `rng`, as in training: mirrored half of the time if `flip`, and a random box of it if `crop` is "random".
-    Otherwise the middle of it if `size` is given. The flip is drawn first, so that it does not depend on `crop`.
+    With `rng`, as in training: mirrored half of the time if `flip`, and a random box of it if
+    `crop` is "random". Otherwise the middle of it if `size` is given. The flip is drawn first, so
+    that it does not depend on `crop`.
 
     Raises:
       KdError: see `resized`; a flip of what has no width.

@@ -19,7 +19,8 @@ def open_stream(
 ) -> Stream:
     """The examples of `split` of `source`, names as `kd.data.load` knows them, read one by one.
 
-    ``tfds:NAME`` is read from disk; what every other source makes lies in memory, and is read from there.
+    ``tfds:NAME`` is read from disk; what every other source makes lies in memory, and is read from
+    there.
 
     Raises:
       KdError: as `kd.data.load` and `as_stream` do.

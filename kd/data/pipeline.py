@@ -16,7 +16,8 @@ from kd.data.stream import Stream
 from kd.errors import KdError
 
 LAST_STEP = 2**31 - 1
-_BLOCK = 4 * 2**20  # bytes of examples that are read at once: enough to be quick, few enough to stop soon
+# bytes of examples that are read at once: enough to be quick, few enough to stop soon
+_BLOCK = 4 * 2**20
 _AHEAD = 2 * 2**30  # bytes of batches that may be read ahead
 
 HostBatch = dict[str, np.ndarray]
@@ -32,17 +33,20 @@ def batches(
     stop: int = LAST_STEP,
     threads: int | None = None,
 ) -> Batches:
-    """Batches of steps `start`, start + 1, ... before `stop`: this process's part of each, read ahead by threads.
+    """Batches of steps `start`, start + 1, ... before `stop`: this process's part of each, read
+    ahead by threads.
 
-    Step s holds the examples of ``kd.data.rows(seed, s, len(stream), batch_size)``: a function of seed and step alone.
-    With several `seeds`, one per member of a population, each member has its own. `share` is the slice of the batch
-    axis that this process needs; nothing else is read.
+    Step s holds the examples of ``kd.data.rows(seed, s, len(stream), batch_size)``: a function of
+    seed and step alone. With several `seeds`, one per member of a population, each member has its
+    own. `share` is the slice of the batch axis that this process needs; nothing else is read.
 
-    Shapes: ``inputs[b h w c]`` in the source's type, ``labels[b]`` int32 (absent when unlabelled), ``index[b]`` int32,
-    ``weight[b]`` float32, all one; ``[m b ...]`` with several seeds. `threads`: None is one per core, 0 is none.
+    Shapes: ``inputs[b h w c]`` in the source's type, ``labels[b]`` int32 (absent when unlabelled),
+    ``index[b]`` int32, ``weight[b]`` float32, all one; ``[m b ...]`` with several seeds. `threads`:
+    None is one per core, 0 is none.
 
     Raises:
-      KdError: a batch that does not fit the stream, a share outside the batch; while reading, see `Stream.read`.
+      KdError: a batch that does not fit the stream, a share outside the batch; while reading, see
+        `Stream.read`.
     """
     steps_per_epoch(len(stream), batch_size)
     part, single = _part(share, batch_size), isinstance(seeds, int)
@@ -52,22 +56,35 @@ def batches(
         table = np.stack([rows(seed, step, len(stream), batch_size)[part] for seed in members])
         draw = None
         if stream.crop == "random" or stream.flip:
-            draw = [draws(seed, step, int(i)) for seed, row in zip(members, table, strict=True) for i in row]
+            draw = [
+                draws(seed, step, int(i))
+                for seed, row in zip(members, table, strict=True)
+                for i in row
+            ]
         batch = _read(stream, table.reshape(-1), draw, stopped)
-        return batch if single else {key: a.reshape(*table.shape, *a.shape[1:]) for key, a in batch.items()}
+        return (
+            batch
+            if single
+            else {key: a.reshape(*table.shape, *a.shape[1:]) for key, a in batch.items()}
+        )
 
     examples = len(members) * len(range(batch_size)[part])
     identity = {"data": stream.fingerprint, "seeds": list(members), "batch_size": batch_size}
     return Batches(make, start, stop, _read_options(stream, examples, threads), identity)
 
 
-def in_order(stream: Stream, batch_size: int, share: slice | None = None, *, threads: int | None = None) -> Batches:
-    """Every example once, in order, as in evaluation: no random crop, no flip. Batches as those of `batches`.
+def in_order(
+    stream: Stream, batch_size: int, share: slice | None = None, *, threads: int | None = None
+) -> Batches:
+    """Every example once, in order, as in evaluation: no random crop, no flip. Batches as those of
+    `batches`.
 
-    The last batch is filled up with zeros of weight 0 and index 0. `share` is this process's slice of each batch.
+    The last batch is filled up with zeros of weight 0 and index 0. `share` is this process's slice
+    of each batch.
 
     Raises:
-      KdError: a batch without examples, a share outside the batch; while reading, see `Stream.read`.
+      KdError: a batch without examples, a share outside the batch; while reading, see
+        `Stream.read`.
     """
     if batch_size < 1:
         raise KdError(f"a batch must hold 1 example or more, got {batch_size}")
@@ -77,11 +94,14 @@ def in_order(stream: Stream, batch_size: int, share: slice | None = None, *, thr
         return _read(stream, table[step, part], None, stopped)
 
     identity = {"data": stream.fingerprint, "seeds": None, "batch_size": batch_size}
-    return Batches(make, 0, len(table), _read_options(stream, len(range(batch_size)[part]), threads), identity)
+    return Batches(
+        make, 0, len(table), _read_options(stream, len(range(batch_size)[part]), threads), identity
+    )
 
 
 class Batches(Iterator[HostBatch]):
-    """An iterator of batches whose position can be kept and set; a context that stops its threads on the way out.
+    """An iterator of batches whose position can be kept and set; a context that stops its threads
+    on the way out.
 
     The position is the global step: a state fits any number of processes and threads.
     """
@@ -108,25 +128,34 @@ class Batches(Iterator[HostBatch]):
             raise
 
     def get_state(self) -> dict[str, Any]:
-        """Grain's state (the next step) and what it is a position in; plain values that JSON can hold."""
+        """Grain's state (the next step) and what it is a position in; plain values that JSON can
+        hold.
+        """
         return {"grain": dict(self._iterator.get_state()), **self._identity}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go to where another iterator over the same batches was, whatever its number of processes.
 
         Raises:
-          KdError: a state of another data set, other seeds or another batch size, or what is no state.
+          KdError: a state of another data set, other seeds or another batch size, or what is no
+            state.
         """
         try:
-            step, found = int(state["grain"]["next_index"]), {key: state[key] for key in self._identity}
+            step, found = (
+                int(state["grain"]["next_index"]),
+                {key: state[key] for key in self._identity},
+            )
         except (KeyError, TypeError, ValueError) as error:
-            raise KdError("the saved data position cannot be read; start the run anew in another folder") from error
+            raise KdError(
+                "the saved data position cannot be read; start the run anew in another folder"
+            ) from error
         if isinstance(found["seeds"], tuple):
             found["seeds"] = list(found["seeds"])
         for key, what in (("data", "data set"), ("seeds", "seeds"), ("batch_size", "batch size")):
             if found[key] != self._identity[key]:
                 raise KdError(
-                    f"the saved data position is of another {what} ({found[key]}, now {self._identity[key]}); set it "
+                    f"the saved data position is of another {what} ({found[key]}, now "
+                    f"{self._identity[key]}); set it "
                     "back, or start the run anew in another folder"
                 )
         self.close()
@@ -147,7 +176,9 @@ class Batches(Iterator[HostBatch]):
         import grain
 
         if not 0 <= step <= self._stop:
-            raise KdError(f"data position {step} lies outside the {self._stop} steps; start the run anew")
+            raise KdError(
+                f"data position {step} lies outside the {self._stop} steps; start the run anew"
+            )
         absl = logging.getLogger("absl")  # Grain's advice on its options is of no use to a user
         absl.setLevel(max(absl.level, logging.ERROR))  # and who wants to hear less still does not
         make, stopped = self._make, threading.Event()
@@ -162,14 +193,22 @@ def _part(share: slice | None, batch_size: int) -> slice:
         return slice(0, batch_size)
     start, stop = share.start or 0, batch_size if share.stop is None else share.stop
     if share.step not in (None, 1) or not 0 <= start < stop <= batch_size:
-        raise KdError(f"a process needs a part of the {batch_size} examples of a batch, got {share}")
+        raise KdError(
+            f"a process needs a part of the {batch_size} examples of a batch, got {share}"
+        )
     return slice(start, stop)
 
 
 def _read(
-    stream: Stream, places: np.ndarray, draw: Sequence[np.random.Generator] | None, stopped: threading.Event
+    stream: Stream,
+    places: np.ndarray,
+    draw: Sequence[np.random.Generator] | None,
+    stopped: threading.Event,
 ) -> HostBatch:
-    """The batch of `places`; a negative place is padding, of weight 0. Gives up between blocks when told to stop."""
+    """The batch of `places`; a negative place is padding, of weight 0.
+
+    Gives up between blocks when told to stop.
+    """
     count = int((places >= 0).sum())
     inputs = np.empty((len(places), *stream.shape), stream.dtype)
     labels = np.zeros(len(places), np.int32) if stream.labelled else None
@@ -180,19 +219,28 @@ def _read(
             break  # nobody will look at this batch
         part = slice(start, min(start + at_once, count))
         found = None if labels is None else labels[part]
-        stream.read_into(inputs[part], found, places[part].tolist(), None if draw is None else draw[part])
+        stream.read_into(
+            inputs[part], found, places[part].tolist(), None if draw is None else draw[part]
+        )
     weight, index = (places >= 0).astype(np.float32), np.maximum(places, 0).astype(np.int32)
     batch = {"inputs": inputs, "index": index, "weight": weight}
     return batch if labels is None else {**batch, "labels": labels}
 
 
 def most_threads() -> int:
-    """How many threads read, where nobody says: one for each core that this process may use, up to 16."""
-    return min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 16)
+    """How many threads read, where nobody says: one for each core that this process may use, up to
+    16.
+    """
+    return min(
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        16,
+    )
 
 
 def _read_options(stream: Stream, examples: int, threads: int | None) -> dict[str, int]:
-    """Threads and batches read ahead: two per thread, as long as memory allows, and at least one."""
+    """Threads and batches read ahead: two per thread, as long as memory allows, and at least
+    one.
+    """
     size = examples * int(np.prod(stream.shape)) * stream.dtype.itemsize
     threads = most_threads() if threads is None else threads
     ahead = max(1, min(2 * threads, _AHEAD // max(size, 1)))

@@ -1,4 +1,6 @@
-"""Where examples come from: scikit-learn's digits, generated shapes, any TFDS image set, arrays in an .npz file."""
+"""Where examples come from: scikit-learn's digits, generated shapes, any TFDS image set, arrays in
+an .npz file.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ Source = Callable[[str, str, str | None], Dataset]
 def digits(name: str, argument: str, data_dir: str | None) -> Dataset:
     """1,797 real 8x8 scans of digits that ship inside scikit-learn: no download.
 
-    Splits, in file order, so that train and test are different writers' pages: train (first 1,200), test (last 597).
+    Splits, in file order, so that train and test are different writers' pages: train (first 1,200),
+    test (last 597).
 
     Source: E. Alpaydin & C. Kaynak (1998), UCI optical recognition of handwritten digits.
     """
@@ -38,24 +41,37 @@ def digits(name: str, argument: str, data_dir: str | None) -> Dataset:
 
 
 def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
-    """Arrays in a NumPy file: ``npz:FILE`` holding ``<split>_inputs`` and, unless unlabelled, ``<split>_labels``.
+    """Arrays in a NumPy file: ``npz:FILE`` holding ``<split>_inputs`` and, unless unlabelled,
+    ``<split>_labels``.
 
-    ``num_classes`` may be stored too; otherwise it is the largest label of the split plus one. ``<split>_starts`` and
-    ``window`` make the split a windowed one: see `Dataset`.
+    ``num_classes`` may be stored too; otherwise it is the largest label of the split plus one.
+    ``<split>_starts`` and ``window`` make the split a windowed one: see `Dataset`.
     """
     path = pathlib.Path(data_dir or ".", argument)
     try:
         with path.open("rb") as file, np.load(file) as stored:
             found = {key: stored[key] for key in stored.files}
-    except (EOFError, OSError, TypeError, ValueError, zipfile.BadZipFile) as error:  # TypeError: a single .npy array
-        raise KdError(f"cannot read {path}: {error}; write it with numpy.savez(file, train_inputs=..., ...)") from error
+    except (
+        EOFError,
+        OSError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+    ) as error:  # TypeError: a single .npy array
+        raise KdError(
+            f"cannot read {path}: {error}; write it with numpy.savez(file, train_inputs=..., ...)"
+        ) from error
     splits = [key.removesuffix("_inputs") for key in found if key.endswith("_inputs")]
     if name not in splits:
         raise unknown(f"split of {path}:", name, splits)
     classes, starts = _whole_number(found, "num_classes", path), found.get(f"{name}_starts")
     window = 0 if starts is None else _whole_number(found, "window", path) or 0
     return arrays(
-        found[f"{name}_inputs"], found.get(f"{name}_labels"), num_classes=classes, starts=starts, window=window
+        found[f"{name}_inputs"],
+        found.get(f"{name}_labels"),
+        num_classes=classes,
+        starts=starts,
+        window=window,
     )
 
 
@@ -68,7 +84,9 @@ def _whole_number(found: dict[str, np.ndarray], key: str, path: pathlib.Path) ->
 
 
 def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
-    """Any TFDS image classification set, read without TensorFlow: ``tfds:mnist``, ``tfds:fashion_mnist``, ..."""
+    """Any TFDS image classification set, read without TensorFlow: ``tfds:mnist``,
+    ``tfds:fashion_mnist``, ...
+    """
     return load_tfds(argument, name, data_dir)
 
 
@@ -88,11 +106,13 @@ _remembered = functools.lru_cache(maxsize=8)(_whole)
 def load(source: str, split: str, data_dir: str | None = None) -> Dataset:
     """The examples of `split` (``train``, ``train[50000:]``, ``train[:3%]``) of `source`.
 
-    Sources: a name of `SOURCES`, with an argument after a colon (``tfds:mnist``), or ``package.module:function``
+    Sources: a name of `SOURCES`, with an argument after a colon (``tfds:mnist``), or
+      ``package.module:function``
     that is called with (split name, "", data_dir).
 
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice.
     """
-    read = _whole if source.startswith("npz:") else _remembered  # a file of the user's may change between two calls
+    # a file of the user's may change between two calls
+    read = _whole if source.startswith("npz:") else _remembered
     return take(read(source, parse_split(split)[0], data_dir), split)

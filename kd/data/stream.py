@@ -17,9 +17,11 @@ from kd.errors import KdError
 
 @runtime_checkable
 class Source(Protocol):
-    """Random access to examples: ``source[i] -> {"image": [h w c], "label": int}``; no label if there are none.
+    """Random access to examples: ``source[i] -> {"image": [h w c], "label": int}``; no label if
+    there are none.
 
-    Optional: ``__getitems__(rows)`` reads several at once, ``labels(rows)`` reads labels ``[n]`` and no image. Several
+    Optional: ``__getitems__(rows)`` reads several at once, ``labels(rows)`` reads labels ``[n]``
+      and no image. Several
     threads read at the same time.
     """
 
@@ -29,13 +31,15 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stream:
-    """Examples that are read when they are needed. Where an example stands in the stream is its identity.
+    """Examples that are read when they are needed. Where an example stands in the stream is its
+    identity.
 
-    `identity` says which data set `source` is; the model sees ``image * scale`` as float32. With `size` the images may
-    have any size and are seen as ``[size size c]``: in evaluation, and in training with `crop` "none", the middle of
-    them (see `kd.data.images`); with `crop` "random" training sees random boxes, and with `flip` mirrors half of them.
-    `rows` are the rows of the source that are the examples; None: all. `record_shape` is the shape of an image where
-    the source knows it, with None for what differs from image to image.
+    `identity` says which data set `source` is; the model sees ``image * scale`` as float32. With
+    `size` the images may have any size and are seen as ``[size size c]``: in evaluation, and in
+    training with `crop` "none", the middle of them (see `kd.data.images`); with `crop` "random"
+    training sees random boxes, and with `flip` mirrors half of them. `rows` are the rows of the
+    source that are the examples; None: all. `record_shape` is the shape of an image where the
+    source knows it, with None for what differs from image to image.
     """
 
     source: Source = dataclasses.field(repr=False)
@@ -63,7 +67,9 @@ class Stream:
 
     @functools.cached_property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example as a model sees it; looks at the first record if the source does not say."""
+        """Shape of one example as a model sees it; looks at the first record if the source does not
+        say.
+        """
         wanted = self.record_shape
         if wanted is None or None in (wanted if self.size is None else wanted[2:]):
             wanted = np.shape(self._records([0])[0]["image"])
@@ -73,12 +79,16 @@ class Stream:
 
     @property
     def first(self) -> np.ndarray:
-        """Zeros in the shape of a batch of one, as the model sees it: float32 ``[1 h w c]``. No image is decoded."""
+        """Zeros in the shape of a batch of one, as the model sees it: float32 ``[1 h w c]``.
+
+        No image is decoded.
+        """
         return np.zeros((1, *self.shape), np.float32)
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that decides what is read: the source, the rows, the size, crop and flip.
+        """Hash of everything that decides what is read: the source, the rows, the size, crop and
+        flip.
 
         A stream of all of a source, as it is, has the fingerprint of its source.
         """
@@ -92,7 +102,8 @@ class Stream:
 
     @functools.cached_property
     def labels(self) -> np.ndarray | None:
-        """Labels of all examples, ``[n]`` int32, or None; read once, and without decoding images where the source can.
+        """Labels of all examples, ``[n]`` int32, or None; read once, and without decoding images
+        where the source can.
 
         Raises:
           KdError: labels that cannot be read, or a label out of range.
@@ -100,35 +111,48 @@ class Stream:
         if not self.labelled:
             return None
         if not hasattr(self.source, "labels"):
-            return np.asarray([self._label(self._records([i])[0], i) for i in range(len(self))], np.int32)
+            return np.asarray(
+                [self._label(self._records([i])[0], i) for i in range(len(self))], np.int32
+            )
         try:
             read = self.source.labels  # pyright: ignore[reportAttributeAccessIssue]
             labels = np.asarray(read(self._rows(range(len(self)))), np.int32)
         except KdError:
             raise
         except Exception as error:
-            raise KdError(f"cannot read the labels: {_first_line(error)}; prepare the data set again") from error
+            raise KdError(
+                f"cannot read the labels: {_first_line(error)}; prepare the data set again"
+            ) from error
         for place in np.flatnonzero((labels < 0) | (labels >= self.num_classes))[:1]:
             self._label({"label": labels[place]}, int(place))
         return labels
 
     def take(self, split: str) -> Stream:
-        """The slice that `split` names, e.g. ``train[:3%]``; nothing is read. Raises a `KdError` as `kd.data.take`."""
+        """The slice that `split` names, e.g. ``train[:3%]``; nothing is read.
+
+        Raises a `KdError` as `kd.data.take`.
+        """
         return self._chosen(take(self._places(None), split).inputs)
 
     def of_classes(self, classes: Sequence[int]) -> Stream:
-        """The examples of these labels; the number of classes stays. Raises a `KdError` as `kd.data.of_classes`."""
+        """The examples of these labels; the number of classes stays.
+
+        Raises a `KdError` as `kd.data.of_classes`.
+        """
         return self._chosen(of_classes(self._places(self.labels), classes).inputs)
 
     def read(
         self, places: Sequence[int], draw: Sequence[np.random.Generator] | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """The examples at these places: images ``[b h w c]`` in the source's type and labels ``[b]`` int32, or None.
+        """The examples at these places: images ``[b h w c]`` in the source's type and labels
+        ``[b]`` int32, or None.
 
-        With `draw`, one stream of random numbers per example, images are cropped and flipped as in training.
+        With `draw`, one stream of random numbers per example, images are cropped and flipped as in
+        training.
 
         Raises:
-          KdError: an example that cannot be read, has another shape than the first, or a label out of range.
+          KdError: an example that cannot be read, has another shape than the first, or a label out
+            of range.
         """
         images = np.empty((len(places), *self.shape), self.dtype)
         labels = np.empty(len(places), np.int32) if self.labelled else None
@@ -142,14 +166,17 @@ class Stream:
         places: Sequence[int],
         draw: Sequence[np.random.Generator] | None = None,
     ) -> None:
-        """`read` into arrays that are there already, such as parts of a batch; without `labels` none are written."""
+        """`read` into arrays that are there already, such as parts of a batch; without `labels`
+        none are written.
+        """
         size = None if self.size is None else (self.size, self.size)
         for k, record in enumerate(self._records(places)):
             rng = None if draw is None else draw[k]
             image = viewed(np.asarray(record["image"]), size, self.crop, self.flip, rng)
             if image.shape != self.shape or image.dtype != self.dtype:
                 raise KdError(
-                    f"image {places[k]} is {image.dtype}{list(image.shape)} and {self.dtype}{list(self.shape)} was "
+                    f"image {places[k]} is {image.dtype}{list(image.shape)} and "
+                    f"{self.dtype}{list(self.shape)} was "
                     "expected; set data.image_size to bring images to one size"
                 )
             images[k] = image
@@ -159,7 +186,10 @@ class Stream:
     def _label(self, record: Mapping[str, Any], place: int) -> int:
         label = int(record["label"])
         if not 0 <= label < self.num_classes:  # e.g. -1 where a test set keeps its labels to itself
-            raise KdError(f"label {label} of example {place} is out of range: there are {self.num_classes} classes")
+            raise KdError(
+                f"label {label} of example {place} is out of range: there are {self.num_classes} "
+                "classes"
+            )
         return label
 
     def _places(self, labels: np.ndarray | None) -> Dataset:
@@ -190,7 +220,9 @@ class Stream:
             raise
         except Exception as error:  # damaged bytes fail in the words of whoever decodes them
             what = f"example {place}, row {row} of the source"
-            raise KdError(f"cannot read {what}: {_first_line(error)}; prepare the data set again") from error
+            raise KdError(
+                f"cannot read {what}: {_first_line(error)}; prepare the data set again"
+            ) from error
 
 
 def _first_line(error: Exception) -> str:
@@ -198,15 +230,23 @@ def _first_line(error: Exception) -> str:
 
 
 def described(
-    examples: int, shape: Sequence[int], num_classes: int, *, scale: float = 1 / 255, labelled: bool = True
+    examples: int,
+    shape: Sequence[int],
+    num_classes: int,
+    *,
+    scale: float = 1 / 255,
+    labelled: bool = True,
 ) -> Stream:
-    """A stream of which only the size is known, for planning: `shape` ``[h w c]`` of one example as the model sees it.
+    """A stream of which only the size is known, for planning: `shape` ``[h w c]`` of one example as
+    the model sees it.
 
     Reading from it raises a `KdError`.
     """
     told = tuple(int(n) for n in shape)
     identity = f"described {examples} {told} {num_classes}"
-    return Stream(_Absent(examples), num_classes, identity, scale, labelled=labelled, record_shape=told)
+    return Stream(
+        _Absent(examples), num_classes, identity, scale, labelled=labelled, record_shape=told
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,14 +257,19 @@ class _Absent:
         return self.examples
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
-        raise KdError("this data set is only described and has no examples; give data.source to read from")
+        raise KdError(
+            "this data set is only described and has no examples; give data.source to read from"
+        )
 
     def labels(self, rows: np.ndarray) -> np.ndarray:
         return np.asarray([self[int(row)]["label"] for row in rows])
 
 
-def as_stream(data: Dataset, *, size: int | None = None, crop: Crop = "none", flip: bool = False) -> Stream:
-    """A data set in memory, read example by example: any shape, the same type, scale and, as it is, fingerprint.
+def as_stream(
+    data: Dataset, *, size: int | None = None, crop: Crop = "none", flip: bool = False
+) -> Stream:
+    """A data set in memory, read example by example: any shape, the same type, scale and, as it is,
+    fingerprint.
 
     Raises:
       KdError: a crop, flip or size of what is no image.
@@ -233,15 +278,26 @@ def as_stream(data: Dataset, *, size: int | None = None, crop: Crop = "none", fl
     images = len(shape) in (2, 3) and not windowed
     if (size is not None or crop == "random") and not (images and data.inputs.dtype == np.uint8):
         raise KdError(
-            f"data.image_size and data.crop need images of bytes, got {data.inputs.dtype}{list(shape)}; leave them out"
+            "data.image_size and data.crop need images of bytes, got "
+            f"{data.inputs.dtype}{list(shape)}; leave them out"
         )
     if flip and not images:
-        raise KdError(f"data.flip needs images [h w c], got inputs of shape {list(shape)}; set data.flip to False")
+        raise KdError(
+            f"data.flip needs images [h w c], got inputs of shape {list(shape)}; set data.flip to "
+            "False"
+        )
     labelled, told = data.labels is not None, tuple(shape)
     view: dict[str, Any] = {"size": size, "crop": crop, "flip": flip}
     identity, dtype = data.fingerprint, data.inputs.dtype
     return Stream(
-        _Held(data), data.num_classes, identity, data.scale, labelled=labelled, record_shape=told, dtype=dtype, **view
+        _Held(data),
+        data.num_classes,
+        identity,
+        data.scale,
+        labelled=labelled,
+        record_shape=told,
+        dtype=dtype,
+        **view,
     )
 
 
@@ -258,7 +314,11 @@ class _Held:
             image = data.inputs[index]
         else:
             image = data.inputs[data.starts[index] : data.starts[index] + data.window]
-        return {"image": image} if data.labels is None else {"image": image, "label": data.labels[index]}
+        return (
+            {"image": image}
+            if data.labels is None
+            else {"image": image, "label": data.labels[index]}
+        )
 
     def labels(self, rows: np.ndarray) -> np.ndarray:
         assert self.data.labels is not None

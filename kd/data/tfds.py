@@ -1,4 +1,7 @@
-"""TFDS image sets in array_record form, read without TensorFlow. The only place that imports TFDS."""
+"""TFDS image sets in array_record form, read without TensorFlow.
+
+The only place that imports TFDS.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +25,12 @@ from kd.errors import KdError, unknown
 def load_tfds(dataset: str, split: str, data_dir: str | None) -> Dataset:
     """Images and labels of a prepared TFDS image classification set, as bytes in memory.
 
-    Looked up as TFDS does: `data_dir`, else ``TFDS_DATA_DIR``, else ``~/tensorflow_datasets``. A set that is not there
-    is prepared if TensorFlow is installed (extra ``prepare``).
+    Looked up as TFDS does: `data_dir`, else ``TFDS_DATA_DIR``, else ``~/tensorflow_datasets``. A
+    set that is not there is prepared if TensorFlow is installed (extra ``prepare``).
 
     Raises:
-      KdError: not prepared and no TensorFlow (the message says which command to type), no such data set or split,
-        no image and label, or images of several sizes.
+      KdError: not prepared and no TensorFlow (the message says which command to type), no such data
+        set or split, no image and label, or images of several sizes.
     """
     builder = _image_set(dataset, split, data_dir)
     source = builder.as_data_source(split=split)
@@ -43,10 +46,12 @@ def stream_tfds(
     crop: Crop = "none",
     flip: bool = False,
 ) -> Stream:
-    """A prepared TFDS image classification set, read example by example; `split` may be a slice, ``train[:3%]``.
+    """A prepared TFDS image classification set, read example by example; `split` may be a slice,
+    ``train[:3%]``.
 
-    Its fingerprint comes from what TFDS noted when it was prepared (name, version, config, examples and bytes of every
-    shard of the split); the examples are not read for it. See `load_tfds` for where it is looked for.
+    Its fingerprint comes from what TFDS noted when it was prepared (name, version, config, examples
+    and bytes of every shard of the split); the examples are not read for it. See `load_tfds` for
+    where it is looked for.
 
     Raises:
       KdError: as `load_tfds`, but images may have several sizes if `size` is given.
@@ -69,7 +74,9 @@ def stream_tfds(
 
 
 class _Records:
-    """Random access to a split. Any number of threads may read: array_record has one thread-safe reader per shard."""
+    """Random access to a split. Any number of threads may read: array_record has one thread-safe
+    reader per shard.
+    """
 
     def __init__(self, builder: Any, split: str) -> None:
         from tensorflow_datasets import decode
@@ -88,25 +95,43 @@ class _Records:
 
     def labels(self, rows: np.ndarray) -> np.ndarray:
         blocks = (rows[start : start + 1024].tolist() for start in range(0, len(rows), 1024))
-        return np.asarray([record["label"] for block in blocks for record in self._bytes.__getitems__(block)])
+        return np.asarray(
+            [record["label"] for block in blocks for record in self._bytes.__getitems__(block)]
+        )
 
 
 def _noted(info: Any, split: str) -> str:
     part = info.splits[split]
-    noted = [info.name, str(info.version), info.config_name, split, list(part.shard_lengths), int(part.num_bytes)]
-    features = {key: [list(info.features[key].shape), str(info.features[key].np_dtype)] for key in ("image", "label")}
-    return hashlib.sha256(repr([noted, features, info.features["label"].num_classes]).encode()).hexdigest()[:16]
+    noted = [
+        info.name,
+        str(info.version),
+        info.config_name,
+        split,
+        list(part.shard_lengths),
+        int(part.num_bytes),
+    ]
+    features = {
+        key: [list(info.features[key].shape), str(info.features[key].np_dtype)]
+        for key in ("image", "label")
+    }
+    return hashlib.sha256(
+        repr([noted, features, info.features["label"].num_classes]).encode()
+    ).hexdigest()[:16]
 
 
 def _image_set(dataset: str, split: str, data_dir: str | None) -> Any:
     logging.getLogger("absl").setLevel(logging.ERROR)  # its advice on OpenCV is of no use here
-    where = os.path.expanduser(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    where = os.path.expanduser(
+        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    )
     builder = _builder(dataset, where)
     if split not in builder.info.splits:
         raise unknown(f"split of {dataset}:", split, builder.info.splits)
     features = builder.info.features
     if not {"image", "label"} <= set(features):
-        raise KdError(f"{dataset} has features {sorted(features)}; an image set needs 'image' and 'label'")
+        raise KdError(
+            f"{dataset} has features {sorted(features)}; an image set needs 'image' and 'label'"
+        )
     return builder
 
 
@@ -119,15 +144,19 @@ def _builder(dataset: str, where: str) -> Any:
     try:
         builder: Any = tensorflow_datasets.builder(dataset, data_dir=where)
     except registered.DatasetNotFoundError:
-        known = tensorflow_datasets.list_builders(with_community_datasets=False)  # the others are asked of the network
+        # the others are asked of the network
+        known = tensorflow_datasets.list_builders(with_community_datasets=False)
         raise unknown("TFDS data set", dataset, known) from None
     prepared = builder.is_prepared()
     if prepared and builder.info.file_format.value == "array_record":
         return builder
     if importlib.util.find_spec("tensorflow") is None:
-        state = "is prepared as " + builder.info.file_format.value if prepared else "is not prepared"
+        state = (
+            "is prepared as " + builder.info.file_format.value if prepared else "is not prepared"
+        )
         raise KdError(
-            f"data set '{dataset}' {state} in {where}; point TFDS_DATA_DIR or --data_dir at a folder that has it in "
+            f"data set '{dataset}' {state} in {where}; point TFDS_DATA_DIR or --data_dir at a "
+            "folder that has it in "
             "array_record form, or prepare it: pip install tensorflow && "
             f"tfds build {dataset} --file_format=array_record --data_dir={shlex.quote(where)}"
         )
@@ -135,7 +164,9 @@ def _builder(dataset: str, where: str) -> Any:
     try:
         builder.download_and_prepare()
     except Exception as error:
-        raise KdError(f"cannot prepare '{dataset}' in {where}: {str(error).splitlines()[0]}") from error
+        raise KdError(
+            f"cannot prepare '{dataset}' in {where}: {str(error).splitlines()[0]}"
+        ) from error
     return builder
 
 
@@ -147,5 +178,7 @@ def _decode(source: Any, dataset: str, num_classes: int) -> Dataset:
             labels.append(record["label"])
     sizes = {image.shape for image in images}
     if len(sizes) > 1:
-        raise KdError(f"{dataset} has images of {len(sizes)} sizes; reading into memory needs one size")
+        raise KdError(
+            f"{dataset} has images of {len(sizes)} sizes; reading into memory needs one size"
+        )
     return arrays(np.stack(images), np.asarray(labels), num_classes=num_classes, scale=1 / 255)

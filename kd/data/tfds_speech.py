@@ -1,4 +1,6 @@
-"""TFDS's ``speech_commands`` in array_record form, read without TensorFlow, which TFDS's own Audio feature asks for."""
+"""TFDS's ``speech_commands`` in array_record form, read without TensorFlow, which TFDS's own Audio
+feature asks for.
+"""
 
 from __future__ import annotations
 
@@ -14,31 +16,46 @@ from kd.errors import KdError
 
 
 def load_tfds_speech(dataset: str, data_dir: str | None, bins: int) -> Splits:
-    """The words of a prepared TFDS set with ``audio`` and ``label``, such as ``speech_commands``; it names no speakers.
+    """The words of a prepared TFDS set with ``audio`` and ``label``, such as ``speech_commands``;
+    it names no speakers.
 
-    Looked up in `data_dir`, else ``TFDS_DATA_DIR``, else ``~/tensorflow_datasets``; the newest version is taken.
-    Labels that begin with an underscore (silence, unknown words) are no words and are left out.
+    Looked up in `data_dir`, else ``TFDS_DATA_DIR``, else ``~/tensorflow_datasets``; the newest
+    version is taken. Labels that begin with an underscore (silence, unknown words) are no words and
+    are left out.
 
     Raises:
-      KdError: not prepared there in array_record form, no audio in it, a clip that is shorter than one window.
+      KdError: not prepared there in array_record form, no audio in it, a clip that is shorter than
+        one window.
     """
-    where = pathlib.Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    where = pathlib.Path(
+        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    ).expanduser()
     folder = _prepared(dataset, where)
     words = folder.joinpath("label.labels.txt").read_text("utf-8").split()
     rate = int(_feature(folder, "audio")["audio"]["sampleRate"])
     info = _info(dataset, folder, words)
-    return {split: _read(info, split, words, rate, bins) for split in ("train", "validation", "test")}
+    return {
+        split: _read(info, split, words, rate, bins) for split in ("train", "validation", "test")
+    }
 
 
 def _prepared(dataset: str, where: pathlib.Path) -> pathlib.Path:
-    found = sorted(where.joinpath(dataset).glob("*/dataset_info.json"), key=lambda path: _version(path.parent.name))
+    found = sorted(
+        where.joinpath(dataset).glob("*/dataset_info.json"),
+        key=lambda path: _version(path.parent.name),
+    )
     if not found or not list(found[-1].parent.glob("*.array_record-*")):
         raise KdError(
-            f"data set '{dataset}' is not prepared in {where} in array_record form; point TFDS_DATA_DIR or --data_dir "
-            f"at a folder that has it, or: pip install tensorflow && tfds build {dataset} --file_format=array_record"
+            f"data set '{dataset}' is not prepared in {where} in array_record form; point "
+            "TFDS_DATA_DIR or --data_dir "
+            f"at a folder that has it, or: pip install tensorflow && tfds build {dataset} "
+            "--file_format=array_record"
         )
     if _feature(found[-1].parent, "audio").keys().isdisjoint({"audio"}):
-        raise KdError(f"data set '{dataset}' has no feature 'audio'; give one of words, such as tfds:speech_commands")
+        raise KdError(
+            f"data set '{dataset}' has no feature 'audio'; give one of words, such as "
+            "tfds:speech_commands"
+        )
     return found[-1].parent
 
 
@@ -52,11 +69,16 @@ def _feature(folder: pathlib.Path, name: str) -> dict[str, Any]:
 
 
 def _info(dataset: str, folder: pathlib.Path, words: list[str]) -> Any:
-    """TFDS's description of the folder, its audio declared as what lies there: a row of whole numbers."""
+    """TFDS's description of the folder, its audio declared as what lies there: a row of whole
+    numbers.
+    """
     import tensorflow_datasets as tfds
 
     features = tfds.features.FeaturesDict(
-        {"audio": tfds.features.Tensor(shape=(None,), dtype=np.int16), "label": tfds.features.ClassLabel(names=words)}
+        {
+            "audio": tfds.features.Tensor(shape=(None,), dtype=np.int16),
+            "label": tfds.features.ClassLabel(names=words),
+        }
     )
     identity = tfds.core.DatasetIdentity(
         name=dataset, version=tfds.core.Version(folder.name), data_dir=str(folder), module_name="kd"

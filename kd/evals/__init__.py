@@ -14,7 +14,13 @@ from kd.evals.classify import (
     nll,
     wrong,
 )
-from kd.evals.dark_knowledge import agreement_at_k, class_kl, entropy_of_targets, soft_log_probs, top_k
+from kd.evals.dark_knowledge import (
+    agreement_at_k,
+    class_kl,
+    entropy_of_targets,
+    soft_log_probs,
+    top_k,
+)
 from kd.evals.words import word_errors
 
 __all__ = [

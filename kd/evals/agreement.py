@@ -14,7 +14,10 @@ def agreement(student: Logits, teacher: Logits) -> float:
 
 
 def agreement_on_errors(student: Logits, teacher: Logits, labels: Labels) -> float | None:
-    """The same share among the teacher's own errors: dark knowledge, not mere skill. None if it makes none."""
+    """The same share among the teacher's own errors: dark knowledge, not mere skill.
+
+    None if it makes none.
+    """
     check_pair(student, teacher)
     rows = wrong(teacher, labels)
     return agreement(np.asarray(student)[rows], np.asarray(teacher)[rows]) if len(rows) else None

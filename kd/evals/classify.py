@@ -1,4 +1,6 @@
-"""How good a classifier is, from its logits. One run at a time; nothing here knows about populations."""
+"""How good a classifier is, from its logits. One run at a time; nothing here knows about
+populations.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ def log_softmax(logits: Logits) -> Logits:
 
 
 def expected(log_p: Logits, value: Logits) -> Logits:
-    """``p * value``, where a class of probability zero adds nothing, whatever its value: ``0 log 0 = 0``."""
+    """``p * value``, where a class of probability zero adds nothing, whatever its value:
+    ``0 log 0 = 0``.
+    """
     possible = log_p > -np.inf
     return np.exp(log_p) * np.where(possible, value, 0.0)
 
@@ -45,7 +49,9 @@ def accuracy(logits: Logits, labels: Labels) -> float:
 
 def errors_per_class(logits: Logits, labels: Labels) -> list[int]:
     """Errors among the examples of each class, by label."""
-    return np.bincount(np.asarray(labels)[wrong(logits, labels)], minlength=np.shape(logits)[-1]).tolist()
+    return np.bincount(
+        np.asarray(labels)[wrong(logits, labels)], minlength=np.shape(logits)[-1]
+    ).tolist()
 
 
 def nll(logits: Logits, labels: Labels) -> float:
@@ -66,7 +72,8 @@ def brier(logits: Logits, labels: Labels) -> float:
 
 
 def ece(logits: Logits, labels: Labels, bins: int = 15) -> float:
-    """Expected calibration error, 0 to 1: mean gap between confidence and accuracy, over equal bins of confidence.
+    """Expected calibration error, 0 to 1: mean gap between confidence and accuracy, over equal bins
+    of confidence.
 
     Source: Guo et al. (2017), "On calibration of modern neural networks", eq. 3.
     """
@@ -82,40 +89,56 @@ def one_classifier(logits: Logits) -> Logits:
     """The logits themselves, as an array.
 
     Raises:
-      KdError: those of several classifiers, of no example, or with a row whose largest is not finite: NaN is no class,
-        and NumPy would take it for the most probable one.
+      KdError: those of several classifiers, of no example, or with a row whose largest is not
+        finite: NaN is no class, and NumPy would take it for the most probable one.
     """
     found = np.asarray(logits)
     if found.ndim != 2:
-        raise KdError(f"evaluate one classifier at a time: logits must be [n v], got {found.shape}; loop over members")
+        raise KdError(
+            f"evaluate one classifier at a time: logits must be [n v], got {found.shape}; loop "
+            "over members"
+        )
     if found.size == 0:
-        raise KdError(f"there is nothing to evaluate: logits have shape {found.shape}; choose a split with examples")
+        raise KdError(
+            f"there is nothing to evaluate: logits have shape {found.shape}; choose a split with "
+            "examples"
+        )
     bad = np.flatnonzero(~np.isfinite(found.max(axis=-1)))
     if len(bad):
-        raise KdError(f"logits must be finite, those of example {bad[0]} are not: that training diverged; train anew")
+        raise KdError(
+            f"logits must be finite, those of example {bad[0]} are not: that training diverged; "
+            "train anew"
+        )
     return found
 
 
 def check_labels(labels: Any, logits: Any) -> None:
-    """Raise a `KdError` unless `labels` are a class of `logits` for each example: NumPy would repeat or wrap them."""
+    """Raise a `KdError` unless `labels` are a class of `logits` for each example: NumPy would
+    repeat or wrap them.
+    """
     found, (examples, classes) = np.asarray(labels), one_classifier(logits).shape
     if found.shape != (examples,) or found.dtype.kind not in "ui":
         raise KdError(
-            f"labels must be a whole number for each of the {examples} examples, got {found.dtype}{list(found.shape)}; "
+            f"labels must be a whole number for each of the {examples} examples, got "
+            f"{found.dtype}{list(found.shape)}; "
             "pass class indices of the same split"
         )
     bad = np.flatnonzero((found < 0) | (found >= classes))
     if len(bad):
         raise KdError(
-            f"label {found[bad[0]]} of example {bad[0]} is out of range: these logits know classes 0 to {classes - 1}"
+            f"label {found[bad[0]]} of example {bad[0]} is out of range: these logits know "
+            f"classes 0 to {classes - 1}"
         )
 
 
 def check_pair(student: Logits, teacher: Logits) -> None:
-    """Raise a `KdError` unless both answer for the same examples and classes: NumPy would repeat one for all."""
+    """Raise a `KdError` unless both answer for the same examples and classes: NumPy would repeat
+    one for all.
+    """
     if np.shape(one_classifier(student)) != np.shape(one_classifier(teacher)):
         raise KdError(
-            f"student and teacher must answer for the same examples and classes, got logits {np.shape(student)} and "
+            "student and teacher must answer for the same examples and classes, got logits "
+            f"{np.shape(student)} and "
             f"{np.shape(teacher)}; take both on one data set"
         )
 

@@ -6,9 +6,11 @@ from collections.abc import Hashable, Sequence
 
 
 def word_errors(reference: Sequence[Hashable], hypothesis: Sequence[Hashable]) -> int:
-    """Substitutions + deletions + insertions that turn the reference into the hypothesis, as few as possible.
+    """Substitutions + deletions + insertions that turn the reference into the hypothesis, as few as
+    possible.
 
-    The word error rate of a set is ``WER = sum(word_errors) / sum(len(reference))``. Source: Levenshtein (1966).
+    The word error rate of a set is ``WER = sum(word_errors) / sum(len(reference))``. Source:
+    Levenshtein (1966).
     """
     from rapidfuzz.distance import Levenshtein
 

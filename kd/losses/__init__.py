@@ -24,7 +24,9 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True)
 class Number:
-    """A number that a loss reads from ``hparams``: its default, and the open interval it must lie in."""
+    """A number that a loss reads from ``hparams``: its default, and the open interval it must lie
+    in.
+    """
 
     default: float
     above: float = -math.inf
@@ -48,7 +50,10 @@ LOSSES: dict[str, LossInfo] = {
     "jsd": LossInfo(jsd, numbers={**_TEMPERATURE, "beta": Number(0.5, above=0.0, below=1.0)}),
     "kl": LossInfo(kl, numbers=_TEMPERATURE),
     "label_smoothing": LossInfo(
-        label_smoothing, teacher=False, labels=True, numbers={"smoothing": Number(0.1, above=0.0, below=1.0)}
+        label_smoothing,
+        teacher=False,
+        labels=True,
+        numbers={"smoothing": Number(0.1, above=0.0, below=1.0)},
     ),
     "logit_mse": LossInfo(logit_mse),
     "reverse_kl": LossInfo(reverse_kl, numbers=_TEMPERATURE),

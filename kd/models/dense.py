@@ -1,4 +1,6 @@
-"""A linear layer whose sums are float32 whatever it computes in: over inputs, over examples, and over devices."""
+"""A linear layer whose sums are float32 whatever it computes in: over inputs, over examples, and
+over devices.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from jaxtyping import Array, Float
 
 
 class Dense(nn.Module):
-    """`flax.linen.Dense`, its parameters and numbers, but that inputs of bfloat16 stay so: see `affine`."""
+    """`flax.linen.Dense`, its parameters and numbers, but that inputs of bfloat16 stay so: see
+    `affine`.
+    """
 
     features: int
     kernel_init: Callable[..., jax.Array] = nn.initializers.lecun_normal()
@@ -20,24 +24,32 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        return affine(x, kernel, bias) if x.dtype == jnp.bfloat16 else x @ kernel + _row(bias, x.ndim)
+        return (
+            affine(x, kernel, bias) if x.dtype == jnp.bfloat16 else x @ kernel + _row(bias, x.ndim)
+        )
 
 
 @jax.custom_vjp
 def affine(
     x: Float[Array, "*b inputs"], kernel: Float[Array, "inputs units"], bias: Float[Array, " units"]
 ) -> Float[Array, "*b units"]:
-    """``x W + b`` of factors rounded to the type of `x`, added up in float32; the gradients of W and b stay float32.
+    """``x W + b`` of factors rounded to the type of `x`, added up in float32; the gradients of W
+    and b stay float32.
 
-    Those are sums over examples, which lie on many devices. If W itself were rounded, so would be its gradient: every
-    device's part of it, before they are added up.
+    Those are sums over examples, which lie on many devices. If W itself were rounded, so would be
+    its gradient: every device's part of it, before they are added up.
 
-    Source: Micikevicius et al. (2018), "Mixed precision training", section 3.3, on sums in single precision.
+    Source: Micikevicius et al. (2018), "Mixed precision training", section 3.3, on sums in single
+    precision.
     """
-    return (_sum(x, kernel.astype(x.dtype), (x.ndim - 1,), (0,)) + _row(bias, x.ndim)).astype(x.dtype)
+    return (_sum(x, kernel.astype(x.dtype), (x.ndim - 1,), (0,)) + _row(bias, x.ndim)).astype(
+        x.dtype
+    )
 
 
-def _forward(x: jax.Array, kernel: jax.Array, bias: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+def _forward(
+    x: jax.Array, kernel: jax.Array, bias: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
     return affine(x, kernel, bias), (x, kernel, bias)
 
 

@@ -16,9 +16,10 @@ from kd.types import Model, Outputs, PyTree
 def linen(module: nn.Module, *, mixed: bool = False) -> Model:
     """Adapt a Flax Linen module that maps a batch of inputs to logits (or to `Outputs`).
 
-    If its ``__call__`` takes `train`, `training` or `deterministic`, that is passed. Collections other than
-    ``params``, such as batch statistics, travel in the state's `extra` and are updated in training only. `mixed` is as
-    in `Model`: a module whose layers keep to the type of their inputs, as those of `kd.models.dense` do.
+    If its ``__call__`` takes `train`, `training` or `deterministic`, that is passed. Collections
+    other than ``params``, such as batch statistics, travel in the state's `extra` and are updated
+    in training only. `mixed` is as in `Model`: a module whose layers keep to the type of their
+    inputs, as those of `kd.models.dense` do.
     """
     accepted = inspect.signature(type(module).__call__).parameters
 
@@ -31,13 +32,19 @@ def linen(module: nn.Module, *, mixed: bool = False) -> Model:
         return variables.pop("params", {}), variables
 
     def apply(
-        params: PyTree, extra: PyTree, inputs: Any, train: bool = False, key: jax.Array | None = None
+        params: PyTree,
+        extra: PyTree,
+        inputs: Any,
+        train: bool = False,
+        key: jax.Array | None = None,
     ) -> tuple[Outputs, PyTree]:
         variables: Mapping[str, Any] = {"params": params, **extra}
         rngs = None if key is None else {"dropout": key}
         if not train or not extra:
             return _outputs(module.apply(variables, inputs, rngs=rngs, **mode(train))), extra
-        answer, updated = module.apply(variables, inputs, rngs=rngs, mutable=list(extra), **mode(train))
+        answer, updated = module.apply(
+            variables, inputs, rngs=rngs, mutable=list(extra), **mode(train)
+        )
         return _outputs(answer), updated
 
     return Model(init, apply, mixed)
@@ -50,11 +57,15 @@ def as_model(given: Any) -> Model:
     if isinstance(given, nn.Module):
         return linen(given)
     raise KdError(
-        f"a model must be a kd Model or an instance of a Flax Linen module, got {given!r:.80}; e.g. MyModule(10)"
+        f"a model must be a kd Model or an instance of a Flax Linen module, got {given!r:.80}; "
+        "e.g. MyModule(10)"
     )
 
 
 def _outputs(answer: Any) -> Outputs:
     if isinstance(answer, (tuple, list, Mapping)):
-        raise KdError(f"a model must answer with one array of logits, got a {type(answer).__name__}; return the logits")
+        raise KdError(
+            f"a model must answer with one array of logits, got a {type(answer).__name__}; return "
+            "the logits"
+        )
     return answer if isinstance(answer, Outputs) else Outputs(answer)

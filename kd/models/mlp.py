@@ -32,9 +32,13 @@ class MLP(nn.Module):
 
 
 def mlp(
-    classes: int, widths: tuple[int, ...] = (800, 800), input_dropout: float = 0.0, hidden_dropout: float = 0.0
+    classes: int,
+    widths: tuple[int, ...] = (800, 800),
+    input_dropout: float = 0.0,
+    hidden_dropout: float = 0.0,
 ) -> Model:
-    """Fully connected ReLU network with dropout on inputs and hidden units (probabilities of dropping).
+    """Fully connected ReLU network with dropout on inputs and hidden units (probabilities of
+    dropping).
 
     Raises:
       KdError: a width below 1, or a probability outside [0, 1).
@@ -42,7 +46,12 @@ def mlp(
     Source: Hinton, Vinyals & Dean (2015), section 3; Srivastava et al. (2014) for dropout.
     """
     if classes < 1 or any(width < 1 for width in widths):
-        raise KdError(f"an mlp needs widths and classes of 1 or more, got widths {widths} and {classes} classes")
+        raise KdError(
+            f"an mlp needs widths and classes of 1 or more, got widths {widths} and {classes} "
+            "classes"
+        )
     if not (0 <= input_dropout < 1 and 0 <= hidden_dropout < 1):
-        raise KdError(f"dropout must lie in [0, 1), got input {input_dropout} and hidden {hidden_dropout}")
+        raise KdError(
+            f"dropout must lie in [0, 1), got input {input_dropout} and hidden {hidden_dropout}"
+        )
     return linen(MLP(classes, widths, input_dropout, hidden_dropout), mixed=True)

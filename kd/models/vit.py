@@ -39,7 +39,8 @@ SIZES = {
     "g": Size(1408, 40, 6144, 16),
 }
 _dense = functools.partial(Dense, kernel_init=nn.initializers.xavier_uniform())
-# Its inside is computed anew in the backward pass: cheaper than to keep it, by a tenth of a step on a CPU.
+# Its inside is computed anew in the backward pass: cheaper than to keep it, by a tenth of a step on
+# a CPU.
 _gelu = jax.checkpoint(jax.nn.gelu, prevent_cse=False)
 
 
@@ -59,7 +60,8 @@ def patches(images: Float[Array, "b h w c"], size: int) -> Float[Array, "b l p"]
     b, h, w, c = images.shape
     if h % size or w % size or not h or not w:
         raise KdError(
-            f"images of {h}x{w} pixels cannot be cut into patches of {size}x{size}; choose a patch size that divides "
+            f"images of {h}x{w} pixels cannot be cut into patches of {size}x{size}; choose a "
+            "patch size that divides "
             f"{h} and {w}, or another data.image_size"
         )
     grid = images.reshape(b, h // size, size, w // size, size, c)
@@ -69,20 +71,25 @@ def patches(images: Float[Array, "b h w c"], size: int) -> Float[Array, "b l p"]
 def positions(rows: int, columns: int, width: int) -> np.ndarray:
     """Fixed 2D sine and cosine position of every patch: ``sin x w, cos x w, sin y w, cos y w``.
 
-    The frequencies are ``w_i = 10000^(-i / (width/4 - 1))``. Shape: ``[rows * columns, width]``, float32.
+    The frequencies are ``w_i = 10000^(-i / (width/4 - 1))``. Shape: ``[rows * columns, width]``,
+    float32.
 
     Source: Beyer, Zhai & Kolesnikov (2022), "Better plain ViT baselines for ImageNet-1k".
     """
     y, x = np.mgrid[:rows, :columns].reshape(2, -1, 1)
     frequency = 10000.0 ** -np.linspace(0, 1, width // 4)
     angles = x * frequency, y * frequency
-    return np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1).astype(np.float32)
+    return np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1).astype(
+        np.float32
+    )
 
 
 def attend(
     query: Float[Array, "b q h d"], key: Float[Array, "b k h d"], value: Float[Array, "b k h d"]
 ) -> Float[Array, "b q h d"]:
-    """``softmax(q k' / sqrt(d)) v``, head by head, with the softmax in float32 whatever the activations are."""
+    """``softmax(q k' / sqrt(d)) v``, head by head, with the softmax in float32 whatever the
+    activations are.
+    """
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5, axis=-1)
     return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
@@ -98,7 +105,9 @@ class Attention(nn.Module):
         width = x.shape[-1]
 
         def project(name: str) -> jax.Array:
-            return _dense(width, name=name)(x).reshape(*x.shape[:-1], self.heads, width // self.heads)
+            return _dense(width, name=name)(x).reshape(
+                *x.shape[:-1], self.heads, width // self.heads
+            )
 
         seen = attend(project("query"), project("key"), project("value"))
         return _dense(width, name="out")(seen.reshape(x.shape))
@@ -118,7 +127,8 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """A pre-norm block: ``x += attention(norm(x)); x += mlp(norm(x))``. Shapes: ``[b l d] -> [b l d]``.
+    """A pre-norm block: ``x += attention(norm(x)); x += mlp(norm(x))``. Shapes:
+    ``[b l d] -> [b l d]``.
 
     It answers (x, None), as a body of `nn.scan` does.
     """
@@ -138,9 +148,11 @@ class Block(nn.Module):
 
 
 class ViT(nn.Module):
-    """Patches, positions, blocks, mean over tokens, one linear head. Shapes: ``[b h w]`` or ``[b h w c] -> [b v]``.
+    """Patches, positions, blocks, mean over tokens, one linear head. Shapes: ``[b h w]`` or
+    ``[b h w c] -> [b v]``.
 
-    The blocks are one compiled block that a scan repeats: its parameters have a leading axis, one entry per block.
+    The blocks are one compiled block that a scan repeats: its parameters have a leading axis, one
+    entry per block.
     """
 
     classes: int
@@ -153,10 +165,14 @@ class ViT(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
         if inputs.ndim not in (3, 4):
-            raise KdError(f"a vit needs images [b h w] or [b h w c], got inputs of shape {inputs.shape}")
+            raise KdError(
+                f"a vit needs images [b h w] or [b h w c], got inputs of shape {inputs.shape}"
+            )
         images = inputs if inputs.ndim == 4 else inputs[..., None]
         x = Dense(self.size.width, name="patches")(patches(images, self.patch))
-        place = positions(images.shape[1] // self.patch, images.shape[2] // self.patch, self.size.width)
+        place = positions(
+            images.shape[1] // self.patch, images.shape[2] // self.patch, self.size.width
+        )
         x = nn.Dropout(self.dropout, deterministic=not train)(x + jnp.asarray(place, x.dtype)[None])
         x, _ = self._blocks(train)(x)
         x = _norm(x, "norm").mean(axis=1)
@@ -188,20 +204,24 @@ def vit(
     remat: bool = False,
     unroll: int = 1,
 ) -> Model:
-    """Vision Transformer on patches of an image: sizes Ti, S, B, L, H and g, each with any patch size, as in ``S/16``.
+    """Vision Transformer on patches of an image: sizes Ti, S, B, L, H and g, each with any patch
+    size, as in ``S/16``.
 
-    Pre-norm blocks, fixed 2D sine-cosine positions, no class token: the head reads the mean over tokens. Width, depth,
-    mlp (a block's hidden layer; 4 width where only the width is given), heads and patch (pixels) replace those of
-    `variant`. `dropout` is a probability, after the positions and in both halves of every block. With `remat` a block's
-    inner activations are computed anew in the backward pass. `unroll` blocks are compiled in a row within the loop over
-    blocks. Computes in the type that parameters and inputs have, with softmax and norms in float32.
+    Pre-norm blocks, fixed 2D sine-cosine positions, no class token: the head reads the mean over
+    tokens. Width, depth, mlp (a block's hidden layer; 4 width where only the width is given), heads
+    and patch (pixels) replace those of `variant`. `dropout` is a probability, after the positions
+    and in both halves of every block. With `remat` a block's inner activations are computed anew in
+    the backward pass. `unroll` blocks are compiled in a row within the loop over blocks. Computes
+    in the type that parameters and inputs have, with softmax and norms in float32.
 
     Raises:
-      KdError: an unknown variant (nearest shown), sizes below 1, heads that do not divide the width, a width that
-        positions cannot fill, a dropout outside [0, 1); when it is applied, images that the patch does not divide.
+      KdError: an unknown variant (nearest shown), sizes below 1, heads that do not divide the
+        width, a width that positions cannot fill, a dropout outside [0, 1); when it is applied,
+        images that the patch does not divide.
 
-    Source: Dosovitskiy et al. (2021), "An image is worth 16x16 words"; Beyer, Zhai & Kolesnikov (2022), "Better plain
-    ViT baselines for ImageNet-1k"; Zhai et al. (2022), "Scaling vision transformers", for g.
+    Source: Dosovitskiy et al. (2021), "An image is worth 16x16 words"; Beyer, Zhai & Kolesnikov
+    (2022), "Better plain ViT baselines for ImageNet-1k"; Zhai et al. (2022), "Scaling vision
+    transformers", for g.
     """
     named, pixels = parse_variant(variant)
     size = Size(
@@ -216,12 +236,19 @@ def vit(
 
 
 def parse_variant(variant: str) -> tuple[Size, int]:
-    """``"S/16"`` as (size, pixels of a patch). Raises a `KdError` for a name that is not there (nearest shown)."""
+    """``"S/16"`` as (size, pixels of a patch).
+
+    Raises a `KdError` for a name that is not there (nearest shown).
+    """
     found = re.fullmatch(r"(?P<name>\w+)/(?P<patch>[1-9]\d*)", variant)
     if found is None or found["name"] not in SIZES:
         pixels = found["patch"] if found else "16"
         known = [f"{name}/{pixels}" for name in SIZES]
-        raise unknown("vit variant", variant, [name for name in known if name.lower() == variant.lower()] or known)
+        raise unknown(
+            "vit variant",
+            variant,
+            [name for name in known if name.lower() == variant.lower()] or known,
+        )
     return SIZES[found["name"]], int(found["patch"])
 
 
@@ -231,8 +258,12 @@ def _check(classes: int, size: Size, patch: int, dropout: float, unroll: int) ->
         if value < 1:
             raise KdError(f"a vit needs {name} of 1 or more, got {value}")
     if size.width % size.heads:
-        raise KdError(f"{size.heads} heads do not divide a vit's width of {size.width}; choose one that does")
+        raise KdError(
+            f"{size.heads} heads do not divide a vit's width of {size.width}; choose one that does"
+        )
     if size.width % 4 or size.width < 8:
-        raise KdError(f"a vit's width must be a multiple of 4, from 8 on, for its positions; got {size.width}")
+        raise KdError(
+            f"a vit's width must be a multiple of 4, from 8 on, for its positions; got {size.width}"
+        )
     if not 0 <= dropout < 1:
         raise KdError(f"dropout must lie in [0, 1), got {dropout}")

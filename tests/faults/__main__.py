@@ -1,4 +1,7 @@
-"""Every fault, many times: a table in the terminal, results.json, and docs/scaling.md. An hour on two cores."""
+"""Every fault, many times: a table in the terminal, results.json, and docs/scaling.md.
+
+An hour on two cores.
+"""
 
 import argparse
 import dataclasses
@@ -13,10 +16,16 @@ import time
 def main():
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--kills", type=int, default=20, help="SIGKILLs of each combination")
-    parser.add_argument("--others", type=int, default=6, help="times that each other fault is tried")
+    parser.add_argument(
+        "--others", type=int, default=6, help="times that each other fault is tried"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
-    parser.add_argument("--only", default=[""], nargs="+", metavar="WORDS", help="only rows that hold some of these")
-    parser.add_argument("--record", action="store_true", help="put the rows into results.json and docs/scaling.md")
+    parser.add_argument(
+        "--only", default=[""], nargs="+", metavar="WORDS", help="only rows that hold some of these"
+    )
+    parser.add_argument(
+        "--record", action="store_true", help="put the rows into results.json and docs/scaling.md"
+    )
     args = parser.parse_args()
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
     with tempfile.TemporaryDirectory(prefix="kd-compiled-") as cache:
@@ -28,25 +37,39 @@ def main():
 
 
 def plan(args, only):
-    """(words, how many starts it takes, function of a random generator that gives the row) of every row."""
+    """(words, how many starts it takes, function of a random generator that gives the row) of every
+    row.
+    """
     from faults import kinds
     from faults.cases import CASES, Case
 
     one, eight, some = Case(1), Case(8, stream=True), args.others
     found = [
-        (f"SIGKILL, {case.words}", 1.6 * args.kills, functools.partial(kinds.killed, case, args.kills))
+        (
+            f"SIGKILL, {case.words}",
+            1.6 * args.kills,
+            functools.partial(kinds.killed, case, args.kills),
+        )
         for case in CASES
     ]
     for case in (one, eight):
-        found.append((f"SIGTERM, {case.words}", 2 * some, functools.partial(kinds.asked_to_stop, case, some)))
+        found.append(
+            (f"SIGTERM, {case.words}", 2 * some, functools.partial(kinds.asked_to_stop, case, some))
+        )
     for victim in (0, 1):
         name = f"one of two processes killed, process {victim}"
         found.append((name, 5 * some, functools.partial(kinds.one_of_two_lost, victim, some)))
     for kind in kinds.DAMAGES:
-        found.append((f"checkpoint, {kind}", 18, functools.partial(kinds.damaged, eight, kind, None)))
-    found.append(("half-written checkpoint", 2 * some, functools.partial(kinds.half_written, eight, some)))
+        found.append(
+            (f"checkpoint, {kind}", 18, functools.partial(kinds.damaged, eight, kind, None))
+        )
+    found.append(
+        ("half-written checkpoint", 2 * some, functools.partial(kinds.half_written, eight, some))
+    )
     for case in (one, eight):
-        found.append((f"disk full, {case.words}", 2 * some, functools.partial(kinds.disk_full, case, some)))
+        found.append(
+            (f"disk full, {case.words}", 2 * some, functools.partial(kinds.disk_full, case, some))
+        )
     return [row for row in found if any(words in row[0] for words in only)]
 
 
@@ -62,16 +85,25 @@ def measure(args):
     for number, (words, size, function) in enumerate(planned, 1):
         start = time.monotonic()
         row = function(np.random.default_rng([args.seed, *words.encode()]))
-        done, elapsed, seconds = done + size, time.monotonic() - begun, round(time.monotonic() - start)
+        done, elapsed, seconds = (
+            done + size,
+            time.monotonic() - begun,
+            round(time.monotonic() - start),
+        )
         rows.append({"name": words, **dataclasses.asdict(row), "seconds": seconds})
         print(
-            f"{number}/{len(planned)} {words}: {row.exact} of {row.tried} exact in {row.runs} runs, {seconds} s; "
-            f"ETA {elapsed / done * (total - done):.0f} s" + "".join(f"\n  {wrong}" for wrong in row.wrong),
+            f"{number}/{len(planned)} {words}: {row.exact} of {row.tried} exact in {row.runs} "
+            f"runs, {seconds} s; "
+            f"ETA {elapsed / done * (total - done):.0f} s"
+            + "".join(f"\n  {wrong}" for wrong in row.wrong),
             file=sys.stderr,
             flush=True,
         )
         if args.record:
-            about = {"command": " ".join(["python -m tests.faults", *sys.argv[1:]]), "machine": machine()}
+            about = {
+                "command": " ".join(["python -m tests.faults", *sys.argv[1:]]),
+                "machine": machine(),
+            }
             page.record(about, rows, [name for name, _, _ in plan(args, [""])])
     Console(highlight=False, width=160).print(page.table({"rows": rows}).rich(), soft_wrap=True)
     return 0 if not any(row["wrong"] for row in rows) else 1

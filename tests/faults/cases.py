@@ -28,7 +28,9 @@ SHARDED = {"mesh__fsdp": 2, "sharding__student__rule": "fsdp"}
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A combination: so many devices, data in memory or streamed, a live teacher or cached logits, in so many parts."""
+    """A combination: so many devices, data in memory or streamed, a live teacher or cached logits,
+    in so many parts.
+    """
 
     devices: int
     stream: bool = False
@@ -40,7 +42,8 @@ class Case:
         data = "streamed" if self.stream else "in memory"
         teacher = "cached" if self.cached else "live"
         return (
-            f"{self.devices} device{'s' * (self.devices > 1)}, {data}, {teacher} teacher, accumulate {self.accumulate}"
+            f"{self.devices} device{'s' * (self.devices > 1)}, {data}, {teacher} teacher, "
+            f"accumulate {self.accumulate}"
         )
 
     def command(self, workdir, **more):
@@ -66,7 +69,9 @@ class Case:
 # Logits that were cached cannot answer for what is streamed; kd refuses that.
 CASES = [
     Case(devices, stream, cached, accumulate)
-    for devices, stream, cached, accumulate in itertools.product((1, 8), (False, True), (False, True), (1, 2))
+    for devices, stream, cached, accumulate in itertools.product(
+        (1, 8), (False, True), (False, True), (1, 2)
+    )
     if not (stream and cached)
 ]
 
@@ -82,7 +87,10 @@ def teacher():
 
 @functools.cache
 def whole(case):
-    """An uninterrupted run, and what it counted: nobody may change it. Once for the compilers, once to be timed."""
+    """An uninterrupted run, and what it counted: nobody may change it.
+
+    Once for the compilers, once to be timed.
+    """
     for name in ("first", "whole"):
         path = starts.scratch() / f"{name}-{CASES.index(case)}"
         ended = case.start(path)

@@ -1,4 +1,6 @@
-"""The process that trains, with a fault in it that strikes at a moment of its training or saving."""
+"""The process that trains, with a fault in it that strikes at a moment of its training or
+saving.
+"""
 
 import dataclasses
 import functools
@@ -16,10 +18,12 @@ EVENTS = ("os.rename", "os.mkdir", "os.remove", "os.rmdir")  # and `open`, below
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """`action` when, after the first step of this start, `share` of a whole run has passed, by `clock`.
+    """`action` when, after the first step of this start, `share` of a whole run has passed, by
+    `clock`.
 
     action  none, kill (SIGKILL), term (SIGTERM), fill (fill the disk, but for `spare` bytes)
-    clock   events (of the file system) or seconds, of which a run that nobody disturbs has `whole`; or rename: when
+    clock   events (of the file system) or seconds, of which a run that nobody disturbs has `whole`;
+    or rename: when
             something is about to be moved to a path that ends in `target`
     """
 
@@ -81,7 +85,9 @@ class Striker:
         if event in EVENTS or (event == "open" and str(arguments[0]).startswith(self.folder)):
             self.events += 1
             renamed = event == "os.rename" and self.fault.clock == "rename"
-            if self.events == self.limit or (renamed and str(arguments[1]).endswith(self.fault.target)):
+            if self.events == self.limit or (
+                renamed and str(arguments[1]).endswith(self.fault.target)
+            ):
                 self.strike()
 
     def strike(self):
@@ -91,10 +97,13 @@ class Striker:
         if self.fault.action == "fill":
             fill(pathlib.Path(self.folder).parent / "filler", self.fault.spare)
         else:
-            os.kill(os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM}[self.fault.action])
+            os.kill(
+                os.getpid(), {"kill": signal.SIGKILL, "term": signal.SIGTERM}[self.fault.action]
+            )
 
     def tell(self, **values):
-        unfinished = self.report.with_suffix(".unfinished")  # a process may end while its timer writes
+        # a process may end while its timer writes
+        unfinished = self.report.with_suffix(".unfinished")
         unfinished.write_text(json.dumps(values))
         unfinished.replace(self.report)
 
@@ -113,7 +122,9 @@ def fill(filler, spare):
 
 
 def run(command, devices, folder, output, fault, patience=None):
-    """``kd`` with these arguments, as a process: what it says goes to `output`.out and .err, its counts to .json."""
+    """``kd`` with these arguments, as a process: what it says goes to `output`.out and .err, its
+    counts to .json.
+    """
     output = pathlib.Path(output)
     for number, kind in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(output.with_suffix(kind), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
@@ -122,7 +133,9 @@ def run(command, devices, folder, output, fault, patience=None):
     from kd import cli, distributed
 
     if patience is not None:  # of seconds for a process whose heart stands still
-        distributed.watch = functools.partial(distributed.watch, patience=distributed.Patience(lost=patience))
+        distributed.watch = functools.partial(
+            distributed.watch, patience=distributed.Patience(lost=patience)
+        )
     striker = Striker(fault, folder, output.with_suffix(".json"))
     striker.install()
     sys.argv[1:] = command

@@ -1,4 +1,6 @@
-"""The faults. Each function breaks runs off, goes on with them, and gives a row: how many tried, how many exact."""
+"""The faults. Each function breaks runs off, goes on with them, and gives a row: how many tried,
+how many exact.
+"""
 
 import dataclasses
 import shutil
@@ -19,7 +21,8 @@ CLOCKS = ("events", "seconds")
 
 @dataclasses.dataclass
 class Row:
-    """What became of a fault: `tried` times, of which so many ended `exact`, with what was wrong with the others.
+    """What became of a fault: `tried` times, of which so many ended `exact`, with what was wrong
+    with the others.
 
     `slowest` is the longest that a process needed from the fault to its end, in seconds.
     """
@@ -76,7 +79,9 @@ def killed(case: Case, times: int, random: np.random.Generator) -> Row:
 
 
 def asked_to_stop(case: Case, times: int, random: np.random.Generator) -> Row:
-    """SIGTERM at any moment: saved, exit code 143 and one line; the same command goes on to the same bytes."""
+    """SIGTERM at any moment: saved, exit code 143 and one line; the same command goes on to the
+    same bytes.
+    """
     row, (expected, counts) = Row("SIGTERM", case.words), whole(case)
     for _ in range(4 * times):
         if row.tried == times:
@@ -101,7 +106,10 @@ def asked_to_stop(case: Case, times: int, random: np.random.Generator) -> Row:
 def pair(command, workdir, fault=CALM, victim=0, patience=None):
     """Both of two processes, waited for."""
     address = processes.address()
-    places = [[f"--coordinator={address}", "--num_processes=2", f"--process_id={index}"] for index in range(2)]
+    places = [
+        [f"--coordinator={address}", "--num_processes=2", f"--process_id={index}"]
+        for index in range(2)
+    ]
     started = [
         starts.begin([*command, *place], 2, workdir, fault if index == victim else CALM, patience)
         for index, place in enumerate(places)
@@ -109,10 +117,16 @@ def pair(command, workdir, fault=CALM, victim=0, patience=None):
     return [one.wait() for one in started]
 
 
-def one_of_two_lost(victim: int, times: int, random: np.random.Generator, patience: float | None = None) -> Row:
-    """One of two processes is killed: the other names it and ends; both, started again, come to the same bytes."""
+def one_of_two_lost(
+    victim: int, times: int, random: np.random.Generator, patience: float | None = None
+) -> Row:
+    """One of two processes is killed: the other names it and ends; both, started again, come to the
+    same bytes.
+    """
     case = Case(4, stream=True)
-    row = Row("one of two processes killed", f"process {victim} of 2, 2 devices each, streamed, fsdp 2")
+    row = Row(
+        "one of two processes killed", f"process {victim} of 2, 2 devices each, streamed, fsdp 2"
+    )
     expected = fresh()
     for path in (fresh(), expected):  # the first time it compiles
         calm = pair(case.command(path), path, patience=patience)
@@ -159,7 +173,8 @@ DAMAGES = {"a file truncated": truncated, "a bit flipped": flipped, "a file miss
 
 
 def damaged(case: Case, kind: str, times: int | None, random: np.random.Generator) -> Row:
-    """Each file of the newest checkpoint in turn, its checksums too: said, and the checkpoint before taken.
+    """Each file of the newest checkpoint in turn, its checksums too: said, and the checkpoint
+    before taken.
 
     With `times`, only so many of the files.
     """
@@ -205,7 +220,9 @@ def half_written(case: Case, times: int, random: np.random.Generator) -> Row:
 
 
 def disk_full(case: Case, times: int, random: np.random.Generator) -> Row:
-    """The disk fills at any moment: one line says so, the last good checkpoint stays, and the run goes on later."""
+    """The disk fills at any moment: one line says so, the last good checkpoint stays, and the run
+    goes on later.
+    """
     row, (expected, counts) = Row("disk full", case.words), whole(case)
     disk = fresh()
     try:
@@ -213,7 +230,13 @@ def disk_full(case: Case, times: int, random: np.random.Generator) -> Row:
             for _ in range(4 * times):
                 if row.tried == times:
                     break
-                fill_once(row, case, disk, expected, draw(random, "fill", "events", counts, spare=spare(random)))
+                fill_once(
+                    row,
+                    case,
+                    disk,
+                    expected,
+                    draw(random, "fill", "events", counts, spare=spare(random)),
+                )
     except pytest.skip.Exception as skipped:
         row.skipped = str(skipped)
     return row
@@ -231,7 +254,11 @@ def fill_once(row, case, disk, expected, fault):
     if "struck" in ended.counts and ended.code != 0:  # else what was left to write found its place
         row.took(ended.at - ended.counts["struck"])
         problem = ""
-        if ended.code != 2 or not last(ended).startswith("kd: cannot ") or "o space" not in last(ended):
+        if (
+            ended.code != 2
+            or not last(ended).startswith("kd: cannot ")
+            or "o space" not in last(ended)
+        ):
             problem = f"exit code {ended.code}: {last(ended)}"
         elif len([line for line in ended.err if not line.startswith("train: ")]) > 1:
             problem = f"{len(ended.err)} lines instead of one: {ended.err[0]}"

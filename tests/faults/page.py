@@ -21,30 +21,45 @@ def table(results):
 def markdown(results):
     """The table, with what it was measured on underneath."""
     machine, tried = results["machine"], sum(row["tried"] for row in results["rows"])
-    exact, seconds = sum(row["exact"] for row in results["rows"]), sum(row["seconds"] for row in results["rows"])
+    exact, seconds = (
+        sum(row["exact"] for row in results["rows"]),
+        sum(row["seconds"] for row in results["rows"]),
+    )
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     parts = [
         table(results).markdown(),
         f"{exact} of {tried} exact. " + " ".join(EXPLAINED),
-        *(f"- {row['fault']}, {row['where']}: {wrong}" for row in results["rows"] for wrong in row["wrong"]),
-        f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, {versions}; {seconds:,.0f} s. "
+        *(
+            f"- {row['fault']}, {row['where']}: {wrong}"
+            for row in results["rows"]
+            for wrong in row["wrong"]
+        ),
+        f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, {versions}; "
+        f"{seconds:,.0f} s. "
         f"To repeat it: `{results['command']}`.",
     ]
     return "\n\n".join(parts)
 
 
 EXPLAINED = (
-    "Exact: the run, started again, ends with the parameters, optimiser state, metrics and evaluation of one that",
-    "nobody disturbed, bit for bit, and what the fault must say was said. Runs are of 30 steps with a checkpoint every",
-    "3; the moment of a fault is uniform over a whole run from the first step of a start on, by file-system events and",
-    "by seconds in turns, so that a run is killed again and again until a moment comes too late for it. With 8 devices",
-    "the mesh is data 4 x fsdp 2. Logits that were cached cannot answer for streamed data, and are refused. Slowest",
+    "Exact: the run, started again, ends with the parameters, optimiser state, metrics and "
+    "evaluation of one that",
+    "nobody disturbed, bit for bit, and what the fault must say was said. Runs are of 30 steps "
+    "with a checkpoint every",
+    "3; the moment of a fault is uniform over a whole run from the first step of a start on, by "
+    "file-system events and",
+    "by seconds in turns, so that a run is killed again and again until a moment comes too late "
+    "for it. With 8 devices",
+    "the mesh is data 4 x fsdp 2. Logits that were cached cannot answer for streamed data, and "
+    "are refused. Slowest",
     "end: the longest from the fault to the end of the process that must save, or must notice.",
 )
 
 
 def record(about, rows, order):
-    """Put rows into results.json, in place of those of the same name and in this `order`, and write the page."""
+    """Put rows into results.json, in place of those of the same name and in this `order`, and write
+    the page.
+    """
     with open(__file__, encoding="utf-8") as lock:  # two of these may run side by side
         fcntl.flock(lock, fcntl.LOCK_EX)
         _record(about, rows, order)

@@ -19,7 +19,9 @@ SECONDS = 300  # that a run may take on a busy machine
 
 @dataclasses.dataclass(frozen=True)
 class Ended:
-    """How a process ended: exit code (minus the signal that killed it), what it said, what it counted, and when."""
+    """How a process ended: exit code (minus the signal that killed it), what it said, what it
+    counted, and when.
+    """
 
     code: int
     out: list[str]
@@ -71,7 +73,10 @@ class Started:
             self.process.kill()
             self.process.join()
             raise AssertionError(f"it did not end within {seconds} s")
-        said = [self.output.with_suffix(kind).read_text(errors="replace").splitlines() for kind in (".out", ".err")]
+        said = [
+            self.output.with_suffix(kind).read_text(errors="replace").splitlines()
+            for kind in (".out", ".err")
+        ]
         report = self.output.with_suffix(".json")
         counts = json.loads(report.read_text()) if report.exists() else {}
         return Ended(self.process.exitcode, *said, counts, at)
@@ -80,7 +85,14 @@ class Started:
 def begin(command, devices, folder, fault=CALM, patience=None):
     """``kd`` with the arguments `command` and a fault, started; `folder` is the run's."""
     output = pathlib.Path(tempfile.mkdtemp(prefix="start-", dir=scratch())) / "said"
-    arguments = ([str(word) for word in command], devices, str(folder), str(output), fault, patience)
+    arguments = (
+        [str(word) for word in command],
+        devices,
+        str(folder),
+        str(output),
+        fault,
+        patience,
+    )
     process = forks().Process(target=child.run, args=arguments)
     process.start()
     return Started(process, output)

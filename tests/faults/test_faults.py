@@ -1,8 +1,10 @@
-"""A short version of every fault, and the page of the long one: ``python -m tests.faults --record``.
+"""A short version of every fault, and the page of the long one:
+``python -m tests.faults --record``.
 
-Elsewhere: SIGTERM and SIGINT, and a checkpoint half written, in test_resume.py, test_streamed.py and test_processes.py;
-every damage that a checkpoint can have in test_checkpoint.py; a process that is lost in a collective in
-test_distributed.py.
+Elsewhere: SIGTERM and SIGINT, and a checkpoint half written, in test_resume.py, test_streamed.py
+  and test_processes.py;
+every damage that a checkpoint can have in test_checkpoint.py; a process that is lost in a
+collective in test_distributed.py.
 """
 
 import argparse
@@ -53,7 +55,9 @@ def test_the_disk_fills_while_it_trains():
 
 
 def test_other_bytes_are_noticed():
-    """What all this rests on: another run is not the same run, and a fault that did not strike is no success."""
+    """What all this rests on: another run is not the same run, and a fault that did not strike is
+    no success.
+    """
     assert difference(teacher(), whole(SHORT[-1])[0])
     row = kinds.Row("a fault", "somewhere")
     row.add("other bytes", 3)
@@ -68,7 +72,9 @@ def test_a_disk_that_fills_behind_the_claim_of_room_is_named(tmp_path, monkeypat
         checkpoints.save(2, {"x": jnp.zeros(1000)})
         checkpoints.wait()
         checkpoints.save(4, {"x": np.random.default_rng(0).normal(size=10**6)})
-        with pytest.raises(KdError, match=r"step 4 in .*: No space left on device; the one of step 2 stays; free"):
+        with pytest.raises(
+            KdError, match=r"step 4 in .*: No space left on device; the one of step 2 stays; free"
+        ):
             checkpoints.wait()
         checkpoints.close()
         assert Checkpoints(disk / "checkpoints").restore()["x"].shape == (1000,)
@@ -86,7 +92,9 @@ def test_a_stream_does_not_let_checkpoints_speak_again(tmp_path):
 @pytest.mark.parametrize("limit", [1, 4])
 def test_a_fault_strikes_once_at_its_event(limit, tmp_path, monkeypatch):
     struck = []
-    striker = Striker(Fault("kill", "events", (limit - 0.5) / 10, 10.0), tmp_path, tmp_path / "report.json")
+    striker = Striker(
+        Fault("kill", "events", (limit - 0.5) / 10, 10.0), tmp_path, tmp_path / "report.json"
+    )
     monkeypatch.setattr(striker, "strike", lambda: struck.append(striker.events))
     striker.hear("os.rename", ("a", "b"))  # before the first step
     striker.begin()
@@ -104,7 +112,9 @@ def test_cached_and_streamed_is_the_only_combination_left_out():
 def test_the_page_holds_the_results():
     results = json.loads(page.RESULTS.read_text("utf-8"))
     options = argparse.Namespace(kills=20, others=6)
-    assert [row["name"] for row in results["rows"]] == [name for name, _, _ in long.plan(options, [""])]
+    assert [row["name"] for row in results["rows"]] == [
+        name for name, _, _ in long.plan(options, [""])
+    ]
     assert all(row["tried"] or row["skipped"] for row in results["rows"])
     text = page.PAGE.read_text("utf-8")
     block = re.search(r"<!-- faults -->\n(.*)\n<!-- /faults -->", text, re.DOTALL)

@@ -16,9 +16,14 @@ HIGH, BEST = 8.0, (2.5, 4.0)  # "all temperatures above 8" at 300 units or more;
 WIDE, NARROW = 300, 30
 
 
-def compare_arms(results: Results, treatment: str = "distilled", control: str = "baseline") -> Comparison:
+def compare_arms(
+    results: Results, treatment: str = "distilled", control: str = "baseline"
+) -> Comparison:
     """One arm's students against another's, paired by seed and test example."""
-    ours, theirs = ([member["wrong"] for member in results["arms"][arm]["members"]] for arm in (treatment, control))
+    ours, theirs = (
+        [member["wrong"] for member in results["arms"][arm]["members"]]
+        for arm in (treatment, control)
+    )
     return compare_errors(ours, theirs, results["test_examples"])
 
 
@@ -26,23 +31,45 @@ def verdict_line(results: Results) -> str:
     """The claim of the paper in one sentence, with its interval."""
     found = compare_arms(results)
     return (
-        f"**Verdict: {found.verdict}.** Soft targets of one teacher change the student's test errors by "
-        f"{found.difference:+.1f} of {results['test_examples']:,} (95% interval {found.low:+.1f} to {found.high:+.1f}, "
-        f"paired bootstrap over {found.seeds} seeds and the test examples) against hard labels: {found.meaning}."
+        f"**Verdict: {found.verdict}.** Soft targets of one teacher change the student's test "
+        "errors by "
+        f"{found.difference:+.1f} of {results['test_examples']:,} (95% interval {found.low:+.1f} "
+        f"to {found.high:+.1f}, "
+        f"paired bootstrap over {found.seeds} seeds and the test examples) against hard labels: "
+        f"{found.meaning}."
     )
 
 
 def temperature_claims(results: Results) -> Table:
-    """High temperatures alike in wide students; middling ones best in the narrowest. Of what the sweep holds."""
+    """High temperatures alike in wide students; middling ones best in the narrowest.
+
+    Of what the sweep holds.
+    """
     widths, temperatures, cells = grid(results["sweep"])
-    high, best = [t for t in temperatures if t >= HIGH], [t for t in temperatures if BEST[0] <= t <= BEST[1]]
-    sides = {"lower": [t for t in temperatures if t < BEST[0]], "higher": [t for t in temperatures if t > BEST[1]]}
+    high, best = (
+        [t for t in temperatures if t >= HIGH],
+        [t for t in temperatures if BEST[0] <= t <= BEST[1]],
+    )
+    sides = {
+        "lower": [t for t in temperatures if t < BEST[0]],
+        "higher": [t for t in temperatures if t > BEST[1]],
+    }
     alike = results["protocol"]["bands"].get("alike")
     rows = []
     if alike is not None and high:
-        rows += [_alike(w, [mean_sd(cells[w, t])[0] for t in high], alike[1]) for w in widths if w >= WIDE]
+        rows += [
+            _alike(w, [mean_sd(cells[w, t])[0] for t in high], alike[1])
+            for w in widths
+            if w >= WIDE
+        ]
     if best:
-        rows += [_better(w, *side, cells, best) for w in widths if w <= NARROW for side in sides.items() if side[1]]
+        rows += [
+            _better(w, *side, cells, best)
+            for w in widths
+            if w <= NARROW
+            for side in sides.items()
+            if side[1]
+        ]
     return Table("The claims on temperature", ["claim", "measured", "verdict"], rows)
 
 
@@ -72,7 +99,9 @@ def _better(
 
 
 def ensemble_table(results: Results) -> Table:
-    """How much of the ensemble's gain over the student on hard labels reaches each student, with its interval."""
+    """How much of the ensemble's gain over the student on hard labels reaches each student, with
+    its interval.
+    """
     rows = []
     for average in ("arithmetic", "geometric"):
         share, low, high = gain_share(results, f"ensemble-{average}", f"ensemble, {average}")
@@ -81,7 +110,9 @@ def ensemble_table(results: Results) -> Table:
             [
                 f"{average} mean",
                 str(results["arms"][f"ensemble, {average}"]["members"][0]["errors"]),
-                "–" if np.isnan(share) else f"{100 * share:.0f}% ({100 * low:.0f}% to {100 * high:.0f}%)",
+                "–"
+                if np.isnan(share)
+                else f"{100 * share:.0f}% ({100 * low:.0f}% to {100 * high:.0f}%)",
                 f"{against.difference:+.1f} ({against.low:+.1f} to {against.high:+.1f})",
             ]
         )
@@ -95,9 +126,11 @@ def ensemble_table(results: Results) -> Table:
 
 
 def gain_share(results: Results, student: str, ensemble: str) -> tuple[float, float, float]:
-    """``(hard - student) / (hard - ensemble)`` in test errors, and its 95% interval over seeds and examples.
+    """``(hard - student) / (hard - ensemble)`` in test errors, and its 95% interval over seeds and
+    examples.
 
-    NaN where the ensemble gains nothing; samples in which it gains nothing are left out of the interval.
+    NaN where the ensemble gains nothing; samples in which it gains nothing are left out of the
+    interval.
     """
 
     def share(hard: Any, taught: Any, teacher: Any) -> Any:
@@ -124,7 +157,9 @@ def small_table(results: Results) -> Table:
         accuracy = [_percent(found[split]) for split in ("train", "test")]
         rows.append([f"{found['examples']:,}", name, *accuracy, str(len(found["test"]))])
     return Table(
-        "Soft targets as regularisers", ["examples", "trained on", "train accuracy", "test accuracy", "n"], rows
+        "Soft targets as regularisers",
+        ["examples", "trained on", "train accuracy", "test accuracy", "n"],
+        rows,
     )
 
 

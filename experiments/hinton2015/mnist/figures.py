@@ -29,7 +29,9 @@ def draw(results: Results) -> dict[str, Figure]:
     }
 
 
-def grid(sweep: Sequence[Mapping[str, Any]]) -> tuple[list[int], list[float], dict[tuple[int, float], list[int]]]:
+def grid(
+    sweep: Sequence[Mapping[str, Any]],
+) -> tuple[list[int], list[float], dict[tuple[int, float], list[int]]]:
     """Widths, temperatures, and the errors of each cell."""
     cells = {(row["width"], row["temperature"]): row["errors"] for row in sweep}
     return sorted({w for w, _ in cells}), sorted({t for _, t in cells}), cells
@@ -47,7 +49,9 @@ def _arms(results: Results) -> Figure:
     for x, (arm, _) in enumerate(names.items()):
         errors = [m["errors"] for m in results["arms"][arm]["members"]]
         ink = INK.get(arm, INK["other"])
-        spread = [x + (i - (len(errors) - 1) / 2) * 0.3 / max(len(errors), 2) for i in range(len(errors))]
+        spread = [
+            x + (i - (len(errors) - 1) / 2) * 0.3 / max(len(errors), 2) for i in range(len(errors))
+        ]
         plot.scatter(spread, errors, s=22, color=ink, alpha=0.65, linewidths=0)
         mean = mean_sd(errors)[0]
         plot.plot([x - 0.28, x + 0.28], [mean, mean], color=ink, linewidth=2)
@@ -72,7 +76,13 @@ def _heat_map(sweep: Sequence[Mapping[str, Any]]) -> Figure:
             dark = excess[i, j] > 0.6 * excess.max()
             ink = "white" if dark else "#1b1f24"
             plot.text(
-                j, i, f"{means[i, j]:.0f}\n{low:.0f}-{high:.0f}", ha="center", va="center", fontsize=8.5, color=ink
+                j,
+                i,
+                f"{means[i, j]:.0f}\n{low:.0f}-{high:.0f}",
+                ha="center",
+                va="center",
+                fontsize=8.5,
+                color=ink,
             )
     plot.set_xticks(range(len(temperatures)), [f"{t:g}" for t in temperatures])
     plot.set_yticks(range(len(widths)), [f"{w} × {w}" for w in widths])
@@ -89,34 +99,61 @@ def _temperature(sweep: Sequence[Mapping[str, Any]]) -> Figure:
     for width, ink in zip(widths, shades[-len(widths) :], strict=False):
         stats = [mean_sd(cells[width, t]) for t in temperatures]
         plot.errorbar(
-            temperatures, [m for m, _ in stats], yerr=[s for _, s in stats], color=ink, marker="o", markersize=4,
-            capsize=3, label=f"{width} × {width}",
-        )  # fmt: skip
+            temperatures,
+            [mean for mean, _ in stats],
+            yerr=[sd for _, sd in stats],
+            color=ink,
+            marker="o",
+            markersize=4,
+            capsize=3,
+            label=f"{width} × {width}",
+        )
     plot.set_xscale("log")
     plot.set_yscale("log")
     plot.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
     plot.minorticks_off()
-    ticks = [t for t in (50, 70, 100, 140, 200, 300, 400, 600) if 0.8 * plot.get_ylim()[0] < t < plot.get_ylim()[1]]
+    ticks = [
+        t
+        for t in (50, 70, 100, 140, 200, 300, 400, 600)
+        if 0.8 * plot.get_ylim()[0] < t < plot.get_ylim()[1]
+    ]
     plot.set_yticks(ticks, [str(t) for t in ticks])
-    plot.legend(frameon=False, fontsize=9, title="hidden units", loc="center left", bbox_to_anchor=(1.0, 0.5))
+    plot.legend(
+        frameon=False,
+        fontsize=9,
+        title="hidden units",
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
     return figure
 
 
 def _bias(section: Results) -> Figure:
-    """Errors against the offset, mean and range over seeds, with both offsets that the text names."""
+    """Errors against the offset, mean and range over seeds, with both offsets that the text
+    names.
+    """
     moved = plural(section["moved"])
     figure, plot = plain_axes(7.5, 3.6, f"offset of the bias of {moved}", "test errors")
     labels = {"errors": "all errors", "errors_on_classes": f"errors on {moved}"}
-    for (count, label), ink in zip(labels.items(), (INK["distilled"], INK["baseline"]), strict=True):
+    for (count, label), ink in zip(
+        labels.items(), (INK["distilled"], INK["baseline"]), strict=True
+    ):
         curves = np.array([member["curve"][count] for member in section["members"]])
         plot.plot(section["offsets"], curves.mean(axis=0), color=ink, label=label)
         plot.fill_between(
-            section["offsets"], curves.min(axis=0), curves.max(axis=0), color=ink, alpha=0.15, linewidth=0
+            section["offsets"],
+            curves.min(axis=0),
+            curves.max(axis=0),
+            color=ink,
+            alpha=0.15,
+            linewidth=0,
         )
     for offset, style in (("frequency", "--"), ("best", ":")):
         at = mean_sd([member[offset]["offset"] for member in section["members"]])[0]
         name = {"frequency": "matched frequency", "best": "best on the test set"}[offset]
-        plot.axvline(at, color=INK["other"], linestyle=style, linewidth=1.2, label=f"{name}, {at:+.1f}")
+        plot.axvline(
+            at, color=INK["other"], linestyle=style, linewidth=1.2, label=f"{name}, {at:+.1f}"
+        )
     plot.set_ylim(bottom=0)
     plot.legend(frameon=False, fontsize=9)
     return figure
@@ -125,7 +162,14 @@ def _bias(section: Results) -> Figure:
 def _limit(limit: Results) -> Figure:
     figure, plot = plain_axes(7.5, 3.4, "temperature T", "relative distance of the gradient")
     temperatures, errors = limit["temperatures"], limit["errors"]
-    plot.plot(temperatures, errors, color=INK["distilled"], marker="o", markersize=4, label="median test example")
+    plot.plot(
+        temperatures,
+        errors,
+        color=INK["distilled"],
+        marker="o",
+        markersize=4,
+        label="median test example",
+    )
     guide = [errors[-1] * temperatures[-1] / t for t in temperatures]
     plot.plot(temperatures, guide, color=INK["other"], linestyle=":", label="1/T")
     plot.set_xscale("log")
@@ -136,7 +180,9 @@ def _limit(limit: Results) -> Figure:
 
 
 def _curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
-    """Every training run in a panel of its own: errors of each member against the share of the run that is over."""
+    """Every training run in a panel of its own: errors of each member against the share of the run
+    that is over.
+    """
     across = 4
     down = -(-len(curves) // across)
     figure = Figure(figsize=(9, 1.9 * down), layout="constrained")
@@ -145,7 +191,11 @@ def _curves(curves: Mapping[str, Sequence[Mapping[str, Any]]]) -> Figure:
         last = points[-1]["step"]
         table = np.array([point["errors"] for point in points])
         panel.plot(
-            [100 * p["step"] / last for p in points], table, color=INK.get(arm, INK["other"]), alpha=0.45, lw=0.9
+            [100 * p["step"] / last for p in points],
+            table,
+            color=INK.get(arm, INK["other"]),
+            alpha=0.45,
+            lw=0.9,
         )
         panel.set_title(arm.replace("_", " "), fontsize=8)
         panel.set_yscale("log")

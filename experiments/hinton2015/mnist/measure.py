@@ -34,7 +34,9 @@ def measure(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
     arms = {name: arm(done[name]) for name in ("teachers", "baseline", "distilled")}
     arms |= {name: arm(done[name]) for name in ("ensemble-arithmetic", "ensemble-geometric")}
     for average in ("arithmetic", "geometric"):
-        arms[f"ensemble, {average}"] = {"members": [member_evaluation(_merged(logits, average), labels_of(test))]}
+        arms[f"ensemble, {average}"] = {
+            "members": [member_evaluation(_merged(logits, average), labels_of(test))]
+        }
     return {
         "test_examples": len(test),
         "seeds": list(protocol.seeds),
@@ -62,12 +64,21 @@ def check(protocol: Protocol) -> None:
     _check_apart(resolve(protocol.small_hard))
     for name in ("omitted", "only"):
         kept = getattr(protocol, name)["data"].get("classes")
-        if kept is None or set(kept) >= set(labels_of(train).tolist()) or set(kept) >= set(labels_of(test).tolist()):
-            raise KdError(f"config.{name}.data.classes must leave out a class, got {kept}; name the classes that stay")
+        if (
+            kept is None
+            or set(kept) >= set(labels_of(train).tolist())
+            or set(kept) >= set(labels_of(test).tolist())
+        ):
+            raise KdError(
+                f"config.{name}.data.classes must leave out a class, got {kept}; name the classes "
+                "that stay"
+            )
 
 
 def _check_apart(spec: Spec) -> None:
-    """Early stopping that looks at what is trained on never stops, and the page says that it looks elsewhere."""
+    """Early stopping that looks at what is trained on never stops, and the page says that it looks
+    elsewhere.
+    """
     watched = spec.early_stopping or ""
     if parse_split(watched)[0] != parse_split(spec.data.train)[0]:
         return
@@ -78,7 +89,8 @@ def _check_apart(spec: Spec) -> None:
         raise KdError(f"stage 'small-hard': {error}") from error
     if max(seen.start, looked.start) < min(seen.stop, looked.stop):
         raise KdError(
-            f"config.small_hard.early_stopping, {watched}, shares examples with its data.train, {spec.data.train}; "
+            f"config.small_hard.early_stopping, {watched}, shares examples with its data.train, "
+            f"{spec.data.train}; "
             "name training images that it is not trained on"
         )
 
@@ -111,11 +123,15 @@ def _sweep(width: int, protocol: Protocol, done: Mapping[str, Done]) -> list[dic
     ]
 
 
-def _bias(run: Mapping[str, Any], done: Done, train: Dataset, test: Dataset, sign: int) -> dict[str, Any]:
-    """A transfer set without some classes: errors as trained, with the bias that matches frequencies, with the best.
+def _bias(
+    run: Mapping[str, Any], done: Done, train: Dataset, test: Dataset, sign: int
+) -> dict[str, Any]:
+    """A transfer set without some classes: errors as trained, with the bias that matches
+    frequencies, with the best.
 
-    The bias moved is that of the classes that the paper moves: of the omitted ones up (`sign` +1), or of the only ones
-    down (-1). Frequencies are matched on all training images, whose labels serve to count classes and nothing else.
+    The bias moved is that of the classes that the paper moves: of the omitted ones up (`sign` +1),
+    or of the only ones down (-1). Frequencies are matched on all training images, whose labels
+    serve to count classes and nothing else.
     """
     kept = set(run["data"]["classes"])
     moved = tuple(sorted(kept if sign < 0 else set(range(train.num_classes)) - kept))
@@ -131,7 +147,12 @@ def _bias(run: Mapping[str, Any], done: Done, train: Dataset, test: Dataset, sig
 
 
 def _bias_member(
-    on_train: np.ndarray, on_test: np.ndarray, train: Dataset, test: Dataset, moved: Sequence[int], sign: int
+    on_train: np.ndarray,
+    on_test: np.ndarray,
+    train: Dataset,
+    test: Dataset,
+    moved: Sequence[int],
+    sign: int,
 ) -> dict[str, Any]:
     labels = labels_of(test)
     share = float(np.isin(labels_of(train), moved).mean())
@@ -141,10 +162,15 @@ def _bias_member(
         "best": evals.best_offset(on_test, labels, moved),
     }
     curve = evals.bias_curve(on_test, labels, moved, [sign * offset for offset in OFFSETS])
-    return {**{name: _at(on_test, labels, moved, offset) for name, offset in offsets.items()}, "curve": curve}
+    return {
+        **{name: _at(on_test, labels, moved, offset) for name, offset in offsets.items()},
+        "curve": curve,
+    }
 
 
-def _at(on_test: np.ndarray, labels: np.ndarray, moved: Sequence[int], offset: float) -> dict[str, float]:
+def _at(
+    on_test: np.ndarray, labels: np.ndarray, moved: Sequence[int], offset: float
+) -> dict[str, float]:
     counts = evals.bias_curve(on_test, labels, moved, [offset])
     return {"offset": offset, **{name: values[0] for name, values in counts.items()}}
 
@@ -159,7 +185,9 @@ def _small(run: Mapping[str, Any], done: Done) -> dict[str, Any]:
     """Accuracy on the examples that a run was trained on, and on the test set, per member."""
     spec = resolve(run)
     seen = load(spec.data.source, spec.data.train, spec.data.data_dir)
-    on_train = [evals.accuracy(one, labels_of(seen)) for one in load_trained(done.workdir).each(seen)]
+    on_train = [
+        evals.accuracy(one, labels_of(seen)) for one in load_trained(done.workdir).each(seen)
+    ]
     return {
         "examples": len(seen),
         "train": on_train,

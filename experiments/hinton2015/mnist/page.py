@@ -16,13 +16,13 @@ from kd.tables import Table, plus_minus
 Results = Mapping[str, Any]
 
 READING = """\
-Mean ± standard deviation over n seeds, last epoch. The paper's numbers are one run each. Student i learns from teacher
-i. A band was written down before the run; the verdict is about the mean. Offsets "matched to the frequency" use the
-training images and how many there are of each class, and no test data; those "chosen on the test set" are the paper's
-way."""
+Mean ± standard deviation over n seeds, last epoch. The paper's numbers are one run each. Student i
+learns from teacher i. A band was written down before the run; the verdict is about the mean.
+Offsets "matched to the frequency" use the training images and how many there are of each class, and
+no test data; those "chosen on the test set" are the paper's way."""
 SMALL = """\
-The paper shows this on speech. Early stopping looks at validation images; the soft targets are those of a teacher that
-saw all training images, and nothing stops them early."""
+The paper shows this on speech. Early stopping looks at validation images; the soft targets are
+those of a teacher that saw all training images, and nothing stops them early."""
 
 
 def page(results: Results) -> Page:
@@ -41,7 +41,8 @@ def page(results: Results) -> Page:
             *_bias(results),
             "## Ensembles",
             claims.ensemble_table(results).markdown(),
-            "The gain is that of the ensemble over the student on hard labels; intervals are 95%, over seeds and test "
+            "The gain is that of the ensemble over the student on hard labels; intervals are 95%, "
+            "over seeds and test "
             "examples.",
             *_limit(results),
             "## Soft targets as regularisers (section 6)",
@@ -57,7 +58,8 @@ def page(results: Results) -> Page:
             "## How this was made",
             making(results),
             _population(results).markdown(),
-            "A population is one compiled program for all its members; 1 would be the time of one run after the other.",
+            "A population is one compiled program for all its members; 1 would be the time of one "
+            "run after the other.",
         ]
     )
     drawings = figures.draw(results)
@@ -66,19 +68,26 @@ def page(results: Results) -> Page:
 
 def _missed(results: Results) -> str:
     names = missed(results)
-    return f"Outside their bands: {'; '.join(names)}." if names else "Every row lies within its band."
+    return (
+        f"Outside their bands: {'; '.join(names)}." if names else "Every row lies within its band."
+    )
 
 
 def _temperature(results: Results) -> list[str]:
     widths, temperatures, cells = figures.grid(results["sweep"])
     rows = [
-        [f"{w} × {w}", *(plus_minus(cells[w, t]) for t in temperatures), str(len(cells[w, temperatures[0]]))]
+        [
+            f"{w} × {w}",
+            *(plus_minus(cells[w, t]) for t in temperatures),
+            str(len(cells[w, temperatures[0]])),
+        ]
         for w in widths
     ]
     table = Table("", ["hidden units", *(f"T = {t:g}" for t in temperatures), "n"], rows)
     return [
         "## Temperature and width",
-        "Test errors in every cell: the mean and its 95% interval (Student's t over seeds) on the map, mean ± standard "
+        "Test errors in every cell: the mean and its 95% interval (Student's t over seeds) on the "
+        "map, mean ± standard "
         "deviation below it.",
         "![Errors at every width and temperature](figures/temperature-width.svg)",
         table.markdown(),
@@ -105,9 +114,15 @@ def _offsets(results: Results) -> Table:
     rows = []
     for section, name in (("omitted", "a class omitted"), ("only", "two classes only")):
         members = results[section]["members"]
-        found = [plus_minus([m[way]["offset"] for m in members], 2) for way in ("frequency", "best")]
+        found = [
+            plus_minus([m[way]["offset"] for m in members], 2) for way in ("frequency", "best")
+        ]
         rows.append([name, paper.get(section, "–"), *found, str(len(members))])
-    return Table("", ["offset of the bias", "paper", "matched to the frequency", "chosen on the test set", "n"], rows)
+    return Table(
+        "",
+        ["offset of the bias", "paper", "matched to the frequency", "chosen on the test set", "n"],
+        rows,
+    )
 
 
 def _limit(results: Results) -> list[str]:
@@ -115,7 +130,8 @@ def _limit(results: Results) -> list[str]:
     shown = [t for t in (10.0, 100.0, 1000.0) if t in found]
     return [
         "## The limit of high temperature (section 2.1)",
-        "Relative distance between the gradient of the soft-target loss and its limit, logit matching, on the test "
+        "Relative distance between the gradient of the soft-target loss and its limit, logit "
+        "matching, on the test "
         "images' logits of a student and a teacher, median: "
         f"{', '.join(f'{found[t]:.1e} at T = {t:g}' for t in shown)}.",
         "![Distance from the limit against temperature](figures/limit.svg)",
@@ -129,9 +145,20 @@ def _hypotheses(results: Results) -> list[str]:
     rows = [["as above", plus_minus(main), "", str(len(main))]]
     for name, errors in results["hypotheses"].items():
         differences = [ours - theirs for ours, theirs in zip(errors, main, strict=True)]
-        rows.append([name.replace("_", " "), plus_minus(errors), f"{mean_sd(differences)[0]:+.1f}", str(len(errors))])
+        rows.append(
+            [
+                name.replace("_", " "),
+                plus_minus(errors),
+                f"{mean_sd(differences)[0]:+.1f}",
+                str(len(errors)),
+            ]
+        )
     table = Table("", ["student of one teacher", "test errors", "difference", "n"], rows)
-    return ["## What the student's errors depend on", table.markdown(), _hypothesis_runs(results).markdown()]
+    return [
+        "## What the student's errors depend on",
+        table.markdown(),
+        _hypothesis_runs(results).markdown(),
+    ]
 
 
 def _hypothesis_runs(results: Results) -> Table:
@@ -140,7 +167,9 @@ def _hypothesis_runs(results: Results) -> Table:
     rows = []
     for name, run in results["protocol"]["hypotheses"].items():
         changed = {key: value for key, value in choices(run).items() if value != main[key]}
-        rows.append([name.replace("_", " "), "; ".join(f"{key}: {value}" for key, value in changed.items())])
+        rows.append(
+            [name.replace("_", " "), "; ".join(f"{key}: {value}" for key, value in changed.items())]
+        )
     return Table("", ["variant", "what it changes"], rows)
 
 
@@ -155,7 +184,11 @@ def _population(results: Results) -> Table:
         ]
         for row in results["population"]
     ]
-    return Table("", ["hidden units", "members", "one run, ms/step", "population, ms/step", "ratio per member"], rows)
+    return Table(
+        "",
+        ["hidden units", "members", "one run, ms/step", "population, ms/step", "ratio per member"],
+        rows,
+    )
 
 
 def _protocol(results: Results) -> Table:

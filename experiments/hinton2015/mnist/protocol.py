@@ -20,11 +20,11 @@ RUNS = ("teachers", "baseline", "distilled", "sweep", "omitted", "only", "small_
 class Protocol:
     """The experiment's config: training runs, and what is varied over them.
 
-    `seeds` are those of every student; student i learns from teacher i. `ensemble` is the number of teachers, with
-    seeds 1000, 1001, ... . `sweep` runs at every width and temperature, with so many `sweep_seeds` at each width.
-    `omitted` is a transfer set without some classes, `only` one of a few classes, by their `data.classes`. `hypotheses`
-    are variants of `distilled`, by name. `paper` and `bands` hold a number, and a range written down before the run, by
-    row of the table.
+    `seeds` are those of every student; student i learns from teacher i. `ensemble` is the number of
+    teachers, with seeds 1000, 1001, ... . `sweep` runs at every width and temperature, with so many
+    `sweep_seeds` at each width. `omitted` is a transfer set without some classes, `only` one of a
+    few classes, by their `data.classes`. `hypotheses` are variants of `distilled`, by name. `paper`
+    and `bands` hold a number, and a range written down before the run, by row of the table.
     """
 
     seeds: tuple[int, ...]
@@ -47,20 +47,29 @@ class Protocol:
 
 
 def make_stages(protocol: Protocol) -> list[Stage | Computation]:
-    """Every training run, each a population over its seeds: teachers, students, and what is asked of them.
+    """Every training run, each a population over its seeds: teachers, students, and what is asked
+    of them.
 
     Raises:
-      KdError: fewer than two seeds or teachers, more seeds than teachers, arms of different compute, runs
-        that are evaluated on different ones, or a run that sets what the experiment sets.
+      KdError: fewer than two seeds or teachers, more seeds than teachers, arms of different
+        compute, runs that are evaluated on different ones, or a run that sets what the experiment
+        sets.
     """
     _check_numbers(protocol)
     seeds, specs = protocol.seeds, {name: resolved(name, getattr(protocol, name)) for name in RUNS}
-    variants = {name: resolved(f"hypotheses.{name}", run) for name, run in protocol.hypotheses.items()}
+    variants = {
+        name: resolved(f"hypotheses.{name}", run) for name, run in protocol.hypotheses.items()
+    }
     baseline, distilled = specs["baseline"], specs["distilled"]
     _check_arms(specs)
-    check_same_test({**specs, **{f"hypotheses.{name}": spec for name, spec in variants.items()}}, "distilled")
+    check_same_test(
+        {**specs, **{f"hypotheses.{name}": spec for name, spec in variants.items()}}, "distilled"
+    )
     if _compute(baseline) != _compute(distilled):
-        raise KdError("config.baseline and config.distilled must train one student on the same batches equally long")
+        raise KdError(
+            "config.baseline and config.distilled must train one student on the same batches "
+            "equally long"
+        )
     teachers = product(seed=range(1000, 1000 + protocol.ensemble))
     return [
         Stage("teachers", dataclasses.replace(specs["teachers"], population=teachers)),
@@ -69,7 +78,9 @@ def make_stages(protocol: Protocol) -> list[Stage | Computation]:
         *(_ensemble_student(average, distilled, seeds) for average in ("arithmetic", "geometric")),
         _taught("omitted", specs["omitted"], seeds),
         _taught("only", specs["only"], seeds),
-        Stage("small-hard", dataclasses.replace(specs["small_hard"], population=product(seed=seeds))),
+        Stage(
+            "small-hard", dataclasses.replace(specs["small_hard"], population=product(seed=seeds))
+        ),
         _taught("small-soft", specs["small_soft"], seeds),
         *(_taught(f"hypothesis-{name}", spec, seeds) for name, spec in variants.items()),
         *(
@@ -83,23 +94,37 @@ def make_stages(protocol: Protocol) -> list[Stage | Computation]:
 def _check_numbers(protocol: Protocol) -> None:
     seeds = (len(protocol.seeds), *protocol.sweep_seeds)
     if min(seeds) < 2 or protocol.ensemble < max(seeds):
-        raise KdError("config.seeds and config.sweep_seeds need 2 seeds or more, and config.ensemble as many teachers")
+        raise KdError(
+            "config.seeds and config.sweep_seeds need 2 seeds or more, and config.ensemble as "
+            "many teachers"
+        )
     for name in ("seeds", "temperatures", "widths"):
         check_distinct(name, getattr(protocol, name))
     for name, (low, high) in protocol.bands.items():
         if not low <= high:
-            raise KdError(f"config.bands.{name} must be (least, most), got {(low, high)}; swap them")
+            raise KdError(
+                f"config.bands.{name} must be (least, most), got {(low, high)}; swap them"
+            )
     if not protocol.widths or len(protocol.widths) != len(protocol.sweep_seeds):
-        raise KdError("config.sweep_seeds must say how many seeds each of config.widths has; make them equally long")
+        raise KdError(
+            "config.sweep_seeds must say how many seeds each of config.widths has; make them "
+            "equally long"
+        )
 
 
 def _check_arms(specs: Mapping[str, Spec]) -> None:
     """Raise a `KdError` where a run is not what the page calls it."""
     for name in ("distilled", "sweep", "omitted", "only", "small_soft"):
         if specs[name].objective.get("soft_targets") is None:
-            raise KdError(f"config.{name}.objective has no soft_targets, which that run is about; give it the term")
+            raise KdError(
+                f"config.{name}.objective has no soft_targets, which that run is about; give it "
+                "the term"
+            )
     if specs["small_hard"].early_stopping is None:
-        raise KdError("config.small_hard.early_stopping is none; name training images that it is not trained on")
+        raise KdError(
+            "config.small_hard.early_stopping is none; name training images that it is not "
+            "trained on"
+        )
 
 
 def _compute(spec: Spec) -> tuple[Any, ...]:

@@ -1,4 +1,6 @@
-"""What a population costs: its time a step over that of its members one at a time, measured side by side."""
+"""What a population costs: its time a step over that of its members one at a time, measured side by
+side.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +32,11 @@ def measure_ratio(
     widths: tuple[int, ...],
     data_dir: str | None = None,
 ) -> dict[str, Any]:
-    """Seconds a step of a population of `members` at each width, and of one run, in turns; and their ratio.
+    """Seconds a step of a population of `members` at each width, and of one run, in turns; and
+    their ratio.
 
-    The ratio is ``population / (members * single)``: 1 is as fast as one run after the other, less is faster.
+    The ratio is ``population / (members * single)``: 1 is as fast as one run after the other, less
+    is faster.
     """
     del folder
     spec = resolve(run)
@@ -41,11 +45,15 @@ def measure_ratio(
     rows = []
     for width in widths:
         layers = len(spec.student.get("widths", (0, 0)))
-        one = dataclasses.replace(spec, student={**spec.student, "widths": (width,) * layers}, population={})
+        one = dataclasses.replace(
+            spec, student={**spec.student, "widths": (width,) * layers}, population={}
+        )
         many = dataclasses.replace(one, population=product(seed=range(members)))
         single, together = (_seconds_per_step(s, data, teacher) for s in (one, many))
         rows.append({"width": width, "members": members, "single": single, "population": together})
-    return {"rows": [{**row, "ratio": row["population"] / (members * row["single"])} for row in rows]}
+    return {
+        "rows": [{**row, "ratio": row["population"] / (members * row["single"])} for row in rows]
+    }
 
 
 def _seconds_per_step(spec: Spec, data: kd.Dataset, teacher: Any) -> float:

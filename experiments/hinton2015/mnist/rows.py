@@ -1,4 +1,6 @@
-"""The rows of the MNIST table: each of the paper's numbers, ours, and the band written down before the run."""
+"""The rows of the MNIST table: each of the paper's numbers, ours, and the band written down before
+the run.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ Results = Mapping[str, Any]
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A quantity, its name in the config's `paper` and `bands`, and where its values over seeds lie in the results."""
+    """A quantity, its name in the config's `paper` and `bands`, and where its values over seeds lie
+    in the results.
+    """
 
     key: str
     name: str
@@ -41,17 +45,48 @@ ROWS = (
     Row("baseline", "student, hard labels", _arm("baseline")),
     Row("distilled", "student, soft targets at T = {temperature:g}", _arm("distilled")),
     Row("omitted", "no {omitted} in the transfer set", _bias("omitted", "as trained", "errors")),
-    Row("omitted_on", "… errors on the {omitted}", _bias("omitted", "as trained", "errors_on_classes")),
-    Row("omitted_frequency", "… bias of {omitted} matched to their frequency", _bias("omitted", "frequency", "errors")),
-    Row("omitted_frequency_on", "… … errors on the {omitted}", _bias("omitted", "frequency", "errors_on_classes")),
-    Row("omitted_best", "… bias of {omitted} chosen on the test set", _bias("omitted", "best", "errors")),
-    Row("omitted_best_on", "… … errors on the {omitted}", _bias("omitted", "best", "errors_on_classes")),
+    Row(
+        "omitted_on",
+        "… errors on the {omitted}",
+        _bias("omitted", "as trained", "errors_on_classes"),
+    ),
+    Row(
+        "omitted_frequency",
+        "… bias of {omitted} matched to their frequency",
+        _bias("omitted", "frequency", "errors"),
+    ),
+    Row(
+        "omitted_frequency_on",
+        "… … errors on the {omitted}",
+        _bias("omitted", "frequency", "errors_on_classes"),
+    ),
+    Row(
+        "omitted_best",
+        "… bias of {omitted} chosen on the test set",
+        _bias("omitted", "best", "errors"),
+    ),
+    Row(
+        "omitted_best_on",
+        "… … errors on the {omitted}",
+        _bias("omitted", "best", "errors_on_classes"),
+    ),
     Row("only", "{only} only", _rate("only", "as trained"), percent=True),
-    Row("only_frequency", "… biases matched to their frequency", _rate("only", "frequency"), percent=True),
+    Row(
+        "only_frequency",
+        "… biases matched to their frequency",
+        _rate("only", "frequency"),
+        percent=True,
+    ),
     Row("only_best", "… biases chosen on the test set", _rate("only", "best"), percent=True),
     Row("ensemble", "ensemble of teachers", _arm("ensemble, arithmetic")),
-    Row("ensemble_arithmetic", "student of the ensemble, arithmetic mean", _arm("ensemble-arithmetic")),
-    Row("ensemble_geometric", "student of the ensemble, geometric mean", _arm("ensemble-geometric")),
+    Row(
+        "ensemble_arithmetic",
+        "student of the ensemble, arithmetic mean",
+        _arm("ensemble-arithmetic"),
+    ),
+    Row(
+        "ensemble_geometric", "student of the ensemble, geometric mean", _arm("ensemble-geometric")
+    ),
 )
 
 
@@ -66,17 +101,25 @@ def main_table(results: Results) -> Table:
     """Paper, ours, band and verdict of every row."""
     protocol = results["protocol"]
     rows = [
-        [name_of(row, results), *_cells(row, row.values(results), protocol["paper"], protocol["bands"])] for row in ROWS
+        [
+            name_of(row, results),
+            *_cells(row, row.values(results), protocol["paper"], protocol["bands"]),
+        ]
+        for row in ROWS
     ]
     return Table(
-        f"Errors on {results['test_examples']:,} test examples", ["", "paper", "ours", "n", "band", "verdict"], rows
+        f"Errors on {results['test_examples']:,} test examples",
+        ["", "paper", "ours", "n", "band", "verdict"],
+        rows,
     )
 
 
 def missed(results: Results) -> list[str]:
     """Names of the rows whose mean lies outside their band."""
     bands = results["protocol"]["bands"]
-    outside = [row for row in ROWS if row.key in bands and not within(row.values(results), bands[row.key])]
+    outside = [
+        row for row in ROWS if row.key in bands and not within(row.values(results), bands[row.key])
+    ]
     return [name_of(row, results).lstrip("… ") for row in outside]
 
 
@@ -107,7 +150,9 @@ def band_text(band: Sequence[float], unit: str = "") -> str:
     return f"at most {high:g}{unit}" if low <= 0 else f"{low:g} to {high:g}{unit}"
 
 
-def _cells(row: Row, values: Sequence[float], paper: Mapping[str, float], bands: Mapping[str, Any]) -> list[str]:
+def _cells(
+    row: Row, values: Sequence[float], paper: Mapping[str, float], bands: Mapping[str, Any]
+) -> list[str]:
     unit = "%" if row.percent else ""
     band = bands.get(row.key)
     return [

@@ -13,7 +13,9 @@ from kd.config import build
 from kd.stages import run_stages
 
 
-def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+def run(
+    config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Run or resume every stage, and measure: the results, as JSON will hold them.
 
     Raises:

@@ -1,4 +1,6 @@
-"""Stages that say which state every frame is in: a flat start, then Viterbi with the network trained on it."""
+"""Stages that say which state every frame is in: a flat start, then Viterbi with the network
+trained on it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,13 @@ from kd.stages import Done
 
 
 def flat(
-    folder: pathlib.Path, done: Mapping[str, Done], *, per_word: int, silence: int, window: int, target: int
+    folder: pathlib.Path,
+    done: Mapping[str, Done],
+    *,
+    per_word: int,
+    silence: int,
+    window: int,
+    target: int,
 ) -> dict[str, Any]:
     """Stage: the first alignment, by energy alone. Writes ``frames.npz`` and ``hmm.npz``.
 
@@ -31,20 +39,32 @@ def flat(
 
 
 def realign(
-    folder: pathlib.Path, done: Mapping[str, Done], *, before: str, model: str, window: int, target: int
+    folder: pathlib.Path,
+    done: Mapping[str, Done],
+    *,
+    before: str,
+    model: str,
+    window: int,
+    target: int,
 ) -> dict[str, Any]:
-    """Stage: the alignment by the network `model`, trained on the alignment `before`. Writes the same files."""
+    """Stage: the alignment by the network `model`, trained on the alignment `before`.
+
+    Writes the same files.
+    """
     splits = read(done["features"])
     old = Alignment(done[before])
     network = load_trained(done[model].workdir)
     states, scores = {}, {}
     for name, split in splits.items():
         scaled = old.scaled(network.logits(old.frames(name)), split)
-        states[name], scores[name] = hmm.align(old.topology, old.stay, scaled, split.lengths, split.words)
+        states[name], scores[name] = hmm.align(
+            old.topology, old.stay, scaled, split.lengths, split.words
+        )
         states[name] = np.where(real(split.lengths), states[name], -1)
     outcome = _write(folder, old.topology, splits, states, window, target)
     changed = {
-        name: float(np.mean(states[name][real(splits[name].lengths)] != old.frames(name).labels)) for name in SPLITS
+        name: float(np.mean(states[name][real(splits[name].lengths)] != old.frames(name).labels))
+        for name in SPLITS
     }
     per_frame = {name: float(scores[name].sum() / splits[name].lengths.sum()) for name in SPLITS}
     return {**outcome, "changed": changed, "score_per_frame": per_frame}
@@ -56,7 +76,9 @@ class Alignment:
     def __init__(self, stage: Done) -> None:
         self._folder = str(stage.workdir)
         with np.load(stage.workdir / "hmm.npz") as stored:
-            self.topology = hmm.Topology(*(int(stored[key]) for key in ("words", "per_word", "silence")))
+            self.topology = hmm.Topology(
+                *(int(stored[key]) for key in ("words", "per_word", "silence"))
+            )
             self.stay, self.log_priors = stored["stay"], stored["log_priors"]
 
     def frames(self, split: str) -> Any:
@@ -77,7 +99,8 @@ class Alignment:
 def _flat(topology: hmm.Topology, split: Split) -> np.ndarray:
     if split.lengths.min() < topology.per_word:
         raise KdError(
-            f"a clip has {split.lengths.min()} frames and config.speech.per_word asks for {topology.per_word} states, "
+            f"a clip has {split.lengths.min()} frames and config.speech.per_word asks for "
+            f"{topology.per_word} states, "
             "a frame each; lower it, or remove the clip"
         )
     energy = padded(split.features.mean(axis=1), split.lengths)
@@ -96,5 +119,8 @@ def _write(
     write_frames(folder / "frames.npz", splits, labels, topology.states, window, target)
     stay, priors = hmm.staying(states["train"], topology), hmm.log_priors(states["train"], topology)
     np.savez(folder / "hmm.npz", **vars(topology), stay=stay, log_priors=priors)
-    silence = {name: float(np.mean(label >= topology.words * topology.per_word)) for name, label in labels.items()}
+    silence = {
+        name: float(np.mean(label >= topology.words * topology.per_word))
+        for name, label in labels.items()
+    }
     return {"states": topology.states, "silence": silence}

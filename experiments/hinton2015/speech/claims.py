@@ -1,4 +1,6 @@
-"""What the results claim: accuracies, error rates, shares of a gain, each with an interval, against its band."""
+"""What the results claim: accuracies, error rates, shares of a gain, each with an interval, against
+its band.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ Members = Sequence[Mapping[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One measure: the paper's number if there is one, ours with its 95% interval, the band written before the run."""
+    """One measure: the paper's number if there is one, ours with its 95% interval, the band written
+    before the run.
+    """
 
     name: str
     about: str
@@ -37,8 +41,17 @@ class Claim:
         """A missed band in words; empty for one that is met."""
         if self.met:
             return ""
-        side = "above" if self.value > self.band[1] else "below" if self.value < self.band[0] else "not defined, of"
-        return f"{self.about}, {shown(self.value, self.low, self.high)}, {side} {self.band[0]:g} to {self.band[1]:g}"
+        side = (
+            "above"
+            if self.value > self.band[1]
+            else "below"
+            if self.value < self.band[0]
+            else "not defined, of"
+        )
+        return (
+            f"{self.about}, {shown(self.value, self.low, self.high)}, {side} {self.band[0]:g} to "
+            f"{self.band[1]:g}"
+        )
 
 
 def accuracies(results: Mapping[str, Any], members: Members) -> list[float]:
@@ -47,7 +60,9 @@ def accuracies(results: Mapping[str, Any], members: Members) -> list[float]:
 
 
 def word_error_rates(members: Members) -> list[float]:
-    """WER of each member in per cent: substitutions, deletions and insertions over the words said, one an utterance."""
+    """WER of each member in per cent: substitutions, deletions and insertions over the words said,
+    one an utterance.
+    """
     return [100 * float(counts(m, "word_errors").mean()) for m in members]
 
 
@@ -57,7 +72,9 @@ def counts(member: Mapping[str, Any], kind: Kind) -> np.ndarray:
 
 
 def by_speaker(results: Mapping[str, Any], members: Members, kind: Kind) -> np.ndarray:
-    """Errors of every member in all that each speaker says, ``[m speakers]``: a speaker's utterances are alike."""
+    """Errors of every member in all that each speaker says, ``[m speakers]``: a speaker's
+    utterances are alike.
+    """
     speakers, places = np.unique(results["speakers"].split(), return_inverse=True)
     return np.stack([np.bincount(places, counts(m, kind), len(speakers)) for m in members])
 
@@ -68,7 +85,9 @@ def chosen(results: Mapping[str, Any]) -> str:
 
 
 def verdict(results: Mapping[str, Any], kind: Kind = "frame_errors") -> Comparison:
-    """The distilled model against the baseline that starts with the same weights, paired by seed and speaker."""
+    """The distilled model against the baseline that starts with the same weights, paired by seed
+    and speaker.
+    """
     baselines = results["systems"]["baseline"][: len(results["seeds"])]
     return against(results, results["systems"][chosen(results)], baselines, kind)
 
@@ -77,19 +96,29 @@ def against(
     results: Mapping[str, Any], treatment: Members, control: Members, kind: Kind = "frame_errors"
 ) -> Comparison:
     """Errors of one system minus those of another, paired by seed and speaker."""
-    return compare_counts(*(by_speaker(results, arm, kind).tolist() for arm in (treatment, control)))
+    return compare_counts(
+        *(by_speaker(results, arm, kind).tolist() for arm in (treatment, control))
+    )
 
 
 def share_of_gain(results: Mapping[str, Any], members: Members) -> tuple[float, float, float]:
-    """Share of the ensemble's gain in frame accuracy over the baselines that models have: value, and 95% interval."""
+    """Share of the ensemble's gain in frame accuracy over the baselines that models have: value,
+    and 95% interval.
+    """
     arms = [results["systems"]["baseline"], results["systems"]["ensemble"], members]
-    return _bootstrap(results, arms, "frame_errors", lambda base, best, one: _share(base - one, base - best))
+    return _bootstrap(
+        results, arms, "frame_errors", lambda base, best, one: _share(base - one, base - best)
+    )
 
 
 def share_of_way(results: Mapping[str, Any], members: Members) -> tuple[float, float, float]:
-    """Share of the way from hard 3% to hard 100% in frame accuracy that models go: value, and 95% interval."""
+    """Share of the way from hard 3% to hard 100% in frame accuracy that models go: value, and 95%
+    interval.
+    """
     arms = [results["small"]["hard 3%"], results["small"]["hard 100%"], members]
-    return _bootstrap(results, arms, "frame_errors", lambda hard, whole, one: _share(hard - one, hard - whole))
+    return _bootstrap(
+        results, arms, "frame_errors", lambda hard, whole, one: _share(hard - one, hard - whole)
+    )
 
 
 def claims(results: Mapping[str, Any]) -> list[Claim]:
@@ -107,11 +136,17 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
                 lambda base, one: percent * (base - one),
             ),
         ),
-        "share_of_gain": (f"share of that gain that {best} has", share_of_gain(results, systems[best])),
+        "share_of_gain": (
+            f"share of that gain that {best} has",
+            share_of_gain(results, systems[best]),
+        ),
         "distilled_wer": (
             f"points of WER, {best} - baseline",
             _bootstrap(
-                results, [systems["baseline"], systems[best]], "word_errors", lambda base, one: words * (one - base)
+                results,
+                [systems["baseline"], systems[best]],
+                "word_errors",
+                lambda base, one: words * (one - base),
             ),
         ),
         "small_gain": (
@@ -147,7 +182,10 @@ def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _bootstrap(
-    results: Mapping[str, Any], arms: Sequence[Any], kind: Kind, statistic: Callable[..., np.ndarray]
+    results: Mapping[str, Any],
+    arms: Sequence[Any],
+    kind: Kind,
+    statistic: Callable[..., np.ndarray],
 ) -> tuple[float, float, float]:
     return interval([by_speaker(results, arm, kind).tolist() for arm in arms], statistic)
 
@@ -155,7 +193,9 @@ def _bootstrap(
 def _paper(paper: Mapping[str, Sequence[float]]) -> dict[str, float]:
     if not paper:
         return {}
-    (base, base_wer), (best, _), (one, one_wer) = (paper[name] for name in ("baseline", "ensemble", "distilled"))
+    (base, base_wer), (best, _), (one, one_wer) = (
+        paper[name] for name in ("baseline", "ensemble", "distilled")
+    )
     whole, hard, soft = (paper[name][1] for name in ("hard 100%", "hard 3%", "soft 3%"))
     return {
         "ensemble_gain": best - base,

@@ -20,7 +20,9 @@ def systems_figure(results: Mapping[str, Any]) -> Figure:
     figure, plot = plain_axes(7, 3.4, "", "frame accuracy, %")
     for x, (name, members) in enumerate(results["systems"].items()):
         values, ink = accuracies(results, members), _INK[name.partition(" ")[0]]
-        spread = [x + (i - (len(values) - 1) / 2) * 0.3 / max(len(values), 2) for i in range(len(values))]
+        spread = [
+            x + (i - (len(values) - 1) / 2) * 0.3 / max(len(values), 2) for i in range(len(values))
+        ]
         plot.scatter(spread, values, s=22, color=ink, alpha=0.65, linewidths=0)
         mean = mean_sd(values)[0]
         plot.plot([x - 0.28, x + 0.28], [mean, mean], color=ink, linewidth=2)
@@ -36,11 +38,15 @@ def small_figure(results: Mapping[str, Any]) -> Figure:
     figure, plot = plain_axes(7, 3.4, "", "frame accuracy, %")
     for x, (name, members) in enumerate(results["small"].items()):
         pairs = [[100 * m["train_accuracy"] for m in members], accuracies(results, members)]
-        looks = zip((-0.2, 0.2), pairs, (0.45, 1.0), ("black", "white"), ("train", "test"), strict=True)
+        looks = zip(
+            (-0.2, 0.2), pairs, (0.45, 1.0), ("black", "white"), ("train", "test"), strict=True
+        )
         for shift, values, alpha, ink, where in looks:
             mean, sd = mean_sd(values)
             plot.bar(x + shift, mean, 0.36, yerr=sd, capsize=3, color=_SMALL_INK[name], alpha=alpha)
-            plot.annotate(f"{where}\n{mean:.1f}", (x + shift, 2), ha="center", fontsize=9, color=ink)
+            plot.annotate(
+                f"{where}\n{mean:.1f}", (x + shift, 2), ha="center", fontsize=9, color=ink
+            )
     plot.set_xticks(range(len(results["small"])), list(results["small"]))
     plot.set_ylim(0, 100)
     return figure

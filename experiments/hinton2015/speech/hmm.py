@@ -1,7 +1,8 @@
 """Hidden Markov models of words: a flat start, Viterbi alignment and decoding. Pure functions.
 
-Every word is a chain of states from left to right, silence another; a state belongs to one chain only. Axes: ``u``
-utterances, ``t`` frames (padded), ``s`` states (the classes of the acoustic model), ``g`` nodes of a network.
+Every word is a chain of states from left to right, silence another; a state belongs to one chain
+only. Axes: ``u`` utterances, ``t`` frames (padded), ``s`` states (the classes of the acoustic
+model), ``g`` nodes of a network.
 """
 
 from __future__ import annotations
@@ -32,10 +33,12 @@ class Topology:
 
 
 class Network(NamedTuple):
-    """Chains of nodes in a row, and a junction: log probabilities, ``[g]`` each, -inf where there is no way.
+    """Chains of nodes in a row, and a junction: log probabilities, ``[g]`` each, -inf where there
+    is no way.
 
-    A path begins at a node (`start`), at every frame stays, goes on to the next node (`advance`), or goes through the
-    junction (`leave` one chain, `enter` another), and may end where it may leave. `state` is a node's HMM state.
+    A path begins at a node (`start`), at every frame stays, goes on to the next node (`advance`),
+    or goes through the junction (`leave` one chain, `enter` another), and may end where it may
+    leave. `state` is a node's HMM state.
     """
 
     state: Any
@@ -47,7 +50,9 @@ class Network(NamedTuple):
 
 
 class Path(NamedTuple):
-    """The best path: nodes ``[t]``, the frames at which a chain was entered ``[t]``, and its log probability."""
+    """The best path: nodes ``[t]``, the frames at which a chain was entered ``[t]``, and its log
+    probability.
+    """
 
     nodes: Any
     entered: Any
@@ -57,13 +62,15 @@ class Path(NamedTuple):
 def viterbi(network: Network, scores: Any, length: Any) -> Path:
     """The most probable path of one utterance through a network.
 
-    Shapes: ``scores[t g]`` log likelihood of every frame at every node; frames from `length` on are padding, and the
-    path stays where it is.
+    Shapes: ``scores[t g]`` log likelihood of every frame at every node; frames from `length` on are
+    padding, and the path stays where it is.
 
     Source: Viterbi (1967); Rabiner (1989), "A tutorial on hidden Markov models", section III.
     """
 
-    def forward(best: jax.Array, frame: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    def forward(
+        best: jax.Array, frame: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         t, score = frame
         out = best + network.leave
         onward = jnp.roll(best + network.advance, 1).at[0].set(-jnp.inf)
@@ -72,7 +79,9 @@ def viterbi(network: Network, scores: Any, length: Any) -> Path:
         best = jnp.where(alive, jnp.max(ways, axis=0) + score, best)
         return best, (jnp.where(alive, jnp.argmax(ways, axis=0), 0), jnp.argmax(out))
 
-    def backward(node: jax.Array, ways: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    def backward(
+        node: jax.Array, ways: tuple[jax.Array, jax.Array]
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         way, left = ways[0][node], ways[1]
         return jnp.where(way == 2, left, node - (way == 1)), (node, way == 2)
 
@@ -95,30 +104,45 @@ def _search(networks: Network, likelihoods: jax.Array, lengths: jax.Array, share
 
 
 def align(
-    topology: Topology, stay: np.ndarray, likelihoods: np.ndarray, lengths: np.ndarray, words: np.ndarray
+    topology: Topology,
+    stay: np.ndarray,
+    likelihoods: np.ndarray,
+    lengths: np.ndarray,
+    words: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Forced alignment: the state of every frame ``[u t]`` given the word that was said, and log probabilities ``[u]``.
+    """Forced alignment: the state of every frame ``[u t]`` given the word that was said, and log
+    probabilities ``[u]``.
 
-    Shapes: ``stay[s]`` probability of staying, ``likelihoods[u t s]`` scaled log likelihoods, ``lengths[u]``,
-    ``words[u]``. An utterance is a silence or none, the word, a silence or none; it needs a frame per state.
+    Shapes: ``stay[s]`` probability of staying, ``likelihoods[u t s]`` scaled log likelihoods,
+    ``lengths[u]``, ``words[u]``. An utterance is a silence or none, the word, a silence or none; it
+    needs a frame per state.
     """
     networks = spoken_word(topology, stay, words)
     path = _search(networks, likelihoods, lengths, False)
-    return np.take_along_axis(networks.state, np.asarray(path.nodes), axis=1), np.asarray(path.score)
+    return np.take_along_axis(networks.state, np.asarray(path.nodes), axis=1), np.asarray(
+        path.score
+    )
 
 
 def decode(
-    topology: Topology, stay: np.ndarray, likelihoods: np.ndarray, lengths: np.ndarray, penalty: float
+    topology: Topology,
+    stay: np.ndarray,
+    likelihoods: np.ndarray,
+    lengths: np.ndarray,
+    penalty: float,
 ) -> list[list[int]]:
-    """The words of every utterance: any number of words and silences in any order, found by Viterbi.
+    """The words of every utterance: any number of words and silences in any order, found by
+    Viterbi.
 
-    `penalty` is subtracted from the log probability of every word; it balances words that are inserted and missed.
-    Shapes as in `align`.
+    `penalty` is subtracted from the log probability of every word; it balances words that are
+    inserted and missed. Shapes as in `align`.
     """
     path = _search(word_loop(topology, stay, penalty), likelihoods, lengths, True)
     nodes, entered = np.asarray(path.nodes), np.asarray(path.entered)
     begins = entered & (nodes < topology.words * topology.per_word)
-    return [(row[where] // topology.per_word).tolist() for row, where in zip(nodes, begins, strict=True)]
+    return [
+        (row[where] // topology.per_word).tolist() for row, where in zip(nodes, begins, strict=True)
+    ]
 
 
 def spoken_word(topology: Topology, stay: np.ndarray, words: np.ndarray) -> Network:
@@ -139,7 +163,9 @@ def spoken_word(topology: Topology, stay: np.ndarray, words: np.ndarray) -> Netw
 
 
 def word_loop(topology: Topology, stay: np.ndarray, penalty: float) -> Network:
-    """Words and silences in any order, all words equally probable. Shapes: leaves ``[s]``; a node is a state."""
+    """Words and silences in any order, all words equally probable. Shapes: leaves ``[s]``; a node
+    is a state.
+    """
     spoken = topology.words * topology.per_word
     firsts = np.arange(0, spoken, topology.per_word)
     enter = np.full(topology.states, -np.inf)
@@ -154,12 +180,15 @@ def _network(state: np.ndarray, *logs: np.ndarray) -> Network:
     return Network(state.astype(np.int32), *(log.astype(np.float32) for log in logs))
 
 
-def flat_start(topology: Topology, energy: np.ndarray, lengths: np.ndarray, words: np.ndarray) -> np.ndarray:
+def flat_start(
+    topology: Topology, energy: np.ndarray, lengths: np.ndarray, words: np.ndarray
+) -> np.ndarray:
     """First alignment, by energy alone: the state of every frame ``[u t]``, -1 in the padding.
 
-    The word is taken to last from the first to the last frame whose energy lies above the middle of the utterance's
-    10th and 90th percentile (and for a frame per state at least); it is cut into equal states, and so is the silence
-    before and behind. Shapes: ``energy[u t]``, ``lengths[u]``, ``words[u]``.
+    The word is taken to last from the first to the last frame whose energy lies above the middle of
+    the utterance's 10th and 90th percentile (and for a frame per state at least); it is cut into
+    equal states, and so is the silence before and behind. Shapes: ``energy[u t]``, ``lengths[u]``,
+    ``words[u]``.
     """
     table = np.full(energy.shape, -1)
     for row, (length, word) in enumerate(zip(lengths, words, strict=True)):
@@ -183,7 +212,8 @@ def _equal(frames: int, parts: int) -> np.ndarray:
 
 
 def staying(states: np.ndarray, topology: Topology) -> np.ndarray:
-    """Probability of staying in each state for another frame, as counted in an alignment: ``[s]``, within [0.05, 0.99].
+    """Probability of staying in each state for another frame, as counted in an alignment: ``[s]``,
+    within [0.05, 0.99].
 
     Shapes: ``states[u t]`` with -1 in the padding.
     """

@@ -21,15 +21,21 @@ from kd.evidence import Comparison
 from kd.tables import Table, plus_minus
 
 Results = Mapping[str, Any]
-_BAND: Mapping[Arm, str] = {"distilled": "share_of_gain", "baseline": "share_of_gain", "small_soft": "small_share"}
+_BAND: Mapping[Arm, str] = {
+    "distilled": "share_of_gain",
+    "baseline": "share_of_gain",
+    "small_soft": "small_share",
+}
 _TITLES = {"share_of_gain": "share of the gain", "small_share": "share of the way"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Tested:
-    """A hypothesis and its outcome: the share (value, low, high), and wrong frames against the run that it varies.
+    """A hypothesis and its outcome: the share (value, low, high), and wrong frames against the run
+    that it varies.
 
-    `above` compares with its control, if it has one; `band` is the one that the run it varies is held to.
+    `above` compares with its control, if it has one; `band` is the one that the run it varies is
+    held to.
     """
 
     share: tuple[float, float, float]
@@ -66,11 +72,19 @@ def outcome(results: Results, name: str) -> str:
 
 
 def numbers(results: Results, name: str) -> str:
-    """Points of frame accuracy against the run that it varies and its control; accuracy on its training data."""
-    found, one, members = tested(results, name), hypothesis(results, name), results["hypotheses"][name]
+    """Points of frame accuracy against the run that it varies and its control; accuracy on its
+    training data.
+    """
+    found, one, members = (
+        tested(results, name),
+        hypothesis(results, name),
+        results["hypotheses"][name],
+    )
     parts = [f"{_points(results, found.change)} points"]
     if found.above is not None:
-        parts.append(f"against its control, {_name(one.control or '')}, {_points(results, found.above)}")
+        parts.append(
+            f"against its control, {_name(one.control or '')}, {_points(results, found.above)}"
+        )
     seen = plus_minus([100 * m["train_accuracy"] for m in members], 2)
     return "; ".join([*parts, f"{seen}% of its training frames right"])
 
@@ -82,17 +96,22 @@ def section(results: Results) -> list[str]:
         return []
     return [
         "## Why bands are missed: hypotheses, each put to the test",
-        "Written down after the results above were seen and before any of these was run, and all of them are shown: "
-        "nothing is chosen by these numbers. Each changes what is said and nothing else of the run that it varies "
-        f"({chosen(results)}; the baselines; soft 3%), with the same {len(results['seeds'])} seeds. Points are points "
-        f"of frame accuracy on the {results['protocol']['split']} speakers against that run, paired by seed and "
+        "Written down after the results above were seen and before any of these was run, and all "
+        "of them are shown: "
+        "nothing is chosen by these numbers. Each changes what is said and nothing else of the "
+        "run that it varies "
+        f"({chosen(results)}; the baselines; soft 3%), with the same {len(results['seeds'])} "
+        "seeds. Points are points "
+        f"of frame accuracy on the {results['protocol']['split']} speakers against that run, "
+        "paired by seed and "
         "speaker. Where no control is named, hard labels were not given the same change.",
         "\n".join(
             f"- *{_name(name)}*: {hypothesis(results, name).claim}. {numbers(results, name)}."
             for name in results["hypotheses"]
         ),
         *(table.markdown() for table in tables if table.rows),
-        "*Enough*: inside the band by itself. *Part of it*, *worse*: the whole interval of the points lies on that "
+        "*Enough*: inside the band by itself. *Part of it*, *worse*: the whole interval of the "
+        "points lies on that "
         "side of zero. *No evidence*: it holds zero.",
         *(_teacher(results, name) for name in results["teachers"]),
     ]
@@ -113,12 +132,20 @@ def _table(results: Results, band: str) -> Table:
                     outcome(results, name),
                 ]
             )
-    columns = ["hypothesis", "what was changed", "frame accuracy", "WER", _TITLES[band], "what it says"]
+    columns = [
+        "hypothesis",
+        "what was changed",
+        "frame accuracy",
+        "WER",
+        _TITLES[band],
+        "what it says",
+    ]
     return Table("", columns, rows)
 
 
 def _percent(values: Sequence[float]) -> str:
-    return f"{plus_minus(values, 2)}%".replace(" ", "\N{NO-BREAK SPACE}")  # one line in a wide table
+    # one line in a wide table
+    return f"{plus_minus(values, 2)}%".replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _changed(results: Results, one: Hypothesis) -> str:
@@ -126,15 +153,22 @@ def _changed(results: Results, one: Hypothesis) -> str:
     before, after = choices(_config(results, one.of)), choices(one.run)
     changes = [f"{key}: {value}" for key, value in after.items() if value != before[key]]
     teachers = {"baseline": "the ensemble"}
-    return "; ".join([*changes, *([f"teacher: {teachers.get(one.teacher, one.teacher)}"] if one.teacher else [])])
+    return "; ".join(
+        [*changes, *([f"teacher: {teachers.get(one.teacher, one.teacher)}"] if one.teacher else [])]
+    )
 
 
 def _config(results: Results, arm: Arm) -> Mapping[str, Any]:
-    """The config of what a hypothesis varies; of the distilled runs the one at the chosen temperature."""
+    """The config of what a hypothesis varies; of the distilled runs the one at the chosen
+    temperature.
+    """
     run = results["protocol"][arm]
     if arm != "distilled":
         return run
-    soft = {**run["objective"]["soft_targets"], "temperature": results["protocol"]["temperatures"][results["chosen"]]}
+    soft = {
+        **run["objective"]["soft_targets"],
+        "temperature": results["protocol"]["temperatures"][results["chosen"]],
+    }
     return {**run, "objective": {**run["objective"], "soft_targets": soft}}
 
 
@@ -151,17 +185,22 @@ def _teacher(results: Results, name: str) -> str:
     """How good a teacher is that was made for hypotheses, beside the ensemble of section 4."""
     changes = choices(results["protocol"]["teachers"][name])
     before, found = choices(results["protocol"]["baseline"]), results["teachers"][name]
-    different = "; ".join(f"{key}: {value}" for key, value in changes.items() if value != before[key])
+    different = "; ".join(
+        f"{key}: {value}" for key, value in changes.items() if value != before[key]
+    )
     ours, first = (
-        f"{accuracies(results, whole)[0]:.2f}% on test, its members {plus_minus(accuracies(results, members), 2)}% and "
-        f"on the frames they were trained on {plus_minus([100 * m['train_accuracy'] for m in members], 2)}%"
+        f"{accuracies(results, whole)[0]:.2f}% on test, its members "
+        f"{plus_minus(accuracies(results, members), 2)}% and "
+        "on the frames they were trained on "
+        f"{plus_minus([100 * m['train_accuracy'] for m in members], 2)}%"
         for whole, members in (
             ([found["ensemble"]], found["members"]),
             (results["systems"]["ensemble"], results["systems"]["baseline"]),
         )
     )
     return (
-        f"Teacher `{name}`: an ensemble of {len(found['members'])}, {different or 'no other config'}. Frame accuracy "
+        f"Teacher `{name}`: an ensemble of {len(found['members'])}, "
+        f"{different or 'no other config'}. Frame accuracy "
         f"{ours}; the ensemble of section 4 {first}."
     )
 
@@ -169,7 +208,8 @@ def _teacher(results: Results, name: str) -> str:
 def _points(results: Results, change: Comparison) -> str:
     """A change in wrong frames as points of accuracy, with its interval."""
     errors = (change.difference, change.high, change.low)
-    value, low, high = (round(-100 * one / results["frames"], 2) + 0.0 for one in errors)  # 0, and never -0
+    # 0, and never -0
+    value, low, high = (round(-100 * one / results["frames"], 2) + 0.0 for one in errors)
     return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
 
 

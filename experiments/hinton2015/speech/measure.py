@@ -1,4 +1,6 @@
-"""Stages that measure: the word penalty on the validation speakers, then what each system gets wrong."""
+"""Stages that measure: the word penalty on the validation speakers, then what each system gets
+wrong.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,12 @@ from kd.trained import Trained
 
 
 def tune(
-    folder: pathlib.Path, done: Mapping[str, Done], *, alignment: str, run: str, penalties: Sequence[float]
+    folder: pathlib.Path,
+    done: Mapping[str, Done],
+    *,
+    alignment: str,
+    run: str,
+    penalties: Sequence[float],
 ) -> dict[str, Any]:
     """Stage: the word penalty with the fewest word errors of `run` on the validation speakers."""
     del folder
@@ -31,7 +38,10 @@ def tune(
         likelihoods = aligned.scaled(one.logits(aligned.frames("validation")), split)
         for penalty in penalties:
             counts[penalty] += float(words_wrong(aligned, likelihoods, split, penalty).sum())
-    rates = [[penalty, count / len(split.words) / max(_size(done[run]), 1)] for penalty, count in counts.items()]
+    rates = [
+        [penalty, count / len(split.words) / max(_size(done[run]), 1)]
+        for penalty, count in counts.items()
+    ]
     return {"penalty": min(rates, key=lambda rate: (rate[1], rate[0]))[0], "wer": rates}
 
 
@@ -45,10 +55,11 @@ def measure(
     train: str | None,
     ensemble: bool,
 ) -> dict[str, Any]:
-    """Stage: for every member of `run`, frames and words that it gets wrong in each utterance of `split`.
+    """Stage: for every member of `run`, frames and words that it gets wrong in each utterance of
+    `split`.
 
-    With `train`, also the frame accuracy on that slice of the training data; with `ensemble`, the same of the members'
-    arithmetic mean. Counts are texts, ``"3 0 1 ..."``, an utterance each.
+    With `train`, also the frame accuracy on that slice of the training data; with `ensemble`, the
+    same of the members' arithmetic mean. Counts are texts, ``"3 0 1 ..."``, an utterance each.
     """
     del folder
     aligned, spoken = Alignment(done[alignment]), read(done["features"])[split]
@@ -62,7 +73,9 @@ def measure(
         result = system(aligned, logits, frames, spoken, penalty)
         found.append(result if seen is None else {**result, "train_accuracy": accuracy(one, seen)})
     # A sum of logarithms' exponentials: a state that every member rules out has a logarithm too.
-    whole = system(aligned, total - np.log(len(found)), frames, spoken, penalty) if ensemble else None
+    whole = (
+        system(aligned, total - np.log(len(found)), frames, spoken, penalty) if ensemble else None
+    )
     return {"members": found, "ensemble": whole}
 
 
@@ -76,8 +89,12 @@ def members(trained: Trained) -> Iterator[Trained]:
         yield dataclasses.replace(trained, params=params, extra=extra, members=False)
 
 
-def system(aligned: Alignment, logits: np.ndarray, frames: Dataset, spoken: Split, penalty: float) -> dict[str, str]:
-    """What one system gets wrong in each utterance: frames against the forced alignment, and words."""
+def system(
+    aligned: Alignment, logits: np.ndarray, frames: Dataset, spoken: Split, penalty: float
+) -> dict[str, str]:
+    """What one system gets wrong in each utterance: frames against the forced alignment, and
+    words.
+    """
     wrong = logits.argmax(axis=-1) != frames.labels
     ends = np.cumsum(spoken.lengths)
     by_utterance = np.add.reduceat(wrong.astype(int), ends - spoken.lengths)
@@ -85,10 +102,14 @@ def system(aligned: Alignment, logits: np.ndarray, frames: Dataset, spoken: Spli
     return {"frame_errors": text(by_utterance), "word_errors": text(words)}
 
 
-def words_wrong(aligned: Alignment, likelihoods: np.ndarray, spoken: Split, penalty: float) -> np.ndarray:
+def words_wrong(
+    aligned: Alignment, likelihoods: np.ndarray, spoken: Split, penalty: float
+) -> np.ndarray:
     """Word errors of each utterance, decoded with a free loop of words and silences."""
     heard = hmm.decode(aligned.topology, aligned.stay, likelihoods, spoken.lengths, penalty)
-    return np.array([word_errors([int(said)], words) for said, words in zip(spoken.words, heard, strict=True)])
+    return np.array(
+        [word_errors([int(said)], words) for said, words in zip(spoken.words, heard, strict=True)]
+    )
 
 
 def accuracy(one: Trained, data: Dataset) -> float:

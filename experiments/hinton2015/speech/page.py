@@ -26,9 +26,14 @@ from kd.tables import Table, plus_minus
 def page(results: Mapping[str, Any]) -> Page:
     """The section alone on a page."""
     text, figures = section(results)
-    heading = f"# {results['experiment']}: acoustic models, their ensemble, and soft targets as regularisers"
+    heading = (
+        f"# {results['experiment']}: acoustic models, their ensemble, and soft targets as "
+        "regularisers"
+    )
     text = "\n\n".join([heading, text, "## How this was made", making(results)])
-    return Page(text + "\n", systems_table(results), verdict_line(results), provenance(results), figures)
+    return Page(
+        text + "\n", systems_table(results), verdict_line(results), provenance(results), figures
+    )
 
 
 def section(results: Mapping[str, Any]) -> tuple[str, dict[str, Figure]]:
@@ -38,9 +43,12 @@ def section(results: Mapping[str, Any]) -> tuple[str, dict[str, Figure]]:
         "## Section 4: an ensemble of acoustic models into one",
         systems_table(results).markdown(),
         f"On the {results['protocol']['split']} speakers: {results['frames']:,} frames, "
-        f"{len(results['speakers'].split()):,} utterances. Mean ± standard deviation over n models that differ in "
-        "their first weights alone. WER: words and silences decoded in a free loop, edit distance over the words said. "
-        "The paper's data is another, and private: its numbers stand here for the differences between rows.",
+        f"{len(results['speakers'].split()):,} utterances. Mean ± standard deviation over n "
+        "models that differ in "
+        "their first weights alone. WER: words and silences decoded in a free loop, edit distance "
+        "over the words said. "
+        "The paper's data is another, and private: its numbers stand here for the differences "
+        "between rows.",
         "![Frame accuracy of every model](figures/systems.svg)",
         "## Section 6: soft targets as regularisers",
         small_table(results).markdown(),
@@ -60,10 +68,14 @@ def verdict_line(results: Mapping[str, Any]) -> str:
     found = verdict(results)
     speakers = len({*results["speakers"].split()})
     return (
-        f"**Verdict: {found.verdict}.** Distilling the ensemble ({chosen(results)}, the temperature chosen on the "
-        f"validation speakers) changes the model's wrong frames by {found.difference:+,.0f} of {results['frames']:,} "
-        f"(95% interval {found.low:+,.0f} to {found.high:+,.0f}, paired bootstrap over {found.seeds} seeds and "
-        f"{speakers} speakers) against the baselines that start with the same weights: {found.meaning}."
+        f"**Verdict: {found.verdict}.** Distilling the ensemble ({chosen(results)}, the "
+        "temperature chosen on the "
+        f"validation speakers) changes the model's wrong frames by {found.difference:+,.0f} of "
+        f"{results['frames']:,} "
+        f"(95% interval {found.low:+,.0f} to {found.high:+,.0f}, paired bootstrap over "
+        f"{found.seeds} seeds and "
+        f"{speakers} speakers) against the baselines that start with the same weights: "
+        f"{found.meaning}."
         f"{_missed(results)}"
     )
 
@@ -97,7 +109,15 @@ def systems_table(results: Mapping[str, Any]) -> Table:
             ]
         )
     theirs = ["paper"] if paper else []
-    columns = ["", *theirs, "frame accuracy", *[f"{name} " for name in theirs], "WER", "share of the gain", "n"]
+    columns = [
+        "",
+        *theirs,
+        "frame accuracy",
+        *[f"{name} " for name in theirs],
+        "WER",
+        "share of the gain",
+        "n",
+    ]
     return Table(f"Acoustic models on the {results['protocol']['split']} speakers", columns, rows)
 
 
@@ -118,7 +138,15 @@ def small_table(results: Mapping[str, Any]) -> Table:
             ]
         )
     theirs = ["paper"] if paper else []
-    columns = ["training set", *theirs, "train", *[f"{name} " for name in theirs], "test", "WER", "n"]
+    columns = [
+        "training set",
+        *theirs,
+        "train",
+        *[f"{name} " for name in theirs],
+        "test",
+        "WER",
+        "n",
+    ]
     return Table("Frame accuracy on training and test data", columns, rows)
 
 
@@ -142,7 +170,11 @@ def protocol_table(results: Mapping[str, Any]) -> Table:
     names = ("aligner", "baseline", "distilled", "small_hard", "small_soft")
     runs = {name: choices(results["protocol"][name]) for name in names}
     unused = {"jitter, pixels", "max-norm", "dropout, inputs / hidden"}
-    rows = [[choice, *(run[choice] for run in runs.values())] for choice in runs["baseline"] if choice not in unused]
+    rows = [
+        [choice, *(run[choice] for run in runs.values())]
+        for choice in runs["baseline"]
+        if choice not in unused
+    ]
     return Table("The protocol", ["", *runs], rows)
 
 
@@ -152,31 +184,48 @@ def _bands(results: Mapping[str, Any]) -> list[str]:
     return [
         "## Paper, ours, band",
         bands_table(results).markdown(),
-        "The bands were written down before the run; a missed one stays missed. Intervals: bootstrap over seeds and "
+        "The bands were written down before the run; a missed one stays missed. Intervals: "
+        "bootstrap over seeds and "
         "speakers.",
     ]
 
 
 def _open_choices(results: Mapping[str, Any]) -> str:
-    speech, corpus, alignments = results["protocol"]["speech"], results["corpus"], results["alignments"]
+    speech, corpus, alignments = (
+        results["protocol"]["speech"],
+        results["corpus"],
+        results["alignments"],
+    )
     sizes = corpus["splits"]
     split = ", ".join(
-        f"{s['utterances']:,} utterances ({s['frames']:,} frames) of {s['speakers']} speakers for {name}"
+        f"{s['utterances']:,} utterances ({s['frames']:,} frames) of {s['speakers']} speakers for "
+        f"{name}"
         for name, s in sizes.items()
     )
-    changes = ", ".join(f"{100 * a['changed']['train']:.1f}%" for a in alignments if "changed" in a) or "none"
+    changes = (
+        ", ".join(f"{100 * a['changed']['train']:.1f}%" for a in alignments if "changed" in a)
+        or "none"
+    )
     lines = [
-        f"Data: `{speech['data']['source']}`, {len(corpus['words'])} words; {split}; no speaker in two splits.",
-        f"Features: {speech['bins']} log-mel energies, 25 ms windows every 10 ms, no dither, each dimension to mean 0 "
-        "and variance 1 over all training frames; an utterance's end frames are repeated where a window leaves it.",
-        f"States: {speech['per_word']} from left to right for every word and {speech['silence']} for silence, "
+        f"Data: `{speech['data']['source']}`, {len(corpus['words'])} words; {split}; no speaker "
+        "in two splits.",
+        f"Features: {speech['bins']} log-mel energies, 25 ms windows every 10 ms, no dither, each "
+        "dimension to mean 0 "
+        "and variance 1 over all training frames; an utterance's end frames are repeated where a "
+        "window leaves it.",
+        f"States: {speech['per_word']} from left to right for every word and {speech['silence']} "
+        "for silence, "
         f"{alignments[-1]['states']} in all (the paper has 14,000).",
         "Alignment: a flat start cuts the energetic part of every clip into equal states; then "
-        f"{len(alignments) - 1} rounds of training and Viterbi with posteriors over priors, which changed {changes} of "
+        f"{len(alignments) - 1} rounds of training and Viterbi with posteriors over priors, which "
+        f"changed {changes} of "
         "the training frames. The test frames are aligned by the same models.",
-        "Decoding: any words and silences in any order, all words equally probable; " + _penalty(results["tuned"]),
-        f"The {results['protocol']['ensemble']} baselines share the order of batches and differ in their first "
-        "weights; students pair with them, seed by seed. The 3% are the first 3% of the training frames, whose "
+        "Decoding: any words and silences in any order, all words equally probable; "
+        + _penalty(results["tuned"]),
+        f"The {results['protocol']['ensemble']} baselines share the order of batches and differ "
+        "in their first "
+        "weights; students pair with them, seed by seed. The 3% are the first 3% of the training "
+        "frames, whose "
         "utterances lie in random order; their teacher is a single model trained on all.",
         results["protocol"]["notes"],
     ]
@@ -189,7 +238,8 @@ def _penalty(tuned: Mapping[str, Any]) -> str:
     tried = ", ".join(f"{penalty:g} ({100 * wer:.2f}%)" for penalty, wer in rates.items())
     place = "at the edge of" if tuned["penalty"] in (min(rates), max(rates)) else "inside"
     return (
-        f"the word penalty, {tuned['penalty']:g} nats, has the fewest word errors of the baselines on the validation "
+        f"the word penalty, {tuned['penalty']:g} nats, has the fewest word errors of the "
+        "baselines on the validation "
         f"speakers, and lies {place} the grid that was tried (with their WER): {tried}."
     )
 

@@ -1,4 +1,6 @@
-"""Sections 4 and 6 as stages: features, alignments, baselines, ensemble, students, and what is measured of them."""
+"""Sections 4 and 6 as stages: features, alignments, baselines, ensemble, students, and what is
+measured of them.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,14 @@ _AUDIO = ("kd.data.speech",)
 _HMM = (f"{_HERE}.hmm", f"{_HERE}.corpus", f"{_HERE}.align")
 
 
-def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], None] = print) -> dict[str, Any]:
+def run(
+    config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], None] = print
+) -> dict[str, Any]:
     """Run or resume every stage: the results, as JSON will hold them.
 
     Raises:
-      KdError: a config that is not well-formed, audio that is not there or not well-formed, what training raises.
+      KdError: a config that is not well-formed, audio that is not there or not well-formed, what
+        training raises.
     """
     protocol = build(Protocol, config, "config")
     done = run_stages(make_stages(protocol), folder, say)
@@ -38,7 +43,9 @@ def run(config: Mapping[str, Any], folder: pathlib.Path, say: Callable[[str], No
 
 
 def make_stages(protocol: Protocol) -> list[Stage | Computation]:
-    """Features, flat start, rounds of training and realigning, the systems of sections 4 and 6, hypotheses."""
+    """Features, flat start, rounds of training and realigning, the systems of sections 4 and 6,
+    hypotheses.
+    """
     check(protocol)
     labels, last = _labels(protocol)
     taught = product(
@@ -48,9 +55,13 @@ def make_stages(protocol: Protocol) -> list[Stage | Computation]:
     runs = [
         Stage("baseline", _with(baseline, product(init_seed=range(protocol.ensemble))), data=last),
         Stage("reference", baseline, data=last),
-        Stage("distilled", _with(resolve(protocol.distilled), taught), teacher="baseline", data=last),
+        Stage(
+            "distilled", _with(resolve(protocol.distilled), taught), teacher="baseline", data=last
+        ),
         Stage("small_hard", _with(resolve(protocol.small_hard), seeds), data=last),
-        Stage("small_soft", _with(resolve(protocol.small_soft), seeds), teacher="reference", data=last),
+        Stage(
+            "small_soft", _with(resolve(protocol.small_soft), seeds), teacher="reference", data=last
+        ),
     ]
     tune = _measuring("tune", "tune", "baseline", last, penalties=protocol.penalties)
     tested = _hypotheses(protocol, last)
@@ -58,7 +69,9 @@ def make_stages(protocol: Protocol) -> list[Stage | Computation]:
 
 
 def collect(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
-    """Everything that the page shows: the corpus, the alignments, and the errors of every system in every utterance."""
+    """Everything that the page shows: the corpus, the alignments, and the errors of every system in
+    every utterance.
+    """
     spoken = read(done["features"])[protocol.split]
     distilled, each = done["measure_distilled"].evaluation["members"], len(protocol.seeds)
     watched = [member["accuracy"] for member in done["distilled"].evaluation["members"]]
@@ -67,7 +80,9 @@ def collect(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
         "corpus": done["features"].evaluation,
         "alignments": [d.evaluation for name, d in done.items() if name.startswith("alignment")],
         "tuned": done["tune"].evaluation,
-        "speakers": " ".join(speaker or f"utterance-{i}" for i, speaker in enumerate(spoken.speakers)),
+        "speakers": " ".join(
+            speaker or f"utterance-{i}" for i, speaker in enumerate(spoken.speakers)
+        ),
         "chosen": max(
             range(len(protocol.temperatures)), key=lambda i: sum(watched[i * each : (i + 1) * each])
         ),  # of the temperatures: the one with the best frame accuracy on the validation speakers
@@ -85,8 +100,13 @@ def collect(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
             "hard 3%": done["measure_small_hard"].evaluation["members"],
             "soft 3%": done["measure_small_soft"].evaluation["members"],
         },
-        "teachers": {name: done[f"measure_teacher_{name}"].evaluation for name in protocol.teachers},
-        "hypotheses": {name: done[f"measure_hypothesis_{name}"].evaluation["members"] for name in protocol.hypotheses},
+        "teachers": {
+            name: done[f"measure_teacher_{name}"].evaluation for name in protocol.teachers
+        },
+        "hypotheses": {
+            name: done[f"measure_hypothesis_{name}"].evaluation["members"]
+            for name in protocol.hypotheses
+        },
     }
 
 
@@ -133,8 +153,14 @@ def _labels(protocol: Protocol) -> tuple[list[Stage | Computation], str]:
 def _hypotheses(protocol: Protocol, last: str) -> list[Stage]:
     """What the hypotheses train: further ensembles, then for each a population over the seeds."""
     ensemble, seeds = product(init_seed=range(protocol.ensemble)), product(init_seed=protocol.seeds)
-    named = {name: f"teacher_{name}" for name in protocol.teachers} | {"baseline": "baseline", "reference": "reference"}
-    teachers = [Stage(named[name], _with(resolve(run), ensemble), data=last) for name, run in protocol.teachers.items()]
+    named = {name: f"teacher_{name}" for name in protocol.teachers} | {
+        "baseline": "baseline",
+        "reference": "reference",
+    }
+    teachers = [
+        Stage(named[name], _with(resolve(run), ensemble), data=last)
+        for name, run in protocol.teachers.items()
+    ]
     students = [
         Stage(
             f"hypothesis_{name}",
@@ -170,7 +196,11 @@ def _measuring(
 ) -> Computation:
     options = {"alignment": alignment, "run": run, **options}
     return Computation(
-        name, f"{_HERE}.measure:{function}", options, needs=("features", alignment, run, *needs), code=_HMM
+        name,
+        f"{_HERE}.measure:{function}",
+        options,
+        needs=("features", alignment, run, *needs),
+        code=_HMM,
     )
 
 
