@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from kd.errors import KdError
+from kd.fields import later
 from kd.schedules import Schedule
 from kd.step import Constraint
 from kd.types import PyTree
@@ -35,7 +36,7 @@ class Optim:
     nesterov: bool = False
     weight_decay: float = 0.0
     max_norm: float = 0.0
-    clip_norm: float = 0.0
+    clip_norm: float = later(0.0)
 
 
 def make_optimizer(spec: Optim) -> optax.GradientTransformation:

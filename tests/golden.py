@@ -1,5 +1,7 @@
-"""What every config resolves to. After a deliberate change: ``python -m tests.golden``, and read
-the diff.
+"""What every config resolves to, and its fingerprints.
+
+After a deliberate change: ``python -m tests.golden``, and read the diff. Fingerprints of recorded
+runs stay: only those of new configs may appear.
 """
 
 import ast
@@ -8,10 +10,11 @@ import pathlib
 
 from ml_collections import ConfigDict
 
-from kd.config import load_config, resolve, to_json
+from kd.config import fingerprint_of, identity, load_config, resolve, to_json
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
+FINGERPRINTS = ROOT / "tests" / "fingerprints.json"
 
 
 def arguments(path):
@@ -54,3 +57,8 @@ if __name__ == "__main__":
         stale.unlink()
     for name in CONFIGS:
         (GOLDEN / f"{name}.json").write_text(text(name))
+    told = {
+        name: {key: fingerprint_of(identity(spec)) for key, spec in specs(name).items()}
+        for name in CONFIGS
+    }
+    FINGERPRINTS.write_text(json.dumps(told, indent=1, sort_keys=True) + "\n")

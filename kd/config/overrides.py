@@ -1,0 +1,102 @@
+"""Config files, and the ``--config.key=value`` overrides of the command line."""
+
+from __future__ import annotations
+
+import ast
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from kd.errors import KdError, unknown
+
+
+def load_config(
+    path: str | pathlib.Path, argument: str = "", overrides: Iterable[str] = ()
+) -> ConfigDict:
+    """``get_config(argument)`` of a Python file, with ``key.subkey=value`` overrides applied.
+
+    Values are Python literals; what is not a literal is text. An override may name any key that
+    `resolve` knows.
+
+    Raises:
+      KdError: no such file, one that is not Python or has no ``get_config``, an argument it does
+        not take, an unknown key on the way. What the file itself raises is its own.
+    """
+    if not pathlib.Path(path).is_file():
+        raise KdError(f"no config file {path}; the ones that ship are in configs/")
+    module: dict[str, Any] = {"__name__": pathlib.Path(path).stem, "__file__": str(path)}
+    try:
+        code = compile(pathlib.Path(path).read_text("utf-8"), str(path), "exec")
+    except SyntaxError as error:
+        raise KdError(
+            f"config file {path} is not Python: line {error.lineno}: {error.msg}; mend that line"
+        ) from error
+    except (OSError, ValueError) as error:  # not readable, or bytes that are not text
+        raise KdError(f"cannot read config file {path}: {error}; give a Python file") from error
+    exec(code, module)
+    if "get_config" not in module:
+        raise KdError(f"{path} has no function get_config(arg); see configs/ for examples")
+    config = module["get_config"](argument)
+    if not isinstance(config, ConfigDict):
+        raise KdError(
+            f"get_config of {path} returned {type(config).__name__}; return a ConfigDict, see "
+            "configs/"
+        )
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise KdError(f"--config.{key} needs a value: --config.{key}=VALUE")
+        _override(config, key, text)
+    return config
+
+
+def choose(argument: str, *known: str) -> str:
+    """`argument` if it is one of `known`, which a config's ``get_config`` understands; a `KdError`
+    otherwise.
+    """
+    if argument not in known:
+        raise unknown("config argument", argument, [name for name in known if name])
+    return argument
+
+
+# Terms, columns and parameters have names of their own.
+_OPEN = ("objective", "population", "paths")
+
+
+def _override(config: ConfigDict, key: str, text: str) -> None:
+    *parents, leaf = key.split(".")
+    here, path = config, "config"
+    for parent in parents:
+        if isinstance(here, ConfigDict) and path.rpartition(".")[2] in _OPEN and parent not in here:
+            here[parent] = ConfigDict()
+        if not isinstance(here, ConfigDict) or parent not in here:
+            raise unknown(
+                f"key in {path}:", parent, here.keys() if isinstance(here, ConfigDict) else ()
+            )
+        if here[parent] is None and (path, parent) == ("config.teacher", "model"):
+            with here.unlocked(), here.ignore_type():
+                here[parent] = ConfigDict()
+        here, path = here[parent], f"{path}.{parent}"
+    if not isinstance(here, ConfigDict):
+        raise KdError(f"{path} is a value and has no key '{leaf}'; set {path} itself")
+    with here.unlocked(), here.ignore_type():  # `resolve` checks types, and says which one it wants
+        if (
+            path in ("config.student", "config.teacher.model")
+            and leaf == "name"
+            and here.get("name") != text
+        ):
+            for option in list(
+                here
+            ):  # another model: the options of the one before are not its own
+                del here[option]
+        here[leaf] = _literal(text)
+
+
+def _literal(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    try:
+        return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text

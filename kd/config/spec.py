@@ -1,0 +1,257 @@
+"""A training run as a frozen, typed spec: what a config may say, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import inspect
+import json
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from ml_collections import ConfigDict
+
+from kd.config.typed import build, check_type, plain
+from kd.errors import KdError, unknown
+from kd.fields import later, outside_identity
+from kd.mesh import MeshSpec
+from kd.models import MODELS
+from kd.objective import Term, term
+from kd.optim import Optim
+from kd.population import check_population
+from kd.registry import lookup
+from kd.schedules import Schedule
+from kd.sharding import Sharding
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """`train` and `eval` are splits in TFDS notation; `jitter_pixels` is the largest shift of an
+    image.
+
+    With `classes` only the examples of these labels are trained on; evaluation is on all of them.
+
+    With `stream` examples are read as they are needed and never held in memory; then `image_size`
+    makes images of any size into squares of so many pixels, `crop` takes a random part of each for
+    training, and `flip` turns half of them round. `mixup` mixes each image with another; a mixed
+    image has no label. `examples` is the declared number of training examples, for planning a run
+    where the data is not.
+    """
+
+    source: str = "digits"
+    train: str = "train"
+    eval: str = "test"
+    classes: tuple[int, ...] | None = None
+    data_dir: str | None = outside_identity(None)
+    batch_size: int = 100
+    jitter_pixels: int = 0
+    stream: bool = later(False)
+    image_size: int | None = later(None)
+    crop: Literal["none", "random"] = later("none")
+    flip: bool = later(False)
+    mixup: bool = later(False)
+    examples: int | None = outside_identity(None)
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherSpec:
+    """`workdir` of a finished run, one model or a population; `precompute` its logits on the
+    transfer set or not.
+
+    `model` is its architecture, spelled as `student` is, and `members` how many of them an ensemble
+    has, for planning a run whose teacher is not trained yet; where there is a workdir, what is in
+    it counts.
+    """
+
+    workdir: str | None = None
+    average: Literal["arithmetic", "geometric", "per_member"] = "arithmetic"
+    precompute: bool = True
+    model: Mapping[str, Any] | None = outside_identity(None)
+    members: int | None = outside_identity(None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """A training run, resolved.
+
+    Give exactly one of `total_epochs` and `total_steps`. `log_steps` is also the number of steps in
+    one dispatch. `population` maps ``seed``, ``init_seed`` (of the first weights alone),
+    ``teacher`` (a member of it for each student), ``learning_rate``, or
+    ``<term>: {weight | temperature | ...}`` to a tuple with one value per member; all members train
+    in one program. `early_stopping` is None or a validation split: the result is then, for each
+    member, its state with the fewest errors on that split, looked at every `eval_epochs`.
+
+    `accumulate` takes each batch in so many parts, one after another; `remat` computes activations
+    again instead of keeping them; `compute` is the type that student and teacher compute in, while
+    parameters, sums and logits stay float32; `ema` above 0 makes the result a moving average of the
+    parameters with that decay. `mesh` and `sharding` say where arrays live, and change nothing but
+    speed and memory.
+    """
+
+    seed: int = 0
+    data: Data = Data()
+    student: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "mlp"})
+    teacher: TeacherSpec = TeacherSpec()
+    objective: Mapping[str, Mapping[str, Any] | None] = dataclasses.field(default_factory=dict)
+    optim: Optim = Optim()
+    total_epochs: float | None = None
+    total_steps: int | None = None
+    population: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    log_steps: int = outside_identity(50)
+    early_stopping: str | None = None
+    eval_epochs: float | None = outside_identity(None)
+    checkpoint_epochs: float | None = outside_identity(None)
+    accumulate: int = later(1)
+    remat: bool = outside_identity(False)
+    compute: Literal["float32", "bfloat16"] = later("float32")
+    ema: float = later(0.0)
+    mesh: MeshSpec = outside_identity(MeshSpec())
+    sharding: Sharding = outside_identity(Sharding())
+
+
+_LARGEST = 2**14  # pixels: of a larger image not even one fits anywhere
+
+
+def base_config() -> ConfigDict:
+    """A ConfigDict with every key of a run and its default, for files in configs/ to fill in."""
+    return ConfigDict(plain(Spec()), type_safe=False)
+
+
+def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
+    """The frozen spec of a config.
+
+    Raises:
+      KdError: an unknown key (nearest shown), a wrong type, a value out of range, both or neither
+        of the two lengths.
+    """
+    given = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    if "seeds" in given and "objective" not in given:
+        raise KdError(
+            "this config is of an experiment, not of one run; it goes with 'kd reproduce', see "
+            "'kd list'"
+        )
+    spec = build(Spec, given, "config")
+    if (spec.total_epochs is None) == (spec.total_steps is None):
+        raise KdError("give exactly one of config.total_epochs and config.total_steps")
+    for name in ("total_epochs", "total_steps", "eval_epochs", "checkpoint_epochs", "log_steps"):
+        value = getattr(spec, name)
+        if value is not None and not 0 < value < 2**31:
+            raise KdError(f"config.{name} must be more than 0 and below 2^31, got {value}")
+    _check_switches(spec)
+    if not 0 <= spec.seed < 2**31:
+        raise KdError(f"config.seed must lie in [0, 2^31), got {spec.seed}")
+    if spec.early_stopping is not None and spec.eval_epochs is None:
+        raise KdError(
+            "config.early_stopping looks at a validation split every config.eval_epochs; set that "
+            "too"
+        )
+    if spec.early_stopping == spec.data.eval and spec.data.eval.startswith("test"):
+        raise KdError(
+            "config.early_stopping would choose the state by the test set that it is measured "
+            f"on, '{spec.data.eval}'; "
+            "name another one, e.g. a part of the training set"
+        )
+    check_options(spec.student)
+    if spec.teacher.model is not None:
+        check_options(spec.teacher.model, "config.teacher.model")
+    if spec.teacher.members is not None:
+        _check_members(spec)
+    check_population(spec.population, make_terms(spec))
+    return spec
+
+
+def _check_members(spec: Spec) -> None:
+    if not 0 < (spec.teacher.members or 0) < 2**31:
+        raise KdError(
+            f"config.teacher.members must be 1 or more, got {spec.teacher.members}; none is a "
+            "single model"
+        )
+    if spec.teacher.model is None:
+        raise KdError(
+            "config.teacher.members counts models and config.teacher.model declares none; declare "
+            "it too"
+        )
+
+
+def _check_switches(spec: Spec) -> None:
+    if not 0 <= spec.ema < 1:
+        raise KdError(
+            f"config.ema is a decay and must lie in [0, 1), got {spec.ema}; 0 keeps no average"
+        )
+    if not 0 < spec.accumulate < 2**31:
+        raise KdError(f"config.accumulate must be 1 or more, and below 2^31, got {spec.accumulate}")
+    if spec.data.image_size is not None and not 0 < spec.data.image_size <= _LARGEST:
+        raise KdError(
+            f"config.data.image_size must be 1 or more, and {_LARGEST} at most, got "
+            f"{spec.data.image_size}"
+        )
+    if spec.data.examples is not None and not 0 < spec.data.examples < 2**31:
+        raise KdError(
+            "config.data.examples must be 1 or more, and below 2^31, or none, got "
+            f"{spec.data.examples}"
+        )
+    read = {
+        "image_size": spec.data.image_size is not None,
+        "crop": spec.data.crop != "none",
+        "flip": spec.data.flip,
+    }
+    for name in [name for name, on in read.items() if on]:
+        if not spec.data.stream:
+            raise KdError(
+                f"config.data.{name} is done while images are read; set config.data.stream=true too"
+            )
+    if spec.data.crop != "none" and spec.data.image_size is None:
+        raise KdError(
+            "config.data.crop needs the size of its result; set config.data.image_size, in pixels"
+        )
+
+
+def make_terms(spec: Spec) -> list[Term]:
+    """The objective's terms. Raises a `KdError` when there is none, or one is not well-formed."""
+    if not spec.objective:
+        raise KdError(
+            "config.objective is empty; set e.g. config.objective = {'hard': {'weight': 1.0}}"
+        )
+    terms = []
+    for name, given in spec.objective.items():
+        if given is None:  # --config.objective.hard=none drops a term
+            continue
+        path = f"config.objective.{name}"
+        if not isinstance(given, Mapping):
+            raise KdError(f"{path} must be a mapping such as {{'weight': 1.0}}, got {given!r}")
+        options = dict(given)
+        for key in ("weight_schedule", "temperature_schedule"):
+            if options.get(key) is not None:
+                options[key] = build(Schedule, options[key], f"{path}.{key}")
+        terms.append(term(options.pop("loss", name), name=name, **options))
+    return terms
+
+
+def check_options(student: Mapping[str, Any], path: str = "config.student") -> None:
+    """Raise a `KdError` unless the student's name is a model and its options are what that model
+    takes.
+    """
+    if "name" not in student:
+        for slip in difflib.get_close_matches("name", map(str, student), n=1):
+            raise unknown(f"key in {path}:", slip, ["name"])
+        raise KdError(f"{path}.name is missing; see 'kd list' for the models")
+    model = lookup("model", student["name"], MODELS)
+    accepted = inspect.signature(model).parameters
+    hints = typing.get_type_hints(model)
+    for key, value in student.items():
+        if key == "name" or (key == "classes" and value is None):
+            continue
+        if key not in accepted:
+            raise unknown(f"key in {path}:", key, ["name", *accepted])
+        check_type(value, hints.get(key, Any), f"{path}.{key}")
+
+
+def to_json(spec: Spec) -> str:
+    """The resolved config as text, one key a line, for golden files and work directories."""
+    return json.dumps(plain(spec), indent=2, sort_keys=True)
+
+
+def from_json(text: str) -> Spec:
+    """The spec that `to_json` wrote."""
+    return resolve(json.loads(text))
