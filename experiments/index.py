@@ -1,7 +1,7 @@
 """The index of experiments: question, status and headline of each, from what is recorded.
 
-``python -m experiments.index`` writes all that shows what is recorded: every page, the README's
-tables, the index.
+``python -m experiments.index`` writes all that shows what is recorded: every page, the index, and
+the verdicts in the README.
 """
 
 from __future__ import annotations
@@ -15,32 +15,57 @@ from kd.tables import Table
 HERE = pathlib.Path(__file__).parent
 
 
+README = HERE.parent / "README.md"
+MARKER = "results"
+
+
 def index() -> str:
     """``experiments/README.md``, a row per experiment."""
-    rows = [[f"`{name}`", one.about, *_found(name, one)] for name, one in EXPERIMENTS.items()]
+    rows = [
+        [f"`{name}`", experiment.about, *_recorded(name, experiment)]
+        for name, experiment in EXPERIMENTS.items()
+    ]
     table = Table("", ["experiment", "question", "status", "headline"], rows)
     return f"# Experiments\n\n`kd reproduce NAME` runs or resumes one.\n\n{table.markdown()}\n"
 
 
-def _found(name: str, experiment: Experiment) -> list[str]:
+def verdicts() -> str:
+    """The README's lines: what each recorded experiment found, with a link to its page."""
+    lines = []
+    for name, experiment in EXPERIMENTS.items():
+        verdict = _verdict(name, experiment)
+        if verdict is not None:
+            lines.append(f"- [`{name}`](experiments/{experiment.record}/README.md) {verdict}")
+    return "\n".join(lines)
+
+
+def _recorded(name: str, experiment: Experiment) -> list[str]:
+    verdict = _verdict(name, experiment)
+    if verdict is None:
+        return ["not recorded", "–"]
+    return [f"[recorded]({experiment.record}/README.md)", verdict]
+
+
+def _verdict(name: str, experiment: Experiment) -> str | None:
     folder = HERE / experiment.record
     if not (folder / "results.json").exists():
-        return ["not recorded", "–"]
+        return None
     results = load_results(folder)
     results = results.get("parts", {name: results}).get(name)
-    if results is None:
-        return ["not recorded", "–"]
-    return [f"[recorded]({experiment.record}/README.md)", build_page(results).verdict]
+    return None if results is None else build_page(results).verdict
+
+
+def write_index() -> None:
+    """The index and the README's lines, from what is recorded."""
+    (HERE / "README.md").write_text(index(), "utf-8")
+    fill_file(README, MARKER, verdicts())
 
 
 def write() -> None:
     """All pages anew, from results alone."""
     for folder in sorted(path.parent for path in HERE.rglob("results.json")):
         write_report(folder)
-        kept = load_results(folder)
-        for results in kept.get("parts", {"": kept}).values():
-            fill_file(HERE.parent / "README.md", results["experiment"], build_page(results).summary)
-    (HERE / "README.md").write_text(index(), "utf-8")
+    write_index()
 
 
 if __name__ == "__main__":

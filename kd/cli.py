@@ -239,12 +239,10 @@ def _reproduce(args: argparse.Namespace, overrides: list[str]) -> None:
     command += [f"--config.{override}" for override in overrides]
     html = reproduce(args.name, experiment.run, config.to_dict(), folder, shlex.join(command))
     if args.record:
-        from experiments.index import index
+        from experiments.index import write_index
 
-        record(
-            args.name, folder, root / experiment.record, root.parent / "README.md", experiment.whole
-        )
-        (root / "README.md").write_text(index(), "utf-8")
+        record(args.name, folder, root / experiment.record, experiment.whole)
+        write_index()
     print(html.resolve())
 
 

@@ -35,11 +35,6 @@ class Page:
     provenance: str
     figures: Mapping[str, Figure]
 
-    @property
-    def summary(self) -> str:
-        """The short version in Markdown."""
-        return "\n\n".join([self.table.markdown(), self.verdict, self.provenance])
-
 
 def load_results(folder: pathlib.Path) -> dict[str, Any]:
     """The results.json of a folder. Raises a `KdError` if there is none or it is not whole."""

@@ -10,7 +10,7 @@ from kd.config import fingerprint_of
 from kd.errors import KdError
 from kd.evidence import machine
 from kd.registry import lookup
-from kd.report import Page, build_page, fill_file, load_results, write_report
+from kd.report import Page, build_page, load_results, write_report
 from kd.workdir import write_json
 
 _WIDE = 160
@@ -53,31 +53,21 @@ def reproduce(
     return html
 
 
-def record(
-    name: str, folder: pathlib.Path, into: pathlib.Path, readme: pathlib.Path, whole: str = ""
-) -> None:
-    """Keep the results of `folder` in the repository, and rebuild their page and their table in
-    `readme`.
+def record(name: str, folder: pathlib.Path, into: pathlib.Path, whole: str = "") -> None:
+    """Keep the results of `folder` in the repository, and rebuild their page.
 
     With `whole`, ``package.module:page``, they become one part of the results that are kept there,
     and the page is that of all parts.
-
-    Raises:
-      KdError: the README has no place for this experiment's table.
     """
     results = load_results(folder)
     kept = results
     if whole:
-        kept = (
-            load_results(into)
-            if (into / "results.json").exists()
-            else {"report": whole, "parts": {}}
-        )
+        parts: dict[str, Any] = {"report": whole, "parts": {}}
+        kept = load_results(into) if (into / "results.json").exists() else parts
         kept["parts"][name] = results
     into.mkdir(parents=True, exist_ok=True)
     write_json(into / "results.json", kept)
     write_report(into)
-    fill_file(readme, name, build_page(results).summary)
 
 
 def _show(page: Page) -> None:

@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 import runs
+from experiments import EXPERIMENTS
 from experiments.hinton2015.page import ORDER
-from experiments.index import index
+from experiments.index import MARKER, index, verdicts
 from kd.config import resolve, to_json
 from kd.errors import KdError
 from kd.report import build_page, fill, load_results, write_report
@@ -229,19 +230,12 @@ def test_fill_replaces_its_block_and_nothing_else():
         fill(text.replace("<!-- /x -->", ""), "x", "new")
 
 
-def test_record_keeps_the_result_and_fills_the_readme(results, tmp_path):
+def test_record_keeps_the_result_and_writes_its_page(results, tmp_path):
     write(results, tmp_path / "run")
-    readme, kept = tmp_path / "README.md", tmp_path / "experiments" / "digits"
-    readme.write_text("before\n<!-- hinton2015-digits -->\n<!-- /hinton2015-digits -->\nafter\n")
-    record("hinton2015-digits", tmp_path / "run", kept, readme)
+    kept = tmp_path / "experiments" / "digits"
+    record("hinton2015-digits", tmp_path / "run", kept)
     assert load_results(kept) == results
-    page = build_page(results)
-    assert (kept / "README.md").read_text() == page.markdown
-    text = readme.read_text()
-    assert text == fill(text, "hinton2015-digits", page.summary)
-    assert page.verdict in text
-    assert text.startswith("before\n")
-    assert text.endswith("after\n")
+    assert (kept / "README.md").read_text() == build_page(results).markdown
 
 
 RECORDED = sorted(path.parent for path in (runs.ROOT / "experiments").rglob("results.json"))
@@ -252,28 +246,23 @@ def test_a_recorded_page_is_what_its_results_say(folder):
     kept = load_results(folder)
     page = build_page(kept)
     assert (folder / "README.md").read_text() == page.markdown, f"kd report {folder}"
-    readme = (runs.ROOT / "README.md").read_text()
-    for results in kept.get("parts", {"": kept}).values():
-        name = results["experiment"]
-        assert readme == fill(readme, name, build_page(results).summary), (
-            "python -m experiments.index"
-        )
     for figure in page.figures:
         assert (folder / "figures" / figure).is_file()
 
 
-def test_the_index_is_what_is_recorded():
-    assert (runs.ROOT / "experiments" / "README.md").read_text() == index(), (
-        "python -m experiments.index"
-    )
+def test_index_and_readme_say_what_is_recorded():
+    again = "python -m experiments.index"
+    assert (runs.ROOT / "experiments" / "README.md").read_text() == index(), again
+    readme = (runs.ROOT / "README.md").read_text()
+    assert readme == fill(readme, MARKER, verdicts()), again
+    assert verdicts().count("Verdict: ") == len(EXPERIMENTS)
 
 
 def test_parts_are_kept_side_by_side(results, tmp_path):
-    readme, kept = tmp_path / "README.md", tmp_path / "kept"
-    readme.write_text("".join(f"<!-- {name} -->\n<!-- /{name} -->\n" for name in ORDER))
+    kept = tmp_path / "kept"
     for name in reversed(ORDER):
         write({**results, "experiment": name}, tmp_path / name)
-        record(name, tmp_path / name, kept, readme, "experiments.hinton2015.page:page")
+        record(name, tmp_path / name, kept, "experiments.hinton2015.page:page")
     assert list(load_results(kept)["parts"]) == list(reversed(ORDER))
     text = (kept / "README.md").read_text()
     positions = [text.index(f"\n## {name}") for name in ORDER]
