@@ -14,7 +14,7 @@ from rich.console import Console
 import runs
 from experiments import EXPERIMENTS
 from experiments.hinton2015.page import ORDER
-from experiments.index import MARKER, index, verdicts
+from experiments.index import index, prints, verdicts
 from kd.config import resolve, to_json
 from kd.errors import KdError
 from kd.report import build_page, fill, load_results, write_report
@@ -254,7 +254,8 @@ def test_index_and_readme_say_what_is_recorded():
     again = "python -m experiments.index"
     assert (runs.ROOT / "experiments" / "README.md").read_text() == index(), again
     readme = (runs.ROOT / "README.md").read_text()
-    assert readme == fill(readme, MARKER, verdicts()), again
+    assert readme == fill(readme, "results", verdicts()), again
+    assert readme == fill(readme, "prints", prints()), again
     assert verdicts().count("Verdict: ") == len(EXPERIMENTS)
 
 
