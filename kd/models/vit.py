@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.backend import get_backend
 from jaxtyping import Array, Float
 
 from kd.errors import KdError, unknown
@@ -38,6 +39,7 @@ SIZES = {
     "H": Size(1280, 32, 5120, 16),
     "g": Size(1408, 40, 6144, 16),
 }
+_IN_A_ROW = 12  # blocks that are compiled one after another: faster, and compiled in seconds still
 _dense = functools.partial(Dense, kernel_init=nn.initializers.xavier_uniform())
 # Its inside is computed anew in the backward pass: cheaper than to keep it, by a tenth of a step on
 # a CPU.
@@ -89,10 +91,18 @@ def attend(
 ) -> Float[Array, "b q h d"]:
     """``softmax(q k' / sqrt(d)) v``, head by head, with the softmax in float32 whatever the
     activations are.
+
+    On an NVIDIA GPU bfloat16 goes through cuDNN, which never writes the scores down.
     """
+    if query.dtype == jnp.bfloat16 and _has_cudnn():
+        return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
     weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5, axis=-1)
     return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
+
+
+def _has_cudnn() -> bool:
+    return jax.default_backend() == "gpu" and "cuda" in get_backend().platform_version.lower()
 
 
 class Attention(nn.Module):
@@ -202,7 +212,7 @@ def vit(
     patch: int | None = None,
     dropout: float = 0.0,
     remat: bool = False,
-    unroll: int = 1,
+    unroll: int | None = None,
 ) -> Model:
     """Vision Transformer on patches of an image: sizes Ti, S, B, L, H and g, each with any patch
     size, as in ``S/16``.
@@ -211,8 +221,9 @@ def vit(
     tokens. Width, depth, mlp (a block's hidden layer; 4 width where only the width is given), heads
     and patch (pixels) replace those of `variant`. `dropout` is a probability, after the positions
     and in both halves of every block. With `remat` a block's inner activations are computed anew in
-    the backward pass. `unroll` blocks are compiled in a row within the loop over blocks. Computes
-    in the type that parameters and inputs have, with softmax and norms in float32.
+    the backward pass. `unroll` blocks are compiled in a row within the loop over blocks: by default
+    all of them where there are 12 or fewer and nothing is computed anew, else one. Computes in the
+    type that parameters and inputs have, with softmax and norms in float32.
 
     Raises:
       KdError: an unknown variant (nearest shown), sizes below 1, heads that do not divide the
@@ -231,6 +242,8 @@ def vit(
         heads=named.heads if heads is None else heads,
     )
     pixels = pixels if patch is None else patch
+    if unroll is None:
+        unroll = size.depth if size.depth <= _IN_A_ROW and not remat else 1
     _check(classes, size, pixels, dropout, unroll)
     return linen(ViT(classes, size, pixels, dropout, remat, unroll), mixed=True)
 
