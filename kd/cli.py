@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kd.arguments import parser
 from kd.errors import KdError, unknown
+from kd.kept import keep_compiled
 from kd.tables import show
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     known, overrides = _split(arguments)
     args = parser().parse_args(known)
+    keep_compiled()
     from kd.signals import Interrupted
 
     try:

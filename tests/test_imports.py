@@ -83,6 +83,7 @@ ROOMS = [
         "kd.arguments",
         "kd.errors",
         "kd.fields",
+        "kd.kept",
         "kd.launcher",
         "kd.registry",
         "kd.rng",

@@ -1,0 +1,160 @@
+"""What is kept on disk between commands: compiled programs, decoded data, a teacher's answers.
+
+It lies in ``KD_CACHE_DIR``, by default ``~/.cache/kd``; ``KD_CACHE_DIR=off`` keeps nothing. An
+entry is named by what made it, checked before use, and thrown away when damaged. The entries that
+were unused longest go when a kind of them grows above its limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import tempfile
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+LIMITS = {"compiled": 2 * 2**30, "data": 8 * 2**30, "answers": 4 * 2**30}
+"""Bytes of each kind that stay."""
+
+_DAMAGED = re.compile(r"persistent compilation cache entry for '([^']+)'")
+
+
+def folder(kind: str) -> pathlib.Path | None:
+    """Where entries of this kind lie; None where nothing is kept."""
+    chosen = os.environ.get("KD_CACHE_DIR", "")
+    if chosen.lower() == "off":
+        return None
+    above = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
+    return pathlib.Path(chosen or pathlib.Path(above, "kd")) / kind
+
+
+def keep_compiled() -> None:
+    """Keep what JAX compiles, from the first millisecond of compiling on.
+
+    To be called before JAX is imported, and once for a process: it sets environment variables,
+    those of JAX that the user has set excepted.
+    """
+    place = folder("compiled")
+    if place is None or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError:  # a read-only home: nothing is kept, and nothing else changes
+        return
+    trim(place, LIMITS["compiled"])
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(place)
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    _throw_away_damaged(place)
+
+
+def _throw_away_damaged(place: pathlib.Path) -> None:
+    """JAX warns of an entry that it cannot read, compiles anew and leaves the entry as it is."""
+    show = warnings.showwarning
+
+    def instead(message: Warning | str, *more: Any, **options: Any) -> None:
+        damaged = _DAMAGED.search(str(message))
+        if damaged is None:
+            show(message, *more, **options)
+            return
+        for entry in place.glob(f"{glob.escape(damaged[1])}-*"):
+            entry.unlink(missing_ok=True)
+
+    warnings.showwarning = instead
+
+
+def trim(place: pathlib.Path, limit: int) -> None:
+    """Remove what was unused longest until `place` holds at most `limit` bytes."""
+    entries = []
+    for entry in place.iterdir():
+        with contextlib.suppress(OSError):  # another process may be trimming too
+            entries.append((_used(entry), _size(entry), entry))
+    total = sum(size for _, size, _ in entries)
+    for _, size, entry in sorted(entries, key=lambda e: e[0]):
+        if total <= limit:
+            return
+        _remove(entry)
+        total -= size
+
+
+def read(kind: str, key: str) -> dict[str, Any] | None:
+    """The arrays that `write` kept under `key`, each mapped into memory; None where there are none.
+
+    An entry whose bytes are not those that were written is removed.
+    """
+    import numpy as np
+
+    place = folder(kind)
+    entry = None if place is None else place / key
+    if entry is None or not entry.is_dir():
+        return None
+    try:
+        sums = json.loads((entry / "sums.json").read_text("utf-8"))
+        if any(_sum(entry / f"{name}.npy") != told for name, told in sums.items()):
+            raise ValueError("its bytes have changed")
+        os.utime(entry)  # used now
+        return {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in sums}
+    except (OSError, ValueError, AttributeError):
+        _remove(entry)
+        return None
+
+
+def write(kind: str, key: str, arrays: Mapping[str, Any]) -> None:
+    """Keep `arrays` under `key`, whole or not at all. Nothing is kept where there is no room."""
+    import numpy as np
+
+    place = folder(kind)
+    if place is None or sum(np.asarray(a).nbytes for a in arrays.values()) > LIMITS[kind] // 2:
+        return
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        unfinished = pathlib.Path(tempfile.mkdtemp(prefix=".unfinished-", dir=place))
+    except OSError:  # a read-only home
+        return
+    try:
+        for name, array in arrays.items():
+            np.save(unfinished / f"{name}.npy", np.asarray(array), allow_pickle=False)
+        sums = {name: _sum(unfinished / f"{name}.npy") for name in arrays}
+        (unfinished / "sums.json").write_text(json.dumps(sums), "utf-8")
+        _remove(place / key)
+        unfinished.rename(place / key)
+        trim(place, LIMITS[kind])
+    except OSError:  # a full disk: it is computed again next time
+        _remove(unfinished)
+
+
+def key_of(*parts: Any) -> str:
+    """A name for what these parts make: 24 hexadecimal digits."""
+    text = json.dumps(parts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _sum(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _used(entry: pathlib.Path) -> float:
+    """When an entry was used last: `read` touches a folder, and the system a file."""
+    told = entry.stat()
+    return told.st_mtime if entry.is_dir() else max(told.st_mtime, told.st_atime)
+
+
+def _size(entry: pathlib.Path) -> int:
+    if not entry.is_dir():
+        return entry.stat().st_size
+    return sum(path.stat().st_size for path in entry.iterdir())
+
+
+def _remove(entry: pathlib.Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
