@@ -84,6 +84,7 @@ ROOMS = [
         "kd.errors",
         "kd.fields",
         "kd.launcher",
+        "kd.memory",
         "kd.registry",
         "kd.rng",
         "kd.signals",
