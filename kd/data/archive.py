@@ -73,11 +73,13 @@ def members(
     path: pathlib.Path,
     wanted: Wanted = lambda _: True,
     largest: int | None = None,
+    fix: str = _ANEW,
 ) -> Iterator[Member]:
     """The members of a folder or archive whose parts are `wanted`, without those of some system
     (``.name``, ``__MACOSX``).
 
-    `largest` is how many bytes one of them may have; memory sets a limit anyway.
+    `largest` is how many bytes one of them may have; memory sets a limit anyway. `fix` is what an
+    error advises.
 
     Raises:
       KdError: no folder or archive, or one that is damaged, encrypted, or holds links, sparse
@@ -85,7 +87,7 @@ def members(
     """
     asked = _Asked(wanted, min(largest or sys.maxsize, available_memory()))
     seen: set[str] = set()
-    with reading(path, _ANEW):
+    with reading(path, fix):
         for member in _listed(path, asked):
             if member.name in seen:
                 raise KdError(f"{path} holds {member.name} twice; keep one of them")
@@ -183,24 +185,21 @@ def _in_zip(path: pathlib.Path, asked: _Asked) -> Iterator[Member]:
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         _check_directory(path, entries, archive.start_dir)
-    for entry in entries:
-        where = f"{entry.filename} in {path}"
-        parts = _parts(entry.orig_filename.replace("\\", "/"), path)
-        if entry.is_dir():
-            if entry.file_size:
-                raise KdError(f"{where} is a folder that declares content; {_ANEW}")
-            continue
-        packed += entry.compress_size
-        _check_entry(entry, where)
-        if packed > length:
-            raise KdError(f"{path} declares more than its {length:,} bytes can hold; {_ANEW}")
-        if asked.passes(parts):
+    with path.open("rb") as file:
+        for entry in entries:
+            where = f"{entry.filename} in {path}"
+            parts = _parts(entry.orig_filename.replace("\\", "/"), path)
+            packed += entry.compress_size
+            _check_entry(entry, where)
+            if packed > length:
+                raise KdError(f"{path} declares more than its {length:,} bytes can hold; {_ANEW}")
+            with reading(where, _ANEW):  # of what is not wanted too: its name may be damaged
+                _local(file, entry)
+            if entry.is_dir() or not asked.passes(parts):
+                continue
             asked.check(where, entry.file_size)
             content = _ZipContent(path, entry)
             yield Member("/".join(parts), entry.file_size, f"{entry.CRC:08x}", where, content)
-        else:  # its name is checked: a damaged one must not lose a file without a word
-            with reading(where, _ANEW), path.open("rb") as file:
-                _local(file, entry)
 
 
 def _check_directory(path: pathlib.Path, entries: list[zipfile.ZipInfo], start: int) -> None:
@@ -214,7 +213,8 @@ def _check_directory(path: pathlib.Path, entries: list[zipfile.ZipInfo], start: 
         file.seek(start + sum(lengths))
         end = file.read(40)
     kind, counts = end[:4], {b"PK\x05\x06": end[10:12], b"PK\x06\x06": end[32:40]}  # zip64
-    if kind not in counts or int.from_bytes(counts[kind], "little") != len(entries):
+    whole = kind in counts and int.from_bytes(counts[kind], "little") == len(entries)
+    if not whole or (start and not entries):
         raise zipfile.BadZipFile("its list of files is damaged")
 
 
@@ -223,6 +223,8 @@ def _stored_name(entry: zipfile.ZipInfo) -> bytes:
 
 
 def _check_entry(entry: zipfile.ZipInfo, where: str) -> None:
+    if entry.is_dir() and entry.file_size:
+        raise KdError(f"{where} is a folder that declares content; {_ANEW}")
     if entry.flag_bits & 1:
         raise KdError(f"{where} is encrypted; unpack it, and pack it anew without a password")
     if stat.S_ISLNK(entry.external_attr >> 16):

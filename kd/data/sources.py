@@ -5,8 +5,6 @@ an .npz file.
 from __future__ import annotations
 
 import functools
-import pathlib
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +12,9 @@ import numpy as np
 
 from kd.data.dataset import Dataset, arrays, parse_split, take
 from kd.data.generated import shapes
+from kd.data.npz import npz
 from kd.data.tfds import load_tfds
-from kd.errors import KdError, unknown
+from kd.errors import unknown
 from kd.registry import lookup
 
 Source = Callable[[str, str, str | None], Dataset]
@@ -38,49 +37,6 @@ def digits(name: str, argument: str, data_dir: str | None) -> Dataset:
         raise unknown("split of digits:", name, bounds)
     images, labels = bunch["images"][bounds[name]], bunch["target"][bounds[name]]
     return arrays(images.astype(np.uint8), labels, num_classes=10, scale=1 / 16)
-
-
-def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
-    """Arrays in a NumPy file: ``npz:FILE`` holding ``<split>_inputs`` and, unless unlabelled,
-    ``<split>_labels``.
-
-    ``num_classes`` may be stored too; otherwise it is the largest label of the split plus one.
-    ``<split>_starts`` and ``window`` make the split a windowed one: see `Dataset`.
-    """
-    path = pathlib.Path(data_dir or ".", argument)
-    try:
-        with path.open("rb") as file, np.load(file) as stored:
-            found = {key: stored[key] for key in stored.files}
-    except (
-        EOFError,
-        OSError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:  # TypeError: a single .npy array
-        raise KdError(
-            f"cannot read {path}: {error}; write it with numpy.savez(file, train_inputs=..., ...)"
-        ) from error
-    splits = [key.removesuffix("_inputs") for key in found if key.endswith("_inputs")]
-    if name not in splits:
-        raise unknown(f"split of {path}:", name, splits)
-    classes, starts = _whole_number(found, "num_classes", path), found.get(f"{name}_starts")
-    window = 0 if starts is None else _whole_number(found, "window", path) or 0
-    return arrays(
-        found[f"{name}_inputs"],
-        found.get(f"{name}_labels"),
-        num_classes=classes,
-        starts=starts,
-        window=window,
-    )
-
-
-def _whole_number(found: dict[str, np.ndarray], key: str, path: pathlib.Path) -> int | None:
-    if key not in found:
-        return None
-    if found[key].size != 1 or found[key].dtype.kind not in "ui":
-        raise KdError(f"{key} in {path} must be one whole number; store e.g. {key}=10")
-    return int(found[key].item())
 
 
 def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
