@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kd.data.dataset import Dataset, arrays, parse_split, take
+from kd.data.folder import folder
 from kd.data.generated import shapes
 from kd.data.npz import npz
 from kd.data.tfds import load_tfds
@@ -46,12 +47,20 @@ def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
     return load_tfds(argument, name, data_dir)
 
 
-SOURCES: dict[str, Source] = {"digits": digits, "npz": npz, "shapes": shapes, "tfds": tfds}
+SOURCES: dict[str, Source] = {
+    "digits": digits,
+    "folder": folder,
+    "npz": npz,
+    "shapes": shapes,
+    "tfds": tfds,
+}
+_OF_FILES = ("folder", "npz")
+"""The user's own files may change between two calls; their names may have colons."""
 
 
 def _whole(source: str, name: str, data_dir: str | None) -> Dataset:
-    if source.count(":") == 1 and source.partition(":")[0] in SOURCES:
-        kind, _, argument = source.partition(":")
+    kind, colon, argument = source.partition(":")
+    if kind in SOURCES and colon and (":" not in argument or kind in _OF_FILES):
         return SOURCES[kind](name, argument, data_dir)
     return lookup("data source", source, SOURCES)(name, "", data_dir)
 
@@ -69,6 +78,5 @@ def load(source: str, split: str, data_dir: str | None = None) -> Dataset:
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice.
     """
-    # a file of the user's may change between two calls
-    read = _whole if source.startswith("npz:") else _remembered
+    read = _whole if source.partition(":")[0] in _OF_FILES else _remembered
     return take(read(source, parse_split(split)[0], data_dir), split)
