@@ -1,5 +1,5 @@
-"""Where examples come from: scikit-learn's digits, generated shapes, any TFDS image set, arrays in
-an .npz file.
+"""Where examples come from: scikit-learn's digits, generated shapes, any TFDS image set, folders of
+images, CSV files, arrays in an .npz file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from kd.data.dataset import Dataset, arrays, parse_split, take
 from kd.data.folder import folder
 from kd.data.generated import shapes
 from kd.data.npz import npz
+from kd.data.table import csv
 from kd.data.tfds import load_tfds
-from kd.errors import unknown
+from kd.errors import KdError, unknown
 from kd.registry import lookup
 
 Source = Callable[[str, str, str | None], Dataset]
@@ -48,13 +49,14 @@ def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
 
 
 SOURCES: dict[str, Source] = {
+    "csv": csv,
     "digits": digits,
     "folder": folder,
     "npz": npz,
     "shapes": shapes,
     "tfds": tfds,
 }
-_OF_FILES = ("folder", "npz")
+_OF_FILES = ("csv", "folder", "npz")
 """The user's own files may change between two calls; their names may have colons."""
 
 
@@ -78,5 +80,22 @@ def load(source: str, split: str, data_dir: str | None = None) -> Dataset:
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice.
     """
-    read = _whole if source.partition(":")[0] in _OF_FILES else _remembered
-    return take(read(source, parse_split(split)[0], data_dir), split)
+    name = parse_split(split)[0]
+    if source.partition(":")[0] not in _OF_FILES:
+        return take(_remembered(source, name, data_dir), split)
+    whole = _whole(source, name, data_dir)
+    part = take(whole, split)
+    _check_classes(whole, part, split)
+    return part
+
+
+def _check_classes(whole: Dataset, part: Dataset, split: str) -> None:
+    """A slice of what is sorted by class must not lose classes without a word."""
+    if whole.labels is None or part.labels is None or np.any(np.diff(whole.labels) < 0):
+        return
+    present, kept = len(np.unique(whole.labels)), len(np.unique(part.labels))
+    if kept < present:
+        raise KdError(
+            f"the examples are sorted by class and '{split}' has {kept} of the {present} classes; "
+            "shuffle the rows of the file"
+        )
