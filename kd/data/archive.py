@@ -291,7 +291,7 @@ def _in_tar(path: pathlib.Path, asked: _Asked) -> Iterator[Member]:
         bounded: Any = _Bounded(file, path)
         with tarfile.open(fileobj=bounded, mode="r:") as archive:
             for entry in archive:
-                archive.members.clear()  # tarfile would keep them all
+                vars(archive)["members"].clear()  # tarfile would keep them all
                 parts = _parts(entry.name, path)
                 if not entry.isdir() and asked.passes(parts):
                     asked.check(f"{entry.name} in {path}", entry.size)

@@ -118,7 +118,7 @@ def _open(path: pathlib.Path, split: str) -> _Images:
     splits = _by_split(listed, path)
     if split not in splits:
         raise unknown(f"split of {path} ({_LAYOUT}):", split, splits)
-    words = {name: [w for w, _ in part] for name, part in splits.items() if part[0][0] is not None}
+    words = {name: [w for w, _ in part] for name, part in splits.items() if part[0][0]}
     names = class_list(words, str(path)) if words else ()
     if not names:
         raise KdError(f"{path} has no folder of a class; {_LAYOUT}")
@@ -138,22 +138,20 @@ def _open(path: pathlib.Path, split: str) -> _Images:
     )
 
 
-def _by_split(
-    listed: Sequence[Member], path: pathlib.Path
-) -> dict[str, list[tuple[str | None, Member]]]:
-    """Each split's images with their class, in the order of the hashes of their names."""
+def _by_split(listed: Sequence[Member], path: pathlib.Path) -> dict[str, list[tuple[str, Member]]]:
+    """Each split's images with their class, or "", in the order of the hashes of their names."""
     levels = zip(*(_above(member) for member in listed), strict=False)
     top = len(list(itertools.takewhile(lambda level: len(set(level)) == 1, levels)))
-    splits: dict[str, list[tuple[bytes, str | None, Member]]] = {}
+    splits: dict[str, list[tuple[bytes, str, Member]]] = {}
     for member in listed:
         parts = member.parts[top:]
         if len(parts) < 2:
             raise KdError(f"{member.where} lies in no split; {_LAYOUT}")
         key = hashlib.sha256("/".join(parts).encode("utf-8", "surrogateescape")).digest()
-        word = parts[1] if len(parts) > 2 else None
+        word = parts[1] if len(parts) > 2 else ""
         splits.setdefault(parts[0], []).append((key, word, member))
     for name, part in splits.items():
-        labelled = {word is not None for _, word, _ in part}
+        labelled = {bool(word) for _, word, _ in part}
         if len(labelled) > 1:
             raise KdError(f"{path}: some images of {name} lie in no folder of a class; {_LAYOUT}")
     return {

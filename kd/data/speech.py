@@ -135,8 +135,9 @@ def log_mel(samples: np.ndarray, rate: int, bins: int = 40, name: str = "the cli
 
 def _is_read(parts: tuple[str, ...]) -> bool:
     """A list, or a .wav or .flac in a word's folder."""
-    is_clip = parts[-1].lower().endswith((".wav", ".flac")) and len(parts) > 1
-    return parts[-1] in _LISTS or (is_clip and not parts[-2].startswith("_"))
+    name, word = parts[-1], "".join(parts[-2:-1])
+    is_clip = name.lower().endswith((".wav", ".flac"))
+    return name in _LISTS or (is_clip and bool(word) and not word.startswith("_"))
 
 
 def _lines(name: str, content: bytes) -> list[str]:
