@@ -10,6 +10,7 @@ import pytest
 
 import runs
 from kd import data as kd_data
+from kd.cli import main
 from kd.errors import KdError
 
 NAMES = ("cat", "dog", "emu")
@@ -170,7 +171,7 @@ def test_bytes_that_are_no_text(tmp_path):
         kd_data.load("csv:t.csv", "train", str(tmp_path))
 
 
-def test_a_student_learns_from_a_table(tmp_path):
+def test_a_student_learns_from_a_table_and_is_audited_by_name(tmp_path, capfd):
     random = np.random.default_rng(0)
     labels = random.permutation(np.arange(150) % 3)
     inputs = (random.normal(size=(150, 3)) + 4 * np.eye(3)[labels]).astype(np.float32)
@@ -184,3 +185,8 @@ def test_a_student_learns_from_a_table(tmp_path):
     assert runs.train(tmp_path / "run", f"--data_dir={tmp_path}", **keys) == 0
     evaluation = json.loads((tmp_path / "run" / "evaluation.json").read_text())
     assert evaluation["members"][0]["accuracy"] > 0.9
+    run = str(tmp_path / "run")
+    assert main(["audit", run, run, f"--data_dir={tmp_path}"]) == 0
+    shown = capfd.readouterr().out
+    assert all(f"{name}: " in shown for name in NAMES)
+    assert json.loads((tmp_path / "run/audit/audit.json").read_text())["class_names"] == [*NAMES]
