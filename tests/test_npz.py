@@ -116,7 +116,6 @@ def test_words_are_part_of_the_fingerprint(tmp_path):
         INPUTS.astype(">f4"),
         INPUTS[:, ::2],
         INPUTS > 100,
-        np.zeros((6, 0)),
     ],
 )
 def test_the_array_is_that_of_numpy(tmp_path, save_as, inputs):
