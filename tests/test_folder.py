@@ -14,6 +14,7 @@ import runs
 from damage import damaged
 from kd import data as kd_data
 from kd.config import base_config, resolve
+from kd.data.pictures import decoded, glance
 from kd.errors import KdError
 from kd.splits import load_splits
 from pictures import CLASSES, draw, encoded, write
@@ -229,6 +230,24 @@ def test_a_damaged_zip_gives_the_same_images_or_one_line(tmp_path):
         except KdError as error:
             refusals.append(str(error))
     assert len(refusals) > 50
+    assert "\n" not in "".join(refusals)
+
+
+@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "bmp", "gif"])
+def test_a_damaged_image_is_an_image_or_one_line(ending):
+    """Only PNG has checksums: what is read of a damaged one is what it was."""
+    pixels, refusals = np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8), []
+    content = encoded(pixels, ending)
+    whole = decoded(content, "x", "colour")
+    for fault, bad in damaged(content):
+        try:
+            image = decoded(bad, "x", glance(bad, "x")[0])
+        except KdError as error:
+            refusals.append(str(error))
+            continue
+        assert image.ndim == 3
+        assert ending != "png" or np.array_equal(image, whole), fault
+    assert len(refusals) > 80
     assert "\n" not in "".join(refusals)
 
 
