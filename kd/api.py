@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from kd import train
-from kd.data import Dataset, steps_of, steps_per_epoch
+from kd.data import Dataset, same_names, steps_of, steps_per_epoch
 from kd.errors import KdError
 from kd.mesh import MeshSpec
 from kd.models import as_model
@@ -221,3 +221,5 @@ def _check_validation(validation: Any, data: Dataset) -> None:
             f"{shapes[1]} and {classes[1]}; "
             "pass examples of the same kind"
         )
+    if not same_names(validation.class_names, data.class_names):
+        raise KdError("validation and data have different class names; give both the same classes")

@@ -159,5 +159,5 @@ def _data_dir(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data_dir",
         metavar="DIR",
-        help="where TFDS data or .npz files lie; default: TFDS_DATA_DIR",
+        help="where data lies; default: TFDS_DATA_DIR for tfds:, KD_DATA_DIR for files and folders",
     )

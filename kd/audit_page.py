@@ -140,10 +140,10 @@ def class_table(found: Found) -> Table:
     worst = sorted(held, key=lambda c: -sum(member[c] for member in per_class))[:_MOST_CLASSES]
     rows = [
         [
-            str(c),
+            _named(found, c),
             str(found["examples_per_class"][c]),
             plus_minus([member[c] for member in per_class], 4),
-            _largest(found["class_kl"][c]),
+            _largest(found, c),
         ]
         for c in sorted(worst)
     ]
@@ -279,6 +279,13 @@ def _mean(members: Any, key: str, k: int) -> str:
     return plus_minus([member[key][k] for member in members], 3)
 
 
-def _largest(row: list[float], most: int = 3) -> str:
+def _largest(found: Found, of_class: int, most: int = 3) -> str:
+    row = found["class_kl"][of_class]
     order = sorted(range(len(row)), key=lambda j: -row[j])[:most]
-    return ", ".join(f"{j}: {row[j]:.4f}" for j in order)
+    return ", ".join(f"{_named(found, j)}: {row[j]:.4f}" for j in order)
+
+
+def _named(found: Found, label: int) -> str:
+    """A class by its name, where the data has names."""
+    names = found.get("class_names")
+    return str(label) if names is None else names[label]

@@ -84,6 +84,8 @@ def audit(
     _check_classes(taught.shape[-1], learned.shape[-1], data.num_classes)
     _check_pairs(pairs, len(taught), len(learned))
     found = measures(taught, learned, data.labels, temperatures, predicts_by(average), pairs)
+    if data.class_names is not None:
+        found["class_names"] = list(data.class_names)
     if not missing_classes:
         return {**found, "missing": None}
     check_missing(missing_classes, data.labels, learned.shape[-1])

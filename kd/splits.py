@@ -56,12 +56,13 @@ def open_split(
     alone.
     """
     data, where = spec.data, data_dir or spec.data.data_dir
-    if not data.stream:
+    if not data.stream and data.image_size is None:
         return kd_data.load(data.source, split, where)
     crop, flip = (data.crop, data.flip) if training else ("none", False)
-    return kd_data.open_stream(
+    stream = kd_data.open_stream(
         data.source, split, where, size=data.image_size, crop=crop, flip=flip
     )
+    return stream if data.stream else kd_data.in_memory(stream)
 
 
 def _check_held_out(key: str, held_out: Examples, data: Examples) -> None:
@@ -74,4 +75,9 @@ def _check_held_out(key: str, held_out: Examples, data: Examples) -> None:
             f"config.{key} has inputs of shape {shapes[0]} and {classes[0]} classes, "
             f"config.data.train {shapes[1]} "
             f"and {classes[1]}; evaluate on a split of the same kind"
+        )
+    if not kd_data.same_names(held_out.class_names, data.class_names):
+        raise KdError(
+            f"config.{key} and config.data.train have different class names; give both the same "
+            "classes"
         )

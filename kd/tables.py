@@ -22,7 +22,8 @@ class Table:
 
     def markdown(self) -> str:
         """The table in Markdown, without its title."""
-        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
+        rows = [[cell.replace("|", "\\|") for cell in row] for row in self.rows]
+        lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *rows]
         return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
     def rich(self) -> Group:
@@ -36,7 +37,7 @@ class Table:
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="left" if number == 0 else "right", no_wrap=True)
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(Text, row))  # a name in a cell is no markup
         return Group(Text(self.title, style="italic"), table)
 
 

@@ -402,9 +402,13 @@ def test_a_file_that_is_no_npz_is_refused_with_the_way_to_write_one(tmp_path):
     np.savez(tmp_path / "objects.npz", train_inputs=np.array([{}], dtype=object))
     (tmp_path / "empty.npz").write_bytes(b"")
     (tmp_path / "noise.npz").write_bytes(b"PK\x03\x04 and no more")
-    for name in ("single.npy", "objects.npz", "empty.npz", "noise.npz", "missing.npz"):
+    for name in ("single.npy", "empty.npz", "noise.npz"):
         with pytest.raises(KdError, match=r"cannot read .*numpy\.savez"):
             kd_data.load(f"npz:{name}", "train", str(tmp_path))
+    with pytest.raises(KdError, match=r"train_inputs\.npy in .* holds Python objects; store"):
+        kd_data.load("npz:objects.npz", "train", str(tmp_path))
+    with pytest.raises(KdError, match=r"no .*missing\.npz; point KD_DATA_DIR"):
+        kd_data.load("npz:missing.npz", "train", str(tmp_path))
 
 
 def three_examples(name, argument, data_dir):

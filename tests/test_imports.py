@@ -85,6 +85,7 @@ ROOMS = [
         "kd.fields",
         "kd.kept",
         "kd.launcher",
+        "kd.memory",
         "kd.registry",
         "kd.rng",
         "kd.signals",

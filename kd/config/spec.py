@@ -32,8 +32,8 @@ class Data:
 
     With `classes` only the examples of these labels are trained on; evaluation is on all of them.
 
-    With `stream` examples are read as they are needed and never held in memory; then `image_size`
-    makes images of any size into squares of so many pixels, `crop` takes a random part of each for
+    `image_size` makes images of any size into squares of so many pixels. With `stream` examples are
+    read as they are needed and never held in memory; then `crop` takes a random part of each for
     training, and `flip` turns half of them round. `mixup` mixes each image with another; a mixed
     image has no label. `examples` is the declared number of training examples, for planning a run
     where the data is not.
@@ -191,11 +191,7 @@ def _check_switches(spec: Spec) -> None:
             "config.data.examples must be 1 or more, and below 2^31, or none, got "
             f"{spec.data.examples}"
         )
-    read = {
-        "image_size": spec.data.image_size is not None,
-        "crop": spec.data.crop != "none",
-        "flip": spec.data.flip,
-    }
+    read = {"crop": spec.data.crop != "none", "flip": spec.data.flip}
     for name in [name for name, on in read.items() if on]:
         if not spec.data.stream:
             raise KdError(

@@ -8,7 +8,8 @@ from kd.data.opening import open_stream
 from kd.data.order import Order, padded_rows, rows, steps_of, steps_per_epoch
 from kd.data.pipeline import Batches, batches, in_order
 from kd.data.sources import SOURCES, load
-from kd.data.stream import Stream, as_stream, described
+from kd.data.stream import Stream, as_stream, described, in_memory
+from kd.data.words import same_names
 
 __all__ = [
     "SOURCES",
@@ -24,6 +25,7 @@ __all__ = [
     "described",
     "example_batch",
     "gather",
+    "in_memory",
     "in_order",
     "jitter",
     "load",
@@ -33,6 +35,7 @@ __all__ = [
     "padded_rows",
     "parse_split",
     "rows",
+    "same_names",
     "split_rows",
     "steps_of",
     "steps_per_epoch",

@@ -22,7 +22,8 @@ class Dataset:
     ``inputs * scale`` as float32, so images may stay bytes in memory. With `starts` the data set is
     windowed: ``inputs[N ...]`` are frames in a row, ``starts[n]`` int32, and example i is
       ``inputs[starts[i] : starts[i] + window]``; overlapping windows are
-    stacked in the batch and never in memory.
+    stacked in the batch and never in memory. `class_names` are the words for the classes, where
+    the source has some.
     """
 
     inputs: np.ndarray = dataclasses.field(repr=False)
@@ -31,6 +32,7 @@ class Dataset:
     scale: float = 1.0
     starts: np.ndarray | None = dataclasses.field(default=None, repr=False)
     window: int = 0
+    class_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs if self.starts is None else self.starts)
@@ -66,6 +68,8 @@ class Dataset:
             digest.update(np.ascontiguousarray(self.labels).data)
         if self.starts is not None:
             digest.update(f"{self.window}".encode() + np.ascontiguousarray(self.starts).data)
+        if self.class_names is not None:
+            digest.update(repr(self.class_names).encode("utf-8", "surrogateescape"))
         return digest.hexdigest()[:16]
 
 
@@ -77,11 +81,12 @@ def arrays(
     scale: float = 1.0,
     starts: np.ndarray | None = None,
     window: int = 0,
+    class_names: Sequence[str] | None = None,
 ) -> Dataset:
     """A data set from NumPy arrays; without labels, a transfer set for soft targets alone.
 
-    `num_classes` defaults to the largest label plus one. `starts` and `window` make a windowed data
-    set, see `Dataset`.
+    `num_classes` defaults to the number of `class_names`, else to the largest label plus one.
+    `starts` and `window` make a windowed data set, see `Dataset`.
 
     Raises:
       KdError: no examples, lengths that differ, inputs that are not finite numbers, no classes,
@@ -123,12 +128,16 @@ def arrays(
         raise KdError(
             f"scale multiplies the inputs and must be a finite number other than 0, got {scale!r}"
         )
+    names = None if class_names is None else tuple(class_names)
+    if names is not None:
+        num_classes = len(names) if num_classes is None else num_classes
+        _check_names(names, num_classes)
     starts = _check_windows(starts, window, len(inputs))
     examples = len(inputs if starts is None else starts)
     if labels is None:
         if num_classes is None:
             raise KdError("without labels num_classes cannot be counted; pass num_classes")
-        return Dataset(inputs, None, num_classes, scale, starts, window)
+        return Dataset(inputs, None, num_classes, scale, starts, window, names)
     labels = _array("labels", labels)
     if labels.shape != (examples,):
         raise KdError(
@@ -152,7 +161,15 @@ def arrays(
             f"label {labels[bad]} of example {bad} is out of range: there are {classes} classes, "
             f"0 to {classes - 1}"
         )
-    return Dataset(inputs, labels.astype(np.int32), classes, scale, starts, window)
+    return Dataset(inputs, labels.astype(np.int32), classes, scale, starts, window, names)
+
+
+def _check_names(names: tuple[str, ...], num_classes: int) -> None:
+    if len(set(names)) != num_classes or len(names) != num_classes:
+        raise KdError(
+            f"class_names must be {num_classes} different words, one for each class, got "
+            f"{len(names)}, {len(set(names))} of them different"
+        )
 
 
 def _array(name: str, given: object) -> np.ndarray:

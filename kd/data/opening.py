@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kd.data.folder import stream_folder
 from kd.data.images import Crop
 from kd.data.sources import load
 from kd.data.stream import Stream, as_stream
@@ -19,8 +20,8 @@ def open_stream(
 ) -> Stream:
     """The examples of `split` of `source`, names as `kd.data.load` knows them, read one by one.
 
-    ``tfds:NAME`` is read from disk; what every other source makes lies in memory, and is read from
-    there.
+    ``tfds:NAME`` and ``folder:PATH`` are read from disk; what every other source makes lies in
+    memory, and is read from there.
 
     Raises:
       KdError: as `kd.data.load` and `as_stream` do.
@@ -28,4 +29,6 @@ def open_stream(
     kind, _, name = source.partition(":")
     if kind == "tfds" and name.count(":") == 0 and name:
         return stream_tfds(name, split, data_dir, size=size, crop=crop, flip=flip)
+    if kind == "folder":
+        return stream_folder(name, split, data_dir, size=size, crop=crop, flip=flip)
     return as_stream(load(source, split, data_dir), size=size, crop=crop, flip=flip)

@@ -1,19 +1,20 @@
-"""Where examples come from: scikit-learn's digits, generated shapes, any TFDS image set, arrays in
-an .npz file.
+"""Where examples come from: scikit-learn's digits, generated shapes, any TFDS image set, folders of
+images, CSV files, arrays in an .npz file.
 """
 
 from __future__ import annotations
 
 import functools
-import pathlib
-import zipfile
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from kd.data.dataset import Dataset, arrays, parse_split, take
+from kd.data.folder import folder
 from kd.data.generated import shapes
+from kd.data.npz import npz
+from kd.data.table import csv
 from kd.data.tfds import load_tfds
 from kd.errors import KdError, unknown
 from kd.registry import lookup
@@ -40,49 +41,6 @@ def digits(name: str, argument: str, data_dir: str | None) -> Dataset:
     return arrays(images.astype(np.uint8), labels, num_classes=10, scale=1 / 16)
 
 
-def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
-    """Arrays in a NumPy file: ``npz:FILE`` holding ``<split>_inputs`` and, unless unlabelled,
-    ``<split>_labels``.
-
-    ``num_classes`` may be stored too; otherwise it is the largest label of the split plus one.
-    ``<split>_starts`` and ``window`` make the split a windowed one: see `Dataset`.
-    """
-    path = pathlib.Path(data_dir or ".", argument)
-    try:
-        with path.open("rb") as file, np.load(file) as stored:
-            found = {key: stored[key] for key in stored.files}
-    except (
-        EOFError,
-        OSError,
-        TypeError,
-        ValueError,
-        zipfile.BadZipFile,
-    ) as error:  # TypeError: a single .npy array
-        raise KdError(
-            f"cannot read {path}: {error}; write it with numpy.savez(file, train_inputs=..., ...)"
-        ) from error
-    splits = [key.removesuffix("_inputs") for key in found if key.endswith("_inputs")]
-    if name not in splits:
-        raise unknown(f"split of {path}:", name, splits)
-    classes, starts = _whole_number(found, "num_classes", path), found.get(f"{name}_starts")
-    window = 0 if starts is None else _whole_number(found, "window", path) or 0
-    return arrays(
-        found[f"{name}_inputs"],
-        found.get(f"{name}_labels"),
-        num_classes=classes,
-        starts=starts,
-        window=window,
-    )
-
-
-def _whole_number(found: dict[str, np.ndarray], key: str, path: pathlib.Path) -> int | None:
-    if key not in found:
-        return None
-    if found[key].size != 1 or found[key].dtype.kind not in "ui":
-        raise KdError(f"{key} in {path} must be one whole number; store e.g. {key}=10")
-    return int(found[key].item())
-
-
 def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
     """Any TFDS image classification set, read without TensorFlow: ``tfds:mnist``,
     ``tfds:fashion_mnist``, ...
@@ -90,12 +48,21 @@ def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
     return load_tfds(argument, name, data_dir)
 
 
-SOURCES: dict[str, Source] = {"digits": digits, "npz": npz, "shapes": shapes, "tfds": tfds}
+SOURCES: dict[str, Source] = {
+    "csv": csv,
+    "digits": digits,
+    "folder": folder,
+    "npz": npz,
+    "shapes": shapes,
+    "tfds": tfds,
+}
+_OF_FILES = ("csv", "folder", "npz")
+"""The user's own files may change between two calls; their names may have colons."""
 
 
 def _whole(source: str, name: str, data_dir: str | None) -> Dataset:
-    if source.count(":") == 1 and source.partition(":")[0] in SOURCES:
-        kind, _, argument = source.partition(":")
+    kind, colon, argument = source.partition(":")
+    if kind in SOURCES and colon and (":" not in argument or kind in _OF_FILES):
         return SOURCES[kind](name, argument, data_dir)
     return lookup("data source", source, SOURCES)(name, "", data_dir)
 
@@ -113,6 +80,22 @@ def load(source: str, split: str, data_dir: str | None = None) -> Dataset:
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice.
     """
-    # a file of the user's may change between two calls
-    read = _whole if source.startswith("npz:") else _remembered
-    return take(read(source, parse_split(split)[0], data_dir), split)
+    name = parse_split(split)[0]
+    if source.partition(":")[0] not in _OF_FILES:
+        return take(_remembered(source, name, data_dir), split)
+    whole = _whole(source, name, data_dir)
+    part = take(whole, split)
+    _check_classes(whole, part, split)
+    return part
+
+
+def _check_classes(whole: Dataset, part: Dataset, split: str) -> None:
+    """A slice of what is sorted by class must not lose classes without a word."""
+    if whole.labels is None or part.labels is None or np.any(np.diff(whole.labels) < 0):
+        return
+    present, kept = len(np.unique(whole.labels)), len(np.unique(part.labels))
+    if kept < present:
+        raise KdError(
+            f"the examples are sorted by class and '{split}' has {kept} of the {present} classes; "
+            "shuffle the rows of the file"
+        )

@@ -8,35 +8,20 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-import lzma
-import os
 import pathlib
 import re
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from kd.errors import KdError
+from kd.data.archive import find_data, members
+from kd.errors import KdError, reading
 
 _LISTS = {"validation_list.txt": "validation", "testing_list.txt": "test"}
 _SPEAKER = re.compile(r"(?P<speaker>.+)_(NO|nohash)_\w+")
 _WINDOW_MS, _SHIFT_MS = 25, 10
-_DAMAGED = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-)
-"""What reading a damaged archive raises; RuntimeError is one with a password, or of an unknown
-compression.
-"""
+_LARGEST = 2**28  # bytes of a file: no word lasts so long
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,41 +60,23 @@ def load_speech(source: str, data_dir: str | None = None, *, bins: int = 40) -> 
         from kd.data.tfds_speech import load_tfds_speech
 
         return load_tfds_speech(source.removeprefix("tfds:"), data_dir, bins)
-    path = find_speech(source, data_dir)
+    path = find_data(source, data_dir)
     lists, rates, utterances = {}, {}, {}
-    for parts, content in _files(path):
+    for member in members(path, _is_read, _LARGEST):
+        parts = member.parts
         name = "/".join(parts[-2:])
         if parts[-1] in _LISTS:
-            lists[parts[-1]] = _lines(name, content)
-        elif _is_clip(parts):
-            if name in utterances:
-                raise KdError(f"{path} holds {name} twice, in different folders; keep one of them")
-            samples, rate = _decode(name, content)
-            _same_rate(name, rate, rates)
-            utterances[name] = Utterance(
-                name, parts[-2], _speaker(name), log_mel(samples, rate, bins, name)
-            )
+            if parts[-1] in lists:
+                raise KdError(f"{path} holds {parts[-1]} twice; keep one of them")
+            lists[parts[-1]] = _lines(name, member.read())
+            continue
+        if name in utterances:
+            raise KdError(f"{path} holds {name} twice, in different folders; keep one of them")
+        samples, rate = _decode(name, member.read())
+        _same_rate(name, rate, rates)
+        features = log_mel(samples, rate, bins, name)
+        utterances[name] = Utterance(name, parts[-2], _speaker(name), features)
     return _split(path, utterances, lists)
-
-
-def find_speech(source: str, data_dir: str | None) -> pathlib.Path:
-    """Where `source` lies: in `data_dir`, else in ``KD_DATA_DIR``; an absolute path is itself.
-
-    Raises:
-      KdError: it is not there, or nobody said where to look.
-    """
-    folder = data_dir or os.environ.get("KD_DATA_DIR")
-    if folder is None and not os.path.isabs(source):
-        raise KdError(
-            f"no folder to look for {source} in; set KD_DATA_DIR to the folder that holds it, or "
-            "--data_dir"
-        )
-    path = pathlib.Path(os.path.expanduser(os.path.join(folder or "/", source)))
-    if not os.path.exists(path):
-        raise KdError(
-            f"no {path}; point KD_DATA_DIR or --data_dir at the folder that holds {source}"
-        )
-    return path
 
 
 def speech_fingerprint(source: str, data_dir: str | None = None) -> str:
@@ -117,20 +84,18 @@ def speech_fingerprint(source: str, data_dir: str | None = None) -> str:
     lists.
 
     Raises:
-      KdError: as `find_speech`.
+      KdError: as `members` and `find_data`.
     """
     if source.startswith("tfds:"):
         return source
-    path, digest = find_speech(source, data_dir), hashlib.sha256()
+    path, digest = find_data(source, data_dir), hashlib.sha256()
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    for file in _sorted_files(path):
-        digest.update(
-            f"{file.relative_to(path)} {file.stat().st_size}\n".encode("utf-8", "surrogateescape")
-        )
-        if file.name in _LISTS:
-            digest.update(file.read_bytes())
+    for member in sorted(members(path), key=lambda member: pathlib.Path(member.name)):
+        digest.update(f"{member.name} {member.size}\n".encode("utf-8", "surrogateescape"))
+        if member.parts[-1] in _LISTS:
+            digest.update(member.read())
     return digest.hexdigest()[:16]
 
 
@@ -168,50 +133,11 @@ def log_mel(samples: np.ndarray, rate: int, bins: int = 40, name: str = "the cli
     return np.stack([bank.get_frame(i) for i in range(bank.num_frames_ready)])
 
 
-def _files(path: pathlib.Path) -> Iterator[tuple[tuple[str, ...], bytes]]:
-    """Every file below a folder or in an archive: the parts of its name, and its bytes."""
-    try:
-        if path.is_dir():
-            for file in _sorted_files(path):
-                yield file.relative_to(path).parts, file.read_bytes()
-        elif zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                for entry in archive.infolist():
-                    if not entry.is_dir():
-                        yield pathlib.PurePosixPath(entry.filename).parts, archive.read(entry)
-        else:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    if member.isfile():
-                        yield (
-                            pathlib.PurePosixPath(member.name).parts,
-                            archive.extractfile(member).read(),
-                        )  # type: ignore[union-attr]
-                _check_end(archive)
-    except _DAMAGED as error:
-        raise KdError(
-            f"cannot read {path}: {error}; give a folder, a .zip or a .tar.gz that is whole"
-        ) from error
-
-
-def _is_clip(parts: tuple[str, ...]) -> bool:
-    """A .wav or .flac in a word's folder; a name that begins with a dot is some system's own."""
-    is_audio = parts[-1].lower().endswith((".wav", ".flac")) and not parts[-1].startswith(".")
-    return is_audio and len(parts) > 1 and not parts[-2].startswith("_")
-
-
-def _check_end(archive: tarfile.TarFile) -> None:
-    """tarfile takes a damaged header for the end, and what comes after it would be lost without a
-    word.
-    """
-    file: Any = archive.fileobj
-    file.seek(archive.offset)
-    if any(block.strip(b"\0") for block in iter(lambda: file.read(2**20), b"")):
-        raise tarfile.ReadError("a header inside is damaged")
-
-
-def _sorted_files(folder: pathlib.Path) -> list[pathlib.Path]:
-    return sorted(file for file in folder.rglob("*") if file.is_file())
+def _is_read(parts: tuple[str, ...]) -> bool:
+    """A list, or a .wav or .flac in a word's folder."""
+    name, word = parts[-1], "".join(parts[-2:-1])
+    is_clip = name.lower().endswith((".wav", ".flac"))
+    return name in _LISTS or (is_clip and bool(word) and not word.startswith("_"))
 
 
 def _lines(name: str, content: bytes) -> list[str]:
@@ -226,15 +152,14 @@ def _lines(name: str, content: bytes) -> list[str]:
 def _decode(name: str, content: bytes) -> tuple[np.ndarray, int]:
     import soundfile
 
-    try:
-        samples, rate = soundfile.read(io.BytesIO(content), dtype="float32")
-    except soundfile.LibsndfileError as error:
-        raise KdError(
-            f"cannot read clip {name}: {str(error).rpartition(': ')[2]} remove it, or get it anew"
-        ) from error
-    if samples.ndim != 1:
-        raise KdError(f"clip {name} has {samples.shape[1]} channels; mix it down to one")
-    if _cut_short(content):
+    damage = reading(f"clip {name}", "remove it, or get it anew")
+    with damage, soundfile.SoundFile(io.BytesIO(content)) as sound:
+        if sound.channels != 1:
+            raise KdError(f"clip {name} has {sound.channels} channels; mix it down to one")
+        if sound.frames > _LARGEST:
+            raise KdError(f"clip {name} declares {sound.frames:,} samples; remove it")
+        samples, rate, declared = sound.read(dtype="float32"), sound.samplerate, sound.frames
+    if len(samples) < declared or _cut_short(content):
         raise KdError(
             f"clip {name} is cut short: its header says more than the file holds; remove it, or "
             "get it anew"
@@ -247,13 +172,25 @@ def _decode(name: str, content: bytes) -> tuple[np.ndarray, int]:
 
 
 def _cut_short(content: bytes) -> bool:
-    """Whether a WAV file ends before the length that it declares; the library reads what is there
-    without a word.
+    """Whether a WAV file ends before a length that it declares, of the whole or of its samples; the
+    library reads what is there without a word.
 
     What was written to a pipe declares a length that no file has, and one byte may be padding.
     """
-    declared = 8 + int.from_bytes(content[4:8], "little")
-    return content[:4] == b"RIFF" and len(content) + 1 < declared < 2**31 - 1
+    if content[:4] != b"RIFF":
+        return False
+    ends, place = [_end(content, 0)], 12
+    while place + 8 <= len(content):
+        ends.append(_end(content, place))
+        if content[place : place + 4] == b"data":
+            break
+        place = ends[-1] + ends[-1] % 2
+    return any(len(content) + 1 < end < 2**31 - 1 for end in ends)
+
+
+def _end(content: bytes, place: int) -> int:
+    """Where the chunk at `place` declares that it ends."""
+    return place + 8 + int.from_bytes(content[place + 4 : place + 8], "little")
 
 
 def _same_rate(name: str, rate: int, rates: dict[int, str]) -> None:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import math
+import os
 from collections.abc import Mapping, Sequence
+from concurrent import futures
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from kd.data.dataset import Dataset, of_classes, take
+from kd.data.dataset import Dataset, arrays, of_classes, take
 from kd.data.images import Crop, viewed
-from kd.errors import KdError
+from kd.errors import KdError, cause
+from kd.memory import check_fits
+
+_BLOCK = 256  # examples that are read together
 
 
 @runtime_checkable
@@ -39,7 +45,8 @@ class Stream:
     training with `crop` "none", the middle of them (see `kd.data.images`); with `crop` "random"
     training sees random boxes, and with `flip` mirrors half of them. `rows` are the rows of the
     source that are the examples; None: all. `record_shape` is the shape of an image where the
-    source knows it, with None for what differs from image to image.
+    source knows it, with None for what differs from image to image. `class_names` are the words for
+    the classes.
     """
 
     source: Source = dataclasses.field(repr=False)
@@ -53,6 +60,7 @@ class Stream:
     rows: np.ndarray | None = dataclasses.field(default=None, repr=False)
     record_shape: tuple[int | None, ...] | None = None
     dtype: np.dtype = np.dtype(np.uint8)
+    class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self) == 0:
@@ -121,7 +129,7 @@ class Stream:
             raise
         except Exception as error:
             raise KdError(
-                f"cannot read the labels: {_first_line(error)}; prepare the data set again"
+                f"cannot read the labels: {cause(error)}; prepare the data set again"
             ) from error
         for place in np.flatnonzero((labels < 0) | (labels >= self.num_classes))[:1]:
             self._label({"label": labels[place]}, int(place))
@@ -221,12 +229,43 @@ class Stream:
         except Exception as error:  # damaged bytes fail in the words of whoever decodes them
             what = f"example {place}, row {row} of the source"
             raise KdError(
-                f"cannot read {what}: {_first_line(error)}; prepare the data set again"
+                f"cannot read {what}: {cause(error)}; prepare the data set again"
             ) from error
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def in_memory(stream: Stream) -> Dataset:
+    """The examples of a stream as arrays, seen as evaluation sees them.
+
+    Raises:
+      KdError: as `Stream.read` does, or they are more than memory holds.
+    """
+    n, shape = len(stream), stream.shape
+    check_fits(
+        n * math.prod(shape) * stream.dtype.itemsize,
+        f"holding {n:,} examples of {stream.dtype}{list(shape)}",
+        "set data.stream=true to read them as they are needed",
+    )
+    images = np.empty((n, *shape), stream.dtype)
+    labels = np.empty(n, np.int32) if stream.labelled else None
+
+    def read(start: int) -> None:
+        block = slice(start, min(start + _BLOCK, n))
+        part = None if labels is None else labels[block]
+        stream.read_into(images[block], part, range(n)[block])
+
+    pool = futures.ThreadPoolExecutor(os.cpu_count())
+    try:
+        for done in [pool.submit(read, start) for start in range(0, n, _BLOCK)]:
+            done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return arrays(
+        images,
+        labels,
+        num_classes=stream.num_classes,
+        scale=stream.scale,
+        class_names=stream.class_names,
+    )
 
 
 def described(
@@ -297,6 +336,7 @@ def as_stream(
         labelled=labelled,
         record_shape=told,
         dtype=dtype,
+        class_names=data.class_names,
         **view,
     )
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from kd.data.dataset import Dataset, arrays, parse_split
+from kd.data.dataset import Dataset, parse_split
 from kd.data.images import Crop
-from kd.data.stream import Stream
-from kd.errors import KdError, unknown
+from kd.data.stream import Stream, in_memory
+from kd.errors import KdError, cause, reading, unknown
 
 
 def load_tfds(dataset: str, split: str, data_dir: str | None) -> Dataset:
@@ -30,11 +30,10 @@ def load_tfds(dataset: str, split: str, data_dir: str | None) -> Dataset:
 
     Raises:
       KdError: not prepared and no TensorFlow (the message says which command to type), no such data
-        set or split, no image and label, or images of several sizes.
+        set or split, no image and label, damaged or missing files, an image that cannot be read,
+        images of several sizes, or more than memory holds.
     """
-    builder = _image_set(dataset, split, data_dir)
-    source = builder.as_data_source(split=split)
-    return _decode(source, dataset, builder.info.features["label"].num_classes)
+    return in_memory(stream_tfds(dataset, split, data_dir))
 
 
 def stream_tfds(
@@ -59,8 +58,11 @@ def stream_tfds(
     name = parse_split(split)[0]
     builder = _image_set(dataset, name, data_dir)
     image, label = builder.info.features["image"], builder.info.features["label"]
+    with reading(f"{name} of {dataset} in {builder.data_dir}", "prepare the data set again"):
+        _check_shards(builder.info.splits[name])
+        records = _Records(builder, name)
     stream = Stream(
-        _Records(builder, name),
+        records,
         label.num_classes,
         _noted(builder.info, name),
         1 / 255,
@@ -100,6 +102,23 @@ class _Records:
         )
 
 
+def _check_shards(split: Any) -> None:
+    """What was noted of each shard is what it holds; fewer would be lost without a word."""
+    from array_record.python.array_record_module import ArrayRecordReader
+
+    for path, noted in zip(split.filepaths, split.shard_lengths, strict=True):
+        if "://" in str(path):  # opening each of them would take minutes
+            continue
+        if not os.path.exists(path):
+            raise KdError(f"no {path}, a part of the data set; prepare it again")
+        held = ArrayRecordReader(str(path)).num_records()
+        if held != noted:
+            raise KdError(
+                f"{path} holds {held} examples and dataset_info.json notes {noted}; prepare the "
+                "data set again"
+            )
+
+
 def _noted(info: Any, split: str) -> str:
     part = info.splits[split]
     noted = [
@@ -132,6 +151,8 @@ def _image_set(dataset: str, split: str, data_dir: str | None) -> Any:
         raise KdError(
             f"{dataset} has features {sorted(features)}; an image set needs 'image' and 'label'"
         )
+    if not hasattr(features["label"], "num_classes"):
+        raise KdError(f"the labels of {dataset} are no classes; give a classification set")
     return builder
 
 
@@ -147,6 +168,10 @@ def _builder(dataset: str, where: str) -> Any:
         # the others are asked of the network
         known = tensorflow_datasets.list_builders(with_community_datasets=False)
         raise unknown("TFDS data set", dataset, known) from None
+    except Exception as error:  # what it noted is damaged
+        raise KdError(
+            f"cannot read data set '{dataset}' in {where}: {cause(error)}; prepare it again"
+        ) from error
     prepared = builder.is_prepared()
     if prepared and builder.info.file_format.value == "array_record":
         return builder
@@ -164,21 +189,5 @@ def _builder(dataset: str, where: str) -> Any:
     try:
         builder.download_and_prepare()
     except Exception as error:
-        raise KdError(
-            f"cannot prepare '{dataset}' in {where}: {str(error).splitlines()[0]}"
-        ) from error
+        raise KdError(f"cannot prepare '{dataset}' in {where}: {cause(error)}") from error
     return builder
-
-
-def _decode(source: Any, dataset: str, num_classes: int) -> Dataset:
-    images, labels, block = [], [], 1024
-    for start in range(0, len(source), block):
-        for record in source.__getitems__(list(range(start, min(start + block, len(source))))):
-            images.append(record["image"])
-            labels.append(record["label"])
-    sizes = {image.shape for image in images}
-    if len(sizes) > 1:
-        raise KdError(
-            f"{dataset} has images of {len(sizes)} sizes; reading into memory needs one size"
-        )
-    return arrays(np.stack(images), np.asarray(labels), num_classes=num_classes, scale=1 / 255)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kd.data.speech import Splits, Utterance, log_mel
-from kd.errors import KdError
+from kd.errors import KdError, reading
 
 
 def load_tfds_speech(dataset: str, data_dir: str | None, bins: int) -> Splits:
@@ -30,13 +30,13 @@ def load_tfds_speech(dataset: str, data_dir: str | None, bins: int) -> Splits:
     where = pathlib.Path(
         data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     ).expanduser()
-    folder = _prepared(dataset, where)
-    words = folder.joinpath("label.labels.txt").read_text("utf-8").split()
-    rate = int(_feature(folder, "audio")["audio"]["sampleRate"])
-    info = _info(dataset, folder, words)
-    return {
-        split: _read(info, split, words, rate, bins) for split in ("train", "validation", "test")
-    }
+    with reading(f"data set '{dataset}' in {where}", "prepare it again"):
+        folder = _prepared(dataset, where)
+        words = folder.joinpath("label.labels.txt").read_text("utf-8").split()
+        rate = int(_feature(folder, "audio")["audio"]["sampleRate"])
+        info = _info(dataset, folder, words)
+        splits = ("train", "validation", "test")
+        return {split: _read(info, split, words, rate, bins) for split in splits}
 
 
 def _prepared(dataset: str, where: pathlib.Path) -> pathlib.Path:

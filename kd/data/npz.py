@@ -1,0 +1,165 @@
+"""Arrays in an .npz file, read without trusting what the file declares."""
+
+from __future__ import annotations
+
+import io
+import math
+import pathlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from kd.data.archive import Member, find_data, members
+from kd.data.dataset import Dataset, arrays
+from kd.data.words import class_list, indices
+from kd.errors import KdError, reading, unknown
+
+_INPUTS = ("inputs", "x", "images", "data", "features")
+_LABELS = ("labels", "y", "targets")
+_WRITE = "write it with numpy.savez(file, train_inputs=..., train_labels=..., ...)"
+
+
+def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
+    """Arrays in a NumPy file: ``npz:FILE`` holding ``<split>_inputs`` and, unless unlabelled,
+    ``<split>_labels``.
+
+    The keys may be spelled otherwise: ``x_train``, ``X_train``, ``train_images``, ``train_x``, ...
+    with ``y_train``, ``train_targets``, ... Labels may be words. ``num_classes`` may be stored
+    too; otherwise it is the largest label of the split plus one. ``<split>_starts`` and ``window``
+    make the split a windowed one: see `Dataset`. The file lies in `data_dir`, else in
+    ``KD_DATA_DIR``, else here.
+
+    Raises:
+      KdError: no such file or split, a file or array that is damaged, holds Python objects, or
+        declares more than is there or than memory holds.
+    """
+    path = find_data(argument, data_dir)
+    stored = _stored(path)
+    splits = _splits(stored, _INPUTS, path)
+    if name not in splits:
+        raise _no_split(name, splits, stored, path)
+    labels = _splits(stored, _LABELS, path)
+    classes, starts = _whole_number(stored, "num_classes"), stored.get(f"{name}_starts")
+    window = 0 if starts is None else _whole_number(stored, "window") or 0
+    inputs, given, names = read_array(stored[splits[name]]), None, None
+    if name in labels:
+        given, names = _labels({split: stored[key] for split, key in labels.items()}, name, path)
+    return arrays(
+        inputs,
+        given,
+        num_classes=classes,
+        starts=None if starts is None else read_array(starts),
+        window=window,
+        class_names=names,
+    )
+
+
+def _stored(path: pathlib.Path) -> dict[str, Member]:
+    with reading(path, _WRITE), path.open("rb") as file:
+        if file.read(2) != b"PK":
+            raise ValueError("it is no .npz file")
+    return {member.name.removesuffix(".npy"): member for member in members(path, fix=_WRITE)}
+
+
+def _splits(
+    stored: Mapping[str, Member], kinds: tuple[str, ...], path: pathlib.Path
+) -> dict[str, str]:
+    """The key of each split's inputs, or labels: ``train_images`` and ``X_train`` are train's."""
+    any_of = "|".join(kinds)
+    pattern = re.compile(rf"(?:(?P<first>\w+?)_(?:{any_of})|(?:{any_of})_(?P<last>\w+))", re.I)
+    keys: dict[str, str] = {}
+    for key in stored:
+        match = pattern.fullmatch(key)
+        if match is None:
+            continue
+        split = match["first"] or match["last"]
+        if split in keys:
+            raise KdError(f"{path} holds {keys[split]} and {key} for {split}; keep one of them")
+        keys[split] = key
+    return keys
+
+
+def _no_split(
+    name: str, splits: Mapping[str, str], stored: Mapping[str, Member], path: pathlib.Path
+) -> KdError:
+    if splits:
+        return unknown(f"split of {path}:", name, splits)
+    looked_for = f"{name}_inputs, x_{name} or {name}_images"
+    return KdError(
+        f"{path} has no {looked_for}; it holds {', '.join(map(repr, stored)) or 'nothing'}"
+    )
+
+
+def _labels(
+    stored: Mapping[str, Member], name: str, path: pathlib.Path
+) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Labels of a split, and the class names where they are words."""
+    labels = _column(stored[name])
+    if labels.dtype.kind not in "US":
+        return labels, None
+    words = {split: _words(_column(member)) for split, member in stored.items()}
+    names = class_list(words, str(path))
+    return indices(words[name], names), names
+
+
+def _column(member: Member) -> np.ndarray:
+    """``[n 1]`` is taken for ``[n]``: so some write labels."""
+    labels = read_array(member)
+    return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+
+
+def _words(labels: np.ndarray) -> list[str]:
+    if labels.dtype.kind == "S":
+        return [word.decode("utf-8", "replace") for word in labels.tolist()]
+    return [str(word) for word in labels.tolist()]
+
+
+def _whole_number(stored: Mapping[str, Member], key: str) -> int | None:
+    if key not in stored:
+        return None
+    value = read_array(stored[key])
+    if value.size != 1 or value.dtype.kind not in "ui":
+        raise KdError(f"{stored[key].where} must be one whole number; store e.g. {key}=10")
+    return int(value.item())
+
+
+def read_array(member: Member) -> np.ndarray:
+    """The array of a member ``KEY.npy``.
+
+    Raises:
+      KdError: no array, one of Python objects, or one whose declared size is not that of its bytes.
+    """
+    content = member.read()
+    with reading(member.where, _WRITE):
+        dtype, shape, fortran, start = _header(content)
+        if dtype.hasobject:
+            raise KdError(
+                f"{member.where} holds Python objects; store an array of numbers, or of words: "
+                "labels.astype(str)"
+            )
+        if math.prod(shape) * dtype.itemsize != len(content) - start:
+            raise ValueError(
+                f"it declares {dtype}{list(shape)} and holds {len(content) - start} bytes"
+            )
+        flat = np.frombuffer(content, dtype, math.prod(shape), start) if dtype.itemsize else None
+        if flat is None:  # words of no letters
+            return np.zeros(shape, dtype)
+        return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _header(content: bytes) -> tuple[np.dtype, tuple[int, ...], bool, int]:
+    """Type, shape, whether in Fortran's order, and where the numbers begin."""
+    file: Any = io.BytesIO(content)
+    version = np.lib.format.read_magic(file)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in read:
+        raise ValueError(f"version {version} of its format is not known")
+    shape, fortran, dtype = read[version](file)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its shape is {shape}")
+    return dtype, shape, fortran, file.tell()

@@ -1,0 +1,212 @@
+"""Tables of numbers with a column of labels: CSV files, plain or in a folder or archive."""
+
+from __future__ import annotations
+
+import csv as standard
+import dataclasses
+import io
+import pathlib
+import re
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from kd.data.archive import find_data, members
+from kd.data.dataset import Dataset, arrays
+from kd.data.words import class_list, indices
+from kd.errors import KdError, reading, unknown
+from kd.memory import check_fits
+
+_ENDINGS = (".csv", ".tsv", ".txt", ".data")
+_LABELS = ("label", "class", "target", "y")
+_WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.I)
+_MEMORY = 20  # times the size of a file that its cells take
+
+
+def csv(name: str, argument: str, data_dir: str | None) -> Dataset:
+    """Rows of a CSV file, numbers and a label: ``csv:FILE``, or ``csv:FILE?label=COLUMN``.
+
+    The label is the column named label, class, target or y, or the only one that holds words, or
+    what ``label=`` says (a name, or a number from 0; ``label=none&classes=10`` for rows without).
+    Labels are whole numbers or words; all other columns are numbers, those that ``drop=a,b`` names
+    and an index that pandas wrote left out. There may be a header or none; commas, semicolons or
+    tabs. A folder or archive holds a file for each split, ``train.csv`` and ``test.csv``; the rows
+    of a single file are the split ``train``, to be cut as ``train[:80%]`` and ``train[80%:]``.
+    `FILE` lies in `data_dir`, else in ``KD_DATA_DIR``, else here.
+
+    Raises:
+      KdError: no such file, split or column, or a cell that is no number (line and column are
+        named).
+    """
+    file, options = _options(argument)
+    path = find_data(file, data_dir)
+    files = _files(path)
+    if name not in files:
+        raise unknown(f"split of {path}:", name, files)
+    table, classes = _table(*files[name]), _classes(options)
+    place = _label(table, options)
+    dropped = [_column(table, column) for column in options["drop"].split(",") if column]
+    columns = [k for k in range(table.width) if k != place and k not in dropped]
+    inputs = _numbers(table, columns)
+    if place is None:
+        return arrays(inputs, None, num_classes=classes)
+    texts = {
+        split: table.texts(place) if split == name else _texts(_table(*where), options)
+        for split, where in files.items()
+    }
+    if all(_WHOLE.fullmatch(text) for part in texts.values() for text in part):
+        labels = np.array([int(float(text)) for text in texts[name]])
+        return arrays(inputs, labels, num_classes=classes)
+    names = class_list(texts, str(path))
+    return arrays(inputs, indices(texts[name], names), num_classes=classes, class_names=names)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Table:
+    """The cells of a file as text; `lines` are the numbers of the rows' lines."""
+
+    where: str
+    header: list[str] | None
+    rows: list[list[str]]
+    lines: list[int]
+
+    @property
+    def width(self) -> int:
+        return len(self.rows[0])
+
+    def texts(self, place: int) -> list[str]:
+        return [row[place].strip() for row in self.rows]
+
+    def called(self, place: int) -> str:
+        return f"column {place}" if self.header is None else f"column '{self.header[place]}'"
+
+
+def _options(argument: str) -> tuple[str, dict[str, str]]:
+    file, mark, query = argument.rpartition("?")
+    options = {"label": "", "drop": "", "classes": ""}
+    if not mark or "=" not in query:
+        return argument, options
+    for pair in query.split("&"):
+        key, _, value = pair.partition("=")
+        if key not in options:
+            raise unknown("option of csv:", key, options)
+        options[key] = value
+    return file, options
+
+
+def _classes(options: Mapping[str, str]) -> int | None:
+    text = options["classes"]
+    if text and not (text.isdecimal() and len(text) < 10):
+        raise KdError(f"csv: classes must be a whole number, got '{text}'; e.g. classes=10")
+    return int(text) if text else None
+
+
+def _files(path: pathlib.Path) -> dict[str, tuple[str, Callable[[], bytes]]]:
+    """What reads the file of each split."""
+    if path.is_file() and path.suffix.lower() in _ENDINGS:
+        check_fits(_MEMORY * path.stat().st_size, f"reading {path}", "split it up")
+        return {"train": (str(path), path.read_bytes)}
+    files: dict[str, tuple[str, Callable[[], bytes]]] = {}
+    for member in members(path, lambda parts: parts[-1].lower().endswith(_ENDINGS)):
+        split = member.parts[-1].rpartition(".")[0]
+        if split in files:
+            raise KdError(f"{path} holds two files for {split}; keep one of them")
+        check_fits(_MEMORY * member.size, f"reading {member.where}", "split it up")
+        files[split] = (member.where, member.read)
+    if not files:
+        raise KdError(f"{path} holds no .csv file; it needs one for each split, e.g. train.csv")
+    return files if len(files) > 1 else {"train": next(iter(files.values()))}
+
+
+def _table(where: str, read: Callable[[], bytes]) -> _Table:
+    with reading(where, "write it anew, as UTF-8"):
+        text = read().decode("utf-8-sig")
+        first = text.partition("\n")[0]
+        delimiter = max(",;\t", key=first.count)
+        reader = standard.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        numbered = [(reader.line_num, row) for row in reader if row]
+    if not numbered:
+        raise KdError(f"{where} is empty; write a row for each example")
+    header = None
+    if not any(_NUMBER.fullmatch(cell.strip()) for cell in numbered[0][1]):
+        header = [cell.strip() for cell in numbered.pop(0)[1]]
+        if len(set(header)) < len(header):
+            raise KdError(f"{where} has two columns of one name; rename one of them")
+    if not numbered:
+        raise KdError(f"{where} has a header and no rows; write a row for each example")
+    width = len(numbered[0][1] if header is None else header)
+    for line, row in numbered:
+        if len(row) != width:
+            raise KdError(f"{where}, line {line}: {len(row)} cells and {width} columns; mend it")
+    return _without_index(
+        _Table(where, header, [row for _, row in numbered], [line for line, _ in numbered])
+    )
+
+
+def _without_index(table: _Table) -> _Table:
+    """Without the nameless first column that pandas writes: the number of each row."""
+    if table.header is None or table.header[0] != "":
+        return table
+    return _Table(table.where, table.header[1:], [row[1:] for row in table.rows], table.lines)
+
+
+def _column(table: _Table, name: str) -> int:
+    """A column by its name, or by its number from 0, or from the end as -1."""
+    if table.header is not None and name in table.header:
+        return table.header.index(name)
+    if re.fullmatch(r"-?\d{1,6}", name) and -table.width <= int(name) < table.width:
+        return int(name) % table.width
+    known = map(str, range(table.width)) if table.header is None else table.header
+    raise unknown(f"column of {table.where}:", name, known)
+
+
+def _label(table: _Table, options: Mapping[str, str]) -> int | None:
+    if options["label"]:
+        return None if options["label"] == "none" else _column(table, options["label"])
+    header = [] if table.header is None else [name.lower() for name in table.header]
+    named = [header.index(name) for name in _LABELS if name in header]
+    words = [k for k in range(table.width) if not _NUMBER.fullmatch(table.rows[0][k].strip())]
+    guess = named or words
+    if len(guess) == 1:
+        return guess[0]
+    columns = table.header or f"0 to {table.width - 1}"
+    raise KdError(
+        f"{table.where} does not say which of its columns is the label, {columns!s:.200}; say so: "
+        "csv:FILE?label=COLUMN"
+    )
+
+
+def _texts(table: _Table, options: Mapping[str, str]) -> list[str]:
+    place = _label(table, options)
+    return [] if place is None else table.texts(place)
+
+
+def _numbers(table: _Table, columns: list[int]) -> np.ndarray:
+    """``[n columns]`` float32."""
+    if not columns:
+        raise KdError(f"{table.where} has no column of numbers beside its label; add one")
+    inputs = np.empty((len(table.rows), len(columns)), np.float32)
+    for k, row in enumerate(table.rows):
+        try:
+            with np.errstate(over="ignore"):  # seen below
+                inputs[k] = [float(row[place]) for place in columns]
+        except (ValueError, OverflowError):
+            raise _no_number(table, k, columns) from None
+        if not np.isfinite(inputs[k]).all():
+            raise _no_number(table, k, columns)
+    return inputs
+
+
+def _no_number(table: _Table, k: int, columns: list[int]) -> KdError:
+    def is_number(text: str) -> bool:
+        with np.errstate(over="ignore"):
+            return bool(_NUMBER.fullmatch(text.strip())) and bool(np.isfinite(np.float32(text)))
+
+    bad = [place for place in columns if not is_number(table.rows[k][place])]
+    place = bad[0] if bad else columns[0]
+    return KdError(
+        f"{table.where}, line {table.lines[k]}, {table.called(place)} holds "
+        f"'{table.rows[k][place]:.40}', which is no finite number; mend it, or leave the column "
+        "out: csv:FILE?drop=COLUMN"
+    )
