@@ -5,6 +5,7 @@ from __future__ import annotations
 from kd import data as kd_data
 from kd.config import Spec
 from kd.errors import KdError
+from kd.seen import check_alike
 
 Examples = kd_data.Dataset | kd_data.Stream
 
@@ -57,10 +58,16 @@ def open_split(
     """
     data, where = spec.data, data_dir or spec.data.data_dir
     if not data.stream:
-        return kd_data.load(data.source, split, where)
+        return kd_data.load(data.source, split, where, data.scale)
     crop, flip = (data.crop, data.flip) if training else ("none", False)
     return kd_data.open_stream(
-        data.source, split, where, size=data.image_size, crop=crop, flip=flip
+        data.source,
+        split,
+        where,
+        size=data.image_size,
+        crop=crop,
+        flip=flip,
+        scale=data.scale,
     )
 
 
@@ -75,3 +82,4 @@ def _check_held_out(key: str, held_out: Examples, data: Examples) -> None:
             f"config.data.train {shapes[1]} "
             f"and {classes[1]}; evaluate on a split of the same kind"
         )
+    check_alike(f"config.{key}", held_out.seen, data.seen)

@@ -21,6 +21,7 @@ from kd.signals import Interrupted, StopSignals
 from kd.state import State, keep_best
 from kd.task import Task, check, initial_state
 from kd.trained import Trained
+from kd.types import PyTree
 from kd.writers import Write
 
 __all__ = ["Cadence", "Task", "check", "initial_state", "latest", "result", "run"]
@@ -130,14 +131,18 @@ def run(
 
 def latest(task: Task, state: State) -> Trained:
     """The model at this step."""
-    return Trained(task.model, state.student, state.extra, task.members is not None)
+    return _trained(task, state.student, state.extra)
 
 
 def result(task: Task, state: State) -> Trained:
     """The model that a run has arrived at: its last state, or with early stopping its best one."""
     if state.best is None:
         return latest(task, state)
-    return Trained(task.model, state.best.params, state.best.extra, task.members is not None)
+    return _trained(task, state.best.params, state.best.extra)
+
+
+def _trained(task: Task, params: PyTree, extra: PyTree) -> Trained:
+    return Trained(task.model, params, extra, task.members is not None, seen=task.data.seen)
 
 
 def _due(every: int | None, step: int, first: int) -> bool:

@@ -86,6 +86,7 @@ ROOMS = [
         "kd.launcher",
         "kd.registry",
         "kd.rng",
+        "kd.seen",
         "kd.signals",
         "kd.relay",
         "kd.watchdog",

@@ -8,6 +8,7 @@ from kd.data.opening import open_stream
 from kd.data.order import padded_rows, rows, steps_of, steps_per_epoch
 from kd.data.pipeline import Batches, batches, in_order
 from kd.data.sources import SOURCES, load
+from kd.data.stored import prepare
 from kd.data.stream import Stream, as_stream, described
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "open_stream",
     "padded_rows",
     "parse_split",
+    "prepare",
     "rows",
     "split_rows",
     "steps_of",

@@ -5,6 +5,7 @@ an .npz file.
 from __future__ import annotations
 
 import functools
+import inspect
 import pathlib
 import zipfile
 from collections.abc import Callable
@@ -18,7 +19,8 @@ from kd.data.tfds import load_tfds
 from kd.errors import KdError, unknown
 from kd.registry import lookup
 
-Source = Callable[[str, str, str | None], Dataset]
+Source = Callable[..., Dataset]
+"""``source(split name, argument, data_dir)``; it may take `scale` too, see `load`."""
 
 
 def digits(name: str, argument: str, data_dir: str | None) -> Dataset:
@@ -40,11 +42,12 @@ def digits(name: str, argument: str, data_dir: str | None) -> Dataset:
     return arrays(images.astype(np.uint8), labels, num_classes=10, scale=1 / 16)
 
 
-def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
+def npz(name: str, argument: str, data_dir: str | None, scale: float | None = None) -> Dataset:
     """Arrays in a NumPy file: ``npz:FILE`` holding ``<split>_inputs`` and, unless unlabelled,
     ``<split>_labels``.
 
-    ``num_classes`` may be stored too; otherwise it is the largest label of the split plus one.
+    ``num_classes`` may be stored too; otherwise it is the largest label of the split plus one. So
+    may ``scale``, which the inputs are multiplied by; otherwise it is that of `kd.data.arrays`.
     ``<split>_starts`` and ``window`` make the split a windowed one: see `Dataset`.
     """
     path = pathlib.Path(data_dir or ".", argument)
@@ -70,6 +73,7 @@ def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
         found[f"{name}_inputs"],
         found.get(f"{name}_labels"),
         num_classes=classes,
+        scale=_scale(found, path) if scale is None else scale,
         starts=starts,
         window=window,
     )
@@ -83,6 +87,14 @@ def _whole_number(found: dict[str, np.ndarray], key: str, path: pathlib.Path) ->
     return int(found[key].item())
 
 
+def _scale(found: dict[str, np.ndarray], path: pathlib.Path) -> float | None:
+    if "scale" not in found:
+        return None
+    if found["scale"].size != 1 or found["scale"].dtype.kind not in "uif":
+        raise KdError(f"scale in {path} must be one number; store e.g. scale=1/255")
+    return float(found["scale"].item())
+
+
 def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
     """Any TFDS image classification set, read without TensorFlow: ``tfds:mnist``,
     ``tfds:fashion_mnist``, ...
@@ -93,26 +105,34 @@ def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
 SOURCES: dict[str, Source] = {"digits": digits, "npz": npz, "shapes": shapes, "tfds": tfds}
 
 
-def _whole(source: str, name: str, data_dir: str | None) -> Dataset:
-    if source.count(":") == 1 and source.partition(":")[0] in SOURCES:
-        kind, _, argument = source.partition(":")
-        return SOURCES[kind](name, argument, data_dir)
-    return lookup("data source", source, SOURCES)(name, "", data_dir)
+def _whole(source: str, name: str, data_dir: str | None, scale: float | None) -> Dataset:
+    kind, _, argument = source.partition(":")
+    if source.count(":") == 1 and kind in SOURCES:
+        read = SOURCES[kind]
+    else:
+        read, argument = lookup("data source", source, SOURCES), ""
+    if scale is None or "scale" not in inspect.signature(read).parameters:
+        return read(name, argument, data_dir).scaled(scale)
+    return read(name, argument, data_dir, scale=scale).scaled(scale)
 
 
 _remembered = functools.lru_cache(maxsize=8)(_whole)
 
 
-def load(source: str, split: str, data_dir: str | None = None) -> Dataset:
+def load(
+    source: str, split: str, data_dir: str | None = None, scale: float | None = None
+) -> Dataset:
     """The examples of `split` (``train``, ``train[50000:]``, ``train[:3%]``) of `source`.
+
+    The model sees the stored numbers times `scale`, or at the source's own scale if that is None.
 
     Sources: a name of `SOURCES`, with an argument after a colon (``tfds:mnist``), or
       ``package.module:function``
-    that is called with (split name, "", data_dir).
+    that is called with (split name, "", data_dir), and with `scale` where it takes that.
 
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice.
     """
     # a file of the user's may change between two calls
     read = _whole if source.startswith("npz:") else _remembered
-    return take(read(source, parse_split(split)[0], data_dir), split)
+    return take(read(source, parse_split(split)[0], data_dir, scale), split)

@@ -12,7 +12,9 @@ import numpy as np
 
 from kd.data.dataset import Dataset, of_classes, take
 from kd.data.images import Crop, viewed
+from kd.data.stored import check_scale
 from kd.errors import KdError
+from kd.seen import Seen
 
 
 @runtime_checkable
@@ -39,7 +41,8 @@ class Stream:
     training with `crop` "none", the middle of them (see `kd.data.images`); with `crop` "random"
     training sees random boxes, and with `flip` mirrors half of them. `rows` are the rows of the
     source that are the examples; None: all. `record_shape` is the shape of an image where the
-    source knows it, with None for what differs from image to image.
+    source knows it, with None for what differs from image to image, and `known` what is known of
+    the inputs without reading them.
     """
 
     source: Source = dataclasses.field(repr=False)
@@ -53,6 +56,7 @@ class Stream:
     rows: np.ndarray | None = dataclasses.field(default=None, repr=False)
     record_shape: tuple[int | None, ...] | None = None
     dtype: np.dtype = np.dtype(np.uint8)
+    known: Seen | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if len(self) == 0:
@@ -84,6 +88,26 @@ class Stream:
         No image is decoded.
         """
         return np.zeros((1, *self.shape), np.float32)
+
+    @property
+    def seen(self) -> Seen:
+        """What a model sees of these inputs; where nothing else is known, unsigned numbers reach
+        as far as their type does.
+        """
+        if self.known is not None:
+            return dataclasses.replace(self.known, shape=self.shape).at(self.scale)
+        ends = (0.0, float(np.iinfo(self.dtype).max)) if self.dtype.kind == "u" else (None, None)
+        return Seen(self.shape, str(self.dtype), 1.0, *ends, image=True).at(self.scale)
+
+    def scaled(self, scale: float | None) -> Stream:
+        """The same stored numbers, seen at another scale; None: as they are.
+
+        Raises a `KdError` for what is no scale.
+        """
+        if scale is None or scale == self.scale:
+            return self
+        identity = hashlib.sha256(f"{self.identity} x {check_scale(scale)}".encode())
+        return dataclasses.replace(self, scale=float(scale), identity=identity.hexdigest()[:16])
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -297,6 +321,7 @@ def as_stream(
         labelled=labelled,
         record_shape=told,
         dtype=dtype,
+        known=data.seen,
         **view,
     )
 

@@ -1,0 +1,127 @@
+"""Numbers as they are stored: what may be stored, and the one way from stored to seen."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from kd.errors import KdError
+
+_LOST = 0.01  # of what differs between examples: more may float32 not round away
+_CONSTANT = 1e-12  # of its size: a feature that varies less holds the noise of float64
+
+
+def prepare(stored: Any, scale: Any) -> Any:
+    """Stored numbers as a model sees them: ``stored * scale`` in float32. Shapes: ``[...]``.
+
+    Memory, streams and predictions come by here, in NumPy on the host and in JAX on the device;
+    `scale` is a float32 of theirs. Whole numbers become float32 too, which holds them exactly
+    below 2^24.
+    """
+    return stored.astype(np.float32) * scale
+
+
+def as_array(name: str, values: object) -> np.ndarray:
+    """An array in a type that devices know: native byte order, long double as float64.
+
+    Raises:
+      KdError: rows of different lengths, a masked array with masked values.
+    """
+    if isinstance(values, np.ma.MaskedArray) and np.ma.count_masked(values):
+        raise KdError(
+            f"{name} have {np.ma.count_masked(values)} masked values, which no model can see; fill "
+            "them: array.filled(value)"
+        )
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise KdError(f"{name} are no array: {error}; make the rows equally long") from error
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        return array.astype(np.float64)
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+
+
+def check_numbers(inputs: np.ndarray) -> None:
+    """Raise a `KdError` unless inputs ``[n ...]`` are finite numbers that float32 can tell
+    apart.
+    """
+    kind, size = inputs.dtype.kind, inputs.dtype.itemsize
+    if kind not in "uifb" or (kind == "f" and not np.isfinite(inputs).all()):
+        raise KdError(
+            f"inputs must be finite numbers, got {inputs.dtype} with NaN, infinity or objects; "
+            "clean them"
+        )
+    if kind in "ui" and size > 4 and np.abs(inputs.astype(np.float64)).max(initial=0) >= 2**31:
+        raise KdError(
+            "inputs hold whole numbers of 2^31 or more, which devices cut to 32 bits; pass them "
+            "as floats"
+        )
+    if (kind == "f" and size > 4) or (kind in "ui" and size > 2):
+        _check_precision(inputs.reshape(len(inputs), -1))
+
+
+def _check_precision(inputs: np.ndarray) -> None:
+    """Of each feature ``[n k]``: what float32 rounds away, against what differs between
+    examples.
+    """
+    with np.errstate(over="ignore"):
+        rounded = inputs.astype(np.float32)
+    if not np.isfinite(rounded).all():
+        raise KdError(
+            f"inputs reach {np.abs(inputs).max():.3g}, which float32 cannot hold; divide them"
+        )
+    if np.array_equal(rounded, inputs):
+        return
+    lost = np.sqrt(np.mean(np.square(rounded - inputs), axis=0))
+    spread = np.std(inputs, axis=0, dtype=np.float64)
+    gone = lost > _LOST * spread
+    varies = spread > _CONSTANT * np.abs(inputs).max(axis=0)
+    features = np.flatnonzero(gone & varies)
+    if not len(features) and not gone[spread > 0].all():
+        return
+    feature = int(features[0]) if len(features) else int(np.argmax(spread))
+    if spread[feature] == 0:
+        return
+    raise KdError(
+        f"inputs are {inputs.dtype} and float32, which models see, rounds away what differs "
+        f"between examples: feature {feature} is {np.mean(inputs[:, feature]):.10g} ± "
+        f"{spread[feature]:.3g}; subtract its mean and divide by its deviation"
+    )
+
+
+def is_image(shape: tuple[int, ...]) -> bool:
+    """Whether one example has the shape of a picture: ``[h w]``, or ``[h w c]`` with 1, 3 or 4
+    channels.
+    """
+    return len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
+
+
+def default_scale(inputs: np.ndarray) -> float:
+    """Pictures ``[n h w]`` or ``[n h w c]`` of 8 or 16 bits are divided by the largest number of
+    their type; all else stays as it is.
+
+    Raises:
+      KdError: pictures of unsigned numbers of which it cannot be known what is white.
+    """
+    if inputs.dtype.kind != "u" or not is_image(inputs.shape[1:]):
+        return 1.0
+    if inputs.dtype.itemsize > 2 or (inputs.dtype.itemsize == 2 and 0 < inputs.max() <= 255):
+        raise KdError(
+            f"images are {inputs.dtype} up to {inputs.max()}, and what is white is not known; say "
+            "it by scale (config.data.scale), e.g. 1/255"
+        )
+    return 1 / int(np.iinfo(inputs.dtype).max)
+
+
+def check_scale(scale: object) -> float:
+    """A scale as a float. Raises a `KdError` unless it is a finite number other than 0."""
+    number = isinstance(scale, (int, float, np.integer, np.floating)) and not isinstance(
+        scale, bool
+    )
+    if not number or not 0 < abs(scale) < math.inf:  # pyright: ignore[reportArgumentType]
+        raise KdError(
+            f"scale multiplies the inputs and must be a finite number other than 0, got {scale!r}"
+        )
+    return float(scale)  # pyright: ignore[reportArgumentType]
