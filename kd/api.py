@@ -115,6 +115,7 @@ def fit(
 
         def start_writing(resumed_at: int) -> list[Write]:
             progress.resume(resumed_at)
+            progress.say(f"{title}: {data.seen.text}")
             return [progress.write]
 
         state = train.run(

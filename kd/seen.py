@@ -36,7 +36,7 @@ class Seen:
         line = f"inputs [{shape}], {_stored(self)}: {_range(self)}"
         if not self.image or self.high is None or 0.1 <= self.high <= 20:
             return line
-        return f"{line}; if a picture should have another range, set config.data.scale"
+        return f"{line}; if pictures should have another range, set their scale (config.data.scale)"
 
     def at(self, scale: float) -> Seen:
         """The same stored numbers, seen at another scale."""
@@ -49,8 +49,26 @@ class Seen:
 def from_record(record: Mapping[str, Any] | None) -> Seen | None:
     """What `dataclasses.asdict` made of a `Seen`, read back from JSON; None of a run that has
     none.
+
+    Raises:
+      KdError: what is no such record.
     """
-    return None if record is None else Seen(**{**record, "shape": tuple(record["shape"])})
+    if record is None:
+        return None
+    try:
+        ends = [None if record[end] is None else float(record[end]) for end in ("low", "high")]
+        return Seen(
+            tuple(map(int, record["shape"])),
+            str(record["dtype"]),
+            float(record["scale"]),
+            *ends,
+            image=bool(record["image"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise KdError(
+            f"the inputs of run.json are damaged: {error!r}; restore that file, or train that run "
+            "again"
+        ) from error
 
 
 def agree(one: Seen, other: Seen) -> bool:

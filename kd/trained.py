@@ -61,12 +61,19 @@ class Trained:
           KdError: answers that are not finite, which no metric can count.
         """
         logits = self.logits(data)
-        if not np.isfinite(logits.max(axis=-1)).all():
+        logits = logits if self.members else logits[None]
+        bad = ~np.isfinite(logits.max(axis=-1))
+        if bad.all(axis=1).any():
             raise KdError(
                 "the model's answers are not finite: its training diverged; lower "
                 "optim.learning_rate"
             )
-        return logits if self.members else logits[None]
+        if bad.any():
+            raise KdError(
+                f"the model's answers to {bad.any(axis=0).sum()} of {len(data)} examples, e.g. "
+                f"{np.argwhere(bad)[0][1]}, are not finite; look at these, and at the model"
+            )
+        return logits
 
     def errors(self, data: Dataset | Stream) -> np.ndarray:
         """Number of examples that it gets wrong: ``[]``, or ``[m]`` for a population.
