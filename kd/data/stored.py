@@ -74,20 +74,21 @@ def _check_precision(inputs: np.ndarray) -> None:
         )
     if np.array_equal(rounded, inputs):
         return
-    lost = np.sqrt(np.mean(np.square(rounded - inputs), axis=0))
-    spread = np.std(inputs, axis=0, dtype=np.float64)
-    gone = lost > _LOST * spread
-    varies = spread > _CONSTANT * np.abs(inputs).max(axis=0)
-    features = np.flatnonzero(gone & varies)
-    if not len(features) and not gone[spread > 0].all():
+    unit = np.abs(inputs.astype(np.float64)).max(axis=0)
+    unit[unit == 0] = 1
+    lost = np.sqrt(np.mean(np.square((rounded - inputs) / unit), axis=0))
+    spread = np.std(inputs / unit, axis=0)
+    differs = (inputs != inputs[:1]).any(axis=0)
+    gone = differs & (lost > _LOST * spread)
+    plain = gone & (spread > _CONSTANT)
+    if not plain.any() and not (gone.any() and gone[differs].all()):
         return
-    feature = int(features[0]) if len(features) else int(np.argmax(spread))
-    if spread[feature] == 0:
-        return
+    feature = int(np.argmax(plain if plain.any() else gone))
+    mean, deviation = np.mean(inputs[:, feature]), spread[feature] * unit[feature]
     raise KdError(
         f"inputs are {inputs.dtype} and float32, which models see, rounds away what differs "
-        f"between examples: feature {feature} is {np.mean(inputs[:, feature]):.10g} ± "
-        f"{spread[feature]:.3g}; subtract its mean and divide by its deviation"
+        f"between examples: feature {feature} is {mean:.10g} ± {deviation:.3g}; subtract its mean "
+        "and divide by its deviation"
     )
 
 
