@@ -122,8 +122,8 @@ def _trained(workdir: Workdir, restored: Mapping[str, Any]) -> Trained:
     arrays = jax.tree.map(jnp.asarray, kept)
     model = build_model(workdir.spec, workdir.owner["num_classes"])
     members = population_size(workdir.spec.population) is not None
-    seen = from_record(workdir.owner.get("inputs"))
-    return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint, seen)
+    inputs = from_record(workdir.owner.get("inputs"))
+    return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint, inputs)
 
 
 def load_teacher(spec: Spec, data: Examples) -> Teacher | None:

@@ -48,7 +48,7 @@ def _single(task: Task, member: int) -> Task:
     if teacher is not None and pairs is not None:
         variables = jax.tree.map(lambda leaf: leaf[pairs[member]], teacher.variables)
         teacher = dataclasses.replace(teacher, variables=variables, pairs=None)
-    drawn = task.seeds if task.init_seeds is None else task.init_seeds
+    drawn: Any = task.seeds if task.init_seeds is None else task.init_seeds
     return dataclasses.replace(
         task,
         seeds=task.seeds[member],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from kd.errors import KdError
@@ -46,7 +45,7 @@ class Seen:
         return dataclasses.replace(self, scale=scale, low=ends[0], high=ends[1])
 
 
-def from_record(record: Mapping[str, Any] | None) -> Seen | None:
+def from_record(record: Any) -> Seen | None:
     """What `dataclasses.asdict` made of a `Seen`, read back from JSON; None of a run that has
     none.
 

@@ -47,7 +47,7 @@ class Task:
     constraint: Constraint | None = None
     learning_rate_schedule: Schedule = Schedule()
     early_stopping: bool = False
-    init_seeds: Sequence[int] | None = None
+    init_seeds: int | Sequence[int] | None = None
     accumulate: int = 1
     ema: float = 0.0
     mesh: MeshSpec = MeshSpec()
