@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from kd.errors import KdError
@@ -55,11 +56,14 @@ def from_record(record: Any) -> Seen | None:
     if record is None:
         return None
     try:
+        scale = float(record["scale"])
+        if not 0 < abs(scale) < math.inf:
+            raise ValueError(f"a scale of {scale}")
         ends = [None if record[end] is None else float(record[end]) for end in ("low", "high")]
         return Seen(
             tuple(map(int, record["shape"])),
             str(record["dtype"]),
-            float(record["scale"]),
+            scale,
             *ends,
             image=bool(record["image"]),
         )
@@ -121,7 +125,7 @@ def check_alike(key: str, held_out: Seen, data: Seen) -> None:
 def _stored(seen: Seen) -> str:
     if seen.scale == 1.0:
         return f"{seen.dtype} as stored"
-    whole = round(1 / seen.scale) if abs(1 / seen.scale) >= 1 else 0
+    whole = round(1 / seen.scale) if 1e-9 < abs(seen.scale) <= 1 else 0
     exact = whole != 0 and abs(seen.scale * whole - 1) < 1e-9
     return f"{seen.dtype} x {f'1/{whole}' if exact else f'{seen.scale:g}'}"
 

@@ -110,6 +110,15 @@ def test_a_scale_stored_in_the_file_counts_and_the_configs_goes_before(tmp_path)
         kd_data.load(f"npz:{bad}", "train")
 
 
+def listed(split, argument, data_dir):
+    return [split, argument, data_dir]
+
+
+def test_a_source_that_answers_with_no_data_set_is_refused():
+    with pytest.raises(KdError, match=r"answered with list; return a data set"):
+        kd_data.load("test_numbers:listed", "train")
+
+
 def test_another_scale_is_another_data_set():
     data = kd_data.load("digits", "train[:50]")
     stream = kd_data.Stream(kd_data.as_stream(data).source, 10, "identity")
@@ -146,6 +155,8 @@ def test_a_scale_that_leaves_nothing_is_refused(scale):
         kd.arrays(inputs, num_classes=2, scale=scale)
     with pytest.raises(KdError, match="scale"):
         kd.arrays(inputs, num_classes=2, scale=0.5).scaled(scale)
+    with pytest.raises(KdError, match="scale"):
+        kd_data.as_stream(kd.arrays(inputs, num_classes=2, scale=0.5)).scaled(scale)
 
 
 FINE = {

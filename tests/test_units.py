@@ -164,7 +164,7 @@ def test_a_damaged_record_of_inputs_is_one_line(tmp_path):
     assert runs.train(tmp_path / "run", total_steps=1) == 0
     path = tmp_path / "run" / "run.json"
     owner = json.loads(path.read_text())
-    for inputs in ({}, {**owner["inputs"], "scale": "x"}, {**owner["inputs"], "shape": 3}, [1]):
+    for inputs in ({}, {**owner["inputs"], "scale": 0}, {**owner["inputs"], "shape": 3}, [1]):
         path.write_text(json.dumps({**owner, "inputs": inputs}))
         with pytest.raises(KdError, match="damaged"):
             kd.load_trained(tmp_path / "run")

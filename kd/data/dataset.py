@@ -14,6 +14,7 @@ from kd.data.stored import (
     as_array,
     check_numbers,
     check_scale,
+    check_seen,
     default_scale,
     is_image,
     prepare,
@@ -82,7 +83,7 @@ class Dataset:
         if scale is None or scale == self.scale:
             return self
         data = dataclasses.replace(self, scale=check_scale(scale))
-        _check_scaled(data)
+        check_seen(data.seen)
         return data
 
     @functools.cached_property
@@ -138,26 +139,12 @@ def arrays(
     if scale is None:
         scale = default_scale(inputs) if starts is None else 1.0
     data = Dataset(inputs, None, num_classes or 1, check_scale(scale), starts, window)
-    _check_scaled(data)
+    check_seen(data.seen)
     if labels is not None:
         labels, num_classes = _check_labels(labels, len(data), num_classes)
     elif num_classes is None:
         raise KdError("without labels num_classes cannot be counted; pass num_classes")
     return dataclasses.replace(data, labels=labels, num_classes=num_classes)
-
-
-def _check_scaled(data: Dataset) -> None:
-    """Raise a `KdError` where the scale takes the numbers out of what float32 can tell apart."""
-    if data.scale == 1.0:
-        return
-    with np.errstate(over="ignore"):
-        low, high = np.float32(data.seen.low or 0), np.float32(data.seen.high or 0)
-    lost = low == high and data.seen.low != data.seen.high
-    if lost or not np.isfinite([low, high]).all():
-        raise KdError(
-            f"a scale of {data.scale:g} leaves nothing that float32 can hold of inputs from "
-            f"{data.inputs.min():g} to {data.inputs.max():g}; choose another"
-        )
 
 
 def _check_labels(labels: object, examples: int, num_classes: int | None) -> tuple[np.ndarray, int]:

@@ -111,9 +111,14 @@ def _whole(source: str, name: str, data_dir: str | None, scale: float | None) ->
         read = SOURCES[kind]
     else:
         read, argument = lookup("data source", source, SOURCES), ""
-    if scale is None or "scale" not in inspect.signature(read).parameters:
-        return read(name, argument, data_dir).scaled(scale)
-    return read(name, argument, data_dir, scale=scale).scaled(scale)
+    takes = scale is not None and "scale" in inspect.signature(read).parameters
+    data: Any = read(name, argument, data_dir, **({"scale": scale} if takes else {}))
+    if not isinstance(data, Dataset):
+        raise KdError(
+            f"data source '{source}' answered with {type(data).__name__}; return a data set, e.g. "
+            "kd.arrays(inputs, labels)"
+        )
+    return data.scaled(scale)
 
 
 _remembered = functools.lru_cache(maxsize=8)(_whole)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from kd.errors import KdError
+from kd.seen import Seen
 
 _LOST = 0.01  # of what differs between examples: more may float32 not round away
 _CONSTANT = 1e-12  # of its size: a feature that varies less holds the noise of float64
@@ -126,3 +127,16 @@ def check_scale(scale: object) -> float:
             f"scale multiplies the inputs and must be a finite number other than 0, got {scale!r}"
         )
     return float(scale)  # pyright: ignore[reportArgumentType]
+
+
+def check_seen(seen: Seen) -> None:
+    """Raise a `KdError` where the scale takes the numbers out of what float32 can tell apart."""
+    if seen.scale == 1.0 or seen.low is None or seen.high is None:
+        return
+    with np.errstate(over="ignore"):
+        ends = np.asarray([seen.low, seen.high]).astype(np.float32)
+    if not np.isfinite(ends).all() or (ends[0] == ends[1] and seen.low != seen.high):
+        raise KdError(
+            f"a scale of {seen.scale:g} makes inputs from {seen.low:g} to {seen.high:g}, which "
+            "float32 cannot tell apart; choose another"
+        )

@@ -12,7 +12,7 @@ import numpy as np
 
 from kd.data.dataset import Dataset, of_classes, take
 from kd.data.images import Crop, viewed
-from kd.data.stored import check_scale
+from kd.data.stored import check_scale, check_seen
 from kd.errors import KdError
 from kd.seen import Seen
 
@@ -102,12 +102,15 @@ class Stream:
     def scaled(self, scale: float | None) -> Stream:
         """The same stored numbers, seen at another scale; None: as they are.
 
-        Raises a `KdError` for what is no scale.
+        Raises a `KdError` as `kd.data.Dataset.scaled` does.
         """
         if scale is None or scale == self.scale:
             return self
-        identity = hashlib.sha256(f"{self.identity} x {check_scale(scale)}".encode())
-        return dataclasses.replace(self, scale=float(scale), identity=identity.hexdigest()[:16])
+        scale = check_scale(scale)
+        identity = hashlib.sha256(f"{self.identity} x {scale}".encode()).hexdigest()[:16]
+        stream = dataclasses.replace(self, scale=scale, identity=identity)
+        check_seen(stream.seen)
+        return stream
 
     @functools.cached_property
     def fingerprint(self) -> str:
