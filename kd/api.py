@@ -17,8 +17,9 @@ from kd.mesh import MeshSpec
 from kd.models import as_model
 from kd.objective import Term
 from kd.population import check_population, init_seeds, numbers, paired_teachers
-from kd.predict import check_inputs
+from kd.predict import reading
 from kd.schedules import Schedule
+from kd.seen import check_alike
 from kd.sharding import Sharding
 from kd.step import View
 from kd.trained import Trained
@@ -86,6 +87,7 @@ def fit(
     population = {} if population is None else population
     check_population(population, terms)
     teacher = _paired(teacher, population)
+    teacher = None if teacher is None else reading(teacher, data)
     if learning_rate is None:
         learning_rate = 0.05 if optimizer is None else 1.0
     seeds, hparams = numbers(terms, learning_rate, population, int(seed))
@@ -113,6 +115,7 @@ def fit(
 
         def start_writing(resumed_at: int) -> list[Write]:
             progress.resume(resumed_at)
+            progress.say(f"{title}: {data.seen.text}")
             return [progress.write]
 
         state = train.run(
@@ -153,8 +156,6 @@ def _check_types(data: Any, terms: Any, teacher: Any) -> None:
             f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers "
             ".teacher()"
         )
-    if teacher is not None:
-        check_inputs(teacher, data)
 
 
 def _check_numbers(epochs: Any, seed: Any, learning_rate: Any) -> None:
@@ -223,3 +224,4 @@ def _check_validation(validation: Any, data: Dataset) -> None:
         )
     if not same_names(validation.class_names, data.class_names):
         raise KdError("validation and data have different class names; give both the same classes")
+    check_alike("validation", validation.seen, data.seen)

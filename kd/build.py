@@ -25,8 +25,9 @@ from kd.models import MODELS, as_model
 from kd.optim import make_optimizer, max_norm
 from kd.population import check_population, init_seeds, numbers, paired_teachers, population_size
 from kd.precision import in_bfloat16, rematerialised
-from kd.predict import check_inputs
+from kd.predict import reading
 from kd.registry import lookup
+from kd.seen import from_record
 from kd.splits import Examples, load_splits
 from kd.trained import Trained
 from kd.types import Model, Teacher
@@ -121,7 +122,8 @@ def _trained(workdir: Workdir, restored: Mapping[str, Any]) -> Trained:
     arrays = jax.tree.map(jnp.asarray, kept)
     model = build_model(workdir.spec, workdir.owner["num_classes"])
     members = population_size(workdir.spec.population) is not None
-    return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint)
+    inputs = from_record(workdir.owner.get("inputs"))
+    return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint, inputs)
 
 
 def load_teacher(spec: Spec, data: Examples) -> Teacher | None:
@@ -146,8 +148,7 @@ def _as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
     model = in_bfloat16(run.model) if spec.compute == "bfloat16" else run.model
     run = dataclasses.replace(run, model=model)
     teacher = run.teacher(spec.teacher.average, pairs=paired_teachers(spec.population))
-    check_inputs(teacher, data)
-    return teacher
+    return reading(teacher, data)
 
 
 def _check_precompute(spec: Spec) -> None:
@@ -225,7 +226,8 @@ def untrained(spec: Spec) -> Trained:
     """
     task = build_task(spec, load_splits(spec)[0], None)
     state = jax.eval_shape(lambda: train.initial_state(task))
-    return Trained(task.model, state.params, state.extra, task.members is not None)
+    members = task.members is not None
+    return Trained(task.model, state.params, state.extra, members, seen=task.data.seen)
 
 
 def planned(spec: Spec, mesh: Mesh | None = None) -> train.Task:

@@ -13,7 +13,7 @@ from kd.build import load_finished, load_trained
 from kd.config import Spec
 from kd.errors import KdError
 from kd.population import paired_teachers
-from kd.predict import answers, check_inputs
+from kd.predict import answers, reading
 from kd.splits import Examples, open_split
 from kd.teacher import predicts_by
 from kd.types import Outputs, Teacher
@@ -67,8 +67,7 @@ def answer_each(teacher: Teacher, data: Examples, students: int) -> list[np.ndar
     Raises:
       KdError: a teacher that cannot read these inputs.
     """
-    check_inputs(teacher, data)
-    outputs = answers(teacher, data)
+    outputs = answers(reading(teacher, data), data)
     if teacher.pairs is None:
         return [np.asarray(outputs.log_probs())] * students
     own = np.asarray(Outputs(outputs.logits).log_probs())

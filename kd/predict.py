@@ -25,6 +25,7 @@ from kd.data import (
 )
 from kd.errors import KdError
 from kd.mesh import BATCH, batch_parts, mesh_of, put, replicated, sharding
+from kd.seen import scale_for
 from kd.teacher import unpaired_answer
 from kd.types import Batch, Model, Outputs, PyTree, Teacher
 
@@ -77,6 +78,26 @@ def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher
             "and the data of both "
             f"must have one shape ({cause})"
         ) from error
+
+
+def reading(model: Teacher, data: Dataset | Stream, who: str = "the teacher") -> Teacher:
+    """A teacher beside a student of `data`: it sees the student's inputs, in the unit of those that
+    it was trained on.
+
+    Views of the student's inputs are the teacher's too: they are made before the unit is changed.
+
+    Raises:
+      KdError: a teacher that cannot read these inputs, see `check_inputs` and `kd.seen.scale_for`.
+    """
+    check_inputs(model, data, who)
+    factor = scale_for(model.seen, data.seen, who) / data.scale
+    if factor == 1.0:
+        return dataclasses.replace(model, seen=None)
+
+    def apply(variables: PyTree, batch: Batch) -> Outputs:
+        return model.apply(variables, {**batch, "inputs": batch["inputs"] * factor})
+
+    return dataclasses.replace(model, apply=apply, seen=None)
 
 
 @functools.lru_cache(

@@ -93,6 +93,7 @@ def _train_in(
             if not distributed.is_first():
                 return []
             progress.resume(resumed_at)
+            progress.say(f"{title}: {task.data.seen.text}")
             sinks = [writers.jsonl(workdir.metrics, resumed_at), progress.write]
             return (
                 [*sinks, writers.tensorboard(workdir.path / "tensorboard")]

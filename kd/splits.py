@@ -5,6 +5,7 @@ from __future__ import annotations
 from kd import data as kd_data
 from kd.config import Spec
 from kd.errors import KdError
+from kd.seen import check_alike
 
 Examples = kd_data.Dataset | kd_data.Stream
 
@@ -57,10 +58,16 @@ def open_split(
     """
     data, where = spec.data, data_dir or spec.data.data_dir
     if not data.stream and data.image_size is None:
-        return kd_data.load(data.source, split, where)
+        return kd_data.load(data.source, split, where, data.scale)
     crop, flip = (data.crop, data.flip) if training else ("none", False)
     stream = kd_data.open_stream(
-        data.source, split, where, size=data.image_size, crop=crop, flip=flip
+        data.source,
+        split,
+        where,
+        size=data.image_size,
+        crop=crop,
+        flip=flip,
+        scale=data.scale,
     )
     return stream if data.stream else kd_data.in_memory(stream)
 
@@ -81,3 +88,4 @@ def _check_held_out(key: str, held_out: Examples, data: Examples) -> None:
             f"config.{key} and config.data.train have different class names; give both the same "
             "classes"
         )
+    check_alike(f"config.{key}", held_out.seen, data.seen)

@@ -47,7 +47,7 @@ class Task:
     constraint: Constraint | None = None
     learning_rate_schedule: Schedule = Schedule()
     early_stopping: bool = False
-    init_seeds: Sequence[int] | None = None
+    init_seeds: int | Sequence[int] | None = None
     accumulate: int = 1
     ema: float = 0.0
     mesh: MeshSpec = MeshSpec()
@@ -161,6 +161,11 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
     student = jax.eval_shape(
         lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"]
     )
+    if not jnp.issubdtype(student.logits.dtype, jnp.floating):
+        raise KdError(
+            f"the student answers with {student.logits.dtype}, which has no gradient; answer with "
+            "logits in floating point"
+        )
     specs(task.sharding.student, params, mesh)
     teacher = None
     if task.teacher is not None:

@@ -125,6 +125,10 @@ class Teacher:
     share this teacher."""
     stacked: int = 0
     """Leading axes of every leaf of `variables` beyond those of one model: 1 for an ensemble."""
+    seen: Any = None
+    """What it was trained on, a `kd.seen.Seen`: `kd.predict.reading` shows it other inputs in the
+    same unit. None: it reads what the student reads.
+    """
 
 
 @runtime_checkable

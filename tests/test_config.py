@@ -140,6 +140,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "data.crop": "random",
     "data.flip": True,
     "data.mixup": True,
+    "data.scale": 0.5,
     "optim.clip_norm": 1.0,
     "population.init_seed": (0, 1),
 }

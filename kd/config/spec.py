@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import inspect
 import json
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -35,8 +36,9 @@ class Data:
     `image_size` makes images of any size into squares of so many pixels. With `stream` examples are
     read as they are needed and never held in memory; then `crop` takes a random part of each for
     training, and `flip` turns half of them round. `mixup` mixes each image with another; a mixed
-    image has no label. `examples` is the declared number of training examples, for planning a run
-    where the data is not.
+    image has no label. The model sees the stored numbers times `scale`; None is the scale of the
+    source: see `kd.data.arrays`. `examples` is the declared number of training examples, for
+    planning a run where the data is not.
     """
 
     source: str = "digits"
@@ -51,6 +53,7 @@ class Data:
     crop: Literal["none", "random"] = later("none")
     flip: bool = later(False)
     mixup: bool = later(False)
+    scale: float | None = later(None)
     examples: int | None = outside_identity(None)
 
 
@@ -190,6 +193,12 @@ def _check_switches(spec: Spec) -> None:
         raise KdError(
             "config.data.examples must be 1 or more, and below 2^31, or none, got "
             f"{spec.data.examples}"
+        )
+    scale = spec.data.scale
+    if scale is not None and not 0 < abs(scale) < math.inf:
+        raise KdError(
+            "config.data.scale multiplies the inputs and must be a finite number other than 0, got "
+            f"{scale}"
         )
     read = {"crop": spec.data.crop != "none", "flip": spec.data.flip}
     for name in [name for name, on in read.items() if on]:

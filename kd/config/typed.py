@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -29,6 +30,7 @@ def build(cls: type, given: Any, path: str) -> Any:
         if dataclasses.is_dataclass(hints[key]):
             values[key] = build(typing.cast(type, hints[key]), value, f"{path}.{key}")
         else:
+            value = _quotient(value, hints[key])
             values[key] = _floats(check_type(value, hints[key], f"{path}.{key}"), hints[key])
     required = [
         f.name
@@ -56,6 +58,14 @@ def check_type(value: Any, hint: Any, path: str) -> Any:
         wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
         raise KdError(f"{path} must be {wanted}, got {value!r} ({type(value).__name__})")
     return value
+
+
+def _quotient(value: Any, hint: Any) -> Any:
+    """``"1/255"`` as a number where a float is wanted."""
+    if not isinstance(value, str) or float not in (hint, *typing.get_args(hint)):
+        return value
+    quotient = re.fullmatch(r"(\d{1,15})/([1-9]\d{0,14})", value)
+    return value if quotient is None else int(quotient[1]) / int(quotient[2])
 
 
 def _floats(value: Any, hint: Any) -> Any:
