@@ -33,7 +33,7 @@ class Trained:
 
     def logits(self, data: Dataset | Stream) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a
-        population.
+        population; of a model with positions ``[n *p v]`` and ``[m n *p v]``.
         """
         check_data(data)
         try:
@@ -135,10 +135,9 @@ def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
             "the teacher's answers are not finite: its training diverged, or these inputs are too "
             "large"
         )
-    table = kd_teacher.precomputed(
-        np.asarray(outputs.logits), average=outputs.average, fingerprint=teacher.fingerprint
+    return kd_teacher.kept(
+        outputs, teacher=teacher.fingerprint, data=data.fingerprint, pairs=teacher.pairs
     )
-    return dataclasses.replace(table, answers_for=data.fingerprint, pairs=teacher.pairs)
 
 
 def evaluation(run: Trained, data: Dataset | Stream) -> dict[str, Any]:

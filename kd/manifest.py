@@ -1,0 +1,88 @@
+"""What is known of a teacher's answers that were kept, wherever they lie, and whether they fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+from kd.errors import KdError
+
+Kind = Literal["logits", "probabilities"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The identity of kept answers. A live teacher has none.
+
+    `teacher` and `data` are fingerprints, "" where nobody knows them. `rows` counts examples,
+    `positions` are the answers of each (empty: one), `members` those of an ensemble that are kept
+    apart. `view` says what was done to the examples before they were answered, "" for nothing.
+    Answers that came as probabilities were softened at `temperature`; logits have 1. With `zeros`
+    a class has probability exactly 0 somewhere. `bytes` and `digest` are of the table as it lies
+    in memory.
+    """
+
+    rows: int
+    classes: int
+    positions: tuple[int, ...] = ()
+    teacher: str = ""
+    data: str = ""
+    view: str = ""
+    kind: Kind = "logits"
+    temperature: float = 1.0
+    members: int | None = None
+    zeros: bool = False
+    bytes: int = 0
+    digest: str = ""
+
+
+def check_rows(rows: int, examples: int) -> None:
+    """Raise a `KdError` unless there is a row of answers for each example."""
+    if rows != examples:
+        raise KdError(
+            f"the teacher's answers have {rows} rows and the data has {examples} examples; one "
+            "row per example is needed"
+        )
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """A transfer set: how many examples, and which."""
+
+    def __len__(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+
+
+def check_answers(
+    manifest: Manifest | None,
+    data: Examples,
+    *,
+    view: str | None = "",
+    without_zeros: Sequence[str] = (),
+) -> None:
+    """Raise a `KdError` unless kept answers are those of `data`, seen so. Live ones always fit.
+
+    `view` names what the student sees of an example (None: a view without a name, which fits no
+    kept answer), `without_zeros` are the terms that are infinite where the teacher's probability
+    is 0.
+    """
+    if manifest is None:
+        return
+    check_rows(manifest.rows, len(data))
+    if manifest.data and manifest.data != data.fingerprint:
+        raise KdError(
+            "the teacher's answers were kept for another data set than this one; compute them "
+            "for these examples: kd.precompute, or kd.soft_labels with data=this one"
+        )
+    if manifest.view != view:
+        raise KdError(
+            "the teacher's answers were kept for examples as they are and view changes what the "
+            "student sees; pass the teacher itself, or leave view out"
+        )
+    if manifest.zeros and without_zeros:
+        raise KdError(
+            f"objective.{without_zeros[0]} is infinite where the teacher's probability is 0, and "
+            "some of these are; take soft_targets, kl or jsd, or smooth the probabilities"
+        )
