@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 from kd.errors import KdError
 
@@ -15,7 +15,8 @@ Kind = Literal["logits", "probabilities"]
 class Manifest:
     """The identity of kept answers. A live teacher has none.
 
-    `teacher` and `data` are fingerprints, "" where nobody knows them. `rows` counts examples,
+    `teacher` and `data` are fingerprints: of who answered (of the answers themselves where nobody
+    knows) and of what was answered ("" where nobody knows). `rows` counts examples,
     `positions` are the answers of each (empty: one), `members` those of an ensemble that are kept
     apart. `view` says what was done to the examples before they were answered, "" for nothing.
     Answers that came as probabilities were softened at `temperature`; logits have 1. With `zeros`
@@ -46,24 +47,16 @@ def check_rows(rows: int, examples: int) -> None:
         )
 
 
-@runtime_checkable
-class Examples(Protocol):
-    """A transfer set: how many examples, and which."""
-
-    def __len__(self) -> int: ...
-    @property
-    def fingerprint(self) -> str: ...
-
-
 def check_answers(
     manifest: Manifest | None,
-    data: Examples,
+    data: Any,
     *,
     view: str | None = "",
     without_zeros: Sequence[str] = (),
 ) -> None:
     """Raise a `KdError` unless kept answers are those of `data`, seen so. Live ones always fit.
 
+    `data` is the transfer set: it has a length and a fingerprint, which costs a look at every byte.
     `view` names what the student sees of an example (None: a view without a name, which fits no
     kept answer), `without_zeros` are the terms that are infinite where the teacher's probability
     is 0.

@@ -101,7 +101,6 @@ def with_answers_kept(task: Task) -> Task:
     of its weights.
     """
     import jax
-
     import jax.numpy as jnp
 
     from kd.data import example_batch

@@ -43,7 +43,8 @@ def predict(
 
     Where the parameters live on a mesh, batches are split over it.
     """
-    return _answer(_apply(model, members), (params, extra), data, batch_size, members).logits
+    outputs = _answer(_apply(model, members), (params, extra), data, batch_size, members)
+    return np.asarray(outputs.logits)
 
 
 def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) -> Outputs:
@@ -59,6 +60,15 @@ def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) 
     several = teacher.pairs is not None
     apply = _paired(teacher.apply) if several else teacher.apply
     return _answer(apply, teacher.variables, data, batch_size, several)
+
+
+def check_data(data: Any) -> None:
+    """Raise a `KdError` unless `data` is a data set."""
+    if not isinstance(data, (Dataset, Stream)):
+        raise KdError(
+            f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, "
+            "num_classes=v)"
+        )
 
 
 def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher") -> None:

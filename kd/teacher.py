@@ -98,18 +98,19 @@ def kept(
     table = _laid_out(answers, pairs)
     paired = int(pairs is not None)
     ensemble = table.average is not None
+    digest = _digest(table)
     manifest = Manifest(
         rows=table.logits.shape[paired],
         classes=table.width,
         positions=tuple(table.logits.shape[paired + 1 + ensemble : -1]),
-        teacher=teacher,
+        teacher=teacher or digest,
         data=data,
         kind=kind,
         temperature=temperature,
         members=table.logits.shape[paired + 1] if ensemble else None,
         zeros=bool(np.isneginf(table.logits).any()),
         bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(table)),
-        digest=_digest(table),
+        digest=digest,
     )
     return _gathered(jax.tree.map(jnp.asarray, table), manifest, pairs)
 

@@ -15,7 +15,7 @@ from kd import teacher as kd_teacher
 from kd.data import Dataset, Stream
 from kd.errors import KdError
 from kd.mesh import is_whole
-from kd.predict import answers, check_inputs, predict
+from kd.predict import answers, check_data, check_inputs, predict
 from kd.types import Average, Model, PyTree, Teacher
 
 _BATCH = 500
@@ -102,15 +102,6 @@ class Trained:
         return kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
 
 
-def check_data(data: Any) -> None:
-    """Raise a `KdError` unless `data` is a data set."""
-    if not isinstance(data, (Dataset, Stream)):
-        raise KdError(
-            f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, "
-            "num_classes=v)"
-        )
-
-
 def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by
     ``batch["index"]``.
@@ -120,7 +111,8 @@ def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
     of them.
 
     Raises:
-      KdError: a teacher that cannot read these inputs, or whose answers are not finite.
+      KdError: a teacher that cannot read these inputs, or whose answers are not finite; a stream
+        of random crops or flips.
     """
     if not isinstance(teacher, Teacher):
         raise KdError(
@@ -128,6 +120,11 @@ def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
             ".teacher()"
         )
     check_data(data)
+    if isinstance(data, Stream) and data.augmented:
+        raise KdError(
+            "answers are kept for examples as they are, and this stream shows others in every "
+            "epoch (crop, flip); pass the teacher itself"
+        )
     check_inputs(teacher, data)
     outputs = answers(teacher, data, batch_size=_BATCH)
     if not np.isfinite(np.max(outputs.logits, axis=-1)).all():

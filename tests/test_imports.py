@@ -111,6 +111,7 @@ ROOMS = [
     ["kd.limits"],
     ["kd.precision", "kd.sharding"],
     [
+        "kd.answers",
         "kd.predict",
         "kd.checkpoint",
         "kd.trained",

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import pathlib
 import textwrap
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ import plan_stub
 import runs
 from kd import plan as kd_plan
 from kd.chips import CHIPS, parse_topology
+from kd.config import Data
 from kd.errors import KdError
 from kd.plan_candidates import candidates, changed, overrides
 from kd.plan_count import Collective, Count, as_dict, count, from_dict, sent_share
@@ -362,11 +364,11 @@ def test_a_small_answer_is_smaller_unless_there_is_nothing_to_leave_out():
     assert answer_bytes(10, 16) == answer_bytes(10) == 20
 
 
-@pytest.mark.parametrize("key", ["crop", "flip", "mixup", "jitter_pixels"])
+@pytest.mark.parametrize("key", ["crop", "flip", "mixup", "jitter_pixels", "stream"])
 def test_views_that_are_seen_once_cannot_be_kept(key):
-    off = {"crop": "none", "flip": False, "mixup": False, "jitter_pixels": 0}
-    assert kd_plan.uncachable({"data": off}) == ""
-    assert key in kd_plan.uncachable({"data": {**off, key: "random" if key == "crop" else 1}})
+    on: dict[str, Any] = {key: {"crop": "random", "jitter_pixels": 1}.get(key, True)}
+    assert Data().why_not_kept == ""
+    assert f"data.{key}" in Data(**on).why_not_kept
     assert (
         cache(
             10, 1e12, 1.0, parse_topology("v5e:2x4"), mfu=1, read_rate=1e9, why_not="views"

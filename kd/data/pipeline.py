@@ -55,7 +55,7 @@ def batches(
     def make(step: int, stopped: threading.Event) -> HostBatch:
         table = np.stack([rows(seed, step, len(stream), batch_size)[part] for seed in members])
         draw = None
-        if stream.crop == "random" or stream.flip:
+        if stream.augmented:
             draw = [
                 draws(seed, step, int(i))
                 for seed, row in zip(members, table, strict=True)
