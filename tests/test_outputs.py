@@ -52,7 +52,8 @@ def test_a_position_without_weight_is_zero_in_logits_and_taps(members, positions
     pooled = RANDOM.normal(size=(*members, 4, 2)).astype(np.float32)
     holes = jnp.asarray(np.where(counts, each, np.nan))
     average = "arithmetic" if members else None
-    masked = Outputs(holes, average, {"each": holes, "pooled": jnp.asarray(pooled)}).masked(weight)
+    outputs = Outputs(holes, average, {"each": holes, "pooled": jnp.asarray(pooled)})
+    masked = outputs.masked(jnp.asarray(weight))
     for values in (masked.logits, masked.taps["each"]):
         np.testing.assert_array_equal(values, np.where(counts, each, 0.0))
     weighs = counts.reshape(4, -1).any(axis=1, keepdims=True)

@@ -141,14 +141,12 @@ REFUSED = {
     "masked": ({"logits": np.ma.masked_greater(LOGITS, 1.0)}, "masked values"),
     "a temperature of logits": ({"logits": LOGITS, "temperature": 2.0}, "logits are not"),
     "a temperature of 0": ({"probabilities": P, "temperature": 0}, "above 0"),
-    "an unknown average": ({"logits": LOGITS, "average": "mean"}, "unknown teacher.average"),
     "members without an axis": ({"logits": LOGITS, "average": "arithmetic"}, r"\[e n v\]"),
     "members that agree on nothing": (
         {"probabilities": np.stack([np.eye(5)[DATA.labels], np.eye(5)[DATA.labels - 1]])}
         | {"average": "geometric"},
         "no class that all members allow, first in row 0",
     ),
-    "data of another kind": ({"logits": LOGITS, "data": DATA.inputs}, "must be a Dataset"),
 }
 
 
