@@ -20,7 +20,7 @@ class Manifest:
     `positions` are the answers of each (empty: one), `members` those of an ensemble that are kept
     apart. `view` says what was done to the examples before they were answered, "" for nothing.
     Answers that came as probabilities were softened at `temperature`; logits have 1. With `zeros`
-    a class has probability exactly 0 somewhere. `bytes` and `digest` are of the table as it lies
+    some of these probabilities are exactly 0. `bytes` and `digest` are of the table as it lies
     in memory.
     """
 
@@ -58,8 +58,8 @@ def check_answers(
 
     `data` is the transfer set: it has a length and a fingerprint, which costs a look at every byte.
     `view` names what the student sees of an example (None: a view without a name, which fits no
-    kept answer), `without_zeros` are the terms that are infinite where the teacher's probability
-    is 0.
+    kept answer), `without_zeros` are the terms whose loss is not finite where the teacher's
+    probability is 0.
     """
     if manifest is None:
         return
@@ -76,6 +76,6 @@ def check_answers(
         )
     if manifest.zeros and without_zeros:
         raise KdError(
-            f"objective.{without_zeros[0]} is infinite where the teacher's probability is 0, and "
-            "some of these are; take soft_targets, kl or jsd, or smooth the probabilities"
+            f"objective.{without_zeros[0]} allows no probability of exactly 0 and the teacher's "
+            "table has some; take soft_targets, kl or jsd, or smooth the probabilities"
         )

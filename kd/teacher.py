@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd.errors import unknown
+from kd.errors import KdError, unknown
 from kd.manifest import Kind, Manifest
 from kd.types import Average, Batch, Model, Outputs, PyTree, Teacher
 
@@ -94,7 +94,15 @@ def kept(
 
     Shapes: logits and taps ``[n ...]``; before that an axis ``e`` where `answers` are an
     ensemble's, and before that an axis of several teachers where there are `pairs`.
+
+    Raises:
+      KdError: answers that are not finite. A class may be ruled out, by minus infinity.
     """
+    if not np.isfinite(np.max(answers.logits, axis=-1)).all():
+        raise KdError(
+            "the teacher's answers are not finite: its training diverged, or these inputs are too "
+            "large"
+        )
     table = _laid_out(answers, pairs)
     paired = int(pairs is not None)
     ensemble = table.average is not None
@@ -108,7 +116,7 @@ def kept(
         kind=kind,
         temperature=temperature,
         members=table.logits.shape[paired + 1] if ensemble else None,
-        zeros=bool(np.isneginf(table.logits).any()),
+        zeros=kind == "probabilities" and bool(np.isneginf(table.logits).any()),
         bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(table)),
         digest=digest,
     )
