@@ -57,15 +57,15 @@ class Data:
     def why_not_kept(self) -> str:
         """Why a teacher's answers cannot be kept for this data; "" if they can."""
         views = {
-            "data.crop": self.crop != "none",
-            "data.flip": self.flip,
-            "data.mixup": self.mixup,
-            "data.jitter_pixels": self.jitter_pixels,
+            "config.data.crop": self.crop != "none",
+            "config.data.flip": self.flip,
+            "config.data.mixup": self.mixup,
+            "config.data.jitter_pixels": self.jitter_pixels,
         }
         names = [name for name, on in views.items() if on]
         if names:
             return f"every epoch shows other images ({', '.join(names)})"
-        return "the examples are streamed (data.stream)" if self.stream else ""
+        return "the examples are streamed (config.data.stream)" if self.stream else ""
 
 
 @dataclasses.dataclass(frozen=True)
