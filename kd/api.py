@@ -81,7 +81,7 @@ def fit(
     """
     _check_types(data, terms, teacher)
     _check_numbers(epochs, seed, learning_rate)
-    _check_training(optimizer, learning_rate_schedule, view, teacher)
+    _check_training(optimizer, learning_rate_schedule, view)
     if validation is not None:
         _check_validation(validation, data)
     population = {} if population is None else population
@@ -180,7 +180,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, abstract.Real) and not isinstance(value, bool)
 
 
-def _check_training(optimizer: Any, schedule: Any, view: Any, teacher: Teacher | None) -> None:
+def _check_training(optimizer: Any, schedule: Any, view: Any) -> None:
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise KdError(
             f"optimizer must be an optimiser of Optax, got {optimizer!r:.80}; e.g. optax.adam(1e-3)"
@@ -193,12 +193,6 @@ def _check_training(optimizer: Any, schedule: Any, view: Any, teacher: Teacher |
     if view is not None and not callable(view):
         raise KdError(
             f"view must be a function of a key and a batch, got {view!r:.80}; e.g. kd.jitter(2)"
-        )
-    if view is not None and teacher is not None and teacher.answers_for:
-        raise KdError(
-            "the teacher's logits were precomputed for examples as they are and view changes what "
-            "the student sees; "
-            "pass the teacher itself"
         )
 
 

@@ -19,10 +19,10 @@ from kd.evals.classify import Labels, Logits
 from kd.evaluate import load_labelled, pairs_of
 from kd.mesh import is_whole
 from kd.missing import Members, check_missing, left_out, missing_probe, share_of
-from kd.predict import check_inputs
+from kd.predict import check_data, check_inputs
 from kd.splits import Examples, shown
 from kd.teacher import check_average, predicts_by
-from kd.trained import Trained, check_data
+from kd.trained import Trained
 from kd.types import Average
 from kd.workdir import find
 

@@ -5,7 +5,6 @@ They are built here, and nowhere else.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import pathlib
 from collections.abc import Mapping
@@ -145,28 +144,17 @@ def load_teacher(spec: Spec, data: Examples) -> Teacher | None:
 
 def _as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
     _check_precompute(spec)
-    model = in_bfloat16(run.model) if spec.compute == "bfloat16" else run.model
-    run = dataclasses.replace(run, model=model)
     teacher = run.teacher(spec.teacher.average, pairs=paired_teachers(spec.population))
     return reading(teacher, data)
 
 
 def _check_precompute(spec: Spec) -> None:
-    if not spec.teacher.precompute:
-        return
-    if spec.data.jitter_pixels:
+    why = spec.data.why_not_kept
+    if spec.teacher.precompute and why:
         raise KdError(
-            "config.teacher.precompute answers for unshifted images and config.data.jitter_pixels "
-            "shifts the "
-            "student's; set one of them off"
+            "config.teacher.precompute keeps one answer for each example in memory, and "
+            f"{why}; set one of them off"
         )
-    for key in ("mixup", "flip", "crop", "stream"):
-        if getattr(spec.data, key) not in (False, "none"):
-            raise KdError(
-                "config.teacher.precompute answers for examples as memory holds them, and "
-                f"config.data.{key} is on; "
-                "set one of them off"
-            )
 
 
 def build_task(spec: Spec, data: Examples, teacher: Teacher | None) -> train.Task:

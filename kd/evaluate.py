@@ -16,7 +16,7 @@ from kd.population import paired_teachers
 from kd.predict import answers, reading
 from kd.splits import Examples, open_split
 from kd.teacher import predicts_by
-from kd.types import Outputs, Teacher
+from kd.types import Teacher
 from kd.workdir import Workdir, find
 
 
@@ -70,7 +70,7 @@ def answer_each(teacher: Teacher, data: Examples, students: int) -> list[np.ndar
     outputs = answers(reading(teacher, data), data)
     if teacher.pairs is None:
         return [np.asarray(outputs.log_probs())] * students
-    own = np.asarray(Outputs(outputs.logits).log_probs())
+    own = np.asarray(outputs.log_probs())
     return [own[pair] for pair in teacher.pairs]
 
 

@@ -101,19 +101,16 @@ def with_answers_kept(task: Task) -> Task:
     of its weights.
     """
     import jax
+    import jax.numpy as jnp
 
-    from kd.task import abstract_batch
-    from kd.teacher import gathered
+    from kd.data import example_batch
+    from kd.teacher import kept_shapes
 
     teacher = task.teacher
     if teacher is None:
         return task
     apply = teacher.apply if teacher.pairs is None else jax.vmap(teacher.apply, in_axes=(0, None))
-    answer = jax.eval_shape(apply, teacher.variables, abstract_batch(task))
-    *members, _, width = answer.logits.shape
-    sizes = (len(task.data), *members) if answer.average is not None else (*members, len(task.data))
-    table = jax.ShapeDtypeStruct((*sizes, width), answer.logits.dtype)
-    return dataclasses.replace(
-        task,
-        teacher=dataclasses.replace(gathered(table, average=answer.average), pairs=teacher.pairs),
-    )
+    rows = len(task.data)
+    batch = jax.eval_shape(lambda: example_batch(task.data, rows))
+    answers = jax.eval_shape(lambda v, b: apply(v, b).astype(jnp.float32), teacher.variables, batch)
+    return dataclasses.replace(task, teacher=kept_shapes(answers, rows, teacher.pairs))

@@ -58,11 +58,7 @@ def make_train_step(
         def part(
             extra: PyTree, batch: Batch, number: jax.Array | int
         ) -> tuple[PyTree, PyTree, Metrics]:
-            answer = (
-                None
-                if teacher is None
-                else jax.lax.stop_gradient(teacher.apply(teacher_variables, batch))
-            )
+            answer = _asked(teacher, teacher_variables, batch)
             dropout = rng.stream(state.key, state.step, "dropout")
             dropout = dropout if accumulate == 1 else jax.random.fold_in(dropout, number)
 
@@ -102,6 +98,13 @@ def make_train_step(
         ), metrics
 
     return step
+
+
+def _asked(teacher: Teacher | None, variables: PyTree, batch: Batch) -> Outputs | None:
+    """What the teacher answers, in float32 whatever type it computes in, and not differentiated."""
+    if teacher is None:
+        return None
+    return jax.lax.stop_gradient(teacher.apply(variables, batch).astype(jnp.float32))
 
 
 def _accumulated(

@@ -16,7 +16,7 @@ from kd import teacher as kd_teacher
 from kd.data import Dataset, Stream
 from kd.errors import KdError
 from kd.mesh import is_whole
-from kd.predict import answers, check_inputs, predict, reading
+from kd.predict import answers, check_data, check_inputs, predict, reading
 from kd.seen import Seen, scale_for
 from kd.types import Average, Model, PyTree, Teacher
 
@@ -37,7 +37,7 @@ class Trained:
 
     def logits(self, data: Dataset | Stream) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a
-        population.
+        population; of a model with positions ``[n *p v]`` and ``[m n *p v]``.
 
         Raises:
           KdError: inputs that it cannot read, or of another range than it was trained on.
@@ -119,15 +119,6 @@ class Trained:
         return dataclasses.replace(made, seen=self.seen)
 
 
-def check_data(data: Any) -> None:
-    """Raise a `KdError` unless `data` is a data set."""
-    if not isinstance(data, (Dataset, Stream)):
-        raise KdError(
-            f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, "
-            "num_classes=v)"
-        )
-
-
 def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by
     ``batch["index"]``.
@@ -137,7 +128,8 @@ def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
     of them.
 
     Raises:
-      KdError: a teacher that cannot read these inputs, or whose answers are not finite.
+      KdError: a teacher that cannot read these inputs, or whose answers are not finite; a stream
+        of random crops or flips.
     """
     if not isinstance(teacher, Teacher):
         raise KdError(
@@ -145,17 +137,16 @@ def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
             ".teacher()"
         )
     check_data(data)
+    if isinstance(data, Stream) and data.augmented:
+        raise KdError(
+            "answers are kept for examples as they are, and this stream shows others in every "
+            "epoch (crop, flip); pass the teacher itself"
+        )
     teacher = reading(teacher, data)
     outputs = answers(teacher, data, batch_size=_BATCH)
-    if not np.isfinite(np.max(outputs.logits, axis=-1)).all():
-        raise KdError(
-            "the teacher's answers are not finite: its training diverged, or these inputs are too "
-            "large"
-        )
-    table = kd_teacher.precomputed(
-        np.asarray(outputs.logits), average=outputs.average, fingerprint=teacher.fingerprint
+    return kd_teacher.kept(
+        outputs, teacher=teacher.fingerprint, data=data.fingerprint, pairs=teacher.pairs
     )
-    return dataclasses.replace(table, answers_for=data.fingerprint, pairs=teacher.pairs)
 
 
 def evaluation(run: Trained, data: Dataset | Stream) -> dict[str, Any]:

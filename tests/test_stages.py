@@ -195,7 +195,7 @@ WRONG = {
     "student answers with 12 classes and the teacher with 10": {
         "student": {"name": "mlp", "classes": 12}
     },
-    "config.teacher.precompute answers for unshifted images": {"data": Data(jitter_pixels=1)},
+    "config.teacher.precompute keeps one answer for each example": {"data": Data(jitter_pixels=1)},
     "paired with teacher 5 and there are 2": {"population": {"seed": (0, 1), "teacher": (0, 5)}},
 }
 

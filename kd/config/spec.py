@@ -56,6 +56,20 @@ class Data:
     scale: float | None = later(None)
     examples: int | None = outside_identity(None)
 
+    @property
+    def why_not_kept(self) -> str:
+        """Why a teacher's answers cannot be kept for this data; "" if they can."""
+        views = {
+            "config.data.crop": self.crop != "none",
+            "config.data.flip": self.flip,
+            "config.data.mixup": self.mixup,
+            "config.data.jitter_pixels": self.jitter_pixels,
+        }
+        names = [name for name, on in views.items() if on]
+        if names:
+            return f"every epoch shows other images ({', '.join(names)})"
+        return "the examples are streamed (config.data.stream)" if self.stream else ""
+
 
 @dataclasses.dataclass(frozen=True)
 class TeacherSpec:
@@ -86,10 +100,10 @@ class Spec:
     member, its state with the fewest errors on that split, looked at every `eval_epochs`.
 
     `accumulate` takes each batch in so many parts, one after another; `remat` computes activations
-    again instead of keeping them; `compute` is the type that student and teacher compute in, while
-    parameters, sums and logits stay float32; `ema` above 0 makes the result a moving average of the
-    parameters with that decay. `mesh` and `sharding` say where arrays live, and change nothing but
-    speed and memory.
+    again instead of keeping them; `compute` is the type that the student computes in, while
+    parameters, sums and logits stay float32 (a teacher computes as it was trained); `ema` above 0
+    makes the result a moving average of the parameters with that decay. `mesh` and `sharding` say
+    where arrays live, and change nothing but speed and memory.
     """
 
     seed: int = 0

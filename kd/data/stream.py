@@ -119,6 +119,11 @@ class Stream:
         check_seen(stream.seen)
         return stream
 
+    @property
+    def augmented(self) -> bool:
+        """Whether training sees another image of an example in every epoch."""
+        return self.crop == "random" or self.flip
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of everything that decides what is read: the source, the rows, the size, crop and

@@ -35,20 +35,28 @@ class Number:
 
 @dataclasses.dataclass(frozen=True)
 class LossInfo:
-    """A loss and what it asks for: a teacher, labels, and the numbers it reads."""
+    """A loss and what it asks for: a teacher, labels, and the numbers it reads.
+
+    `zeros`: the teacher may give a class probability exactly 0, and value and gradient stay finite.
+    """
 
     loss: Loss
     teacher: bool = True
     labels: bool = False
     numbers: dict[str, Number] = dataclasses.field(default_factory=dict)
+    zeros: bool = False
 
 
 _TEMPERATURE = {"temperature": Number(1.0, above=0.0)}
 
 LOSSES: dict[str, LossInfo] = {
     "hard": LossInfo(hard, teacher=False, labels=True),
-    "jsd": LossInfo(jsd, numbers={**_TEMPERATURE, "beta": Number(0.5, above=0.0, below=1.0)}),
-    "kl": LossInfo(kl, numbers=_TEMPERATURE),
+    "jsd": LossInfo(
+        jsd,
+        zeros=True,
+        numbers={**_TEMPERATURE, "beta": Number(0.5, above=0.0, below=1.0)},
+    ),
+    "kl": LossInfo(kl, zeros=True, numbers=_TEMPERATURE),
     "label_smoothing": LossInfo(
         label_smoothing,
         teacher=False,
@@ -57,5 +65,5 @@ LOSSES: dict[str, LossInfo] = {
     ),
     "logit_mse": LossInfo(logit_mse),
     "reverse_kl": LossInfo(reverse_kl, numbers=_TEMPERATURE),
-    "soft_targets": LossInfo(soft_targets, numbers=_TEMPERATURE),
+    "soft_targets": LossInfo(soft_targets, zeros=True, numbers=_TEMPERATURE),
 }
