@@ -18,7 +18,8 @@ from jax.sharding import Mesh
 
 from kd import config as kd_config
 from kd import data as kd_data
-from kd import train
+from kd import rng, train
+from kd.ambient import pinned
 from kd.config import Spec
 from kd.errors import KdError
 from kd.models import MODELS, as_model
@@ -203,6 +204,7 @@ def total_steps(spec: Spec, examples: int) -> int:
     return kd_data.steps_of(spec.total_epochs or 0, examples, spec.data.batch_size)
 
 
+@pinned()
 def check_spec(spec: Spec, teacher: Spec | None = None) -> None:
     """Raise a `KdError` for all that can be known to be wrong with a run before its teacher is
     trained.
@@ -228,6 +230,7 @@ def untrained(spec: Spec) -> Trained:
     return Trained(task.model, state.params, state.extra, task.members is not None)
 
 
+@pinned()
 def planned(spec: Spec, mesh: Mesh | None = None) -> train.Task:
     """The task of a config for which nothing need be there yet: for compiling and for looking at,
     not for training.
@@ -257,7 +260,7 @@ def _planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
                 f"{error}; or, to plan without it, declare config.teacher.model"
             ) from error
     model = _model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
-    params, extra = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(data.first))
+    params, extra = jax.eval_shape(model.init, rng.key(0), jnp.asarray(data.first))
     members, pairs = spec.teacher.members, paired_teachers(spec.population)
     if members is None and pairs is not None:  # a population of them, as large as the pairs say
         members = max(pairs) + 1

@@ -49,6 +49,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     """
     import jax
 
+    from kd import rng
     from kd.build import planned
     from kd.mesh import BATCH, make_mesh, sharding
     from kd.program import lower as lower_step
@@ -74,7 +75,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     }
     held["other state"] -= held["parameters"] + held["optimiser"]
     batch = abstract_batch(task)
-    params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
+    params, extra = jax.eval_shape(task.model.init, rng.key(0), batch["inputs"])
     answer = jax.eval_shape(
         lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"]
     )

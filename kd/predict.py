@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from kd.ambient import pinned
 from kd.data import (
     Dataset,
     Stream,
@@ -29,6 +30,7 @@ from kd.teacher import unpaired_answer
 from kd.types import Batch, Model, Outputs, PyTree, Teacher
 
 
+@pinned()
 def predict(
     model: Model,
     params: PyTree,
@@ -47,6 +49,7 @@ def predict(
     return _examples(np.asarray(outputs.logits), members, len(data))
 
 
+@pinned()
 def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) -> Outputs:
     """A teacher's outputs for every example of `data`, in order: what `precomputed` wants as its
     table.
@@ -62,6 +65,7 @@ def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) 
     return Outputs(_examples(np.asarray(outputs.logits), members, len(data)), outputs.average)
 
 
+@pinned()
 def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher") -> None:
     """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
 

@@ -13,6 +13,7 @@ import optax
 from jax.sharding import Mesh
 
 from kd import data as kd_data
+from kd import rng
 from kd.errors import KdError
 from kd.mesh import MeshSpec, check_batch, check_members, is_whole, make_mesh
 from kd.objective import Term, check_widths, make_objective
@@ -151,8 +152,8 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
     make_schedule(task.learning_rate_schedule, task.total_steps)
     batch = abstract_batch(task)
     if task.view is not None:
-        batch = jax.eval_shape(task.view, jax.random.key(0), batch)
-    params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
+        batch = jax.eval_shape(task.view, rng.key(0), batch)
+    params, extra = jax.eval_shape(task.model.init, rng.key(0), batch["inputs"])
     if not jax.tree.leaves(params):
         raise KdError(
             "the student has no parameters, so there is nothing to train; give it a layer"

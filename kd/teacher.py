@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd.ambient import pinned
 from kd.errors import unknown
 from kd.types import Average, Batch, Model, Outputs, PyTree, Teacher
 
@@ -62,6 +63,7 @@ def ensemble(
     return Teacher(one.variables, apply, fingerprint, stacked=1)
 
 
+@pinned()
 def precomputed(
     logits: np.ndarray, *, average: Average | None = None, fingerprint: str = ""
 ) -> Teacher:

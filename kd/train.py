@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd import distributed
+from kd.ambient import pinned
 from kd.checkpoint import Checkpoints
 from kd.errors import KdError
 from kd.log import Log, diverged
@@ -47,6 +48,7 @@ class Cadence:
         return min(*stops, total, total)
 
 
+@pinned()
 def run(
     task: Task,
     *,

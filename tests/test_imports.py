@@ -87,6 +87,7 @@ ROOMS = [
         "kd.registry",
         "kd.rng",
         "kd.signals",
+        "kd.ambient",
         "kd.relay",
         "kd.watchdog",
         "kd.distributed",
