@@ -16,6 +16,7 @@ from kd import data as kd_data
 from kd import rng
 from kd.errors import KdError
 from kd.mesh import MeshSpec, check_batch, check_members, is_whole, make_mesh
+from kd.models.abstract import check_model
 from kd.objective import Term, check_widths, make_objective
 from kd.schedules import Schedule, make_schedule
 from kd.sharding import Sharding, check_rule, specs, teacher_shardings
@@ -153,16 +154,9 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
     batch = abstract_batch(task)
     if task.view is not None:
         batch = jax.eval_shape(task.view, rng.key(0), batch)
-    params, extra = jax.eval_shape(task.model.init, rng.key(0), batch["inputs"])
-    if not jax.tree.leaves(params):
-        raise KdError(
-            "the student has no parameters, so there is nothing to train; give it a layer"
-        )
-    _check_optimizer(task.optimizer, params)
-    student = jax.eval_shape(
-        lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"]
-    )
-    specs(task.sharding.student, params, mesh)
+    student = check_model(task.model, batch["inputs"])
+    _check_optimizer(task.optimizer, student.params)
+    specs(task.sharding.student, student.params, mesh)
     teacher = None
     if task.teacher is not None:
         if task.teacher.answers_for not in ("", task.data.fingerprint):
@@ -183,10 +177,10 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
         raise KdError(
             "sharding.teacher.paths names parameters of a teacher and there is none; leave it out"
         )
-    check_widths(student.width, teacher, task.terms, "labels" in batch)
-    if student.width < task.data.num_classes:
+    check_widths(student.outputs.width, teacher, task.terms, "labels" in batch)
+    if student.outputs.width < task.data.num_classes:
         raise KdError(
-            f"the student answers with {student.width} classes and the data has "
+            f"the student answers with {student.outputs.width} classes and the data has "
             f"{task.data.num_classes}"
         )
 

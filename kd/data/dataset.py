@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -156,6 +156,8 @@ def arrays(
 
 
 def _array(name: str, given: object) -> np.ndarray:
+    if isinstance(given, Mapping):
+        raise KdError(f"{name} are a dictionary; a data set holds one array, one row per example")
     try:
         return np.asarray(given)
     except ValueError as error:  # rows of different lengths
