@@ -154,7 +154,8 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
     batch = abstract_batch(task)
     if task.view is not None:
         batch = jax.eval_shape(task.view, rng.key(0), batch)
-    student = check_model(task.model, batch["inputs"])
+    with jax.set_mesh(mesh):
+        student = check_model(task.model, batch["inputs"])
     _check_optimizer(task.optimizer, student.params)
     specs(task.sharding.student, student.params, mesh)
     teacher = None

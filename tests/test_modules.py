@@ -124,6 +124,26 @@ class OverDevices(nn.Module):
         return nn.BatchNorm(use_running_average=not train, axis_name=self.axis)(x)
 
 
+class Reducing(nn.Module):
+    """It reduces over axes of devices by itself, in evaluation and while it is initialised too."""
+
+    @nn.compact
+    def __call__(self, inputs):
+        x = nn.Dense(tiny.CLASSES)(inputs.reshape(len(inputs), -1))
+        return x - jax.lax.pmean(x.mean(), ("hosts", "chips")) + jax.lax.axis_index("chips")
+
+
+class Split(nn.Module):
+    """It names the axes of a mesh that its parameters are split over."""
+
+    axis: str
+
+    @nn.compact
+    def __call__(self, inputs):
+        init = nn.with_partitioning(nn.initializers.lecun_normal(), (None, self.axis))
+        return nn.Dense(tiny.CLASSES, kernel_init=init)(inputs.reshape(len(inputs), -1))
+
+
 class Helped(nn.Module):
     """An auxiliary branch that training alone has, with parameters and statistics."""
 
@@ -266,6 +286,21 @@ def test_an_axis_of_devices_is_the_whole_batch():
     tiny.close(tiny.take(members, 1), applied(alone, True, KEYS[0], 1))
 
 
+def test_reductions_of_a_module_s_own_are_over_the_batch():
+    model = linen(Reducing())
+    check_model(model, INPUTS)
+    params, extra = model.init(KEYS[0], INPUTS)
+    plain = INPUTS.reshape(8, -1) @ params["Dense_0"]["kernel"] + params["Dense_0"]["bias"][None]
+    np.testing.assert_allclose(
+        model.apply(params, extra, INPUTS)[0].logits, plain - plain.mean(), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_boxes_around_parameters_are_taken_off():
+    params, _ = linen(Split("fsdp")).init(KEYS[0], INPUTS)
+    assert all(isinstance(leaf, jax.Array) for leaf in params["Dense_0"].values())
+
+
 def test_layers_of_training_alone_have_parameters():
     """Those of evaluation are drawn as if they were alone."""
     params, extra = linen(Helped()).init(KEYS[0], INPUTS)
@@ -296,7 +331,10 @@ def test_a_module_with_all_of_that_trains():
     ("module", "line"),
     [
         (Any(), "deterministic"),
-        (Sowing(), "losses/size/1 change their form"),
+        (nn.Sequential([nn.Dense(5), nn.BatchNorm()]), "layers_1 is not told .* deterministic"),
+        (nn.Sequential([nn.BatchNorm(False)]), "in training mode in evaluation; .* deterministic"),
+        (Split("x"), r"cannot be applied .* axis: x .* not .* in mesh"),
+        (Sowing(), "losses/size/1 change their shape"),
         (ByName(), r"cannot be applied to inputs of shape \(4, 4\) .*one array"),
         (Masked(), r"missing 1 required positional argument: 'mask'"),
         (DrawingAlways(), "'noise' in evaluation"),

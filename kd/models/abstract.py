@@ -23,12 +23,9 @@ class Shapes:
 
 def shapes(model: Model, inputs: Any) -> Shapes:
     """What a model is for a batch of `inputs`, arrays or shapes; nothing is computed."""
-
-    def trace(inputs: Any) -> tuple[PyTree, PyTree, Outputs]:
-        params, extra = model.init(rng.key(0), inputs)
-        return params, extra, model.apply(params, extra, inputs)[0]
-
-    return Shapes(*jax.eval_shape(trace, inputs))
+    params, extra = jax.eval_shape(model.init, rng.key(0), inputs)
+    outputs, _ = jax.eval_shape(lambda *variables: model.apply(*variables), params, extra, inputs)
+    return Shapes(params, extra, outputs)
 
 
 def check_model(model: Model, inputs: Any) -> Shapes:
@@ -62,15 +59,15 @@ def check_model(model: Model, inputs: Any) -> Shapes:
     changed = _form(student.extra) ^ _form(updated)
     if changed:
         raise KdError(
-            f"the student's variables {min(changed)[0]} change their form in a training step, as "
-            "what is sown does; sow into 'intermediates', which is not kept"
+            f"the student's variables {min(changed)[0]} change their shape or type in a "
+            "training step, as what is sown does; keep both, and sow into 'intermediates' only"
         )
     return student
 
 
-def _form(variables: PyTree) -> set[tuple[str, tuple[int, ...]]]:
+def _form(variables: PyTree) -> set[tuple[str, tuple[int, ...], str]]:
     leaves = jax.tree_util.tree_leaves_with_path(variables)
     return {
-        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape)
+        (jax.tree_util.keystr(path, simple=True, separator="/"), leaf.shape, str(leaf.dtype))
         for path, leaf in leaves
     }

@@ -7,13 +7,14 @@ import dataclasses
 import functools
 import inspect
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import flax.linen as nn
 import jax
 
 from kd.errors import KdError
-from kd.models.modes import MODES, check_statistics, flags, in_training
+from kd.models.modes import MODES, check_statistics, flags, layers_in
 from kd.models.supply import supplied
 from kd.types import Model, Outputs, PyTree
 
@@ -35,12 +36,15 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
       frozen: layers that are in evaluation mode while the module trains are meant to be.
 
     Raises:
-      KdError: when it is applied in training and not `frozen`: dropout that drops nothing, or
-        batch statistics that never move.
+      KdError: when it is applied and not `frozen`: a layer whose mode is not the module's, so that
+        dropout drops nothing or batch statistics never move.
     """
     accepted = inspect.signature(type(module).__call__).parameters
     arguments = [name for name in MODES if name in accepted]
     attributes = [name for name in _switches(module) if name not in accepted]
+
+    def checked(train: bool) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if frozen else layers_in(train)
 
     def in_mode(train: bool) -> tuple[nn.Module, dict[str, bool]]:
         copy = module.clone(**flags(attributes, train)) if attributes else module
@@ -48,7 +52,9 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
 
     def draw(key: jax.Array, inputs: Any, train: bool) -> dict[str, Any]:
         network, told = in_mode(train)
-        return dict(network.init(key, inputs, **told))
+        with checked(train):
+            drawn = supplied(lambda rngs: network.init(rngs, inputs, **told), {"params": key})
+        return dict(nn.meta.unbox(drawn))
 
     def init(key: jax.Array, inputs: Any) -> tuple[PyTree, PyTree]:
         variables = draw(key, inputs, False)
@@ -66,11 +72,15 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
         key: jax.Array | None = None,
     ) -> tuple[Outputs, PyTree]:
         network, told = in_mode(train)
-        run = functools.partial(network.apply, {"params": params, **extra}, inputs, **told)
+        variables, mutable = {"params": params, **extra}, list(extra) if train else []
+
+        def run(rngs: Mapping[str, jax.Array]) -> Any:
+            return network.apply(variables, inputs, rngs=rngs, mutable=mutable, **told)
+
+        with checked(train):
+            answer, updated = supplied(run, {} if key is None else {"dropout": key})
         if not train:
-            return _outputs(supplied(run, key)), extra
-        with contextlib.nullcontext() if frozen else nn.intercept_methods(in_training):
-            answer, updated = supplied(functools.partial(run, mutable=list(extra)), key)
+            return _outputs(answer), extra
         if not frozen:
             check_statistics(extra, updated)
         return _outputs(answer), updated

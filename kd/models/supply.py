@@ -15,37 +15,33 @@ from kd.errors import KdError
 Rngs = Mapping[str, jax.Array]
 
 
-def supplied(apply: Callable[..., Any], key: jax.Array | None) -> Any:
-    """``apply(rngs=...)`` with a key for every random stream that it asks for, within every axis
-    that it reduces over.
+def supplied(apply: Callable[[Rngs], Any], rngs: Rngs) -> Any:
+    """``apply(rngs)`` with a key for every random stream that it asks for, within every axis that
+    it reduces over.
 
-    The stream ``dropout`` is `key` itself, any other one `rng.named`. An axis is of size 1: the
+    A stream that `rngs` lacks is `rng.named` of the first that it has. An axis is of size 1: the
     batch is not split, so that a mean over devices is the value as it is.
 
     Raises:
-      KdError: it draws random numbers, and there is no key: in evaluation.
+      KdError: it draws random numbers and `rngs` is empty: in evaluation.
     """
-    rngs: dict[str, jax.Array] = {} if key is None else {"dropout": key}
     axes: list[str] = []
     while True:  # a module says what it lacks one by one
         try:
             return _within(axes, apply)(rngs)
         except flax.errors.InvalidRngError as error:
             name = _asked(r'PRNG for "(.+?)"', error, rngs)
-            if key is None:
+            if not rngs:
                 raise KdError(
                     f"the model draws random numbers '{name}' in evaluation; let it draw in "
                     "training only"
                 ) from error
-            rngs[name] = rng.named(key, name)
+            rngs = {**rngs, name: rng.named(next(iter(rngs.values())), name)}
         except NameError as error:
             axes.append(_asked(r"unbound axis name: (\w+)", error, axes))
 
 
-def _within(axes: list[str], apply: Callable[..., Any]) -> Callable[[Rngs], Any]:
-    def run(rngs: Rngs) -> Any:
-        return apply(rngs=rngs)
-
+def _within(axes: list[str], run: Callable[[Rngs], Any]) -> Callable[[Rngs], Any]:
     for axis in axes:
         run = _on_axis(axis, run)
     return run
