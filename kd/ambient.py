@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import jax
@@ -37,9 +38,9 @@ def _check_devices() -> None:
     try:
         jax.devices()
     except Exception as error:  # a RuntimeError for most platforms, a bare AssertionError for some
-        platforms = jax.config.jax_platforms
+        platforms = os.environ.get("JAX_PLATFORMS", "")
         cause = f" ({str(error).splitlines()[0]})" if str(error) else ""
         raise KdError(
-            f"JAX_PLATFORMS={platforms or ''} and JAX finds no such devices{cause}; set it to "
+            f"JAX_PLATFORMS={platforms} and JAX finds no such devices{cause}; set it to "
             "what there is, such as cpu, or leave it unset"
         ) from error

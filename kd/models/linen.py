@@ -15,7 +15,7 @@ import jax
 
 from kd.errors import KdError
 from kd.models.modes import MODES, check_statistics, flags, layers_in
-from kd.models.supply import supplied
+from kd.models.supply import Rngs, supplied
 from kd.types import Model, Outputs, PyTree
 
 
@@ -46,7 +46,7 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
     def checked(train: bool) -> AbstractContextManager[None]:
         return contextlib.nullcontext() if frozen else layers_in(train)
 
-    def in_mode(train: bool) -> tuple[nn.Module, dict[str, bool]]:
+    def in_mode(train: bool) -> tuple[nn.Module, dict[str, Any]]:
         copy = module.clone(**flags(attributes, train)) if attributes else module
         return copy, flags(arguments, train)
 
@@ -74,7 +74,7 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
         network, told = in_mode(train)
         variables, mutable = {"params": params, **extra}, list(extra) if train else []
 
-        def run(rngs: Mapping[str, jax.Array]) -> Any:
+        def run(rngs: Rngs) -> Any:
             return network.apply(variables, inputs, rngs=rngs, mutable=mutable, **told)
 
         with checked(train):

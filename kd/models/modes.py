@@ -35,7 +35,7 @@ _WHILE_TRAINING = (
 )
 
 
-def flags(names: Iterable[str], train: bool) -> dict[str, bool]:
+def flags(names: Iterable[str], train: bool) -> dict[str, Any]:
     """What each of these names of `MODES` is set to."""
     return {name: train != (name in _EVALUATING) for name in names}
 

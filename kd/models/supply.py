@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
-import flax
 import jax
+from flax import errors
 
 from kd import rng
 from kd.errors import KdError
 
-Rngs = Mapping[str, jax.Array]
+Rngs = dict[str, Any]
 
 
 def supplied(apply: Callable[[Rngs], Any], rngs: Rngs) -> Any:
@@ -29,7 +29,7 @@ def supplied(apply: Callable[[Rngs], Any], rngs: Rngs) -> Any:
     while True:  # a module says what it lacks one by one
         try:
             return _within(axes, apply)(rngs)
-        except flax.errors.InvalidRngError as error:
+        except errors.InvalidRngError as error:
             name = _asked(r'PRNG for "(.+?)"', error, rngs)
             if not rngs:
                 raise KdError(
