@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from kd import train
+from kd.ambient import pinned
 from kd.data import Dataset, same_names, steps_of, steps_per_epoch
 from kd.errors import KdError
 from kd.mesh import MeshSpec
@@ -27,6 +28,7 @@ from kd.types import Teacher
 from kd.writers import Progress, Write
 
 
+@pinned()
 def fit(
     model: Any,
     data: Dataset,

@@ -18,9 +18,11 @@ from jax.sharding import Mesh
 from kd import config as kd_config
 from kd import data as kd_data
 from kd import train
+from kd.ambient import pinned
 from kd.config import Spec
 from kd.errors import KdError
 from kd.models import MODELS, as_model
+from kd.models.abstract import shapes
 from kd.optim import make_optimizer, max_norm
 from kd.population import check_population, init_seeds, numbers, paired_teachers, population_size
 from kd.precision import in_bfloat16, rematerialised
@@ -192,6 +194,7 @@ def total_steps(spec: Spec, examples: int) -> int:
     return kd_data.steps_of(spec.total_epochs or 0, examples, spec.data.batch_size)
 
 
+@pinned()
 def check_spec(spec: Spec, teacher: Spec | None = None) -> None:
     """Raise a `KdError` for all that can be known to be wrong with a run before its teacher is
     trained.
@@ -218,6 +221,7 @@ def untrained(spec: Spec) -> Trained:
     return Trained(task.model, state.params, state.extra, members, seen=task.data.seen)
 
 
+@pinned()
 def planned(spec: Spec, mesh: Mesh | None = None) -> train.Task:
     """The task of a config for which nothing need be there yet: for compiling and for looking at,
     not for training.
@@ -247,7 +251,8 @@ def _planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
                 f"{error}; or, to plan without it, declare config.teacher.model"
             ) from error
     model = _model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
-    params, extra = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(data.first))
+    declared = shapes(model, data.first)
+    params, extra = declared.params, declared.extra
     members, pairs = spec.teacher.members, paired_teachers(spec.population)
     if members is None and pairs is not None:  # a population of them, as large as the pairs say
         members = max(pairs) + 1

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Int
 
 from kd import evals
+from kd.ambient import pinned
 from kd.build import load_finished, load_trained
 from kd.config import Spec
 from kd.errors import KdError
@@ -20,6 +21,7 @@ from kd.types import Teacher
 from kd.workdir import Workdir, find
 
 
+@pinned()
 def evaluate_workdir(
     path: str | pathlib.Path,
     *,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from kd import rng
 from kd.errors import KdError
 
 AXES = ("data", "fsdp", "tensor", "member")
@@ -156,7 +157,7 @@ def put(tree: Any, shardings: Any) -> Any:
         ):
             return jax.device_put(leaf, where)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(place(jax.random.key_data(leaf), where))
+            return rng.wrapped(place(jax.random.key_data(leaf), where))
         whole = np.asarray(leaf)
         return jax.make_array_from_callback(whole.shape, where, lambda index: whole[index])
 

@@ -51,6 +51,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
 
     from kd.build import planned
     from kd.mesh import BATCH, make_mesh, sharding
+    from kd.models.abstract import shapes
     from kd.program import lower as lower_step
     from kd.program import place
     from kd.sharding import bytes_per_device
@@ -74,10 +75,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     }
     held["other state"] -= held["parameters"] + held["optimiser"]
     batch = abstract_batch(task)
-    params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
-    answer = jax.eval_shape(
-        lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"]
-    )
+    answer = shapes(task.model, batch["inputs"]).outputs
     teacher = None
     if asked.teacher is not None and asked.teacher.pairs is None:
         one_batch = sharding(mesh, BATCH)  # alone it answers once, whatever the number of students
@@ -91,7 +89,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
         task.total_steps,
         len(task.data),
         task.members or 1,
-        answer.logits.shape[-1],
+        answer.width,
     )
     return Lowering(lower_step(task, mesh), teacher, held, facts)
 

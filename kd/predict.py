@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from kd.ambient import pinned
 from kd.data import (
     Dataset,
     Stream,
@@ -30,6 +31,7 @@ from kd.teacher import unpaired_answer
 from kd.types import Batch, Model, Outputs, PyTree, Teacher
 
 
+@pinned()
 def predict(
     model: Model,
     params: PyTree,
@@ -48,6 +50,7 @@ def predict(
     return np.asarray(outputs.logits)
 
 
+@pinned()
 def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) -> Outputs:
     """A teacher's outputs for every example of `data`, in order: what `kd.teacher.kept` wants.
 
@@ -72,6 +75,7 @@ def check_data(data: Any) -> None:
         )
 
 
+@pinned()
 def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher") -> None:
     """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kd.ambient import pinned
 from kd.build import check_spec
 from kd.config import Spec, fingerprint_of, identity, make_terms
 from kd.errors import KdError, unknown
@@ -112,6 +113,7 @@ def _identity(stage: Stage | Computation, found: Mapping[str, str]) -> list[Any]
     ]
 
 
+@pinned()
 def run_stages(
     stages: Sequence[Stage | Computation], folder: pathlib.Path, say: Callable[[str], None] = print
 ) -> dict[str, Done]:

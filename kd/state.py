@@ -70,8 +70,8 @@ def init_state(
     `init_seed`, where given, draws the parameters in place of `seed`, which everything that is
     random later comes from.
     """
-    key = jax.random.key(seed)
-    first = key if init_seed is None else jax.random.key(init_seed)
+    key = rng.key(seed)
+    first = key if init_seed is None else rng.key(init_seed)
     params, extra = model.init(rng.stream(first, 0, "init"), inputs)
     return State(jnp.zeros((), jnp.int32), params, extra, optimizer.init(params), key)
 

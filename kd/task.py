@@ -13,9 +13,11 @@ import optax
 from jax.sharding import Mesh
 
 from kd import data as kd_data
+from kd import rng
 from kd.errors import KdError
 from kd.manifest import check_answers
 from kd.mesh import MeshSpec, check_batch, check_members, is_whole, make_mesh
+from kd.models.abstract import check_model
 from kd.objective import Term, check_positions, check_widths, make_objective
 from kd.schedules import Schedule, make_schedule
 from kd.sharding import Sharding, check_rule, specs, teacher_shardings
@@ -152,28 +154,22 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
     make_schedule(task.learning_rate_schedule, task.total_steps)
     batch = abstract_batch(task)
     if task.view is not None:
-        batch = jax.eval_shape(task.view, jax.random.key(0), batch)
-    params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
-    if not jax.tree.leaves(params):
+        batch = jax.eval_shape(task.view, rng.key(0), batch)
+    with jax.set_mesh(mesh):
+        student = check_model(task.model, batch["inputs"])
+    _check_optimizer(task.optimizer, student.params)
+    if not jnp.issubdtype(student.outputs.logits.dtype, jnp.floating):
         raise KdError(
-            "the student has no parameters, so there is nothing to train; give it a layer"
+            f"the student answers with {student.outputs.logits.dtype}, which has no gradient; "
+            "answer with logits in floating point"
         )
-    _check_optimizer(task.optimizer, params)
-    student = jax.eval_shape(
-        lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"]
-    )
-    if not jnp.issubdtype(student.logits.dtype, jnp.floating):
-        raise KdError(
-            f"the student answers with {student.logits.dtype}, which has no gradient; answer with "
-            "logits in floating point"
-        )
-    specs(task.sharding.student, params, mesh)
+    specs(task.sharding.student, student.params, mesh)
     teacher = _check_teacher(task, batch, mesh)
-    check_widths(student.width, teacher, task.terms, "labels" in batch)
-    check_positions("student", student, batch)
-    if student.width < task.data.num_classes:
+    check_widths(student.outputs.width, teacher, task.terms, "labels" in batch)
+    check_positions("student", student.outputs, batch)
+    if student.outputs.width < task.data.num_classes:
         raise KdError(
-            f"the student answers with {student.width} classes and the data has "
+            f"the student answers with {student.outputs.width} classes and the data has "
             f"{task.data.num_classes}"
         )
 

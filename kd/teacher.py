@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd.ambient import pinned
 from kd.errors import KdError, unknown
 from kd.manifest import Kind, Manifest
 from kd.types import Average, Batch, Model, Outputs, PyTree, Teacher
@@ -65,6 +66,7 @@ def ensemble(
     return Teacher(one.variables, apply, fingerprint, stacked=1)
 
 
+@pinned()
 def precomputed(
     logits: np.ndarray, *, average: Average | None = None, fingerprint: str = ""
 ) -> Teacher:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd import distributed
+from kd.ambient import pinned
 from kd.checkpoint import Checkpoints
 from kd.diagnosis import diagnosed
 from kd.errors import KdError
@@ -50,6 +51,7 @@ class Cadence:
         return min(*stops, total, total)
 
 
+@pinned()
 def run(
     task: Task,
     *,

@@ -130,6 +130,7 @@ REFUSED = {
         "whole numbers",
     ),
     "numbers that devices cut": (lambda: kd.arrays(np.array([[2**40]]), [0]), "32 bits"),
+    "a dictionary of inputs": (lambda: kd.arrays({"image": DATA.inputs}, [0]), "one array"),
     "rows of different lengths": (lambda: kd.arrays([[1, 2], [1]], [0, 1]), "equally long"),
     "a scale of nothing": (
         lambda: kd.arrays(DATA.inputs, DATA.labels, scale=0.0),
