@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,10 @@ def as_array(name: str, values: object) -> np.ndarray:
     """An array in a type that devices know: native byte order, long double as float64.
 
     Raises:
-      KdError: rows of different lengths, a masked array with masked values.
+      KdError: a dictionary, rows of different lengths, a masked array with masked values.
     """
+    if isinstance(values, Mapping):
+        raise KdError(f"{name} are a dictionary; a data set holds one array, one row per example")
     if isinstance(values, np.ma.MaskedArray) and np.ma.count_masked(values):
         raise KdError(
             f"{name} have {np.ma.count_masked(values)} masked values, which no model can see; fill "
