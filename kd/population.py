@@ -21,7 +21,9 @@ Columns = Mapping[str, Any]
 Each holds one value per member.
 """
 
-_OF_THE_RUN = ("seed", "init_seed", "teacher", "learning_rate")
+WHOLE = ("seed", "init_seed", "teacher")
+"""Columns of whole numbers; all others hold floats."""
+_OF_THE_RUN = (*WHOLE, "learning_rate")
 
 
 def product(**columns: Iterable[Any]) -> dict[str, Any]:

@@ -78,7 +78,8 @@ MISTAKES = {
     "objective={'soft_targets': {}}": ("needs a teacher", "teacher.workdir"),
     "optim.name=sdg": ("config.optim.name must be", "'sgd'", "'sdg'"),
     "optim.learning_rate=fast": ("config.optim.learning_rate must be float", "'fast'"),
-    "optim.learning_rate=-1": ("optim.learning_rate must be 0 or more", "-1"),
+    "optim.learning_rate=-1": ("optim.learning_rate must be finite and more than 0", "-1"),
+    "optim.learning_rate=true": ("config.optim.learning_rate must be float", "True"),
     "optim.momentum=1.0": ("optim.momentum must lie in [0, 1)", "1.0"),
     "optim.learning_rate_schedule.shape=piecewise": ("piecewise", "schedule.points"),
     "optim.learning_rate_schedule.warmup_percent=150": ("warmup_percent", "150"),
@@ -106,7 +107,7 @@ MISTAKES = {
     "population={'sed': (0, 1)}": ("key in population", "'sed'", "did you mean 'seed'"),
     "population={'seed': 3}": ("population.seed must be a tuple", "3"),
     "population={'hard': {'weight': (1.0, -1.0)}}": ("objective.hard.weight", "-1.0"),
-    "teacher.workdir=nowhere": ("nowhere is not a work directory", "kd train"),
+    "teacher.workdir=nowhere": ("teacher.workdir=nowhere changes nothing", "soft_targets"),
     "teacher.average=mean": ("config.teacher.average must be", "'arithmetic'", "'mean'"),
 }
 

@@ -46,8 +46,8 @@ _UNTAUGHT = "no term of config.objective reads a teacher; add e.g. soft_targets,
 _IN_MEMORY = "it is done while images are read; set config.data.stream=true too"
 IDLE = (
     Idle("seed", _seeded, "config.population.seed gives every member its own; leave one out"),
-    Idle("data.image_size", _in_memory, _IN_MEMORY),
     Idle("data.crop", _in_memory, _IN_MEMORY),
+    Idle("data.image_size", _in_memory, _IN_MEMORY),
     Idle("data.flip", _in_memory, _IN_MEMORY),
     Idle("data.classes", _named_twice, "a class in it comes twice; name each once"),
     Idle("teacher.workdir", _untaught, _UNTAUGHT),
@@ -58,7 +58,9 @@ IDLE = (
     Idle("population.teacher", _untaught, _UNTAUGHT),
     Idle("sharding.teacher.rule", _untaught, _UNTAUGHT),
     Idle("sharding.teacher.paths", _untaught, _UNTAUGHT),
-    Idle("optim.nesterov", _without_momentum, "it changes momentum, and config.optim.momentum is 0"),
+    Idle(
+        "optim.nesterov", _without_momentum, "it changes momentum, and config.optim.momentum is 0"
+    ),
 )
 
 

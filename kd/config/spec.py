@@ -229,13 +229,18 @@ def check_options(student: Mapping[str, Any], path: str = "config.student") -> N
         raise KdError(f"{path}.name is missing; see 'kd list' for the models")
     model = lookup("model", student["name"], MODELS)
     accepted = inspect.signature(model).parameters
-    hints = typing.get_type_hints(model)
+    hints = option_types(student)
     for key, value in student.items():
         if key == "name" or (key == "classes" and value is None):
             continue
         if key not in accepted:
             raise unknown(f"key in {path}:", key, ["name", *accepted])
         check_type(value, hints.get(key, Any), f"{path}.{key}")
+
+
+def option_types(student: Mapping[str, Any]) -> dict[str, Any]:
+    """The type of every option that the student's model takes, as far as it names them."""
+    return typing.get_type_hints(lookup("model", student["name"], MODELS))
 
 
 def to_json(spec: Spec) -> str:

@@ -30,7 +30,7 @@ def build(cls: type, given: Any, path: str) -> Any:
         if dataclasses.is_dataclass(hints[key]):
             values[key] = build(typing.cast(type, hints[key]), value, f"{path}.{key}")
         else:
-            values[key] = _floats(check_type(value, hints[key], f"{path}.{key}"), hints[key])
+            values[key] = floats(check_type(value, hints[key], f"{path}.{key}"), hints[key])
     required = [
         f.name
         for f in dataclasses.fields(cls)
@@ -80,7 +80,7 @@ def _takes_boolean(hint: Any) -> bool:
     return hint in (bool, Any) or any(map(_takes_boolean, typing.get_args(hint)))
 
 
-def _floats(value: Any, hint: Any) -> Any:
+def floats(value: Any, hint: Any) -> Any:
     """Whole numbers become floats where floats are wanted: 30 epochs and 30.0 epochs are the same
     run.
     """
@@ -89,7 +89,7 @@ def _floats(value: Any, hint: Any) -> Any:
         return float(value) if hint is float or (float in inner and int not in inner) else value
     if isinstance(value, tuple) and typing.get_origin(hint) is tuple:
         hints = inner[:1] * len(value) if inner[-1] is ... else inner
-        return tuple(_floats(one, wanted) for one, wanted in zip(value, hints, strict=True))
+        return tuple(floats(one, wanted) for one, wanted in zip(value, hints, strict=True))
     return value
 
 
