@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from kd import config as kd_config
 from kd import data as kd_data
 from kd import train
-from kd.config import Spec
+from kd.config import Spec, TeacherSpec
 from kd.errors import KdError
 from kd.models import MODELS, as_model
 from kd.optim import make_optimizer, max_norm
@@ -145,7 +145,14 @@ def _as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
     _check_precompute(spec)
     model = in_bfloat16(run.model) if spec.compute == "bfloat16" else run.model
     run = dataclasses.replace(run, model=model)
-    teacher = run.teacher(spec.teacher.average, pairs=paired_teachers(spec.population))
+    pairs = paired_teachers(spec.population)
+    if spec.teacher.average != TeacherSpec.average and (pairs is not None or not run.members):
+        whole = "each student has one of its own" if run.members else "it is a single model"
+        raise KdError(
+            f"config.teacher.average={spec.teacher.average} changes nothing: it averages the "
+            f"members of a teacher, and {whole}; leave it out"
+        )
+    teacher = run.teacher(spec.teacher.average, pairs=pairs)
     check_inputs(teacher, data)
     return teacher
 

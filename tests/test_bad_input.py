@@ -314,7 +314,7 @@ def test_the_test_set_does_not_choose_the_state(workdir, refused):
     keys = {"eval_epochs": 1, "early_stopping": "test[:60]"}
     refused(
         runs.kd("train", f"--workdir={workdir}", **keys),
-        "early_stopping would choose",
+        "would choose the state by 60 examples of the test set",
         "'test[:60]'",
     )
 
@@ -632,7 +632,7 @@ def test_who_comes_second_does_not_rename_a_run_that_compiles(tmp_path, refused)
 def test_a_column_teacher_without_a_teacher(workdir, refused):
     columns = "--config.population={'seed': (0, 1), 'teacher': (0, 1)}"
     refused(
-        runs.kd("train", f"--workdir={workdir}", columns),
+        runs.kd("train", f"--workdir={workdir}", columns, arg="distilled"),
         "population.teacher",
         "set teacher.workdir",
     )

@@ -1,5 +1,6 @@
 """A setting that changes nothing is refused, with its key and its reason."""
 
+import dataclasses
 import re
 
 import optax
@@ -7,6 +8,7 @@ import pytest
 
 import kd
 import tiny
+from kd import build
 from kd.config import resolve
 from kd.config.idle import IDLE
 from kd.errors import KdError
@@ -14,6 +16,9 @@ from kd.objective import check_widths, term
 from kd.optim import Optim, make_optimizer
 from kd.population import check_population
 from kd.schedules import Schedule, make_schedule
+from kd.splits import load_splits
+from kd.stages import Stage, check_stages
+from kd.trained import Trained
 
 HARD = {"objective": {"hard": {}}, "total_steps": 3}
 SOFT = {"objective": {"soft_targets": {}}, "total_steps": 3}
@@ -161,3 +166,26 @@ def test_an_optimiser_of_ones_own_keeps_its_schedule():
     assert tiny.differ(plain.params, decayed.params)
     ours = {"optimizer": optax.sgd(optax.linear_schedule(0.1, 0.0, 4))}
     tiny.close(decayed.params, fit(**ours).params)
+
+
+def test_classes_that_are_all_classes_are_refused():
+    few = {"data": {"train": "train[:120]", "classes": tuple(range(10))}}
+    with pytest.raises(KdError, match=r"config\.data\.classes=.* changes nothing"):
+        load_splits(resolve({**HARD, **few}))
+
+
+@pytest.mark.parametrize(
+    ("members", "population", "why"),
+    [(False, {}, "a single model"), (True, {"teacher": (0, 1)}, "one of its own")],
+)
+def test_one_teacher_has_nothing_to_average(members, population, why):
+    spec = resolve({**SOFT, "teacher": {"average": "geometric"}, "population": population})
+    params = tiny.members() if members else tiny.take(tiny.members(), 0)
+    with pytest.raises(KdError, match=rf"config\.teacher\.average=geometric .*{why}"):
+        build._as_teacher(Trained(tiny.WIDE, params, {}, members), spec, tiny.dataset())
+
+
+def test_an_experiments_columns_are_seen():
+    spec = dataclasses.replace(resolve({**HARD, "seed": 3}), population={"seed": (0, 1)})
+    with pytest.raises(KdError, match=r"stage 'alone': config\.seed=3 changes nothing"):
+        check_stages([Stage("alone", spec)])
