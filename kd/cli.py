@@ -120,8 +120,9 @@ def _set_source(config: Any, source: str, part: str) -> None:
     for key, run in config.items():
         if not isinstance(run, ConfigDict) or (part and key != part):
             continue
-        if isinstance(run.get("data"), ConfigDict):
-            run.data.source = source
+        data = run.get("data")
+        if isinstance(data, ConfigDict):
+            data.source = source
         elif not part:
             _set_source(run, source, part)
 

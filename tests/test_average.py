@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kd
+import runs
 import tiny
 from kd.step import moved_average
 
@@ -46,3 +47,13 @@ def test_a_short_run_at_a_long_decay_has_left_its_random_start():
     way = apart(fitted[0].params, start)
     assert apart(fitted[1].params, fitted[0].params) < 0.8 * way
     assert apart(fitted[1].params, start) > 0.2 * way
+
+
+def test_stopped_and_started_again_it_is_the_same(tmp_path):
+    keys = {"ema": 0.9, "checkpoint_epochs": 1}
+    assert runs.train(tmp_path / "whole", **keys) == 0
+    broken = tmp_path / "broken"
+    for fault in ("SIGTERM:3", "none:"):
+        command = runs.kd("train", f"--workdir={broken}", **keys)
+        runs.python("tests/faulty.py", fault, *command)
+    runs.same_bytes(broken, tmp_path / "whole")

@@ -81,3 +81,9 @@ def test_the_page_of_other_data_shows_neither_paper_nor_bands():
         assert words in own.markdown
         assert words not in other.markdown
     assert "on tfds:fashion_mnist" in other.markdown
+
+
+def test_the_command_reads_what_it_is_told_to(tmp_path, capfd):
+    command = ["reproduce", "hinton2015-digits", "--source=digts", f"--workdir={tmp_path / 'run'}"]
+    assert cli.main(command) == 2
+    assert "'digts'; did you mean 'digits'" in capfd.readouterr().err.replace("?", "")
