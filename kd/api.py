@@ -39,7 +39,7 @@ def fit(
     batch_size: int = 100,
     optimizer: optax.GradientTransformation | None = None,
     learning_rate: float | None = None,
-    learning_rate_schedule: Schedule = Schedule("linear"),
+    learning_rate_schedule: Schedule | None = None,
     population: Mapping[str, Any] | None = None,
     seed: int | np.integer = 0,
     view: View | None = None,
@@ -63,7 +63,9 @@ def fit(
       optimizer: any Optax optimiser; SGD with momentum 0.9 by default.
       learning_rate: 0.05 by default. With an optimiser of your own, whose rate is in it already,
         this is a factor of its updates, 1 by default; so is the ``learning_rate`` of a population.
-      learning_rate_schedule: shape of the rate over the run.
+      learning_rate_schedule: shape of the rate over the run, linear to zero by default. With an
+        optimiser of your own, whose schedule is in it already, it multiplies and is constant by
+        default.
       population: columns with one value per member, e.g. ``kd.product(seed=range(5))``; all train
         in one program.
       seed: of a single run; weights, order of examples, dropout and augmentation are functions of
@@ -83,11 +85,14 @@ def fit(
     """
     _check_types(data, terms, teacher)
     _check_numbers(epochs, seed, learning_rate)
+    if learning_rate_schedule is None:
+        learning_rate_schedule = Schedule("linear" if optimizer is None else "constant")
     _check_training(optimizer, learning_rate_schedule, view)
     if validation is not None:
         _check_validation(validation, data)
     population = {} if population is None else population
     check_population(population, terms)
+    _check_columns(population, seed, learning_rate)
     teacher = _paired(teacher, population)
     teacher = None if teacher is None else reading(teacher, data)
     if learning_rate is None:
@@ -131,6 +136,16 @@ def fit(
     return train.result(task, state)
 
 
+def _check_columns(population: Mapping[str, Any], seed: Any, learning_rate: Any) -> None:
+    """Raise a `KdError` for an argument that a column of the population stands in place of."""
+    for name, value in (("seed", int(seed) or None), ("learning_rate", learning_rate)):
+        if value is not None and name in population:
+            raise KdError(
+                f"{name}={value} changes nothing: population has a column {name} with one for "
+                "every member; leave one of them out"
+            )
+
+
 def _paired(teacher: Teacher | None, population: Mapping[str, Any]) -> Teacher | None:
     """The teacher, refused where the population's column ``teacher`` names other pairs than its
     own.
@@ -169,12 +184,11 @@ def _check_numbers(epochs: Any, seed: Any, learning_rate: Any) -> None:
             f"epochs={epochs!r} and seed={seed!r}"
         )
     if learning_rate is not None and not (
-        _is_number(learning_rate) and 0 <= learning_rate < math.inf
+        _is_number(learning_rate) and 0 < learning_rate < math.inf
     ):
         raise KdError(
-            f"learning_rate must be a finite number of 0 or more, got {learning_rate!r}; its "
-            "shape over the run is "
-            "learning_rate_schedule"
+            f"learning_rate must be a finite number above 0, got {learning_rate!r}; its shape over "
+            "the run is learning_rate_schedule"
         )
 
 

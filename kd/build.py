@@ -19,7 +19,7 @@ from kd import config as kd_config
 from kd import data as kd_data
 from kd import train
 from kd.ambient import pinned
-from kd.config import Spec
+from kd.config import Spec, TeacherSpec
 from kd.errors import KdError
 from kd.models import MODELS, as_model
 from kd.models.abstract import shapes
@@ -146,8 +146,14 @@ def load_teacher(spec: Spec, data: Examples) -> Teacher | None:
 
 def _as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
     _check_precompute(spec)
-    teacher = run.teacher(spec.teacher.average, pairs=paired_teachers(spec.population))
-    return reading(teacher, data)
+    pairs = paired_teachers(spec.population)
+    if spec.teacher.average != TeacherSpec.average and (pairs is not None or not run.members):
+        whole = "each student has one of its own" if run.members else "it is a single model"
+        raise KdError(
+            f"config.teacher.average={spec.teacher.average} changes nothing: it averages the "
+            f"members of a teacher, and {whole}; leave it out"
+        )
+    return reading(run.teacher(spec.teacher.average, pairs=pairs), data)
 
 
 def _check_precompute(spec: Spec) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -58,9 +59,21 @@ def make_mesh(spec: MeshSpec = MeshSpec(), devices: Sequence[Any] | None = None)
     if count == len(have):
         try:  # lays neighbours of the mesh on neighbours of the network
             return jax.make_mesh(shape, AXES, types, devices=have)
-        except (AssertionError, NotImplementedError):  # no such layout is known for these devices
-            pass
+        except (AssertionError, NotImplementedError):
+            _warn_of_layout(shape, have)
     return Mesh(np.asarray(have[:count]).reshape(shape), AXES, axis_types=types)
+
+
+def _warn_of_layout(shape: tuple[int, ...], devices: Sequence[Any]) -> None:
+    """Where devices have a network of their own, their order decides how fast they exchange."""
+    if all(device.platform == "tpu" for device in devices):
+        sizes = " x ".join(map(str, shape))
+        warnings.warn(
+            f"no layout of the mesh {sizes} follows the network of these {len(devices)} TPU chips, "
+            "so they stand in the order of their numbers and may exchange more slowly; other sizes "
+            "of mesh.data, fsdp, tensor or member may fit",
+            stacklevel=2,
+        )
 
 
 def _check_whole(spec: Any) -> None:

@@ -158,10 +158,21 @@ def check_widths(student: int, teacher: int | None, terms: Sequence[Term], label
     """Check before the first step that student, teacher and data fit the terms.
 
     Raises:
-      KdError: a term needs a teacher or labels that are not there, or the class counts differ (both
-        are shown).
+      KdError: a term needs a teacher, labels or classes that are not there, no term reads the
+        teacher that is there, or the class counts differ (both are shown).
     """
+    if teacher is not None and not any(t.info.teacher for t in terms):
+        raise KdError(
+            "there is a teacher and no term of the objective reads it; add e.g. soft_targets, or "
+            "leave the teacher out"
+        )
     for t in terms:
+        if student < t.info.classes:
+            raise KdError(
+                f"objective.{t.name} compares distributions over {t.info.classes} classes or more "
+                f"and the student answers with {student}: nothing can be learnt; give the student "
+                "an output per class, or for regression a loss of your own"
+            )
         if t.info.teacher and teacher is None:
             raise KdError(
                 f"objective.{t.name} needs a teacher and there is none; set teacher.workdir, or "

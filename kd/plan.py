@@ -327,7 +327,8 @@ def describe_change(plan: Plan) -> str:
         )
     if plan.change is None:
         tried = f"; tried {len(plan.tried)} changes" if plan.tried else ""
-        return f"does not fit: {size}{tried}; use more or larger chips, or a smaller batch"
+        smaller = ", or a smaller batch" if plan.answer["facts"]["batch_size"] > 1 else ""
+        return f"does not fit: {size}{tried}; use more or larger chips{smaller}"
     assert plan.changed is not None
     return (
         f"does not fit: {size}; it fits ({gib(plan.changed.needed)} GiB) with "

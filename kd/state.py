@@ -34,8 +34,8 @@ class State:
     """Parameters, untrained variables, optimiser state, and the run's key; with a leading member
     axis in a population.
 
-    `ema` is the exponential moving average of the parameters, None in a run without one; `best` is
-    None in a run without early stopping.
+    `ema` is the exponential moving average of the parameters, without the bias of its start, None
+    in a run without one; `best` is None in a run without early stopping.
 
     Shapes: ``step[]``, ``key[]`` (typed key of the seed); in a population ``step[m]``, ``key[m]``,
     ...
@@ -77,7 +77,9 @@ def init_state(
 
 
 def with_ema(state: State) -> State:
-    """`state` ready to average its parameters, starting from those it has."""
+    """`state` ready to average its parameters; what stands there before the first step does not
+    count.
+    """
     # donated apart from the parameters
     return dataclasses.replace(state, ema=jax.tree.map(jnp.copy, state.params))
 

@@ -25,6 +25,7 @@ from kd.state import State, keep_best
 from kd.task import Task, check, initial_state
 from kd.trained import Trained
 from kd.types import PyTree
+from kd.unchanged import check_changed, digests
 from kd.writers import Write
 
 __all__ = ["Cadence", "Task", "check", "initial_state", "latest", "result", "run"]
@@ -71,12 +72,14 @@ def run(
 
     Raises:
       KdError: the parts do not fit, the loss is not finite (the step is named, checkpoints of
-        before stay), a checkpoint cannot be written.
+        before stay), no parameter has changed in the end, a checkpoint cannot be written.
       Interrupted: SIGINT or SIGTERM arrived, in any of the processes; the state was saved.
     """
     check(task)
     where = place(task, make_mesh(task.mesh))
     state, position = initial_state(task, where.state), None
+    population = task.members is not None
+    untrained = digests(state.params, population)
     if checkpoints is not None:
         state = checkpoints.restore(state) or state
         position = checkpoints.last_position
@@ -103,6 +106,8 @@ def run(
                 if due or ended:
                     log.flush()
                     _check_finite(state, step)
+                if first < step >= task.total_steps:
+                    check_changed(untrained, digests(state.params, population), step)
                 if "evaluate" in due or first < step >= task.total_steps:
                     if validate is not None:
                         state = _keep_best(state, validate(state), where.state)

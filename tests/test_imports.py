@@ -125,7 +125,7 @@ ROOMS = [
         *[m for m in MODULES if m.startswith("kd.evals")],
     ],
     [*[m for m in MODULES if m.startswith("kd.config")], "kd.writers", "kd.evidence", "kd.tables"],
-    ["kd.log", "kd.task", "kd.program", "kd.diagnosis", "kd.train", "kd.workdir"],
+    ["kd.log", "kd.task", "kd.program", "kd.diagnosis", "kd.unchanged", "kd.train", "kd.workdir"],
     ["kd.layout", "kd.splits", "kd.build"],
     ["kd.run", "kd.report"],
     ["kd.plan_lower", "kd.plan_worker", "kd.plan", "kd.plan_page"],

