@@ -5,6 +5,7 @@ All of them are ``Teacher(variables, apply)`` and look alike to the step.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Literal
 
@@ -104,6 +105,16 @@ def unpaired_answer(teacher: Teacher) -> Callable[[PyTree, Batch], Outputs]:
     return lambda variables, batch: teacher.apply(
         jax.tree.map(lambda leaf: leaf[0], variables), batch
     )
+
+
+def digest(teacher: Teacher) -> str:
+    """Hash of every array of a teacher: its names, types, shapes and bytes."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(teacher.variables):
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()[:16]
 
 
 def predicts_by(average: Average) -> Literal["arithmetic", "geometric"]:

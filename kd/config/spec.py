@@ -36,7 +36,7 @@ class Data:
     makes images of any size into squares of so many pixels, `crop` takes a random part of each for
     training, and `flip` turns half of them round. `mixup` mixes each image with another; a mixed
     image has no label. `examples` is the declared number of training examples, for planning a run
-    where the data is not.
+    where the data is not. `licence` is recorded with the run.
     """
 
     source: str = "digits"
@@ -52,6 +52,7 @@ class Data:
     flip: bool = later(False)
     mixup: bool = later(False)
     examples: int | None = outside_identity(None)
+    licence: str = outside_identity("own")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,7 @@ class TeacherSpec:
 
     `model` is its architecture, spelled as `student` is, and `members` how many of them an ensemble
     has, for planning a run whose teacher is not trained yet; where there is a workdir, what is in
-    it counts.
+    it counts. `licence` is that of its weights, recorded with the run.
     """
 
     workdir: str | None = None
@@ -69,6 +70,7 @@ class TeacherSpec:
     precompute: bool = True
     model: Mapping[str, Any] | None = outside_identity(None)
     members: int | None = outside_identity(None)
+    licence: str = outside_identity("own")
 
 
 @dataclasses.dataclass(frozen=True)
