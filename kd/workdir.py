@@ -81,17 +81,22 @@ class Workdir:
         """The fingerprint of every split that the run looked at, or that somebody has looked at
         since: the first one counts.
         """
-        noted = {}
-        for line in self._looks.read_text("utf-8").splitlines() if self._looks.exists() else ():
-            try:
-                run, split, fingerprint = json.loads(line)
-            except (ValueError, TypeError) as error:
-                raise KdError(
-                    f"{self._looks} is damaged: '{line:.40}' is no line of it; remove that line"
-                ) from error
+        noted: dict[str, str] = {}
+        for run, split, fingerprint in self._noted():
             if run == self.fingerprint:
                 noted.setdefault(split, fingerprint)
         return noted if self.lineage is None else noted | self.lineage.splits
+
+    def _noted(self) -> list[list[str]]:
+        try:
+            text = self._looks.read_text("utf-8") if self._looks.exists() else ""
+            notes = [json.loads(line) for line in text.splitlines()]
+        except ValueError:
+            notes = [None]
+        for note in notes:
+            if not (isinstance(note, list) and [type(part) for part in note] == [str] * 3):
+                raise KdError(f"{self._looks} is damaged; remove it, and splits are noted anew")
+        return notes
 
     @property
     def _looks(self) -> pathlib.Path:
