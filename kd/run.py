@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -53,32 +54,41 @@ def train_workdir(
     splits = split_fingerprints(spec, data, held_out, validation)
     same = {"config": fingerprint_of(identity(spec, who)), "data": data.fingerprint}
     distributed.check_same("train the same run", {**same, "splits": fingerprint_of(splits)})
+    begin = functools.partial(lineage_of, spec, data, splits, teacher)
     with contextlib.ExitStack() as held:
 
         def take() -> list[str]:
             # first: who does not hold it must not say whose folder this is
             held.enter_context(made(path).locked())
-            begin = functools.partial(lineage_of, spec, data, splits, teacher)
             workdir = claim(path, spec, data, who, begin)
-            return [
-                *verify(workdir, splits, despite_changes=despite_changes),
-                *_changes_of_teacher(workdir),
-            ]
+            changes = verify(workdir, splits, despite_changes=despite_changes)
+            return [*changes, *_changes_of_teacher(workdir)]
 
         changes = distributed.first_does("claim", take)
-        said = {"despite_changes": changes} if changes else {}
         workdir = Workdir(path)
         if teacher is not None and spec.teacher.precompute:
             task = dataclasses.replace(task, teacher=precompute(on_mesh(task), data))
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
-        recorded = distributed.first_does("recorded", lambda: workdir.evaluation)
-        if recorded is not None:
-            return {**recorded, **said}
-        outcome = {**evaluation(train.result(task, state), held_out), **said}
-        if state.best is not None:
-            outcome["best_step"] = np.asarray(state.best.step).tolist()
-        outcome["step"] = int(np.max(np.asarray(state.step)))
-        distributed.first_does("evaluation", lambda: workdir.write("evaluation.json", outcome))
+        return _recorded(workdir, task, state, held_out, changes)
+
+
+def _recorded(
+    workdir: Workdir, task: train.Task, state: State, held_out: Examples, changes: Iterable[str]
+) -> dict[str, Any]:
+    """The record of a run that has arrived: the one that is there, or else what it comes to.
+
+    Either says what has changed, and the one that is there stays what it is.
+    """
+    recorded = distributed.first_does("recorded", lambda: workdir.evaluation)
+    outcome = evaluation(train.result(task, state), held_out) if recorded is None else recorded
+    if despite := list(dict.fromkeys([*outcome.get("despite_changes", ()), *changes])):
+        outcome = {**outcome, "despite_changes": despite}
+    if recorded is not None:
+        return outcome
+    if state.best is not None:
+        outcome["best_step"] = np.asarray(state.best.step).tolist()
+    outcome["step"] = int(np.max(np.asarray(state.step)))
+    distributed.first_does("evaluation", lambda: workdir.write("evaluation.json", outcome))
     return outcome
 
 

@@ -90,7 +90,7 @@ class Workdir:
     def _noted(self) -> list[list[str]]:
         try:
             text = self._looks.read_text("utf-8") if self._looks.exists() else ""
-            notes = [json.loads(line) for line in text.splitlines()]
+            notes: list[Any] = [json.loads(line) for line in text.splitlines()]
         except ValueError:
             notes = [None]
         for note in notes:
