@@ -70,6 +70,7 @@ def _train(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
     _data_dir(train)
+    _despite_changes(train)
     several = train.add_argument_group(
         "several processes", "Slurm, Open MPI, Cloud TPU and GKE say these themselves"
     )
@@ -112,6 +113,7 @@ def _eval(evaluate: argparse.ArgumentParser) -> None:
     )
     evaluate.add_argument("--teacher", metavar="DIR", help="default: the run's own teacher")
     _data_dir(evaluate)
+    _despite_changes(evaluate)
 
 
 def _audit(audit: argparse.ArgumentParser) -> None:
@@ -135,6 +137,7 @@ def _audit(audit: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", help="where audit.json and audit.html go; default: STUDENT/audit"
     )
     _data_dir(audit)
+    _despite_changes(audit)
 
 
 def _reproduce(reproduce: argparse.ArgumentParser) -> None:
@@ -165,4 +168,12 @@ def _data_dir(command: argparse.ArgumentParser) -> None:
         "--data_dir",
         metavar="DIR",
         help="where data lies; default: TFDS_DATA_DIR for tfds:, KD_DATA_DIR for files and folders",
+    )
+
+
+def _despite_changes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--despite_changes",
+        action="store_true",
+        help="read runs although their code or data are not what was recorded, and say so",
     )

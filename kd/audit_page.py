@@ -13,7 +13,7 @@ from typing import Any
 from kd import audit_figures
 from kd.errors import KdError
 from kd.report import render, svg
-from kd.tables import Table, plus_minus
+from kd.tables import Table, plus_minus, titled
 from kd.workdir import write_json
 
 Found = Mapping[str, Any]
@@ -86,9 +86,8 @@ def quality_table(found: Found) -> Table:
             *(_of_each([100 * (1 - m["accuracy"]) for m in side], 2) for side in sides),
         ],
     )
-    return Table(
-        f"On {found['examples']:,} examples", ["", _teacher_name(found), _student_name(found)], rows
-    )
+    title = titled(f"On {found['examples']:,} examples", found.get("despite_changes", ()))
+    return Table(title, ["", _teacher_name(found), _student_name(found)], rows)
 
 
 def agreement_table(found: Found) -> Table:
@@ -236,6 +235,9 @@ def _who(found: Found) -> str:
     shown = f"Fingerprints: teacher {prints['teacher']}, student {prints['student']}."
     several = len(found["student"]["members"]) > 1
     spread = " Mean ± standard deviation over the student's members." if several else ""
+    changes = "; ".join(found.get("despite_changes", ()))
+    if changes:
+        spread += f" **Read although it is not what was recorded: {changes}.**"
     return shown + spread + (f" {_pairing(found)}" if _paired(found) else "")
 
 

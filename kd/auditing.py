@@ -17,10 +17,11 @@ from kd.build import load_finished
 from kd.data import Dataset, Stream
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
-from kd.evaluate import load_labelled, pairs_of
+from kd.evaluate import every, load_labelled, pairs_of
 from kd.mesh import is_whole
 from kd.missing import Members, check_missing, left_out, missing_probe, share_of
 from kd.predict import check_data, check_inputs
+from kd.reading import look
 from kd.splits import Examples, shown
 from kd.teacher import check_average, predicts_by
 from kd.trained import Trained
@@ -108,6 +109,7 @@ def audit_workdirs(
     split: str | None = None,
     data_dir: str | None = None,
     missing_classes: Sequence[int] = (),
+    despite_changes: bool = False,
 ) -> dict[str, Any]:
     """`audit` of two finished work directories, on a split of the student's data (its own held-out
     one by default).
@@ -117,22 +119,27 @@ def audit_workdirs(
 
     The missing classes are those that the student's config left out, unless they are given; they
     are matched on the training split of the teacher's config. ``shown`` names those of them that
-    the student was trained on after all.
+    the student was trained on after all. With `despite_changes` runs and splits are read although
+    they are not what was recorded, and ``despite_changes`` lists what is different.
 
     Raises:
       KdError: as `audit`; no work directory or an unfinished one, no such split, or one without
-        labels.
+        labels; code or data that are not what was recorded.
     """
+    go_on: dict[str, Any] = {"despite_changes": despite_changes}
     models = {
-        "teacher": load_finished(teacher, "the teacher"),
-        "student": load_finished(student, "the student"),
+        "teacher": load_finished(teacher, "the teacher", **go_on),
+        "student": load_finished(student, "the student", **go_on),
     }
     spec, taught = find(student).spec, find(teacher).spec
-    split, data, _ = load_labelled(spec, split, data_dir)
+    split, data, _, changes = load_labelled(find(student), split, data_dir, **go_on)
     missing = tuple(dict.fromkeys(missing_classes)) or left_out(
         spec, find(student).owner["num_classes"]
     )
-    train = shown(taught, data_dir) if missing else None
+    train, trained_on = None, ()
+    if missing:
+        whole, trained_on = look(find(teacher), taught.data.train, data_dir, **go_on)
+        train = shown(taught, whole)
     found = audit(
         models["teacher"],
         models["student"],
@@ -152,7 +159,9 @@ def audit_workdirs(
         who: {"workdir": paths[who], "fingerprint": model.fingerprint}
         for who, model in models.items()
     }
-    return {"runs": runs, "source": spec.data.source, "split": split, **found}
+    told = {"runs": runs, "source": spec.data.source, "split": split}
+    everything = every(models["teacher"].changes, models["student"].changes, changes, trained_on)
+    return {**told, "despite_changes": everything, **found}
 
 
 def measures(

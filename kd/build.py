@@ -21,12 +21,14 @@ from kd import train
 from kd.ambient import pinned
 from kd.config import Spec, TeacherSpec
 from kd.errors import KdError
+from kd.lineage import despite
 from kd.models import MODELS, as_model
 from kd.models.abstract import shapes
 from kd.optim import make_optimizer, max_norm
 from kd.population import check_population, init_seeds, numbers, paired_teachers, population_size
 from kd.precision import in_bfloat16, rematerialised
 from kd.predict import reading
+from kd.reading import verify
 from kd.registry import lookup
 from kd.seen import from_record
 from kd.splits import Examples, load_splits
@@ -56,23 +58,30 @@ def _model(given: Mapping[str, Any], num_classes: int, *, compute: str, remat: b
     return in_bfloat16(model) if compute == "bfloat16" else model
 
 
-def load_trained(path: str | pathlib.Path) -> Trained:
+def load_trained(path: str | pathlib.Path, *, despite_changes: bool = False) -> Trained:
     """The newest whole checkpoint of a work directory, with the model it belongs to.
 
+    With `despite_changes` it is read although its code is not what was recorded, and its `changes`
+    say what is different.
+
     Raises:
-      KdError: no work directory, or one without a checkpoint.
+      KdError: no work directory, one without a checkpoint, or one whose code has changed since.
     """
-    return _trained(find(path), _newest(path))
+    changes = verify(find(path), despite_changes=despite_changes)
+    return _trained(find(path), _newest(path), changes)
 
 
-def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
+def load_finished(
+    path: str | pathlib.Path, who: str = "the run", *, despite_changes: bool = False
+) -> Trained:
     """`load_trained` of a run that has arrived at its last step. Raises a `KdError` of one that has
     not.
 
     So it does where the last checkpoint is damaged or gone: the one before is another model under
     the same name.
     """
-    restored, evaluation = _newest(path), find(path).read("evaluation.json")
+    changes = verify(find(path), despite_changes=despite_changes)
+    restored, evaluation = _newest(path), find(path).evaluation
     if evaluation is None:
         raise KdError(f"{who} in {path} has not finished training; finish that run first")
     last, step = evaluation.get("step"), int(np.max(restored["step"]))
@@ -82,7 +91,7 @@ def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
             f"{step}; the same "
             "'kd train' command trains what is missing"
         )
-    return _trained(find(path), restored)
+    return _trained(find(path), restored, changes)
 
 
 def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:
@@ -105,7 +114,7 @@ def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:
     return restored
 
 
-def _trained(workdir: Workdir, restored: Mapping[str, Any]) -> Trained:
+def _trained(workdir: Workdir, restored: Mapping[str, Any], changes: tuple[str, ...]) -> Trained:
     average = restored.get("ema")
     # a model may have one array and no names
     params = average if jax.tree.leaves(average) else restored["params"]
@@ -123,16 +132,24 @@ def _trained(workdir: Workdir, restored: Mapping[str, Any]) -> Trained:
     arrays = jax.tree.map(jnp.asarray, kept)
     model = build_model(workdir.spec, workdir.owner["num_classes"])
     members = population_size(workdir.spec.population) is not None
-    inputs = from_record(workdir.owner.get("inputs"))
-    return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint, inputs)
+    return Trained(
+        model,
+        arrays["params"],
+        arrays["extra"],
+        members,
+        despite(workdir.fingerprint, changes),
+        seen=from_record(workdir.owner.get("inputs")),
+        changes=changes,
+    )
 
 
-def load_teacher(spec: Spec, data: Examples) -> Teacher | None:
+def load_teacher(spec: Spec, data: Examples, *, despite_changes: bool = False) -> Teacher | None:
     """The teacher that a config names, live, or None. Nothing is computed yet.
 
     Raises:
-      KdError: no such work directory or an unfinished one, a teacher that cannot read these inputs,
-        or a precomputed teacher of a student that sees jittered images.
+      KdError: no such work directory or an unfinished one, one whose code has changed since (see
+        `load_trained`), a teacher that cannot read these inputs, or a precomputed teacher of a
+        student that sees jittered images.
     """
     if spec.teacher.workdir is None:
         if paired_teachers(spec.population) is not None:
@@ -141,7 +158,8 @@ def load_teacher(spec: Spec, data: Examples) -> Teacher | None:
                 "teacher.workdir"
             )
         return None
-    return _as_teacher(load_finished(spec.teacher.workdir, "the teacher"), spec, data)
+    run = load_finished(spec.teacher.workdir, "the teacher", despite_changes=despite_changes)
+    return _as_teacher(run, spec, data)
 
 
 def _as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
@@ -249,7 +267,7 @@ def _planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
     there = spec.teacher.workdir is not None and pathlib.Path(spec.teacher.workdir).exists()
     if there or spec.teacher.model is None:
         try:
-            return load_teacher(spec, data)
+            return load_teacher(spec, data, despite_changes=True)  # only shapes are asked
         except KdError as error:
             if there or spec.teacher.workdir is None:
                 raise

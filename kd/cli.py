@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kd.arguments import parser
 from kd.errors import KdError, unknown
 from kd.kept import keep_compiled
-from kd.tables import show
+from kd.tables import show, titled
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -158,9 +158,14 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
         if distributed.is_first():
             show(table)
         return
-    outcome = train_workdir(spec, args.workdir, tensorboard=args.tensorboard)
+    outcome = train_workdir(
+        spec,
+        args.workdir,
+        tensorboard=args.tensorboard,
+        despite_changes=args.despite_changes,
+    )
     if distributed.is_first():
-        _show_members(f"{args.workdir} on {spec.data.eval}", outcome["members"], spec.population)
+        _show_members(f"{args.workdir} on {spec.data.eval}", outcome, spec.population)
 
 
 def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
@@ -204,10 +209,14 @@ def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd.workdir import find
 
     outcome = evaluate_workdir(
-        args.workdir, split=args.split, teacher=args.teacher, data_dir=args.data_dir
+        args.workdir,
+        split=args.split,
+        teacher=args.teacher,
+        data_dir=args.data_dir,
+        despite_changes=args.despite_changes,
     )
     population = find(args.workdir).spec.population
-    _show_members(f"{args.workdir} on {outcome['split']}", outcome["members"], population)
+    _show_members(f"{args.workdir} on {outcome['split']}", outcome, population)
 
 
 def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
@@ -225,6 +234,7 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
         split=args.split,
         data_dir=args.data_dir,
         missing_classes=missing,
+        despite_changes=args.despite_changes,
     )
     html = write_audit(found, out)
     for table in tables(found):
@@ -292,12 +302,13 @@ def _list(args: argparse.Namespace, overrides: list[str]) -> None:
             print(f"  {name:<18} {about}")
 
 
-def _show_members(title: str, members: list[dict[str, Any]], population: Mapping[str, Any]) -> None:
+def _show_members(title: str, outcome: Mapping[str, Any], population: Mapping[str, Any]) -> None:
     from kd.member_page import members_table
     from kd.population import settings
 
-    if members:
-        show(members_table(title, members, settings(population)))
+    title = titled(title, outcome.get("despite_changes", ()))
+    if outcome["members"]:
+        show(members_table(title, outcome["members"], settings(population)))
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,12 @@ from jaxtyping import Int
 from kd import evals
 from kd.ambient import pinned
 from kd.build import load_finished, load_trained
-from kd.config import Spec
 from kd.errors import KdError
+from kd.lineage import recorded
 from kd.population import paired_teachers
 from kd.predict import answers, reading
-from kd.splits import Examples, open_split
+from kd.reading import look
+from kd.splits import Examples
 from kd.teacher import predicts_by
 from kd.types import Teacher
 from kd.workdir import Workdir, find
@@ -28,24 +31,30 @@ def evaluate_workdir(
     split: str | None = None,
     teacher: str | None = None,
     data_dir: str | None = None,
+    despite_changes: bool = False,
 ) -> dict[str, Any]:
     """Evaluate a run, or what there is of it so far: `split`, and under ``members`` the metrics of
     each member.
 
-    With a teacher (the run's own by default, if it has one) also the measures of the pair.
+    With a teacher (the run's own by default, if it has one) also the measures of the pair. Nothing
+    is written. With `despite_changes` runs and split are read although they are not what was
+    recorded, and ``despite_changes`` lists what is different.
 
     Raises:
       KdError: no such run, data or split; a teacher that is not trained to the end, or of another
-        number of classes.
+        number of classes; code or data that are not what was recorded.
     """
-    run, spec = load_trained(path), find(path).spec
-    split, data, labels = load_labelled(spec, split, data_dir)
+    run = load_trained(path, despite_changes=despite_changes)
+    split, data, labels, changes = load_labelled(
+        find(path), split, data_dir, despite_changes=despite_changes
+    )
     logits = run.each(data)
     members = [evals.classify(one, labels) for one in logits]
+    spec = find(path).spec
     teacher = teacher or spec.teacher.workdir
     if teacher is None:
-        return {"split": split, "members": members}
-    model = load_finished(teacher, "the teacher")
+        return {"split": split, "despite_changes": [*changes], "members": members}
+    model = load_finished(teacher, "the teacher", despite_changes=despite_changes)
     taught = model.teacher(
         predicts_by(spec.teacher.average), pairs=pairs_of(find(path), model.fingerprint)
     )
@@ -58,6 +67,7 @@ def evaluate_workdir(
     compared = [evals.compare(*pair, labels) for pair in zip(logits, answered, strict=True)]
     return {
         "split": split,
+        "despite_changes": every(changes, model.changes),
         "members": [{**one, **pair} for one, pair in zip(members, compared, strict=True)],
     }
 
@@ -81,19 +91,25 @@ def pairs_of(student: Workdir, teacher: str) -> tuple[int, ...] | None:
     teach them so.
     """
     # an identity knows the teacher by fingerprint
-    own = student.owner["identity"]["teacher"]["workdir"] == teacher
+    own = recorded(student.owner["identity"]["teacher"]["workdir"]) == recorded(teacher)
     return paired_teachers(student.spec.population) if own else None
 
 
-def load_labelled(
-    spec: Spec, split: str | None, data_dir: str | None
-) -> tuple[str, Examples, Int[np.ndarray, " n"]]:
-    """A split of a config's data, its own held-out one by default: name, data, labels.
+def every(*changes: Iterable[str]) -> list[str]:
+    """All that has changed, each once."""
+    return list(dict.fromkeys(itertools.chain(*changes)))
 
-    `KdError` if it has none.
+
+def load_labelled(
+    run: Workdir, split: str | None, data_dir: str | None, *, despite_changes: bool = False
+) -> tuple[str, Examples, Int[np.ndarray, " n"], tuple[str, ...]]:
+    """A split of a run's data, its own held-out one by default: name, data, labels, and what has
+    changed.
+
+    `KdError` if it has no labels, or as `kd.reading.look`.
     """
-    split = split or spec.data.eval
-    data = open_split(spec, split, data_dir)
+    split = split or run.spec.data.eval
+    data, changes = look(run, split, data_dir, despite_changes=despite_changes)
     if data.labels is None:
         raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
-    return split, data, data.labels
+    return split, data, data.labels, changes

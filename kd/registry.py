@@ -4,10 +4,7 @@ of the user's.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
-import pathlib
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -46,14 +43,3 @@ def lookup(what: str, name: str, table: Mapping[str, Any]) -> Any:
 def first_line(entry: Any) -> str:
     """First paragraph of an entry's docstring as one line, for listings."""
     return " ".join((entry.__doc__ or "").strip().partition("\n\n")[0].split())
-
-
-def source_fingerprint(name: str) -> str:
-    """Hash of the file that ``package.module:name`` lives in, so that a run knows when its code was
-    edited; else "".
-    """
-    module = name.partition(":")[0] if ":" in name else ""
-    found = importlib.util.find_spec(module) if re.fullmatch(r"[\w.]+", module) else None
-    if found is None or found.origin is None or not pathlib.Path(found.origin).is_file():
-        return ""
-    return hashlib.sha256(pathlib.Path(found.origin).read_bytes()).hexdigest()[:12]

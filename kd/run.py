@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,9 @@ from kd.ambient import pinned
 from kd.build import build_task, load_teacher
 from kd.config import Spec, fingerprint_of, identity
 from kd.mesh import check_batch, make_mesh, put
+from kd.reading import lineage_of, verify
 from kd.sharding import teacher_shardings
-from kd.splits import Examples, load_splits
+from kd.splits import Examples, load_splits, split_fingerprints
 from kd.state import State
 from kd.trained import Trained, evaluation, precompute
 from kd.types import Teacher
@@ -25,11 +28,19 @@ from kd.workdir import Workdir, claim, made
 
 @pinned()
 def train_workdir(
-    spec: Spec, path: str | pathlib.Path, *, title: str = "train", tensorboard: bool = False
+    spec: Spec,
+    path: str | pathlib.Path,
+    *,
+    title: str = "train",
+    tensorboard: bool = False,
+    despite_changes: bool = False,
 ) -> dict[str, Any]:
     """Train a config into a work directory, resuming what is there, and return its evaluation.
 
-    The evaluation has one entry per member: see `evaluation`. It is also in ``evaluation.json``.
+    The evaluation has one entry per member: see `evaluation`. It is also in ``evaluation.json``,
+    which is written once: of a run that has arrived, what was recorded is returned. With
+    `despite_changes` a teacher is used, and this run read, although code or data are not what was
+    recorded; then ``despite_changes`` of the evaluation lists what is different.
 
     Raises:
       KdError: anything a user can mend. kd.signals.Interrupted: asked to stop; the state was saved.
@@ -38,34 +49,55 @@ def train_workdir(
     # before data is read, for minutes maybe
     check_batch(make_mesh(spec.mesh), spec.data.batch_size, spec.accumulate)
     data, held_out, validation = load_splits(spec)
-    teacher = load_teacher(spec, data)
+    teacher = load_teacher(spec, data, despite_changes=despite_changes)
     task = build_task(spec, data, teacher)
     train.check(task)
     who = "" if teacher is None else teacher.fingerprint
-    distributed.check_same(
-        "train the same run",
-        {"config": fingerprint_of(identity(spec, who)), "data": data.fingerprint},
-    )
+    splits = split_fingerprints(spec, data, held_out, validation)
+    same = {"config": fingerprint_of(identity(spec, who)), "data": data.fingerprint}
+    distributed.check_same("train the same run", {**same, "splits": fingerprint_of(splits)})
+    begin = functools.partial(lineage_of, spec, data, splits, teacher)
     with contextlib.ExitStack() as held:
 
-        def take() -> None:
+        def take() -> list[str]:
             # first: who does not hold it must not say whose folder this is
             held.enter_context(made(path).locked())
-            claim(path, spec, data, who)
+            workdir = claim(path, spec, data, who, begin)
+            changes = verify(workdir, splits, despite_changes=despite_changes)
+            return [*changes, *_changes_of_teacher(workdir)]
 
-        distributed.first_does("claim", take)
+        changes = distributed.first_does("claim", take)
         workdir = Workdir(path)
         if teacher is not None and spec.teacher.precompute:
             task = dataclasses.replace(task, teacher=precompute(on_mesh(task), data))
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
-        outcome = evaluation(train.result(task, state), held_out)
-        last = int(np.max(np.asarray(state.step)))
-        if state.best is not None:
-            outcome["best_step"] = np.asarray(state.best.step).tolist()
-        distributed.first_does(
-            "evaluation", lambda: workdir.write("evaluation.json", {**outcome, "step": last})
-        )
+        return _recorded(workdir, task, state, held_out, changes)
+
+
+def _recorded(
+    workdir: Workdir, task: train.Task, state: State, held_out: Examples, changes: Iterable[str]
+) -> dict[str, Any]:
+    """The record of a run that has arrived: the one that is there, or else what it comes to.
+
+    Either says what has changed, and the one that is there stays what it is.
+    """
+    recorded = distributed.first_does("recorded", lambda: workdir.evaluation)
+    outcome = evaluation(train.result(task, state), held_out) if recorded is None else recorded
+    if despite := list(dict.fromkeys([*outcome.get("despite_changes", ()), *changes])):
+        outcome = {**outcome, "despite_changes": despite}
+    if recorded is not None:
+        return outcome
+    if state.best is not None:
+        outcome["best_step"] = np.asarray(state.best.step).tolist()
+    outcome["step"] = int(np.max(np.asarray(state.step)))
+    distributed.first_does("evaluation", lambda: workdir.write("evaluation.json", outcome))
     return outcome
+
+
+def _changes_of_teacher(workdir: Workdir) -> tuple[str, ...]:
+    """What had changed of the run's teacher when the run began."""
+    lineage = workdir.lineage
+    return () if lineage is None or lineage.teacher is None else lineage.teacher.changes
 
 
 def on_mesh(task: train.Task) -> Teacher:

@@ -18,7 +18,8 @@ def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
       KdError: a split that is not there, without the classes or labels asked for, or of another
         kind than the others.
     """
-    data, held_out = shown(spec, training=True), open_split(spec, spec.data.eval)
+    data = shown(spec, open_split(spec, spec.data.train, training=True))
+    held_out = open_split(spec, spec.data.eval)
     validation = None if spec.early_stopping is None else open_split(spec, spec.early_stopping)
     if spec.data.examples not in (None, len(data)):
         raise KdError(
@@ -37,12 +38,26 @@ def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
     return data, held_out, validation
 
 
-def shown(spec: Spec, data_dir: str | None = None, *, training: bool = False) -> Examples:
-    """The examples that a run is trained on: those of `data.classes` alone where it names some."""
-    data, classes = (
-        open_split(spec, spec.data.train, data_dir, training=training),
-        spec.data.classes,
-    )
+def split_fingerprints(
+    spec: Spec, data: Examples, held_out: Examples, validation: Examples | None
+) -> dict[str, str]:
+    """The fingerprint of every split that a run looks at, as it is read for an evaluation.
+
+    The examples are those of `load_splits`.
+    """
+    as_it_is = spec.data.classes is None and spec.data.crop == "none" and not spec.data.flip
+    splits = {spec.data.train: data if as_it_is else open_split(spec, spec.data.train)}
+    splits[spec.data.eval] = held_out
+    if validation is not None and spec.early_stopping is not None:
+        splits[spec.early_stopping] = validation
+    return {name: examples.fingerprint for name, examples in splits.items()}
+
+
+def shown(spec: Spec, data: Examples) -> Examples:
+    """Those of a training split's examples that a run is trained on: of `data.classes` alone where
+    it names some.
+    """
+    classes = spec.data.classes
     if classes is None:
         return data
     chosen = (

@@ -18,8 +18,9 @@ from kd.build import check_spec
 from kd.config import Spec, check_idle, fingerprint_of, identity, make_terms
 from kd.errors import KdError, unknown
 from kd.population import check_population
-from kd.registry import lookup, source_fingerprint
+from kd.registry import lookup
 from kd.run import train_workdir
+from kd.user_code import reached
 from kd.workdir import Workdir, find, write_json
 
 
@@ -50,8 +51,9 @@ class Computation:
 
     `function` is ``package.module:name``; it writes its files into `folder`, finds the earlier
     stages that it `needs` in ``done`` by name, and returns what JSON can hold. A change of
-    `options`, of its code (its module, and the modules that `code` names), of what it needs or of
-    `version` makes another stage; `places` say where and not what.
+    `options`, of its code (its module, those of the user's own that it imports, and the modules
+    that `code` names), of what it needs or of `version` makes another stage; `places` say where and
+    not what.
     """
 
     name: str
@@ -100,15 +102,11 @@ def _identity(stage: Stage | Computation, found: Mapping[str, str]) -> list[Any]
     if isinstance(stage, Stage):
         data = [] if stage.data is None else [found[stage.data]]
         return [identity(stage.spec, found.get(stage.teacher or "", "")), stage.version, *data]
-    code = [
-        source_fingerprint(name if ":" in name else f"{name}:")
-        for name in (stage.function, *stage.code)
-    ]
     return [
         stage.function,
         dict(stage.options),
         [found[need] for need in stage.needs],
-        code,
+        reached(name.partition(":")[0] for name in (stage.function, *stage.code)),
         stage.version,
     ]
 

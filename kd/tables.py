@@ -55,6 +55,11 @@ def show(table: Table) -> None:
     console.print(drawn, soft_wrap=True)
 
 
+def titled(title: str, changes: Sequence[str]) -> str:
+    """A title that says so where what it is about was read although it has changed."""
+    return f"{title}, DESPITE CHANGES: {'; '.join(changes)}" if changes else title
+
+
 def plus_minus(values: Sequence[float], digits: int = 1) -> str:
     """``mean ± sd`` of a sample; the bare value when there is one."""
     from kd.evidence import mean_sd

@@ -171,6 +171,16 @@ def unpaired_answer(teacher: Teacher) -> Callable[[PyTree, Batch], Outputs]:
     )
 
 
+def digest(teacher: Teacher) -> str:
+    """Hash of every array of a teacher: its names, types, shapes and bytes."""
+    total = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(teacher.variables):
+        array = np.ascontiguousarray(leaf)
+        total.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        total.update(array.tobytes())
+    return total.hexdigest()[:16]
+
+
 def predicts_by(average: Average) -> Literal["arithmetic", "geometric"]:
     """The rule by which an ensemble predicts: its own, or arithmetic where the losses are taken
     member by member.

@@ -25,7 +25,11 @@ _BATCH = 500
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """Model and variables; with `members`, every leaf has a leading member axis."""
+    """Model and variables; with `members`, every leaf has a leading member axis.
+
+    `changes` lists what has changed since the run was recorded, where it was read despite that; its
+    `fingerprint` then says so too.
+    """
 
     model: Model = dataclasses.field(repr=False)
     params: PyTree = dataclasses.field(repr=False)
@@ -34,6 +38,7 @@ class Trained:
     fingerprint: str = ""
     seen: Seen | None = None
     """Inputs that it was trained on; it is shown others in the same unit."""
+    changes: tuple[str, ...] = ()
 
     def logits(self, data: Dataset | Stream) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a

@@ -9,13 +9,14 @@ import glob
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kd.checkpoint import Checkpoints
 from kd.config import Spec, fingerprint_of, from_json, identity, to_json
 from kd.data import Dataset, Stream
 from kd.errors import KdError
+from kd.lineage import Lineage
 
 _PRINT = "[0-9a-f]" * 8  # what a stage's folder has after its name
 _OWNER = {"fingerprint", "identity", "num_classes", "spec"}
@@ -59,6 +60,74 @@ class Workdir:
     def spec(self) -> Spec:
         """The resolved config of the run."""
         return from_json(json.dumps(self.owner["spec"]))
+
+    @property
+    def lineage(self) -> Lineage | None:
+        """Where the run comes from; None where a version of kd recorded it that did not say.
+
+        Raises:
+          KdError: it is damaged.
+        """
+        told = self.owner.get("lineage")
+        try:
+            return None if told is None else Lineage.from_json(told)
+        except ValueError as error:
+            raise KdError(
+                f"{self.path / 'run.json'} is damaged: {error}; restore that file"
+            ) from error
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """The fingerprint of every split that the run looked at, or that somebody has looked at
+        since: the first one counts.
+        """
+        noted: dict[str, str] = {}
+        for run, split, fingerprint in self._noted():
+            if run == self.fingerprint:
+                noted.setdefault(split, fingerprint)
+        return noted if self.lineage is None else noted | self.lineage.splits
+
+    def _noted(self) -> list[list[str]]:
+        try:
+            text = self._looks.read_text("utf-8") if self._looks.exists() else ""
+            notes: list[Any] = [json.loads(line) for line in text.splitlines()]
+        except ValueError:
+            notes = [None]
+        for note in notes:
+            if not (isinstance(note, list) and [type(part) for part in note] == [str] * 3):
+                raise KdError(f"{self._looks} is damaged; remove it, and splits are noted anew")
+        return notes
+
+    @property
+    def _looks(self) -> pathlib.Path:
+        return self.path / "splits.jsonl"
+
+    def note_split(self, split: str, fingerprint: str) -> None:
+        """Note the fingerprint of a split that is looked at for the first time, where the folder
+        can be written.
+        """
+        if split in self.splits or not os.access(self.path, os.W_OK):
+            return
+        with self._looks.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([self.fingerprint, split, fingerprint]) + "\n")
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """The record of a run that has arrived at its last step, or None. It is written once.
+
+        Raises:
+          KdError: it is damaged.
+        """
+        record = self.read("evaluation.json")
+        if record is None:
+            return None
+        members = record.get("members")
+        if not isinstance(members, list) or not all(isinstance(one, dict) for one in members):
+            raise KdError(
+                f"{self.path / 'evaluation.json'} is damaged: it has no members; remove it and "
+                "start that run again"
+            )
+        return record
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -119,10 +188,14 @@ def _not_writable(path: pathlib.Path, error: OSError) -> KdError:
 
 
 def claim(
-    path: pathlib.Path, spec: Spec, data: Dataset | Stream, teacher_fingerprint: str
+    path: pathlib.Path,
+    spec: Spec,
+    data: Dataset | Stream,
+    teacher_fingerprint: str,
+    lineage: Callable[[], Lineage],
 ) -> Workdir:
     """Make `path` the work directory of this run, or find that it is already. One that never took a
-    step is free.
+    step is free. `lineage` is asked where the run begins, and recorded.
 
     Raises:
       KdError: it belongs to another run (the first keys that differ are shown), or cannot be
@@ -139,7 +212,7 @@ def claim(
     workdir = made(path)
     try:
         if not (_has_lines(workdir.metrics) or workdir.has_checkpoint):
-            workdir.write("run.json", owner)
+            workdir.write("run.json", {**owner, "lineage": lineage().to_json()})
             return workdir
         if not (path / "run.json").exists():
             raise KdError(
@@ -154,7 +227,7 @@ def claim(
     if found["fingerprint"] != owner["fingerprint"]:
         raise KdError(
             f"work directory {path} belongs to another run: {_difference(found['identity'], who)}; "
-            "choose another --workdir, or go back to that config"
+            "choose another --workdir, or go back to that config and code"
         )
     return workdir
 

@@ -164,6 +164,8 @@ SAME = {  # and those that may change without making it another run
     "data.examples": 100,
     "teacher.model": {"name": "mlp"},
     "teacher.members": 3,
+    "teacher.licence": "CC-BY-4.0",
+    "data.licence": "CC0-1.0",
 }
 
 

@@ -1,6 +1,6 @@
 """Configs: what a run may say of itself, how files and overrides are read, and who a run is."""
 
-from kd.config.identity import fingerprint_of, identity
+from kd.config.identity import code_of, fingerprint_of, identity
 from kd.config.idle import check_idle
 from kd.config.overrides import choose, load_config
 from kd.config.spec import (
@@ -26,6 +26,7 @@ __all__ = [
     "check_options",
     "check_type",
     "choose",
+    "code_of",
     "fingerprint_of",
     "from_json",
     "identity",

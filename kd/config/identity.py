@@ -11,10 +11,11 @@ from typing import Any
 
 from kd.config.spec import Spec, option_types
 from kd.config.typed import floats, plain
+from kd.data import SOURCES
 from kd.fields import in_identity
 from kd.population import WHOLE
-from kd.registry import source_fingerprint
 from kd.schedules import Schedule
+from kd.user_code import reached
 
 
 def fingerprint_of(value: Any) -> str:
@@ -32,13 +33,30 @@ def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
     told["teacher"]["workdir"] = teacher_fingerprint
     if spec.early_stopping is not None:  # when it looks is part of what it selects
         told["eval_epochs"] = spec.eval_epochs
+    told["code"] = {**{name: "" for name in _names(spec) if not _module(name)}, **code_of(spec)}
+    return told
+
+
+def code_of(spec: Spec) -> dict[str, str]:
+    """Every module of the user's own that a run's model, losses and data source are made of, and
+    the hash of what it says.
+    """
+    return reached(module for name in _names(spec) if (module := _module(name)))
+
+
+def _names(spec: Spec) -> list[str]:
     names = [
         spec.student.get("name"),
         spec.data.source,
         *((term or {}).get("loss") for term in spec.objective.values()),
     ]
-    told["code"] = {name: source_fingerprint(name) for name in names if isinstance(name, str)}
-    return told
+    return [name for name in names if isinstance(name, str)]
+
+
+def _module(name: str) -> str:
+    """The module that ``package.module:name`` names; "" for a name of a table."""
+    module, colon, _ = name.partition(":")
+    return module if colon and module not in SOURCES else ""
 
 
 def canonical(spec: Spec) -> Spec:

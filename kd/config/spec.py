@@ -39,7 +39,7 @@ class Data:
     training, and `flip` turns half of them round. `mixup` mixes each image with another; a mixed
     image has no label. The model sees the stored numbers times `scale`; None is the scale of the
     source: see `kd.data.arrays`. `examples` is the declared number of training examples, for
-    planning a run where the data is not.
+    planning a run where the data is not. `licence` is recorded with the run.
     """
 
     source: str = "digits"
@@ -56,6 +56,7 @@ class Data:
     mixup: bool = later(False)
     scale: float | None = later(None)
     examples: int | None = outside_identity(None)
+    licence: str = outside_identity("own")
 
     @property
     def why_not_kept(self) -> str:
@@ -79,7 +80,7 @@ class TeacherSpec:
 
     `model` is its architecture, spelled as `student` is, and `members` how many of them an ensemble
     has, for planning a run whose teacher is not trained yet; where there is a workdir, what is in
-    it counts.
+    it counts. `licence` is that of its weights, recorded with the run.
     """
 
     workdir: str | None = None
@@ -87,6 +88,7 @@ class TeacherSpec:
     precompute: bool = True
     model: Mapping[str, Any] | None = outside_identity(None)
     members: int | None = outside_identity(None)
+    licence: str = outside_identity("own")
 
 
 @dataclasses.dataclass(frozen=True)

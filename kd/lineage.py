@@ -1,0 +1,117 @@
+"""Where a run comes from: its data, its teacher, its first weights, its code, what ran it.
+
+It is recorded once, when the run begins, and nobody who reads the run changes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_LIBRARIES = ("jax", "flax", "optax", "numpy")
+_DESPITE = "-despite-"
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Trained weights that a run learned from, or began with.
+
+    `source` says where they came from (``run:DIR``), `fingerprint` which run they are, `digest` is
+    a hash of the arrays themselves. `changes` lists what had changed since that run was recorded,
+    where it was used despite that.
+    """
+
+    source: str
+    fingerprint: str
+    digest: str
+    licence: str = "own"
+    changes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class DataSet:
+    """Data that a run has seen.
+
+    `source` is the name of the data set, `place` the folder it was read from ("": the source's
+    own). `train` is the fingerprint of the examples that were trained on, `splits` that of every
+    split as it is read for an evaluation.
+    """
+
+    source: str
+    place: str
+    train: str
+    splits: Mapping[str, str]
+    licence: str = "own"
+
+
+@dataclasses.dataclass(frozen=True)
+class Lineage:
+    """Everything that a run rests on.
+
+    `code` maps the modules of the user's own to the hash of what they say, `stack` Python, the
+    libraries and the backend to their versions. `teacher` is None where labels alone taught, `init`
+    where the first weights were drawn from the seed.
+    """
+
+    data: tuple[DataSet, ...]
+    code: Mapping[str, str]
+    stack: Mapping[str, str]
+    teacher: Weights | None = None
+    init: Weights | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As dictionaries and lists, for a JSON file."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, told: Any) -> Lineage:
+        """What `to_json` wrote. Raises a `ValueError` where it is anything else."""
+        try:
+            return cls(
+                data=tuple(
+                    DataSet(**{**one, "splits": _texts(one["splits"])}) for one in told["data"]
+                ),
+                code=_texts(told["code"]),
+                stack=_texts(told["stack"]),
+                teacher=_weights(told["teacher"]),
+                init=_weights(told["init"]),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"its lineage is not one: {error}") from error
+
+    @property
+    def splits(self) -> dict[str, str]:
+        """The fingerprint of every split that was looked at, of all data sets."""
+        return {name: seen for data in self.data for name, seen in data.splits.items()}
+
+
+def stack(backend: str) -> dict[str, str]:
+    """The versions of Python and the libraries that decide what is computed, and the backend."""
+    versions = {name: importlib.metadata.version(name) for name in _LIBRARIES}
+    return {"python": platform.python_version(), **versions, "backend": backend}
+
+
+def despite(fingerprint: str, changes: Sequence[str]) -> str:
+    """What a run is called where it is read although it has changed: its name, and a hash of the
+    changes.
+    """
+    if not changes:
+        return fingerprint
+    return f"{fingerprint}{_DESPITE}{hashlib.sha256(repr([*changes]).encode()).hexdigest()[:8]}"
+
+
+def recorded(fingerprint: str) -> str:
+    """The fingerprint that the run of `despite` was recorded under."""
+    return fingerprint.partition(_DESPITE)[0]
+
+
+def _weights(told: Any) -> Weights | None:
+    return None if told is None else Weights(**{**told, "changes": tuple(told["changes"])})
+
+
+def _texts(told: Mapping[str, Any]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in told.items()}
