@@ -54,6 +54,7 @@ def parser() -> Parser:
         "report", help="rebuild tables, figures and the HTML page from a results.json"
     )
     report.add_argument("folder", metavar="DIR", help="a folder with a results.json")
+    _allow_code(report)
     commands.add_parser("list", help="models, losses, sources, experiments, a line each")
     return whole
 
@@ -70,6 +71,7 @@ def _train(train: argparse.ArgumentParser) -> None:
     )
     train.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
     _data_dir(train)
+    _allow_code(train)
     several = train.add_argument_group(
         "several processes", "Slurm, Open MPI, Cloud TPU and GKE say these themselves"
     )
@@ -103,6 +105,7 @@ def _plan(plan: argparse.ArgumentParser) -> None:
         "FILE",
     )
     _data_dir(plan)
+    _allow_code(plan)
 
 
 def _eval(evaluate: argparse.ArgumentParser) -> None:
@@ -112,6 +115,7 @@ def _eval(evaluate: argparse.ArgumentParser) -> None:
     )
     evaluate.add_argument("--teacher", metavar="DIR", help="default: the run's own teacher")
     _data_dir(evaluate)
+    _allow_code(evaluate)
 
 
 def _audit(audit: argparse.ArgumentParser) -> None:
@@ -135,6 +139,7 @@ def _audit(audit: argparse.ArgumentParser) -> None:
         "--out", metavar="DIR", help="where audit.json and audit.html go; default: STUDENT/audit"
     )
     _data_dir(audit)
+    _allow_code(audit)
 
 
 def _reproduce(reproduce: argparse.ArgumentParser) -> None:
@@ -160,4 +165,13 @@ def _data_dir(command: argparse.ArgumentParser) -> None:
         "--data_dir",
         metavar="DIR",
         help="where TFDS data or .npz files lie; default: TFDS_DATA_DIR",
+    )
+
+
+def _allow_code(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--allow_code",
+        metavar="A,B",
+        default="",
+        help="packages of your own whose code a file that is read may name; KD_ALLOW_CODE too",
     )

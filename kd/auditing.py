@@ -103,6 +103,7 @@ def audit_workdirs(
     split: str | None = None,
     data_dir: str | None = None,
     missing_classes: Sequence[int] = (),
+    allow_code: str | Iterable[str] = (),
 ) -> dict[str, Any]:
     """`audit` of two finished work directories, on a split of the student's data (its own held-out
     one by default).
@@ -112,21 +113,21 @@ def audit_workdirs(
 
     The missing classes are those that the student's config left out, unless they are given; they
     are matched on the training split of the teacher's config. ``shown`` names those of them that
-    the student was trained on after all.
+    the student was trained on after all. `allow_code` are packages whose code either run may name:
+    see `kd.stored`.
 
     Raises:
       KdError: as `audit`; no work directory or an unfinished one, no such split, or one without
-        labels.
+        labels; code that is not allowed.
     """
     models = {
-        "teacher": load_finished(teacher, "the teacher"),
-        "student": load_finished(student, "the student"),
+        "teacher": load_finished(teacher, "the teacher", allow_code=allow_code),
+        "student": load_finished(student, "the student", allow_code=allow_code),
     }
-    spec, taught = find(student).spec, find(teacher).spec
+    learner, taught = find(student, allow_code), find(teacher, allow_code).spec
+    spec = learner.spec
     split, data, _ = load_labelled(spec, split, data_dir)
-    missing = tuple(dict.fromkeys(missing_classes)) or left_out(
-        spec, find(student).owner["num_classes"]
-    )
+    missing = tuple(dict.fromkeys(missing_classes)) or left_out(spec, learner.owner["num_classes"])
     train = shown(taught, data_dir) if missing else None
     found = audit(
         models["teacher"],
@@ -135,7 +136,7 @@ def audit_workdirs(
         missing_classes=missing,
         train=train,
         average=spec.teacher.average,
-        pairs=pairs_of(find(student), models["teacher"].fingerprint),
+        pairs=pairs_of(learner, models["teacher"].fingerprint),
     )
     if found["missing"] is not None:
         found["missing"]["matched_on"] = f"{taught.data.source} {taught.data.train}"

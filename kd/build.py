@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -54,23 +54,31 @@ def _model(given: Mapping[str, Any], num_classes: int, *, compute: str, remat: b
     return in_bfloat16(model) if compute == "bfloat16" else model
 
 
-def load_trained(path: str | pathlib.Path) -> Trained:
+def load_trained(path: str | pathlib.Path, *, allow_code: str | Iterable[str] = ()) -> Trained:
     """The newest whole checkpoint of a work directory, with the model it belongs to.
 
+    Where the run names code of its own, ``package.module:name``, `allow_code` says which packages
+    are trusted, beside those of the environment variable ``KD_ALLOW_CODE``.
+
     Raises:
-      KdError: no work directory, or one without a checkpoint.
+      KdError: no work directory, one without a checkpoint, or one that names code that is not
+        allowed.
     """
-    return _trained(find(path), _newest(path))
+    workdir = find(path, allow_code)
+    return _trained(workdir, workdir.spec, _newest(path))
 
 
-def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
+def load_finished(
+    path: str | pathlib.Path, who: str = "the run", *, allow_code: str | Iterable[str] = ()
+) -> Trained:
     """`load_trained` of a run that has arrived at its last step. Raises a `KdError` of one that has
     not.
 
     So it does where the last checkpoint is damaged or gone: the one before is another model under
     the same name.
     """
-    restored, evaluation = _newest(path), find(path).read("evaluation.json")
+    workdir = find(path, allow_code)
+    spec, restored, evaluation = workdir.spec, _newest(path), workdir.read("evaluation.json")
     if evaluation is None:
         raise KdError(f"{who} in {path} has not finished training; finish that run first")
     last, step = evaluation.get("step"), int(np.max(restored["step"]))
@@ -80,7 +88,7 @@ def load_finished(path: str | pathlib.Path, who: str = "the run") -> Trained:
             f"{step}; the same "
             "'kd train' command trains what is missing"
         )
-    return _trained(find(path), restored)
+    return _trained(workdir, spec, restored)
 
 
 def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:
@@ -103,7 +111,7 @@ def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:
     return restored
 
 
-def _trained(workdir: Workdir, restored: Mapping[str, Any]) -> Trained:
+def _trained(workdir: Workdir, spec: Spec, restored: Mapping[str, Any]) -> Trained:
     average = restored.get("ema")
     # a model may have one array and no names
     params = average if jax.tree.leaves(average) else restored["params"]
@@ -119,8 +127,8 @@ def _trained(workdir: Workdir, restored: Mapping[str, Any]) -> Trained:
             kept,
         )
     arrays = jax.tree.map(jnp.asarray, kept)
-    model = build_model(workdir.spec, workdir.owner["num_classes"])
-    members = population_size(workdir.spec.population) is not None
+    model = build_model(spec, workdir.owner["num_classes"])
+    members = population_size(spec.population) is not None
     return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint)
 
 
@@ -138,7 +146,10 @@ def load_teacher(spec: Spec, data: Examples) -> Teacher | None:
                 "teacher.workdir"
             )
         return None
-    return _as_teacher(load_finished(spec.teacher.workdir, "the teacher"), spec, data)
+    # what the student's own config names was typed by the caller
+    allowed = (*spec.allow_code, *kd_config.code_names(spec))
+    run = load_finished(spec.teacher.workdir, "the teacher", allow_code=allowed)
+    return _as_teacher(run, spec, data)
 
 
 def _as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -26,27 +27,28 @@ def evaluate_workdir(
     split: str | None = None,
     teacher: str | None = None,
     data_dir: str | None = None,
+    allow_code: str | Iterable[str] = (),
 ) -> dict[str, Any]:
     """Evaluate a run, or what there is of it so far: `split`, and under ``members`` the metrics of
     each member.
 
     With a teacher (the run's own by default, if it has one) also the measures of the pair.
+    `allow_code` are packages whose code either run may name: see `kd.stored`.
 
     Raises:
       KdError: no such run, data or split; a teacher that is not trained to the end, or of another
-        number of classes.
+        number of classes; code that is not allowed.
     """
-    run, spec = load_trained(path), find(path).spec
+    run, spec = load_trained(path, allow_code=allow_code), find(path, allow_code).spec
     split, data, labels = load_labelled(spec, split, data_dir)
     logits = run.each(data)
     members = [evals.classify(one, labels) for one in logits]
     teacher = teacher or spec.teacher.workdir
     if teacher is None:
         return {"split": split, "members": members}
-    model = load_finished(teacher, "the teacher")
-    taught = model.teacher(
-        predicts_by(spec.teacher.average), pairs=pairs_of(find(path), model.fingerprint)
-    )
+    model = load_finished(teacher, "the teacher", allow_code=allow_code)
+    pairs = pairs_of(find(path, allow_code), model.fingerprint)
+    taught = model.teacher(predicts_by(spec.teacher.average), pairs=pairs)
     answered = answer_each(taught, data, len(members))
     if answered[0].shape[-1] != logits.shape[-1]:
         raise KdError(

@@ -13,6 +13,7 @@ from kd.config.spec import (
     resolve,
     to_json,
 )
+from kd.config.stored import code_names, stored_spec
 from kd.config.typed import build, check_type, plain
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "check_options",
     "check_type",
     "choose",
+    "code_names",
     "fingerprint_of",
     "from_json",
     "identity",
@@ -31,5 +33,6 @@ __all__ = [
     "make_terms",
     "plain",
     "resolve",
+    "stored_spec",
     "to_json",
 ]

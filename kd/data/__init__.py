@@ -7,7 +7,7 @@ from kd.data.mixup import chain, mixup
 from kd.data.opening import open_stream
 from kd.data.order import padded_rows, rows, steps_of, steps_per_epoch
 from kd.data.pipeline import Batches, batches, in_order
-from kd.data.sources import SOURCES, load
+from kd.data.sources import SOURCES, is_code, load
 from kd.data.stream import Stream, as_stream, described
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "example_batch",
     "gather",
     "in_order",
+    "is_code",
     "jitter",
     "load",
     "mixup",

@@ -93,8 +93,14 @@ def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
 SOURCES: dict[str, Source] = {"digits": digits, "npz": npz, "shapes": shapes, "tfds": tfds}
 
 
+def is_code(source: str) -> bool:
+    """Whether a source is a function of the user's, ``package.module:name``."""
+    kind, colon, argument = source.partition(":")
+    return bool(colon) and (kind not in SOURCES or ":" in argument)
+
+
 def _whole(source: str, name: str, data_dir: str | None) -> Dataset:
-    if source.count(":") == 1 and source.partition(":")[0] in SOURCES:
+    if ":" in source and not is_code(source):
         kind, _, argument = source.partition(":")
         return SOURCES[kind](name, argument, data_dir)
     return lookup("data source", source, SOURCES)(name, "", data_dir)
