@@ -124,14 +124,16 @@ def _in_memory(
     jitted = jax.jit(
         run, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0
     )
-    rows = jax.ShapeDtypeStruct(_rows(task, 0, 0, capacity).shape, np.int32)
+    seeds = (task.seeds,) if isinstance(task.seeds, int) else task.seeds
+    order = kd_data.Order(seeds, len(data), task.batch_size)
+    rows = jax.ShapeDtypeStruct(_table(task, order, range(0), capacity).shape, np.int32)
     with jax.set_mesh(where.mesh):
         program = jitted.lower(
             abstract_state(task), variables, table, rows, np.int32(0), hparams
         ).compile()
 
     def advance(state: State, step: int, until: int) -> tuple[State, Any]:
-        rows = put(_rows(task, step, until, capacity), rows_at)
+        rows = put(_table(task, order, range(step, until), capacity), rows_at)
         return program(state, variables, table, rows, np.int32(until - step), hparams)
 
     return Program(advance)
@@ -219,13 +221,9 @@ def _share(task: Task, where: Placement) -> slice:
     return slice(min(begin for begin, _, _ in bounds), max(end for _, end, _ in bounds))
 
 
-def _rows(task: Task, step: int, until: int, capacity: int) -> np.ndarray:
-    """Rows of the batches of steps [step, until), shape ``[capacity b]`` or ``[capacity m b]``; the
-    rest is unused.
-    """
-    seeds = [task.seeds] if isinstance(task.seeds, int) else task.seeds
-    table = np.zeros((capacity, len(seeds), task.batch_size), np.int32)
-    for i in range(until - step):
-        for member, seed in enumerate(seeds):
-            table[i, member] = kd_data.rows(seed, step + i, len(task.data), task.batch_size)
+def _table(task: Task, order: kd_data.Order, steps: range, capacity: int) -> np.ndarray:
+    """Rows of the batches of `steps`: ``[capacity b]`` or ``[capacity m b]``, zeros behind."""
+    table = np.zeros((capacity, task.members or 1, task.batch_size), np.int32)
+    for place, step in enumerate(steps):
+        table[place] = order.rows(step)
     return table if task.members is not None else table[:, 0]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from kd import data as kd_data
+from kd.data import order as order_module
 from kd.errors import KdError
 
 SPLITS = kd_data.arrays(np.arange(40.0)[:, None], np.arange(40) % 4)
@@ -36,6 +37,29 @@ def test_an_epoch_visits_examples_at_most_once_in_disjoint_batches(
     assert len(set(seen.tolist())) == len(seen) == steps * batch_size
     assert examples - len(seen) < batch_size  # and leaves out less than a batch
     assert set(seen.tolist()) <= set(range(examples))
+
+
+@hypothesis.given(
+    st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=4),
+    st.lists(st.integers(0, 40), min_size=1, max_size=30),
+)
+def test_the_order_of_a_population_is_that_of_each_member_in_any_turn(seeds, steps):
+    order = kd_data.Order(seeds, 23, 5)
+    for step in steps:
+        assert order.rows(step).tolist() == [kd_data.rows(s, step, 23, 5).tolist() for s in seeds]
+
+
+@pytest.mark.parametrize("members", [1, 65, 300])
+def test_a_member_draws_each_epoch_once_however_many_they_are(members, monkeypatch):
+    drawn = []
+    draw = order_module.permutation
+    monkeypatch.setattr(order_module, "permutation", lambda *a: drawn.append(a) or draw(*a))
+    order = kd_data.Order(range(members), 20, 4)
+    for step in range(15):
+        order.rows(step)
+    assert sorted(drawn) == sorted(
+        (seed, epoch, 20) for seed in range(members) for epoch in range(3)
+    )
 
 
 def test_an_epoch_of_whole_batches_is_a_permutation_and_every_epoch_another():

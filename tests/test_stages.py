@@ -10,8 +10,9 @@ import time
 import pytest
 
 from kd import stages
-from kd.config import Data, MeshSpec, fingerprint_of, identity, resolve
+from kd.config import Data, fingerprint_of, identity, resolve
 from kd.errors import KdError
+from kd.mesh import MeshSpec
 from kd.signals import Interrupted
 from kd.stages import Computation, Stage, run_stages, stage_fingerprints
 from kd.workdir import Workdir, find

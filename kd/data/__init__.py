@@ -5,7 +5,7 @@ from kd.data.dataset import Dataset, arrays, of_classes, parse_split, split_rows
 from kd.data.device import as_floats, example_batch, gather, to_device
 from kd.data.mixup import chain, mixup
 from kd.data.opening import open_stream
-from kd.data.order import padded_rows, rows, steps_of, steps_per_epoch
+from kd.data.order import Order, padded_rows, rows, steps_of, steps_per_epoch
 from kd.data.pipeline import Batches, batches, in_order
 from kd.data.sources import SOURCES, is_code, load
 from kd.data.stream import Stream, as_stream, described
@@ -14,6 +14,7 @@ __all__ = [
     "SOURCES",
     "Batches",
     "Dataset",
+    "Order",
     "Stream",
     "arrays",
     "as_floats",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,23 +36,42 @@ def steps_of(epochs: float, examples: int, batch_size: int) -> int:
     return steps
 
 
-@functools.lru_cache(maxsize=64)
-def _permutation(seed: int, epoch: int, examples: int) -> np.ndarray:
-    return (
-        np.random.Generator(np.random.Philox(key=[seed, epoch]))
-        .permutation(examples)
-        .astype(np.int32)
-    )
+def permutation(seed: int, epoch: int, examples: int) -> np.ndarray:
+    """The order of one epoch. Shape ``[n]``, int32."""
+    generator = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    return generator.permutation(examples).astype(np.int32)
 
 
 def rows(seed: int, step: int, examples: int, batch_size: int) -> np.ndarray:
-    """Rows of the batch at `step`: the epoch's permutation, cut into batches.
+    """Rows of the batch at `step`, cut from the permutation of its epoch. Shape ``[b]``, int32."""
+    return Order((seed,), examples, batch_size).rows(step)[0]
 
-    Shape ``[b]``, int32.
+
+class Order:
+    """`rows` of every member of a population, step after step.
+
+    It keeps each member's permutation of the present epoch and of the one before or after, so that
+    a member costs the same whatever their number, and threads may ask for steps out of turn.
     """
-    per_epoch = steps_per_epoch(examples, batch_size)
-    epoch, position = divmod(step, per_epoch)
-    return _permutation(seed, epoch, examples)[position * batch_size : (position + 1) * batch_size]
+
+    def __init__(self, seeds: Sequence[int], examples: int, batch_size: int) -> None:
+        self._seeds, self._examples, self._batch_size = tuple(seeds), examples, batch_size
+        self._per_epoch = steps_per_epoch(examples, batch_size)
+        self._kept: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
+
+    def rows(self, step: int) -> np.ndarray:
+        """Rows of every member's batch at `step`. Shape ``[m b]``, int32."""
+        epoch, position = divmod(step, self._per_epoch)
+        part = slice(position * self._batch_size, (position + 1) * self._batch_size)
+        return np.stack([self._permutation(seed, epoch)[part] for seed in self._seeds])
+
+    def _permutation(self, seed: int, epoch: int) -> np.ndarray:
+        place = (seed, epoch % 2)
+        kept_epoch, order = self._kept.get(place, (None, None))
+        if order is None or kept_epoch != epoch:
+            order = permutation(seed, epoch, self._examples)
+            self._kept[place] = (epoch, order)
+        return order
 
 
 def padded_rows(examples: int, batch_size: int) -> np.ndarray:

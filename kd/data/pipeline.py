@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kd.data.images import draws
-from kd.data.order import padded_rows, rows, steps_per_epoch
+from kd.data.order import Order, padded_rows
 from kd.data.stream import Stream
 from kd.errors import KdError
 
@@ -48,12 +48,13 @@ def batches(
       KdError: a batch that does not fit the stream, a share outside the batch; while reading, see
         `Stream.read`.
     """
-    steps_per_epoch(len(stream), batch_size)
     part, single = _part(share, batch_size), isinstance(seeds, int)
     members = (seeds,) if isinstance(seeds, int) else tuple(int(seed) for seed in seeds)
 
+    order = Order(members, len(stream), batch_size)
+
     def make(step: int, stopped: threading.Event) -> HostBatch:
-        table = np.stack([rows(seed, step, len(stream), batch_size)[part] for seed in members])
+        table = order.rows(step)[:, part]
         draw = None
         if stream.crop == "random" or stream.flip:
             draw = [
