@@ -34,18 +34,16 @@ def packages(allow_code: str | Iterable[str]) -> tuple[str, ...]:
       KdError: what is no such name, or one of Python's standard library.
     """
     parts = allow_code.split(",") if isinstance(allow_code, str) else allow_code
-    if not isinstance(parts, Iterable) or not all(isinstance(part, str) for part in parts):
-        raise KdError(f"allow_code takes names of packages, got {allow_code!r}; e.g. ('mine',)")
-    names = [part.strip() for part in parts]
+    names = tuple(parts) if isinstance(parts, Iterable) else (parts,)
     for name in names:
-        if not re.fullmatch(rf"({_PACKAGE}(:\w+)?)?", name):
+        if not isinstance(name, str) or not re.fullmatch(rf"\s*({_PACKAGE}(:\w+)?)?\s*", name):
             raise KdError(f"allow_code takes names of packages, got {name!r}; e.g. allow_code=mine")
-        if _is_standard(name):
+        if _is_standard(name.strip()):
             raise KdError(
                 f"allow_code names '{name}' of Python's standard library, which no stored file "
                 "may call; name a package of your own"
             )
-    return tuple(name for name in names if name)
+    return tuple(name.strip() for name in names if name.strip())
 
 
 def stored_object(name: str, file: str | pathlib.Path, allow_code: Iterable[str] = ()) -> Any:
