@@ -90,6 +90,7 @@ def test_no_feature_names_code(described):
 NESTED = {"type": TRAP, "content": {}}
 ELSEWHERE = [
     ("features", "python_class_name", TRAP),
+    ("features", "pythonClassName", [TRAP]),
     ("features", "featuresDict", {"features": {"image": NESTED}}),
     ("features", "jsonFeature", {"json": json.dumps({"feature": NESTED})}),
     ("dataset_info", "features", {"pythonClassName": TRAP}),

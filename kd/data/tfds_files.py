@@ -5,15 +5,14 @@ classes that they name, and opens the files.
 from __future__ import annotations
 
 import functools
-import glob
 import json
-import pathlib
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from kd.errors import KdError
 
+Path = Any  # of pathlib, or what TFDS has for a bucket
 _NAME = r"[A-Za-z]\w*(/\w[\w.+-]*)?(:(\d+|\*)(\.(\d+|\*)){2})?"  # name/config:version
 _PLAIN = r"(?!\.)[^/\\]*"  # no way into another folder
 
@@ -31,20 +30,19 @@ def check_files(dataset: str, where: str) -> None:
     """Raise a `KdError` unless the description of every version of a set in the folder `where`
     names TFDS's own features, and files beside it.
     """
-    from tensorflow_datasets.core import naming
+    from tensorflow_datasets.core import as_path, naming
 
-    name = str(naming.parse_builder_name_kwargs(dataset)[0])
-    home = pathlib.Path(where, name)
+    home = as_path(where) / str(naming.parse_builder_name_kwargs(dataset)[0])
     for version in ("*", "*/*"):  # or a config, and its versions
         for file in ("features.json", "dataset_info.json"):
-            for path in sorted(glob.glob(str(pathlib.Path(glob.escape(str(home)), version, file)))):
-                _check_file(pathlib.Path(path))
+            for path in sorted(home.glob(f"{version}/{file}")):
+                _check_file(path)
     _check_plain(home / ".config" / "metadata.json", ("default_config_name",))
 
 
-def _check_file(path: pathlib.Path) -> None:
+def _check_file(path: Path) -> None:
     for name in _classes(_content(path)):
-        if name not in _known():
+        if not isinstance(name, str) or name not in _known():
             raise KdError(
                 f"{path} names code of its own, {name!r:.80}; kd reads the features that TFDS "
                 "ships: prepare the set with those"
@@ -53,7 +51,7 @@ def _check_file(path: pathlib.Path) -> None:
         _check_plain(path, ("name", "configName", "config_name", "version"))
 
 
-def _check_plain(path: pathlib.Path, keys: tuple[str, ...]) -> None:
+def _check_plain(path: Path, keys: tuple[str, ...]) -> None:
     if not path.is_file():
         return
     content = _content(path)
@@ -68,7 +66,7 @@ def _check_plain(path: pathlib.Path, keys: tuple[str, ...]) -> None:
             raise KdError(f"{path} leads out of its folder, with {value!r:.80}; restore that file")
 
 
-def _content(path: pathlib.Path) -> dict[str, Any]:
+def _content(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text("utf-8"))
         if not isinstance(content, dict):
