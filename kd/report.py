@@ -66,9 +66,13 @@ def load_results(folder: pathlib.Path) -> dict[str, Any]:
         raise KdError(f"{path} is damaged: {error}; run 'kd reproduce' again") from error
 
 
-def build_page(results: Mapping[str, Any], allow_code: str | Iterable[str] = ()) -> Page:
+def build_page(
+    results: Mapping[str, Any],
+    allow_code: str | Iterable[str] = (),
+    file: str | pathlib.Path = "results.json",
+) -> Page:
     """The page of an experiment's results, by the function that the results name: one of `PAGES`,
-    or one of a package in `allow_code` (see `kd.stored`).
+    or one of a package in `allow_code` (see `kd.stored`). Errors call the results `file`.
 
     Raises:
       KdError: the results name no such function, or lack what it reads.
@@ -79,7 +83,7 @@ def build_page(results: Mapping[str, Any], allow_code: str | Iterable[str] = ())
             "reproduce'?"
         )
     allowed = [*PAGES, *packages(allow_code)]
-    page = stored_object(results["report"], "results.json", allowed)
+    page = stored_object(results["report"], file, allowed)
     try:
         return page(results)
     except LookupError as error:
@@ -106,7 +110,7 @@ def write_report(folder: pathlib.Path, allow_code: str | Iterable[str] = ()) -> 
     from rich.console import Console
     from rich.progress import track
 
-    page = build_page(load_results(folder), allow_code)
+    page = build_page(load_results(folder), allow_code, folder / "results.json")
     silent = {
         "disable": not sys.stderr.isatty(),
         "transient": True,

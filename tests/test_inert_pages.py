@@ -111,6 +111,18 @@ def test_every_page_that_ships_is_there():
     assert {one.whole for one in EXPERIMENTS.values()} - {""} <= set(PAGES)
 
 
+def test_a_page_of_ones_own_is_asked_for(tmp_path, capsys):
+    traps.packages(tmp_path / "packages")
+    (tmp_path / "results.json").write_text('{"report": "mine.pages:page", "title": "Mine"}')
+    with traps.importable(tmp_path / "packages"):
+        assert main(["report", str(tmp_path)]) == 2
+        file = tmp_path / "results.json"
+        told = f"kd: {file} names code of its own, 'mine.pages:page'; if you trust it, add "
+        assert capsys.readouterr().err == f"{told}--allow_code=mine\n"
+        assert main(["report", str(tmp_path), "--allow_code=mine"]) == 0
+    assert (tmp_path / "README.md").read_text() == "# Mine"
+
+
 def test_no_results_name_code(tmp_path, capsys):
     traps.packages(tmp_path / "packages")
     with traps.importable(tmp_path / "packages"):
@@ -120,4 +132,6 @@ def test_no_results_name_code(tmp_path, capsys):
             assert capsys.readouterr().err.count("\n") == 1
             with pytest.raises(KdError, match=r"results\.json names"):
                 build_page({"report": name})
+            with pytest.raises(KdError, match=r"results\.json names"):  # a part of a whole page
+                build_page({"report": PAGES[0], "parts": {"hinton2015-mnist": {"report": name}}})
         assert not traps.sprung()
