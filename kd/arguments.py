@@ -54,6 +54,7 @@ def parser() -> Parser:
         "report", help="rebuild tables, figures and the HTML page from a results.json"
     )
     report.add_argument("folder", metavar="DIR", help="a folder with a results.json")
+    _allow_code(report)
     commands.add_parser("list", help="models, losses, sources, experiments, a line each")
     return whole
 
@@ -71,6 +72,7 @@ def _train(train: argparse.ArgumentParser) -> None:
     train.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
     _data_dir(train)
     _despite_changes(train)
+    _allow_code(train)
     several = train.add_argument_group(
         "several processes", "Slurm, Open MPI, Cloud TPU and GKE say these themselves"
     )
@@ -104,6 +106,7 @@ def _plan(plan: argparse.ArgumentParser) -> None:
         "FILE",
     )
     _data_dir(plan)
+    _allow_code(plan)
 
 
 def _eval(evaluate: argparse.ArgumentParser) -> None:
@@ -114,6 +117,7 @@ def _eval(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument("--teacher", metavar="DIR", help="default: the run's own teacher")
     _data_dir(evaluate)
     _despite_changes(evaluate)
+    _allow_code(evaluate)
 
 
 def _audit(audit: argparse.ArgumentParser) -> None:
@@ -138,6 +142,7 @@ def _audit(audit: argparse.ArgumentParser) -> None:
     )
     _data_dir(audit)
     _despite_changes(audit)
+    _allow_code(audit)
 
 
 def _reproduce(reproduce: argparse.ArgumentParser) -> None:
@@ -176,4 +181,13 @@ def _despite_changes(command: argparse.ArgumentParser) -> None:
         "--despite_changes",
         action="store_true",
         help="read runs although their code or data are not what was recorded, and say so",
+    )
+
+
+def _allow_code(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--allow_code",
+        metavar="A,B",
+        default="",
+        help="packages of your own whose code a file that is read may name; KD_ALLOW_CODE too",
     )

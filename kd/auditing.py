@@ -110,6 +110,7 @@ def audit_workdirs(
     data_dir: str | None = None,
     missing_classes: Sequence[int] = (),
     despite_changes: bool = False,
+    allow_code: str | Iterable[str] = (),
 ) -> dict[str, Any]:
     """`audit` of two finished work directories, on a split of the student's data (its own held-out
     one by default).
@@ -120,25 +121,25 @@ def audit_workdirs(
     The missing classes are those that the student's config left out, unless they are given; they
     are matched on the training split of the teacher's config. ``shown`` names those of them that
     the student was trained on after all. With `despite_changes` runs and splits are read although
-    they are not what was recorded, and ``despite_changes`` lists what is different.
+    they are not what was recorded, and ``despite_changes`` lists what is different. `allow_code`
+    are packages whose code either run may name: see `kd.stored`.
 
     Raises:
       KdError: as `audit`; no work directory or an unfinished one, no such split, or one without
-        labels; code or data that are not what was recorded.
+        labels; code or data that are not what was recorded; code that is not allowed.
     """
     go_on: dict[str, Any] = {"despite_changes": despite_changes}
     models = {
-        "teacher": load_finished(teacher, "the teacher", **go_on),
-        "student": load_finished(student, "the student", **go_on),
+        "teacher": load_finished(teacher, "the teacher", allow_code=allow_code, **go_on),
+        "student": load_finished(student, "the student", allow_code=allow_code, **go_on),
     }
-    spec, taught = find(student).spec, find(teacher).spec
-    split, data, _, changes = load_labelled(find(student), split, data_dir, **go_on)
-    missing = tuple(dict.fromkeys(missing_classes)) or left_out(
-        spec, find(student).owner["num_classes"]
-    )
+    learner, schooled = find(student, allow_code), find(teacher, allow_code)
+    spec, taught = learner.spec, schooled.spec
+    split, data, _, changes = load_labelled(learner, split, data_dir, **go_on)
+    missing = tuple(dict.fromkeys(missing_classes)) or left_out(spec, learner.owner["num_classes"])
     train, trained_on = None, ()
     if missing:
-        whole, trained_on = look(find(teacher), taught.data.train, data_dir, **go_on)
+        whole, trained_on = look(schooled, taught.data.train, data_dir, **go_on)
         train = shown(taught, whole)
     found = audit(
         models["teacher"],
@@ -147,7 +148,7 @@ def audit_workdirs(
         missing_classes=missing,
         train=train,
         average=spec.teacher.average,
-        pairs=pairs_of(find(student), models["teacher"].fingerprint),
+        pairs=pairs_of(learner, models["teacher"].fingerprint),
     )
     if found["missing"] is not None:
         found["missing"]["matched_on"] = f"{taught.data.source} {taught.data.train}"

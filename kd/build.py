@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -58,21 +58,33 @@ def _model(given: Mapping[str, Any], num_classes: int, *, compute: str, remat: b
     return in_bfloat16(model) if compute == "bfloat16" else model
 
 
-def load_trained(path: str | pathlib.Path, *, despite_changes: bool = False) -> Trained:
+def load_trained(
+    path: str | pathlib.Path,
+    *,
+    allow_code: str | Iterable[str] = (),
+    despite_changes: bool = False,
+) -> Trained:
     """The newest whole checkpoint of a work directory, with the model it belongs to.
 
-    With `despite_changes` it is read although its code is not what was recorded, and its `changes`
-    say what is different.
+    Where the run names code of its own, ``package.module:name``, `allow_code` says which packages
+    are trusted, beside those of the environment variable ``KD_ALLOW_CODE``. With `despite_changes`
+    it is read although its code is not what was recorded, and its `changes` say what is different.
 
     Raises:
-      KdError: no work directory, one without a checkpoint, or one whose code has changed since.
+      KdError: no work directory, one without a checkpoint, one that names code that is not
+        allowed, or one whose code has changed since.
     """
-    changes = verify(find(path), despite_changes=despite_changes)
-    return _trained(find(path), _newest(path), changes)
+    workdir = find(path, allow_code)
+    spec = workdir.spec
+    return _trained(workdir, spec, _newest(path), verify(workdir, despite_changes=despite_changes))
 
 
 def load_finished(
-    path: str | pathlib.Path, who: str = "the run", *, despite_changes: bool = False
+    path: str | pathlib.Path,
+    who: str = "the run",
+    *,
+    allow_code: str | Iterable[str] = (),
+    despite_changes: bool = False,
 ) -> Trained:
     """`load_trained` of a run that has arrived at its last step. Raises a `KdError` of one that has
     not.
@@ -80,8 +92,9 @@ def load_finished(
     So it does where the last checkpoint is damaged or gone: the one before is another model under
     the same name.
     """
-    changes = verify(find(path), despite_changes=despite_changes)
-    restored, evaluation = _newest(path), find(path).evaluation
+    workdir = find(path, allow_code)
+    spec, changes = workdir.spec, verify(workdir, despite_changes=despite_changes)
+    restored, evaluation = _newest(path), workdir.evaluation
     if evaluation is None:
         raise KdError(f"{who} in {path} has not finished training; finish that run first")
     last, step = evaluation.get("step"), int(np.max(restored["step"]))
@@ -91,7 +104,7 @@ def load_finished(
             f"{step}; the same "
             "'kd train' command trains what is missing"
         )
-    return _trained(find(path), restored, changes)
+    return _trained(workdir, spec, restored, changes)
 
 
 def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:
@@ -114,7 +127,9 @@ def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:
     return restored
 
 
-def _trained(workdir: Workdir, restored: Mapping[str, Any], changes: tuple[str, ...]) -> Trained:
+def _trained(
+    workdir: Workdir, spec: Spec, restored: Mapping[str, Any], changes: tuple[str, ...]
+) -> Trained:
     average = restored.get("ema")
     # a model may have one array and no names
     params = average if jax.tree.leaves(average) else restored["params"]
@@ -130,8 +145,8 @@ def _trained(workdir: Workdir, restored: Mapping[str, Any], changes: tuple[str, 
             kept,
         )
     arrays = jax.tree.map(jnp.asarray, kept)
-    model = build_model(workdir.spec, workdir.owner["num_classes"])
-    members = population_size(workdir.spec.population) is not None
+    model = build_model(spec, workdir.owner["num_classes"])
+    members = population_size(spec.population) is not None
     return Trained(
         model,
         arrays["params"],
@@ -158,7 +173,14 @@ def load_teacher(spec: Spec, data: Examples, *, despite_changes: bool = False) -
                 "teacher.workdir"
             )
         return None
-    run = load_finished(spec.teacher.workdir, "the teacher", despite_changes=despite_changes)
+    # what the student's own config names was typed by the caller
+    allowed = (*spec.allow_code, *kd_config.code_names(spec))
+    run = load_finished(
+        spec.teacher.workdir,
+        "the teacher",
+        allow_code=allowed,
+        despite_changes=despite_changes,
+    )
     return _as_teacher(run, spec, data)
 
 

@@ -104,6 +104,16 @@ def _config(argument: str, overrides: list[str], data_dir: str | None) -> Config
     return config
 
 
+def _run_config(args: argparse.Namespace, overrides: list[str]) -> ConfigDict:
+    from kd.stored import packages
+
+    config = _config(args.config, overrides, args.data_dir)
+    if args.allow_code:
+        with config.unlocked(), config.ignore_type():
+            config.allow_code = packages(args.allow_code)
+    return config
+
+
 def _set_data_dir(config: Any, data_dir: str) -> None:
     """In every run of a config, however deep."""
     from ml_collections import ConfigDict
@@ -149,7 +159,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
         raise KdError(
             "kd train needs --workdir=DIR, where the run lives; only --show-sharding does without"
         )
-    spec = resolve(_config(args.config, overrides, args.data_dir))
+    spec = resolve(_run_config(args, overrides))
     if args.show_sharding:
         from kd.build import planned
         from kd.layout import layout
@@ -177,7 +187,7 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
         "price_per_chip_hour": args.price_per_chip_hour,
         **({} if args.mfu is None else {"mfu": args.mfu}),
     }
-    config = _config(args.config, overrides, args.data_dir)
+    config = _run_config(args, overrides)
     check_outputs(args.topology, args.table, args.json)  # before minutes of compiling
     if args.table is not None:
         page, text = pathlib.Path(args.table), table(config, args.topology, say=_say, **options)
@@ -214,8 +224,9 @@ def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
         teacher=args.teacher,
         data_dir=args.data_dir,
         despite_changes=args.despite_changes,
+        allow_code=args.allow_code,
     )
-    population = find(args.workdir).spec.population
+    population = find(args.workdir, args.allow_code).spec.population
     _show_members(f"{args.workdir} on {outcome['split']}", outcome, population)
 
 
@@ -235,6 +246,7 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
         data_dir=args.data_dir,
         missing_classes=missing,
         despite_changes=args.despite_changes,
+        allow_code=args.allow_code,
     )
     html = write_audit(found, out)
     for table in tables(found):
@@ -279,7 +291,7 @@ def _report(args: argparse.Namespace, overrides: list[str]) -> None:
     del overrides
     from kd.report import write_report
 
-    print(write_report(pathlib.Path(args.folder)).resolve())
+    print(write_report(pathlib.Path(args.folder), args.allow_code).resolve())
 
 
 def _list(args: argparse.Namespace, overrides: list[str]) -> None:

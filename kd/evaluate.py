@@ -32,32 +32,34 @@ def evaluate_workdir(
     teacher: str | None = None,
     data_dir: str | None = None,
     despite_changes: bool = False,
+    allow_code: str | Iterable[str] = (),
 ) -> dict[str, Any]:
     """Evaluate a run, or what there is of it so far: `split`, and under ``members`` the metrics of
     each member.
 
     With a teacher (the run's own by default, if it has one) also the measures of the pair. Nothing
     is written. With `despite_changes` runs and split are read although they are not what was
-    recorded, and ``despite_changes`` lists what is different.
+    recorded, and ``despite_changes`` lists what is different. `allow_code` are packages whose code
+    either run may name: see `kd.stored`.
 
     Raises:
       KdError: no such run, data or split; a teacher that is not trained to the end, or of another
-        number of classes; code or data that are not what was recorded.
+        number of classes; code or data that are not what was recorded; code that is not allowed.
     """
-    run = load_trained(path, despite_changes=despite_changes)
+    doors: dict[str, Any] = {"allow_code": allow_code, "despite_changes": despite_changes}
+    run, workdir = load_trained(path, **doors), find(path, allow_code)
     split, data, labels, changes = load_labelled(
-        find(path), split, data_dir, despite_changes=despite_changes
+        workdir, split, data_dir, despite_changes=despite_changes
     )
     logits = run.each(data)
     members = [evals.classify(one, labels) for one in logits]
-    spec = find(path).spec
+    spec = workdir.spec
     teacher = teacher or spec.teacher.workdir
     if teacher is None:
         return {"split": split, "despite_changes": [*changes], "members": members}
-    model = load_finished(teacher, "the teacher", despite_changes=despite_changes)
-    taught = model.teacher(
-        predicts_by(spec.teacher.average), pairs=pairs_of(find(path), model.fingerprint)
-    )
+    model = load_finished(teacher, "the teacher", **doors)
+    pairs = pairs_of(workdir, model.fingerprint)
+    taught = model.teacher(predicts_by(spec.teacher.average), pairs=pairs)
     answered = answer_each(taught, data, len(members))
     if answered[0].shape[-1] != logits.shape[-1]:
         raise KdError(

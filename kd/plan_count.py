@@ -356,6 +356,5 @@ def from_dict(given: Mapping[str, object]) -> Count:
     values = dict(given)
     collectives = values.pop("collectives")
     assert isinstance(collectives, Mapping)
-    return Count(
-        **values, collectives={kind: Collective(**one) for kind, one in collectives.items()}
-    )  # pyright: ignore[reportArgumentType]
+    by_kind = {kind: Collective(**numbers) for kind, numbers in collectives.items()}
+    return Count(**values, collectives=by_kind)  # pyright: ignore[reportArgumentType]

@@ -9,15 +9,24 @@ import json
 import pathlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kd.errors import KdError
-from kd.registry import lookup
+from kd.stored import packages, stored_object
 from kd.tables import Table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+PAGES = (
+    "experiments.hinton2015.page:page",
+    "experiments.hinton2015.digits.page:page",
+    "experiments.hinton2015.mnist.page:page",
+    "experiments.hinton2015.speech.page:page",
+)
+"""The pages that ship with kd, by the names that results.json has for them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +61,13 @@ def load_results(folder: pathlib.Path) -> dict[str, Any]:
         raise KdError(f"{path} is damaged: {error}; run 'kd reproduce' again") from error
 
 
-def build_page(results: Mapping[str, Any]) -> Page:
-    """The page of an experiment's results, by the function that the results name.
+def build_page(
+    results: Mapping[str, Any],
+    allow_code: str | Iterable[str] = (),
+    file: str | pathlib.Path = "results.json",
+) -> Page:
+    """The page of an experiment's results, by the function that the results name: one of `PAGES`,
+    or one of a package in `allow_code` (see `kd.stored`). Errors call the results `file`.
 
     Raises:
       KdError: the results name no such function, or lack what it reads.
@@ -63,7 +77,8 @@ def build_page(results: Mapping[str, Any]) -> Page:
             "results.json does not say which function reports it (key 'report'); is it from 'kd "
             "reproduce'?"
         )
-    page = lookup("report", results["report"], {})
+    allowed = [*PAGES, *packages(allow_code)]
+    page = stored_object(results["report"], file, allowed)
     try:
         return page(results)
     except LookupError as error:
@@ -80,14 +95,17 @@ def build_page(results: Mapping[str, Any]) -> Page:
         ) from error
 
 
-def write_report(folder: pathlib.Path) -> pathlib.Path:
+def write_report(folder: pathlib.Path, allow_code: str | Iterable[str] = ()) -> pathlib.Path:
     """Write README.md, figures/ and report.html beside a results.json, and return the HTML page's
     path.
+
+    Raises:
+      KdError: no results, none that `build_page` can show, or files that cannot be written.
     """
     from rich.console import Console
     from rich.progress import track
 
-    page = build_page(load_results(folder))
+    page = build_page(load_results(folder), allow_code, folder / "results.json")
     silent = {
         "disable": not sys.stderr.isatty(),
         "transient": True,
@@ -99,7 +117,7 @@ def write_report(folder: pathlib.Path) -> pathlib.Path:
         (folder / "figures").mkdir(exist_ok=True)
         for name, drawing in drawings.items():
             (folder / "figures" / name).write_text(drawing, "utf-8")
-        (folder / "README.md").write_text(page.markdown, "utf-8")
+        (folder / "README.md").write_text(_without_markup(page.markdown), "utf-8")
         html.write_text(text, "utf-8")
     except OSError as error:
         raise KdError(
@@ -145,20 +163,38 @@ def svg(figure: Figure) -> str:
 
 
 def render(markdown: str, drawings: Mapping[str, str]) -> str:
-    """Markdown as one self-contained HTML page, its figures inlined."""
+    """Markdown as one self-contained HTML page, its figures inlined.
+
+    It loads nothing: HTML in the text stays text, and so does an image that is not in `drawings`.
+    """
     import jinja2
     from markdown_it import MarkdownIt
-    from markupsafe import Markup
+    from markupsafe import Markup, escape
 
-    def inline(match: re.Match[str]) -> str:
-        data = base64.b64encode(drawings[match[1]].encode()).decode()
-        return f'src="data:image/svg+xml;base64,{data}"'
+    sources = {
+        f"figures/{name}": "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()
+        for name, text in drawings.items()
+    }
 
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
-    body = re.sub(r'src="figures/([^"]+)"', inline, body)
+    def image(renderer: Any, tokens: Sequence[Any], index: int, options: Any, env: Any) -> str:
+        token = tokens[index]
+        if token.attrs["src"] not in sources:
+            return str(escape(token.content))
+        token.attrs["src"] = sources[token.attrs["src"]]
+        return renderer.image(tokens, index, options, env)
+
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.add_render_rule("image", image)
+    body = parser.render(markdown)
     template = (pathlib.Path(__file__).parent / "report.html").read_text("utf-8")
     title = markdown.partition("\n")[0].lstrip("# ")
     return jinja2.Template(template, autoescape=True).render(title=title, body=Markup(body))
+
+
+def _without_markup(markdown: str) -> str:
+    """Markdown in which HTML is text, and so is an image that is not among the page's figures."""
+    text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", markdown)
+    return re.sub(r"!\[(?![^\]\n]*\]\(figures/)", r"!\\[", text)
 
 
 def fill(text: str, marker: str, content: str) -> str:

@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kd.ambient import pinned
-from kd.build import check_spec
-from kd.config import Spec, check_idle, fingerprint_of, identity, make_terms
+from kd.build import check_spec, load_trained
+from kd.config import Spec, check_idle, code_names, fingerprint_of, identity, make_terms
 from kd.errors import KdError, unknown
 from kd.population import check_population
 from kd.registry import lookup
 from kd.run import train_workdir
+from kd.trained import Trained
 from kd.user_code import reached
 from kd.workdir import Workdir, find, write_json
 
@@ -69,7 +70,8 @@ class Computation:
 class Done:
     """A finished stage: where it lies, what it found, how long it took in all.
 
-    `evaluation` is a training run's evaluation, or what a computation returned.
+    `evaluation` is a training run's evaluation, or what a computation returned; `code` the names
+    of code in a training run's config, which whoever wrote the experiment has typed.
     """
 
     name: str
@@ -77,6 +79,11 @@ class Done:
     workdir: pathlib.Path
     evaluation: dict[str, Any]
     seconds: float
+    code: tuple[str, ...] = ()
+
+    def trained(self) -> Trained:
+        """What this training run trained. Raises a `KdError` as `kd.load_trained` does."""
+        return load_trained(self.workdir, allow_code=self.code)
 
 
 def stage_fingerprints(stages: Sequence[Stage | Computation]) -> dict[str, str]:
@@ -147,6 +154,7 @@ def run_stages(
             workdir,
             finished["evaluation"],
             finished["seconds"],
+            code_names(stage.spec) if isinstance(stage, Stage) else (),
         )
     return done
 
@@ -211,10 +219,10 @@ def _placed(stage: Stage, done: Mapping[str, Done]) -> Spec:
     """
     spec = stage.spec
     if stage.teacher is not None:
-        teacher = dataclasses.replace(
-            spec.teacher, workdir=str(done[stage.teacher].workdir.resolve())
-        )
-        spec = dataclasses.replace(spec, teacher=teacher)
+        taught = done[stage.teacher]
+        teacher = dataclasses.replace(spec.teacher, workdir=str(taught.workdir.resolve()))
+        allowed = (*spec.allow_code, *taught.code)
+        spec = dataclasses.replace(spec, teacher=teacher, allow_code=allowed)
     if stage.data is not None:
         data = dataclasses.replace(spec.data, data_dir=str(done[stage.data].workdir.resolve()))
         spec = dataclasses.replace(spec, data=data)

@@ -9,14 +9,15 @@ import glob
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from kd.checkpoint import Checkpoints
-from kd.config import Spec, fingerprint_of, from_json, identity, to_json
+from kd.config import Spec, fingerprint_of, identity, stored_spec, to_json
 from kd.data import Dataset, Stream
 from kd.errors import KdError
 from kd.lineage import Lineage
+from kd.stored import packages
 
 _PRINT = "[0-9a-f]" * 8  # what a stage's folder has after its name
 _OWNER = {"fingerprint", "identity", "num_classes", "spec"}
@@ -24,9 +25,13 @@ _OWNER = {"fingerprint", "identity", "num_classes", "spec"}
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """The files of one run. `claim` makes a folder one; `find` opens one that is there."""
+    """The files of one run. `claim` makes a folder one; `find` opens one that is there.
+
+    `allow_code` are packages whose code its config may name: see `kd.stored`.
+    """
 
     path: pathlib.Path
+    allow_code: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> pathlib.Path:
@@ -58,8 +63,10 @@ class Workdir:
 
     @property
     def spec(self) -> Spec:
-        """The resolved config of the run."""
-        return from_json(json.dumps(self.owner["spec"]))
+        """The resolved config of the run. Raises a `KdError` where it names code that is not
+        allowed.
+        """
+        return stored_spec(self.owner["spec"], self.path / "run.json", self.allow_code)
 
     @property
     def lineage(self) -> Lineage | None:
@@ -236,12 +243,14 @@ def _has_lines(path: pathlib.Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def find(path: str | pathlib.Path) -> Workdir:
+def find(path: str | pathlib.Path, allow_code: str | Iterable[str] = ()) -> Workdir:
     """The work directory at `path`, or the experiment stage that ``RUN/stages/NAME`` names.
+
+    `allow_code` are packages whose code its config may name: see `kd.stored`.
 
     Raises:
       KdError: there is none, or several stages of that name (the experiment was run with several
-        configs).
+        configs); `allow_code` names no packages.
     """
     path = pathlib.Path(path)
     stages = (
@@ -254,7 +263,7 @@ def find(path: str | pathlib.Path) -> Workdir:
             f"{path} could be any of {', '.join(str(stage.parent) for stage in stages)}; name one "
             "of them"
         )
-    workdir = Workdir(stages[0].parent if stages else path)
+    workdir = Workdir(stages[0].parent if stages else path, packages(allow_code))
     if not (workdir.path / "run.json").is_file():
         raise KdError(
             f"{path} is not a work directory: it has no run.json; train into it first with 'kd "

@@ -390,8 +390,8 @@ def test_reports(tmp_path, refused):
         ('{"report": "experiments.hinton2015.page:page", "parts": {}}', "no part", "kd reproduce"),
         (json.dumps({**report, "arms": 3}), "is not what", "kd reproduce"),
         (json.dumps(report), "lacks", "'arms'", "kd reproduce"),
-        ('{"report": "experiments.nowhere:page"}', "no module 'experiments.nowhere'"),
-        ('{"report": "experiments.hinton2015.digits.page:pgae"}', "'pgae'", "did you mean 'page'"),
+        ('{"report": "experiments.nowhere:page"}', "'experiments.nowhere:page'", "--allow_code"),
+        ('{"report": "page"}', "'page'", "package.module:name"),
     ]:
         (tmp_path / "results.json").write_text(text)
         refused(command, *words)

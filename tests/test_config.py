@@ -147,6 +147,7 @@ CHANGES = {  # every key of a run, and another value than its default
 }
 SAME = {  # and those that may change without making it another run
     "data.data_dir": "/data",
+    "allow_code": ("mine",),
     "teacher.workdir": "elsewhere/the same teacher",
     "log_steps": 7,
     "eval_epochs": 2.0,

@@ -114,7 +114,7 @@ ROOMS = [
         "kd.state",
         "kd.teacher",
     ],
-    ["kd.objective"],
+    ["kd.objective", "kd.stored"],
     ["kd.step", "kd.optim", "kd.population"],
     [m for m in MODULES if m.startswith("kd.data")],
     ["kd.limits"],

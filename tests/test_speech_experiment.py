@@ -178,7 +178,6 @@ def test_an_ensemble_that_rules_states_out_is_measured_without_a_warning(finishe
         def logits(self, data):
             return np.tile(1e4 * np.eye(10, dtype=np.float32)[self.state], (len(data), 1))
 
-    monkeypatch.setattr(measure, "load_trained", lambda _: None)
     monkeypatch.setattr(measure, "members", lambda _: [Sure(1), Sure(1), Sure(2)])
     done = {name: stage(folder, name) for name in ("features", "alignment2", "baseline", "tune")}
     found = measure.measure(

@@ -14,6 +14,7 @@ from kd.config.spec import (
     resolve,
     to_json,
 )
+from kd.config.stored import code_names, stored_spec
 from kd.config.typed import build, check_type, plain
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "check_options",
     "check_type",
     "choose",
+    "code_names",
     "code_of",
     "fingerprint_of",
     "from_json",
@@ -34,5 +36,6 @@ __all__ = [
     "make_terms",
     "plain",
     "resolve",
+    "stored_spec",
     "to_json",
 ]

@@ -106,7 +106,8 @@ class Spec:
     again instead of keeping them; `compute` is the type that the student computes in, while
     parameters, sums and logits stay float32 (a teacher computes as it was trained); `ema` above 0
     makes the result a moving average of the parameters with that decay. `mesh` and `sharding` say
-    where arrays live, and change nothing but speed and memory.
+    where arrays live, and change nothing but speed and memory. `allow_code` are packages whose code
+    the teacher's run may name: see `kd.stored`.
     """
 
     seed: int = 0
@@ -128,6 +129,7 @@ class Spec:
     ema: float = later(0.0)
     mesh: MeshSpec = outside_identity(MeshSpec())
     sharding: Sharding = outside_identity(Sharding())
+    allow_code: tuple[str, ...] = outside_identity(())
 
 
 _LARGEST = 2**14  # pixels: of a larger image not even one fits anywhere

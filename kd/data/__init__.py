@@ -7,7 +7,7 @@ from kd.data.mixup import chain, mixup
 from kd.data.opening import open_stream
 from kd.data.order import Order, padded_rows, rows, steps_of, steps_per_epoch
 from kd.data.pipeline import Batches, batches, in_order
-from kd.data.sources import SOURCES, load
+from kd.data.sources import SOURCES, is_code, load
 from kd.data.stored import prepare
 from kd.data.stream import Stream, as_stream, described, in_memory
 from kd.data.words import same_names
@@ -28,6 +28,7 @@ __all__ = [
     "gather",
     "in_memory",
     "in_order",
+    "is_code",
     "jitter",
     "load",
     "mixup",

@@ -62,9 +62,15 @@ _OF_FILES = ("csv", "folder", "npz")
 """The user's own files may change between two calls; their names may have colons."""
 
 
+def is_code(source: str) -> bool:
+    """Whether a source is a function of the user's, ``package.module:name``."""
+    kind, colon, argument = source.partition(":")
+    return bool(colon) and (kind not in SOURCES or (":" in argument and kind not in _OF_FILES))
+
+
 def _whole(source: str, name: str, data_dir: str | None, scale: float | None) -> Dataset:
     kind, colon, argument = source.partition(":")
-    if kind in SOURCES and colon and (":" not in argument or kind in _OF_FILES):
+    if colon and not is_code(source):
         read = SOURCES[kind]
     else:
         read, argument = lookup("data source", source, SOURCES), ""

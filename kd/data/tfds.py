@@ -9,7 +9,6 @@ import hashlib
 import importlib.util
 import logging
 import os
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from kd.data.dataset import Dataset, parse_split
 from kd.data.images import Crop
 from kd.data.stream import Stream, in_memory
+from kd.data.tfds_files import check_files, check_name
 from kd.errors import KdError, cause, reading, unknown
 
 
@@ -157,8 +157,8 @@ def _image_set(dataset: str, split: str, data_dir: str | None) -> Any:
 
 
 def _builder(dataset: str, where: str) -> Any:
-    if not re.fullmatch(r"\w+([/:.][\w.]+)*", dataset):
-        raise KdError(f"'{dataset}' is no name of a TFDS data set; give e.g. tfds:mnist")
+    check_name(dataset)
+    check_files(dataset, where)
     import tensorflow_datasets
     from tensorflow_datasets.core import registered
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kd.data.speech import Splits, Utterance, log_mel
+from kd.data.tfds_files import check_files, check_name
 from kd.errors import KdError, reading
 
 
@@ -30,6 +31,8 @@ def load_tfds_speech(dataset: str, data_dir: str | None, bins: int) -> Splits:
     where = pathlib.Path(
         data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     ).expanduser()
+    check_name(dataset)
+    check_files(dataset, str(where))
     with reading(f"data set '{dataset}' in {where}", "prepare it again"):
         folder = _prepared(dataset, where)
         words = folder.joinpath("label.labels.txt").read_text("utf-8").split()

@@ -20,7 +20,6 @@ from experiments.hinton2015.parts import (
     resolved,
 )
 from kd import evals
-from kd.build import load_trained
 from kd.config import Spec, build, make_terms
 from kd.data import Dataset, load
 from kd.errors import KdError, unknown
@@ -173,12 +172,9 @@ def _arm(done: Done) -> dict[str, Any]:
 
 
 def _ensemble(teachers: Done, average: Average, test: Dataset) -> np.ndarray:
-    logits = load_trained(teachers.workdir).logits(test)
+    logits = teachers.trained().logits(test)
     return np.asarray(Outputs(jnp.asarray(logits), predicts_by(average)).log_probs())
 
 
 def _pair(student: Done, ensemble: np.ndarray, test: Dataset) -> list[dict[str, Any]]:
-    return [
-        evals.compare(one, ensemble, labels_of(test))
-        for one in load_trained(student.workdir).logits(test)
-    ]
+    return [evals.compare(one, ensemble, labels_of(test)) for one in student.trained().logits(test)]

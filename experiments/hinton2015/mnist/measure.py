@@ -13,7 +13,6 @@ from experiments.hinton2015.mnist.protocol import Protocol, sweep_stage
 from experiments.hinton2015.mnist.rows import check_names
 from experiments.hinton2015.parts import curve, labels_of
 from kd import evals
-from kd.build import load_trained
 from kd.config import Spec, resolve
 from kd.data import Dataset, load, parse_split, split_rows
 from kd.errors import KdError
@@ -29,7 +28,7 @@ def measure(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
     """Everything that the page shows, by its section."""
     data = resolve(protocol.distilled).data
     train, test = (load(data.source, split, data.data_dir) for split in (data.train, data.eval))
-    teachers = load_trained(done["teachers"].workdir)
+    teachers = done["teachers"].trained()
     logits = teachers.logits(test)
     arms = {name: arm(done[name]) for name in ("teachers", "baseline", "distilled")}
     arms |= {name: arm(done[name]) for name in ("ensemble-arithmetic", "ensemble-geometric")}
@@ -135,7 +134,7 @@ def _bias(
     """
     kept = set(run["data"]["classes"])
     moved = tuple(sorted(kept if sign < 0 else set(range(train.num_classes)) - kept))
-    trained = load_trained(done.workdir)
+    trained = done.trained()
     pairs = zip(trained.each(train), trained.each(test), strict=True)
     return {
         "kept": sorted(kept),
@@ -176,7 +175,7 @@ def _at(
 
 
 def _limit(done: Mapping[str, Done], teacher: np.ndarray, test: Dataset) -> dict[str, Any]:
-    student = load_trained(done["baseline"].workdir).logits(test)[0]
+    student = done["baseline"].trained().logits(test)[0]
     errors = kd.high_temperature_limit(student, teacher, TEMPERATURES)
     return {"temperatures": list(TEMPERATURES), "errors": np.median(errors, axis=-1).tolist()}
 
@@ -185,9 +184,7 @@ def _small(run: Mapping[str, Any], done: Done) -> dict[str, Any]:
     """Accuracy on the examples that a run was trained on, and on the test set, per member."""
     spec = resolve(run)
     seen = load(spec.data.source, spec.data.train, spec.data.data_dir)
-    on_train = [
-        evals.accuracy(one, labels_of(seen)) for one in load_trained(done.workdir).each(seen)
-    ]
+    on_train = [evals.accuracy(one, labels_of(seen)) for one in done.trained().each(seen)]
     return {
         "examples": len(seen),
         "train": on_train,

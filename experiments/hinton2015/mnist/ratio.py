@@ -41,7 +41,7 @@ def measure_ratio(
     del folder
     spec = resolve(run)
     data = load(spec.data.source, spec.data.train, data_dir)
-    teacher = precompute(kd.load_trained(done["teachers"].workdir).teacher(), data)
+    teacher = precompute(done["teachers"].trained().teacher(), data)
     rows = []
     for width in widths:
         layers = len(spec.student.get("widths", (0, 0)))

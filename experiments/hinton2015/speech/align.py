@@ -12,7 +12,6 @@ import numpy as np
 
 from experiments.hinton2015.speech import hmm
 from experiments.hinton2015.speech.corpus import SPLITS, Split, padded, read, real, write_frames
-from kd.build import load_trained
 from kd.data import load
 from kd.errors import KdError
 from kd.stages import Done
@@ -53,7 +52,7 @@ def realign(
     """
     splits = read(done["features"])
     old = Alignment(done[before])
-    network = load_trained(done[model].workdir)
+    network = done[model].trained()
     states, scores = {}, {}
     for name, split in splits.items():
         scaled = old.scaled(network.logits(old.frames(name)), split)

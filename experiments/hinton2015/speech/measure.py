@@ -15,7 +15,6 @@ import numpy as np
 from experiments.hinton2015.speech import hmm
 from experiments.hinton2015.speech.align import Alignment
 from experiments.hinton2015.speech.corpus import Split, read
-from kd.build import load_trained
 from kd.data import Dataset
 from kd.evals.words import word_errors
 from kd.stages import Done
@@ -34,7 +33,7 @@ def tune(
     del folder
     aligned, split = Alignment(done[alignment]), read(done["features"])["validation"]
     counts = dict.fromkeys(penalties, 0.0)
-    for one in members(load_trained(done[run].workdir)):
+    for one in members(done[run].trained()):
         likelihoods = aligned.scaled(one.logits(aligned.frames("validation")), split)
         for penalty in penalties:
             counts[penalty] += float(words_wrong(aligned, likelihoods, split, penalty).sum())
@@ -66,7 +65,7 @@ def measure(
     frames, penalty = aligned.frames(split), done["tune"].evaluation["penalty"]
     found, total = [], np.full((len(frames), 1), -np.inf, np.float32)
     seen = None if train is None else aligned.frames(train)
-    for one in members(load_trained(done[run].workdir)):
+    for one in members(done[run].trained()):
         logits = one.logits(frames)
         if ensemble:
             total = np.logaddexp(total, np.asarray(jax.nn.log_softmax(logits)))
