@@ -100,6 +100,8 @@ def arrays(
         )
     if len(inputs) == 0:
         raise KdError("the split is empty: 0 examples; choose another split or widen its slice")
+    if inputs.size == 0:
+        raise KdError(f"inputs of shape {inputs.shape} hold no numbers; pass [n ...]")
     if inputs.dtype.kind not in "uifb" or (
         inputs.dtype.kind == "f" and not np.isfinite(inputs).all()
     ):
