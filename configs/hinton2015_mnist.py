@@ -56,6 +56,7 @@ BANDS = {  # of means over seeds, written down before the runs
     "only_best": (0.0, 20.0),
     "alike": (0.0, 10.0),  # errors between the means of all T of 8 and more, at 300 units and more
 }
+NUMBERS_OF = {"source": "tfds:mnist", "eval": "test"}  # the data that both are about
 
 
 def get_config(arg: str = "") -> ConfigDict:
@@ -66,6 +67,7 @@ def get_config(arg: str = "") -> ConfigDict:
     quick = arg == "quick"
     config = ConfigDict()
     config.notes, config.paper, config.bands = NOTES, PAPER, BANDS
+    config.numbers_of = NUMBERS_OF
     config.seeds = tuple(range(3 if quick else 5))  # of every student
     config.ensemble = 3 if quick else 10  # teachers
     config.temperatures = (
@@ -146,6 +148,7 @@ def _shrink(config: ConfigDict) -> None:
         {},
         {"distilled": (0.0, 597.0), "alike": (0.0, 10.0)},
     )
+    config.numbers_of = {"source": "digits", "eval": "test"}
     for run in (
         value for value in config.values() if isinstance(value, ConfigDict) and "optim" in value
     ):

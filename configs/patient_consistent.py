@@ -67,7 +67,9 @@ def _imagenet(teacher: bool) -> ConfigDict:
     config.eval_epochs = config.checkpoint_epochs = 5
     config.compute = "bfloat16"
     config.remat = True
-    config.sharding.student.rule = config.sharding.teacher.rule = "fsdp"
+    config.sharding.student.rule = "fsdp"
+    if not teacher:
+        config.sharding.teacher.rule = "fsdp"
     return config
 
 

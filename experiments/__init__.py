@@ -12,7 +12,8 @@ class Experiment:
     """One line about it, its default config file, where its record is kept, and the function that
     runs it.
 
-    `whole` names the page of a record that several experiments share.
+    `whole` names the page of a record that several experiments share; `data` the part of the config
+    that says which data it reads, where that is not every run.
     """
 
     about: str
@@ -20,6 +21,7 @@ class Experiment:
     record: str
     run: str
     whole: str = ""
+    data: str = ""
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -44,6 +46,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         config="hinton2015_speech.py",
         record="hinton2015",
         run="experiments.hinton2015.speech.stages:run",
+        data="speech",
         whole="experiments.hinton2015.page:page",
     ),
 }

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kd import evals, evidence
+    from kd.answers import soft_labels
     from kd.api import fit
     from kd.auditing import audit
     from kd.build import load_trained
@@ -47,6 +48,7 @@ __all__ = [
     "of_classes",
     "precompute",
     "product",
+    "soft_labels",
     "term",
     "train_workdir",
 ]
@@ -70,6 +72,7 @@ _HOME = {
     "of_classes": "kd.data",
     "precompute": "kd.trained",
     "product": "kd.population",
+    "soft_labels": "kd.answers",
     "term": "kd.objective",
     "train_workdir": "kd.run",
 }

@@ -11,14 +11,16 @@ import numpy as np
 import optax
 
 from kd import train
+from kd.ambient import pinned
 from kd.data import Dataset, same_names, steps_of, steps_per_epoch
 from kd.errors import KdError
 from kd.mesh import MeshSpec
 from kd.models import as_model
 from kd.objective import Term
 from kd.population import check_population, init_seeds, numbers, paired_teachers
-from kd.predict import check_inputs
+from kd.predict import reading
 from kd.schedules import Schedule
+from kd.seen import check_alike
 from kd.sharding import Sharding
 from kd.step import View
 from kd.trained import Trained
@@ -26,6 +28,7 @@ from kd.types import Teacher
 from kd.writers import Progress, Write
 
 
+@pinned()
 def fit(
     model: Any,
     data: Dataset,
@@ -36,7 +39,7 @@ def fit(
     batch_size: int = 100,
     optimizer: optax.GradientTransformation | None = None,
     learning_rate: float | None = None,
-    learning_rate_schedule: Schedule = Schedule("linear"),
+    learning_rate_schedule: Schedule | None = None,
     population: Mapping[str, Any] | None = None,
     seed: int | np.integer = 0,
     view: View | None = None,
@@ -60,7 +63,9 @@ def fit(
       optimizer: any Optax optimiser; SGD with momentum 0.9 by default.
       learning_rate: 0.05 by default. With an optimiser of your own, whose rate is in it already,
         this is a factor of its updates, 1 by default; so is the ``learning_rate`` of a population.
-      learning_rate_schedule: shape of the rate over the run.
+      learning_rate_schedule: shape of the rate over the run, linear to zero by default. With an
+        optimiser of your own, whose schedule is in it already, it multiplies and is constant by
+        default.
       population: columns with one value per member, e.g. ``kd.product(seed=range(5))``; all train
         in one program.
       seed: of a single run; weights, order of examples, dropout and augmentation are functions of
@@ -80,12 +85,16 @@ def fit(
     """
     _check_types(data, terms, teacher)
     _check_numbers(epochs, seed, learning_rate)
-    _check_training(optimizer, learning_rate_schedule, view, teacher)
+    if learning_rate_schedule is None:
+        learning_rate_schedule = Schedule("linear" if optimizer is None else "constant")
+    _check_training(optimizer, learning_rate_schedule, view)
     if validation is not None:
         _check_validation(validation, data)
     population = {} if population is None else population
     check_population(population, terms)
+    _check_columns(population, seed, learning_rate)
     teacher = _paired(teacher, population)
+    teacher = None if teacher is None else reading(teacher, data)
     if learning_rate is None:
         learning_rate = 0.05 if optimizer is None else 1.0
     seeds, hparams = numbers(terms, learning_rate, population, int(seed))
@@ -113,6 +122,7 @@ def fit(
 
         def start_writing(resumed_at: int) -> list[Write]:
             progress.resume(resumed_at)
+            progress.say(f"{title}: {data.seen.text}")
             return [progress.write]
 
         state = train.run(
@@ -124,6 +134,16 @@ def fit(
             start_writing=start_writing,
         )
     return train.result(task, state)
+
+
+def _check_columns(population: Mapping[str, Any], seed: Any, learning_rate: Any) -> None:
+    """Raise a `KdError` for an argument that a column of the population stands in place of."""
+    for name, value in (("seed", int(seed) or None), ("learning_rate", learning_rate)):
+        if value is not None and name in population:
+            raise KdError(
+                f"{name}={value} changes nothing: population has a column {name} with one for "
+                "every member; leave one of them out"
+            )
 
 
 def _paired(teacher: Teacher | None, population: Mapping[str, Any]) -> Teacher | None:
@@ -153,8 +173,6 @@ def _check_types(data: Any, terms: Any, teacher: Any) -> None:
             f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers "
             ".teacher()"
         )
-    if teacher is not None:
-        check_inputs(teacher, data)
 
 
 def _check_numbers(epochs: Any, seed: Any, learning_rate: Any) -> None:
@@ -166,12 +184,11 @@ def _check_numbers(epochs: Any, seed: Any, learning_rate: Any) -> None:
             f"epochs={epochs!r} and seed={seed!r}"
         )
     if learning_rate is not None and not (
-        _is_number(learning_rate) and 0 <= learning_rate < math.inf
+        _is_number(learning_rate) and 0 < learning_rate < math.inf
     ):
         raise KdError(
-            f"learning_rate must be a finite number of 0 or more, got {learning_rate!r}; its "
-            "shape over the run is "
-            "learning_rate_schedule"
+            f"learning_rate must be a finite number above 0, got {learning_rate!r}; its shape over "
+            "the run is learning_rate_schedule"
         )
 
 
@@ -179,7 +196,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, abstract.Real) and not isinstance(value, bool)
 
 
-def _check_training(optimizer: Any, schedule: Any, view: Any, teacher: Teacher | None) -> None:
+def _check_training(optimizer: Any, schedule: Any, view: Any) -> None:
     if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise KdError(
             f"optimizer must be an optimiser of Optax, got {optimizer!r:.80}; e.g. optax.adam(1e-3)"
@@ -192,12 +209,6 @@ def _check_training(optimizer: Any, schedule: Any, view: Any, teacher: Teacher |
     if view is not None and not callable(view):
         raise KdError(
             f"view must be a function of a key and a batch, got {view!r:.80}; e.g. kd.jitter(2)"
-        )
-    if view is not None and teacher is not None and teacher.answers_for:
-        raise KdError(
-            "the teacher's logits were precomputed for examples as they are and view changes what "
-            "the student sees; "
-            "pass the teacher itself"
         )
 
 
@@ -223,3 +234,4 @@ def _check_validation(validation: Any, data: Dataset) -> None:
         )
     if not same_names(validation.class_names, data.class_names):
         raise KdError("validation and data have different class names; give both the same classes")
+    check_alike("validation", validation.seen, data.seen)

@@ -146,6 +146,11 @@ def _reproduce(reproduce: argparse.ArgumentParser) -> None:
         action="store_true",
         help="also write the result into experiments/ and README.md",
     )
+    reproduce.add_argument(
+        "--source",
+        metavar="SOURCE",
+        help="the data of all its runs, in place of its own, e.g. tfds:fashion_mnist",
+    )
     _data_dir(reproduce)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kd import evals
+from kd.ambient import pinned
 from kd.build import load_finished
 from kd.data import Dataset, Stream
 from kd.errors import KdError
@@ -19,10 +20,10 @@ from kd.evals.classify import Labels, Logits
 from kd.evaluate import load_labelled, pairs_of
 from kd.mesh import is_whole
 from kd.missing import Members, check_missing, left_out, missing_probe, share_of
-from kd.predict import check_inputs
+from kd.predict import check_data, check_inputs
 from kd.splits import Examples, shown
 from kd.teacher import check_average, predicts_by
-from kd.trained import Trained, check_data
+from kd.trained import Trained
 from kd.types import Average
 from kd.workdir import find
 
@@ -30,6 +31,7 @@ TEMPERATURES = (1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 40.0)
 _TOP = 5
 
 
+@pinned()
 def audit(
     teacher: Trained,
     student: Trained,
@@ -98,6 +100,7 @@ def audit(
     return {**found, "missing": {"share": share, **probe}}
 
 
+@pinned()
 def audit_workdirs(
     teacher: str | pathlib.Path,
     student: str | pathlib.Path,

@@ -5,7 +5,6 @@ They are built here, and nowhere else.
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import pathlib
 from collections.abc import Mapping
@@ -19,14 +18,17 @@ from jax.sharding import Mesh
 from kd import config as kd_config
 from kd import data as kd_data
 from kd import train
-from kd.config import Spec
+from kd.ambient import pinned
+from kd.config import Spec, TeacherSpec
 from kd.errors import KdError
 from kd.models import MODELS, as_model
+from kd.models.abstract import shapes
 from kd.optim import make_optimizer, max_norm
 from kd.population import check_population, init_seeds, numbers, paired_teachers, population_size
 from kd.precision import in_bfloat16, rematerialised
-from kd.predict import check_inputs
+from kd.predict import reading
 from kd.registry import lookup
+from kd.seen import from_record
 from kd.splits import Examples, load_splits
 from kd.trained import Trained
 from kd.types import Model, Teacher
@@ -121,7 +123,8 @@ def _trained(workdir: Workdir, restored: Mapping[str, Any]) -> Trained:
     arrays = jax.tree.map(jnp.asarray, kept)
     model = build_model(workdir.spec, workdir.owner["num_classes"])
     members = population_size(workdir.spec.population) is not None
-    return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint)
+    inputs = from_record(workdir.owner.get("inputs"))
+    return Trained(model, arrays["params"], arrays["extra"], members, workdir.fingerprint, inputs)
 
 
 def load_teacher(spec: Spec, data: Examples) -> Teacher | None:
@@ -143,29 +146,23 @@ def load_teacher(spec: Spec, data: Examples) -> Teacher | None:
 
 def _as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
     _check_precompute(spec)
-    model = in_bfloat16(run.model) if spec.compute == "bfloat16" else run.model
-    run = dataclasses.replace(run, model=model)
-    teacher = run.teacher(spec.teacher.average, pairs=paired_teachers(spec.population))
-    check_inputs(teacher, data)
-    return teacher
+    pairs = paired_teachers(spec.population)
+    if spec.teacher.average != TeacherSpec.average and (pairs is not None or not run.members):
+        whole = "each student has one of its own" if run.members else "it is a single model"
+        raise KdError(
+            f"config.teacher.average={spec.teacher.average} changes nothing: it averages the "
+            f"members of a teacher, and {whole}; leave it out"
+        )
+    return reading(run.teacher(spec.teacher.average, pairs=pairs), data)
 
 
 def _check_precompute(spec: Spec) -> None:
-    if not spec.teacher.precompute:
-        return
-    if spec.data.jitter_pixels:
+    why = spec.data.why_not_kept
+    if spec.teacher.precompute and why:
         raise KdError(
-            "config.teacher.precompute answers for unshifted images and config.data.jitter_pixels "
-            "shifts the "
-            "student's; set one of them off"
+            "config.teacher.precompute keeps one answer for each example in memory, and "
+            f"{why}; set one of them off"
         )
-    for key in ("mixup", "flip", "crop", "stream"):
-        if getattr(spec.data, key) not in (False, "none"):
-            raise KdError(
-                "config.teacher.precompute answers for examples as memory holds them, and "
-                f"config.data.{key} is on; "
-                "set one of them off"
-            )
 
 
 def build_task(spec: Spec, data: Examples, teacher: Teacher | None) -> train.Task:
@@ -203,6 +200,7 @@ def total_steps(spec: Spec, examples: int) -> int:
     return kd_data.steps_of(spec.total_epochs or 0, examples, spec.data.batch_size)
 
 
+@pinned()
 def check_spec(spec: Spec, teacher: Spec | None = None) -> None:
     """Raise a `KdError` for all that can be known to be wrong with a run before its teacher is
     trained.
@@ -225,9 +223,11 @@ def untrained(spec: Spec) -> Trained:
     """
     task = build_task(spec, load_splits(spec)[0], None)
     state = jax.eval_shape(lambda: train.initial_state(task))
-    return Trained(task.model, state.params, state.extra, task.members is not None)
+    members = task.members is not None
+    return Trained(task.model, state.params, state.extra, members, seen=task.data.seen)
 
 
+@pinned()
 def planned(spec: Spec, mesh: Mesh | None = None) -> train.Task:
     """The task of a config for which nothing need be there yet: for compiling and for looking at,
     not for training.
@@ -257,7 +257,8 @@ def _planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
                 f"{error}; or, to plan without it, declare config.teacher.model"
             ) from error
     model = _model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
-    params, extra = jax.eval_shape(model.init, jax.random.key(0), jnp.asarray(data.first))
+    declared = shapes(model, data.first)
+    params, extra = declared.params, declared.extra
     members, pairs = spec.teacher.members, paired_teachers(spec.population)
     if members is None and pairs is not None:  # a population of them, as large as the pairs say
         members = max(pairs) + 1

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from kd import distributed
+from kd import distributed, rng
 from kd.errors import KdError
 from kd.types import PyTree
 
@@ -132,7 +132,8 @@ class Checkpoints:
         position is in `last_position`.
 
         Raises:
-          KdError: it was written by a version of kd whose checkpoints hold no position.
+          KdError: it was written by a version of kd whose checkpoints hold no position, or holds
+            other arrays than `example`, such as keys of another implementation.
         """
         self.wait()
         chosen = distributed.first_does("restore", self._choose)
@@ -187,10 +188,15 @@ class Checkpoints:
             found = self._manager.item_metadata(step)["state"]
             wanted = jax.tree.map(_in_memory, getattr(found, "tree", found))
             return self._restored(step, wanted)
-        arrays = self._restored(step, jax.tree.map(_abstract, example))
-        return jax.tree.map(
-            lambda x, e: jax.random.wrap_key_data(x) if _is_key(e) else x, arrays, example
-        )
+        try:
+            arrays = self._restored(step, jax.tree.map(_abstract, example))
+        except ValueError as error:  # keys written under another default of JAX, for example
+            raise KdError(
+                f"the checkpoint of step {step} in {self._steps.parent} holds other arrays than "
+                f"this run, whose keys are {rng.IMPLEMENTATION} ({_cause(error)}); choose another "
+                "--workdir"
+            ) from error
+        return jax.tree.map(lambda x, e: rng.wrapped(x) if _is_key(e) else x, arrays, example)
 
     def _restored(self, step: int, wanted: PyTree) -> PyTree:
         how = ocp.checkpoint_utils.construct_restore_args(wanted)

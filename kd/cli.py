@@ -115,6 +115,20 @@ def _set_data_dir(config: Any, data_dir: str) -> None:
             _set_data_dir(part, data_dir)
 
 
+def _set_source(config: Any, source: str, part: str) -> None:
+    """Of all that an experiment reads: in its `part` of that name alone, or in every run."""
+    from ml_collections import ConfigDict
+
+    for key, run in config.items():
+        if not isinstance(run, ConfigDict) or (part and key != part):
+            continue
+        data = run.get("data")
+        if isinstance(data, ConfigDict):
+            data.source = source
+        elif not part:
+            _set_source(run, source, part)
+
+
 def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd import distributed
 
@@ -236,8 +250,11 @@ def _reproduce(args: argparse.Namespace, overrides: list[str]) -> None:
     root = pathlib.Path(experiments.__file__).parent
     default = str(root.parent / "configs" / experiment.config)
     config = _config(args.config or default, overrides, args.data_dir)
+    if args.source is not None:
+        _set_source(config, args.source, experiment.data)
     folder = pathlib.Path(args.workdir or pathlib.Path("runs", args.name))
     command = ["kd", "reproduce", args.name, *([f"--config={args.config}"] if args.config else [])]
+    command += [f"--source={args.source}"] if args.source is not None else []
     command += [f"--config.{override}" for override in overrides]
     html = reproduce(args.name, experiment.run, config.to_dict(), folder, shlex.join(command))
     if args.record:

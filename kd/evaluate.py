@@ -9,17 +9,19 @@ import numpy as np
 from jaxtyping import Int
 
 from kd import evals
+from kd.ambient import pinned
 from kd.build import load_finished, load_trained
 from kd.config import Spec
 from kd.errors import KdError
 from kd.population import paired_teachers
-from kd.predict import answers, check_inputs
+from kd.predict import answers, reading
 from kd.splits import Examples, open_split
 from kd.teacher import predicts_by
-from kd.types import Outputs, Teacher
+from kd.types import Teacher
 from kd.workdir import Workdir, find
 
 
+@pinned()
 def evaluate_workdir(
     path: str | pathlib.Path,
     *,
@@ -67,11 +69,10 @@ def answer_each(teacher: Teacher, data: Examples, students: int) -> list[np.ndar
     Raises:
       KdError: a teacher that cannot read these inputs.
     """
-    check_inputs(teacher, data)
-    outputs = answers(teacher, data)
+    outputs = answers(reading(teacher, data), data)
     if teacher.pairs is None:
         return [np.asarray(outputs.log_probs())] * students
-    own = np.asarray(Outputs(outputs.logits).log_probs())
+    own = np.asarray(outputs.log_probs())
     return [own[pair] for pair in teacher.pairs]
 
 

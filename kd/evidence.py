@@ -16,6 +16,7 @@ import numpy as np
 from kd.errors import KdError
 
 MIN_SEEDS = 5
+MIN_UNITS = 5
 Rows = Sequence[Sequence[int] | np.ndarray] | np.ndarray
 """For each seed, the rows of the test set that it got wrong."""
 Verdict = Literal["HELPS", "NO EVIDENCE", "HURTS"]
@@ -25,19 +26,22 @@ Verdict = Literal["HELPS", "NO EVIDENCE", "HURTS"]
 class Comparison:
     """Test errors of a treatment minus those of its control: mean over seeds, 95% interval,
     verdict.
+
+    `units` are what was resampled besides the seeds: examples, or the clusters that they come in.
     """
 
     difference: float
     low: float
     high: float
     seeds: int
+    units: int
 
     @property
     def verdict(self) -> Verdict:
-        """HELPS or HURTS if the whole interval lies on one side of zero over at least 5 seeds, else
-        NO EVIDENCE.
+        """HELPS or HURTS if the whole interval lies on one side of zero over at least 5 seeds and 5
+        units, else NO EVIDENCE.
         """
-        if self.seeds < MIN_SEEDS:
+        if self.seeds < MIN_SEEDS or self.units < MIN_UNITS:
             return "NO EVIDENCE"
         if self.high < 0:
             return "HELPS"
@@ -48,6 +52,11 @@ class Comparison:
         """Why the verdict is what it is, in words."""
         if self.seeds < MIN_SEEDS:
             return f"a verdict takes {MIN_SEEDS} seeds or more"
+        if self.units < MIN_UNITS:
+            return (
+                f"a verdict takes {MIN_UNITS} test examples or more, and where they come in "
+                f"clusters as many of those; here are {self.units}"
+            )
         where = {"HELPS": "lies below", "HURTS": "lies above", "NO EVIDENCE": "holds"}[self.verdict]
         return f"the interval {where} zero"
 
@@ -202,7 +211,7 @@ def _paired(difference: np.ndarray, resamples: int) -> Comparison:
     picks = rng.multinomial(seeds, np.full(seeds, 1 / seeds), size=resamples) / seeds
     samples = np.einsum("rs,sk,rk->r", picks, discordant, weights, optimize=True)
     mean = float(difference.sum() / seeds)
-    return Comparison(mean, *_widened(mean, samples, difference.shape), seeds)
+    return Comparison(mean, *_widened(mean, samples, difference.shape), seeds, units)
 
 
 def mean_sd(values: Sequence[float]) -> tuple[float, float]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from kd.ambient import pinned
 from kd.mesh import AXES, make_mesh
 from kd.program import place
 from kd.sharding import bytes_per_device, leaf_bytes, path_of
@@ -13,6 +14,7 @@ from kd.tables import Table
 from kd.task import Task, abstract_state, teacher_variables
 
 
+@pinned()
 def layout(task: Task) -> Table:
     """Every parameter of student and teacher: path, shape, spec, bytes a device; then the sums.
 

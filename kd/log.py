@@ -5,7 +5,7 @@ for the host.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -88,19 +88,41 @@ class Log:
         return {"rows": rows}
 
 
-def diverged(what: str, step: int) -> KdError:
-    """The error of a run whose numbers are no longer finite."""
-    return KdError(
-        f"{what} not finite at step {step}; checkpoints of before stay: look at the examples of "
-        "that step, or lower "
-        "optim.learning_rate, in a new work directory"
-    )
+What = Literal["loss", "parameters"]
+DIVERGED = "the steps before led there; lower optim.learning_rate, in a new work directory"
+_UNKNOWN = (
+    "look at the inputs of that step and at the answers of teacher and student, or lower "
+    "optim.learning_rate, in a new work directory"
+)
+
+
+class NotFinite(KdError):
+    """The loss or the parameters of a run are no longer finite; `step` and `member` say where."""
+
+    def __init__(
+        self,
+        what: What,
+        step: int,
+        member: int | None = None,
+        cause: str = _UNKNOWN,
+    ) -> None:
+        who = "" if member is None else f" of member {member}"
+        verb = "is" if what == "loss" else "are"
+        super().__init__(
+            f"the {what}{who} {verb} not finite at step {step}; checkpoints of before stay: {cause}"
+        )
+        self.what: What = what
+        self.step, self.member = step, member
+
+    def because(self, cause: str) -> NotFinite:
+        """The same with its cause and what to do about it."""
+        return NotFinite(self.what, self.step, self.member, cause)
 
 
 def _fetch(start: int, until: int, metrics: Any) -> Any:
     metrics = jax.tree.map(lambda leaf: np.asarray(leaf)[: until - start], metrics)
     bad = np.argwhere(~np.isfinite(metrics["loss"].total))
     if len(bad):
-        member = f" of member {bad[0][1]}" if bad.shape[1] > 1 else ""
-        raise diverged(f"the loss{member} is", start + int(bad[0][0]))
+        member = int(bad[0][1]) if bad.shape[1] > 1 else None
+        raise NotFinite("loss", start + int(bad[0][0]), member)
     return metrics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from kd import rng
 from kd.errors import KdError
 
 AXES = ("data", "fsdp", "tensor", "member")
@@ -57,9 +59,21 @@ def make_mesh(spec: MeshSpec = MeshSpec(), devices: Sequence[Any] | None = None)
     if count == len(have):
         try:  # lays neighbours of the mesh on neighbours of the network
             return jax.make_mesh(shape, AXES, types, devices=have)
-        except (AssertionError, NotImplementedError):  # no such layout is known for these devices
-            pass
+        except (AssertionError, NotImplementedError):
+            _warn_of_layout(shape, have)
     return Mesh(np.asarray(have[:count]).reshape(shape), AXES, axis_types=types)
+
+
+def _warn_of_layout(shape: tuple[int, ...], devices: Sequence[Any]) -> None:
+    """Where devices have a network of their own, their order decides how fast they exchange."""
+    if all(device.platform == "tpu" for device in devices):
+        sizes = " x ".join(map(str, shape))
+        warnings.warn(
+            f"no layout of the mesh {sizes} follows the network of these {len(devices)} TPU chips, "
+            "so they stand in the order of their numbers and may exchange more slowly; other sizes "
+            "of mesh.data, fsdp, tensor or member may fit",
+            stacklevel=2,
+        )
 
 
 def _check_whole(spec: Any) -> None:
@@ -156,7 +170,7 @@ def put(tree: Any, shardings: Any) -> Any:
         ):
             return jax.device_put(leaf, where)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return jax.random.wrap_key_data(place(jax.random.key_data(leaf), where))
+            return rng.wrapped(place(jax.random.key_data(leaf), where))
         whole = np.asarray(leaf)
         return jax.make_array_from_callback(whole.shape, where, lambda index: whole[index])
 

@@ -131,8 +131,11 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
     def objective(
         student: Outputs, teacher: Outputs | None, batch: Batch, hparams: Hparams, step: jax.Array
     ) -> tuple[Float[Array, "*b"], dict[str, Float[Array, "*b"]]]:
-        student, batch = _masked("student", student, batch), _masked_labels(batch)
-        teacher = None if teacher is None else _masked("teacher", teacher, batch)
+        check_positions("student", student, batch)
+        student, batch = student.masked(batch["weight"]), _masked_labels(batch)
+        if teacher is not None:
+            check_positions("teacher", teacher, batch)
+            teacher = teacher.masked(batch["weight"])
         values, total = {}, jnp.zeros(batch["weight"].shape, jnp.float32)
         for t in terms:
             numbers = dict(hparams["terms"][t.name])
@@ -155,10 +158,21 @@ def check_widths(student: int, teacher: int | None, terms: Sequence[Term], label
     """Check before the first step that student, teacher and data fit the terms.
 
     Raises:
-      KdError: a term needs a teacher or labels that are not there, or the class counts differ (both
-        are shown).
+      KdError: a term needs a teacher, labels or classes that are not there, no term reads the
+        teacher that is there, or the class counts differ (both are shown).
     """
+    if teacher is not None and not any(t.info.teacher for t in terms):
+        raise KdError(
+            "there is a teacher and no term of the objective reads it; add e.g. soft_targets, or "
+            "leave the teacher out"
+        )
     for t in terms:
+        if student < t.info.classes:
+            raise KdError(
+                f"objective.{t.name} compares distributions over {t.info.classes} classes or more "
+                f"and the student answers with {student}: nothing can be learnt; give the student "
+                "an output per class, or for regression a loss of your own"
+            )
         if t.info.teacher and teacher is None:
             raise KdError(
                 f"objective.{t.name} needs a teacher and there is none; set teacher.workdir, or "
@@ -180,7 +194,8 @@ def _against_teacher(
 ) -> Array:
     if teacher is None or not t.info.teacher or teacher.average != "per_member":
         return t.info.loss(student, teacher, batch, numbers)
-    losses = [t.info.loss(student, Outputs(logits), batch, numbers) for logits in teacher.logits]
+    members = [teacher.member(i) for i in range(len(teacher.logits))]
+    losses = [t.info.loss(student, member, batch, numbers) for member in members]
     return jnp.mean(jnp.stack(losses), axis=0)
 
 
@@ -204,18 +219,16 @@ def _check_values(name: str, values: Any, positions: tuple[int, ...]) -> None:
         )
 
 
-def _masked(who: str, outputs: Outputs, batch: Batch) -> Outputs:
-    weight = batch["weight"]
-    positions = outputs.logits.shape[outputs.average is not None : -1]
-    if positions != weight.shape:
-        # Broadcasting would compare every example with one and the same answer.
+def check_positions(who: str, outputs: Outputs, batch: Batch) -> None:
+    """Raise a `KdError` unless `outputs` answer for every position of the batch, ``weight[*b]``.
+
+    Broadcasting would compare every example with one and the same answer.
+    """
+    if outputs.positions != batch["weight"].shape:
         raise KdError(
-            f"the {who} answers for positions {positions} and the batch has {weight.shape}; they "
-            "must match"
+            f"the {who} answers for positions {outputs.positions} and the batch has "
+            f"{batch['weight'].shape}; they must match"
         )
-    return dataclasses.replace(
-        outputs, logits=jnp.where(weight[..., None] > 0, outputs.logits, 0.0)
-    )
 
 
 def _masked_labels(batch: Batch) -> Batch:

@@ -48,11 +48,20 @@ def make_optimizer(spec: Optim) -> optax.GradientTransformation:
     parameters together.
 
     Raises:
-      KdError: a momentum outside [0, 1), or a negative rate, weight decay, max-norm or clip-norm.
+      KdError: a momentum outside [0, 1), a rate of 0 or less, a negative weight decay, max-norm or
+        clip-norm, or True or False for a number.
     """
+    for name in ("learning_rate", "momentum", "weight_decay", "max_norm", "clip_norm"):
+        if isinstance(getattr(spec, name), bool):
+            raise KdError(f"optim.{name} must be a number, got {getattr(spec, name)}")
     if not 0 <= spec.momentum < 1:
         raise KdError(f"optim.momentum must lie in [0, 1), got {spec.momentum}")
-    for name in ("learning_rate", "weight_decay", "max_norm", "clip_norm"):
+    if not 0 < spec.learning_rate < math.inf:
+        raise KdError(
+            f"optim.learning_rate must be finite and more than 0, got {spec.learning_rate}; at 0 "
+            "nothing is learnt"
+        )
+    for name in ("weight_decay", "max_norm", "clip_norm"):
         if not 0 <= getattr(spec, name) < math.inf:
             raise KdError(f"optim.{name} must be 0 or more and finite, got {getattr(spec, name)}")
     if spec.name == "sgd":

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kd.chips import Topology, parse_topology
-from kd.config import resolve, to_json
+from kd.config import Data, build, resolve, to_json
 from kd.errors import KdError
 from kd.plan_candidates import Change, candidates, changed, overrides
 from kd.plan_count import Count, from_dict
@@ -169,7 +169,7 @@ class Plan:
             mfu=self.assumed.mfu,
             read_rate=self.assumed.read_rate * hosts,
             members=facts["members"],
-            why_not=uncachable(self.spec),
+            why_not=build(Data, self.spec["data"], "data").why_not_kept,
         )
 
 
@@ -244,19 +244,6 @@ def needed(answer: Answer) -> int | None:
         + memory["temporaries"]
         + memory["code"]
     )
-
-
-def uncachable(spec: Mapping[str, Any]) -> str:
-    """Why kept answers cannot stand in for this teacher; "" if they can."""
-    data = spec["data"]
-    seen_once = {
-        "data.crop": data.get("crop", "none") != "none",
-        "data.flip": bool(data.get("flip")),
-        "data.mixup": bool(data.get("mixup")),
-        "data.jitter_pixels": bool(data.get("jitter_pixels")),
-    }
-    names = [name for name, on in seen_once.items() if on]
-    return f"every epoch shows other images ({', '.join(names)})" if names else ""
 
 
 def ask_worker(spec: str, topology: Topology, lower: str = "kd.plan_lower:lower") -> Answer:
@@ -340,7 +327,8 @@ def describe_change(plan: Plan) -> str:
         )
     if plan.change is None:
         tried = f"; tried {len(plan.tried)} changes" if plan.tried else ""
-        return f"does not fit: {size}{tried}; use more or larger chips, or a smaller batch"
+        smaller = ", or a smaller batch" if plan.answer["facts"]["batch_size"] > 1 else ""
+        return f"does not fit: {size}{tried}; use more or larger chips{smaller}"
     assert plan.changed is not None
     return (
         f"does not fit: {size}; it fits ({gib(plan.changed.needed)} GiB) with "

@@ -48,7 +48,11 @@ def _fsdp(spec: Mapping[str, Any], size: int) -> Change:
     change: dict[str, Any] = {"mesh.fsdp": size}
     if (spec.get("mesh") or {}).get("data") is not None:
         change["mesh.data"] = None
-    return {**change, "sharding.student.rule": "fsdp", "sharding.teacher.rule": "fsdp"}
+    change["sharding.student.rule"] = "fsdp"
+    teacher = spec.get("teacher") or {}
+    if teacher.get("workdir") or teacher.get("model"):
+        change["sharding.teacher.rule"] = "fsdp"
+    return change
 
 
 def changed(spec: Mapping[str, Any], change: Change) -> dict[str, Any]:

@@ -51,6 +51,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
 
     from kd.build import planned
     from kd.mesh import BATCH, make_mesh, sharding
+    from kd.models.abstract import shapes
     from kd.program import lower as lower_step
     from kd.program import place
     from kd.sharding import bytes_per_device
@@ -74,10 +75,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     }
     held["other state"] -= held["parameters"] + held["optimiser"]
     batch = abstract_batch(task)
-    params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
-    answer = jax.eval_shape(
-        lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"]
-    )
+    answer = shapes(task.model, batch["inputs"]).outputs
     teacher = None
     if asked.teacher is not None and asked.teacher.pairs is None:
         one_batch = sharding(mesh, BATCH)  # alone it answers once, whatever the number of students
@@ -91,7 +89,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
         task.total_steps,
         len(task.data),
         task.members or 1,
-        answer.logits.shape[-1],
+        answer.width,
     )
     return Lowering(lower_step(task, mesh), teacher, held, facts)
 
@@ -101,19 +99,16 @@ def with_answers_kept(task: Task) -> Task:
     of its weights.
     """
     import jax
+    import jax.numpy as jnp
 
-    from kd.task import abstract_batch
-    from kd.teacher import gathered
+    from kd.data import example_batch
+    from kd.teacher import kept_shapes
 
     teacher = task.teacher
     if teacher is None:
         return task
     apply = teacher.apply if teacher.pairs is None else jax.vmap(teacher.apply, in_axes=(0, None))
-    answer = jax.eval_shape(apply, teacher.variables, abstract_batch(task))
-    *members, _, width = answer.logits.shape
-    sizes = (len(task.data), *members) if answer.average is not None else (*members, len(task.data))
-    table = jax.ShapeDtypeStruct((*sizes, width), answer.logits.dtype)
-    return dataclasses.replace(
-        task,
-        teacher=dataclasses.replace(gathered(table, average=answer.average), pairs=teacher.pairs),
-    )
+    rows = len(task.data)
+    batch = jax.eval_shape(lambda: example_batch(task.data, rows))
+    answers = jax.eval_shape(lambda v, b: apply(v, b).astype(jnp.float32), teacher.variables, batch)
+    return dataclasses.replace(task, teacher=kept_shapes(answers, rows, teacher.pairs))

@@ -29,9 +29,12 @@ def main() -> None:
 
     The argument is a pipe that nobody writes to: when it ends, so has the one who asked.
     """
+    from kd.ambient import pinned
+
     threading.Thread(target=_leave_with, args=(int(sys.argv[1]),), daemon=True).start()
     try:
-        answer = work(json.loads(sys.stdin.read()))
+        with pinned():
+            answer = work(json.loads(sys.stdin.read()))
     except KdError as error:
         answer = {"error": str(error)}
     sys.stdout.write("\n" + json.dumps(answer) + "\n")

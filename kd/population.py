@@ -21,7 +21,9 @@ Columns = Mapping[str, Any]
 Each holds one value per member.
 """
 
-_OF_THE_RUN = ("seed", "init_seed", "teacher", "learning_rate")
+WHOLE = ("seed", "init_seed", "teacher")
+"""Columns of whole numbers; all others hold floats."""
+_OF_THE_RUN = (*WHOLE, "learning_rate")
 
 
 def product(**columns: Iterable[Any]) -> dict[str, Any]:
@@ -61,8 +63,8 @@ def population_size(population: Columns) -> int | None:
 
 
 def check_population(population: Columns, terms: Iterable[Term]) -> None:
-    """Raise a `KdError` unless every column names something that may vary and all are equally
-    long.
+    """Raise a `KdError` unless every column names something that may vary, all are equally long,
+    no two members are the same run, and every member has a term that weighs something.
     """
     if not isinstance(population, Mapping):
         raise KdError(
@@ -70,6 +72,39 @@ def check_population(population: Columns, terms: Iterable[Term]) -> None:
             "kd.product"
         )
     by_name = {t.name: t for t in terms}
+    _check_columns(population, by_name)
+    _check_distinct(population)
+    _check_weights(population, by_name)
+
+
+def _check_distinct(population: Columns) -> None:
+    columns = [values for _, values in _columns(population)]
+    seen: dict[tuple[Any, ...], int] = {}
+    for member, values in enumerate(zip(*columns, strict=True)):
+        if values in seen:
+            raise KdError(
+                f"members {seen[values]} and {member} of the population are the same run, and a "
+                "copy is no second measurement; let a column tell them apart, e.g. seed"
+            )
+        seen[values] = member
+
+
+def _check_weights(population: Columns, terms: Mapping[str, Term]) -> None:
+    members = population_size(population) or 1
+    columns = dict(_columns(population))
+    weights = [
+        columns.get((name, "weight"), (t.numbers["weight"],) * members) for name, t in terms.items()
+    ]
+    for member, of_member in enumerate(zip(*weights, strict=True)):
+        if not any(of_member):
+            whose = f" of member {member}" if columns else ""
+            raise KdError(
+                f"the weights{whose} are all 0, so nothing is learnt; give a term of the objective "
+                "a weight above 0"
+            )
+
+
+def _check_columns(population: Columns, by_name: Mapping[str, Term]) -> None:
     lengths = {}
     for path, values in _columns(population):
         where = ".".join(("population", *path))
@@ -85,8 +120,11 @@ def check_population(population: Columns, terms: Iterable[Term]) -> None:
                     f"{where} must be members of the teacher, whole numbers from 0, got {values!r}"
                 )
         elif path == ("learning_rate",):
-            if not all(type(v) in (int, float) and 0 <= v < math.inf for v in values):
-                raise KdError(f"{where} must be finite numbers of 0 or more, got {values!r}")
+            if not all(type(v) in (int, float) and 0 < v < math.inf for v in values):
+                raise KdError(
+                    f"{where} must be finite numbers of more than 0, got {values!r}; at 0 nothing "
+                    "is learnt"
+                )
         elif path[0] in by_name and len(path) == 2:
             for value in values:
                 check_number(path[0], by_name[path[0]].info, path[1], value)

@@ -14,8 +14,8 @@ from kd.types import Model, Outputs, PyTree
 
 
 def in_bfloat16(model: Model) -> Model:
-    """`model` with parameters and inputs rounded to bfloat16 when it is applied, and logits in
-    float32.
+    """`model` with parameters and inputs rounded to bfloat16 when it is applied, and logits
+    and taps in float32.
 
     What is kept, differentiated and updated stays float32: the gradient of the rounding is the
     identity. `extra`, such as batch statistics, is not rounded. A model that is `mixed` rounds its
@@ -38,9 +38,8 @@ def in_bfloat16(model: Model) -> Model:
         outputs, updated = model.apply(
             rounded(params), extra, _rounded(inputs), train=train, key=key
         )
-        logits = jnp.asarray(outputs.logits, jnp.float32)
         updated = jax.tree.map(lambda new, old: new.astype(old.dtype), updated, extra)
-        return dataclasses.replace(outputs, logits=logits), updated
+        return outputs.astype(jnp.float32), updated
 
     return dataclasses.replace(model, apply=apply)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from kd.ambient import pinned
 from kd.data import (
     Dataset,
     Stream,
@@ -24,11 +24,14 @@ from kd.data import (
     to_device,
 )
 from kd.errors import KdError
+from kd.manifest import check_answers
 from kd.mesh import BATCH, batch_parts, mesh_of, put, replicated, sharding
+from kd.seen import scale_for
 from kd.teacher import unpaired_answer
 from kd.types import Batch, Model, Outputs, PyTree, Teacher
 
 
+@pinned()
 def predict(
     model: Model,
     params: PyTree,
@@ -38,30 +41,41 @@ def predict(
     members: bool,
     batch_size: int,
 ) -> np.ndarray:
-    """Logits in evaluation mode. Shapes: ``[n v]``, or ``[m n v]`` when every leaf of `params` has
-    a member axis.
+    """Logits in evaluation mode. Shapes: ``[n *p v]``, or ``[m n *p v]`` when every leaf of
+    `params` has a member axis; ``*p`` are the positions of one example, often none.
 
     Where the parameters live on a mesh, batches are split over it.
     """
-    outputs = _answer(_apply(model, members), (params, extra), data, batch_size)
-    return _examples(np.asarray(outputs.logits), members, len(data))
+    outputs = _answer(_apply(model, members), (params, extra), data, batch_size, members)
+    return np.asarray(outputs.logits)
 
 
+@pinned()
 def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) -> Outputs:
-    """A teacher's outputs for every example of `data`, in order: what `precomputed` wants as its
-    table.
+    """A teacher's outputs for every example of `data`, in order: what `kd.teacher.kept` wants.
 
-    Shapes: logits ``[n v]``, or ``[e n v]`` for an ensemble and for several teachers to be paired
-    with students.
+    Shapes: logits ``[n *p v]`` and taps ``[n ...]``; before that an axis ``e`` for an ensemble,
+    and before that one of several teachers that are to be paired with students.
+
+    Raises:
+      KdError: answers that were kept for other examples.
     """
+    check_answers(teacher.manifest, data)
     several = teacher.pairs is not None
-    outputs = _answer(
-        _paired(teacher.apply) if several else teacher.apply, teacher.variables, data, batch_size
-    )
-    members = several or outputs.average is not None
-    return Outputs(_examples(np.asarray(outputs.logits), members, len(data)), outputs.average)
+    apply = _paired(teacher.apply) if several else teacher.apply
+    return _answer(apply, teacher.variables, data, batch_size, several)
 
 
+def check_data(data: Any) -> None:
+    """Raise a `KdError` unless `data` is a data set."""
+    if not isinstance(data, (Dataset, Stream)):
+        raise KdError(
+            f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, "
+            "num_classes=v)"
+        )
+
+
+@pinned()
 def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher") -> None:
     """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
 
@@ -77,6 +91,26 @@ def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher
             "and the data of both "
             f"must have one shape ({cause})"
         ) from error
+
+
+def reading(model: Teacher, data: Dataset | Stream, who: str = "the teacher") -> Teacher:
+    """A teacher beside a student of `data`: it sees the student's inputs, in the unit of those that
+    it was trained on.
+
+    Views of the student's inputs are the teacher's too: they are made before the unit is changed.
+
+    Raises:
+      KdError: a teacher that cannot read these inputs, see `check_inputs` and `kd.seen.scale_for`.
+    """
+    check_inputs(model, data, who)
+    factor = scale_for(model.seen, data.seen, who) / data.scale
+    if factor == 1.0:
+        return dataclasses.replace(model, seen=None)
+
+    def apply(variables: PyTree, batch: Batch) -> Outputs:
+        return model.apply(variables, {**batch, "inputs": batch["inputs"] * factor})
+
+    return dataclasses.replace(model, apply=apply, seen=None)
 
 
 @functools.lru_cache(
@@ -100,14 +134,19 @@ def _answer(
     variables: PyTree,
     data: Dataset | Stream,
     batch_size: int,
+    members: bool,
 ) -> Outputs:
-    """Outputs of all batches, on the host: logits ``[batches ... b v]``."""
+    """Outputs for all examples, on the host; with `members` every array has a leading axis of
+    them.
+    """
     mesh = mesh_of(variables)
     batch_size = min(batch_size, len(data))
     if mesh is not None:
         batch_size = -(-batch_size // batch_parts(mesh)) * batch_parts(mesh)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
-        return _batches(apply, variables, data, batch_size, mesh)
+        outputs = _batches(apply, variables, data, batch_size, mesh)
+    ahead = members + (outputs.average is not None)
+    return jax.tree.map(lambda leaf: _examples(leaf, ahead, len(data)), outputs)
 
 
 def _batches(
@@ -122,16 +161,14 @@ def _batches(
             parts = [
                 _one(apply, mesh, variables, *_streamed(batch, data, mesh)) for batch in batches
             ]
-        return dataclasses.replace(
-            parts[0], logits=np.stack([np.asarray(part.logits) for part in parts])
-        )
+        return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *parts)
     rows = padded_rows(len(data), batch_size)
     if mesh is None:
         outputs = _all(apply, None, variables, to_device(data), jnp.asarray(rows))
     else:
         table = to_device(data, lambda array: put(array, replicated(mesh)))
         outputs = _all(apply, mesh, variables, table, put(rows, sharding(mesh, None, BATCH)))
-    return dataclasses.replace(outputs, logits=np.asarray(outputs.logits))
+    return jax.tree.map(np.asarray, outputs)
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "mesh"))
@@ -156,14 +193,15 @@ def _streamed(batch: Batch, data: Stream, mesh: Mesh | None) -> tuple[Batch, np.
 
 
 def _fetchable(outputs: Outputs, mesh: Mesh | None) -> Outputs:
-    """Whole on every device: each process can fetch all of it."""
+    """In float32, and whole on every device: each process can fetch all of it."""
+    outputs = outputs.astype(jnp.float32)
     return outputs if mesh is None else jax.lax.with_sharding_constraint(outputs, replicated(mesh))
 
 
-def _examples(logits: np.ndarray, members: bool, examples: int) -> np.ndarray:
-    """``[batches b v] -> [n v]``, ``[batches m b v] -> [m n v]``: batches in a row, without the
-    padding of the last.
+def _examples(values: np.ndarray, ahead: int, examples: int) -> np.ndarray:
+    """``[batches *a b ...] -> [*a n ...]``, where ``*a`` are `ahead` axes: batches in a row,
+    without the padding of the last.
     """
-    if members:
-        logits = np.moveaxis(logits, 0, 1)
-    return logits.reshape(*logits.shape[:-3], -1, logits.shape[-1])[..., :examples, :]
+    values = np.moveaxis(values, 0, ahead)
+    first, rest = values.shape[:ahead], values.shape[ahead + 2 :]
+    return values.reshape(*first, -1, *rest)[(slice(None),) * ahead + (slice(examples),)]

@@ -11,6 +11,7 @@ import numpy as np
 
 from kd import data as kd_data
 from kd import distributed, evals, train, writers
+from kd.ambient import pinned
 from kd.build import build_task, load_teacher
 from kd.config import Spec, fingerprint_of, identity
 from kd.mesh import check_batch, make_mesh, put
@@ -22,6 +23,7 @@ from kd.types import Teacher
 from kd.workdir import Workdir, claim, made
 
 
+@pinned()
 def train_workdir(
     spec: Spec, path: str | pathlib.Path, *, title: str = "train", tensorboard: bool = False
 ) -> dict[str, Any]:
@@ -93,6 +95,7 @@ def _train_in(
             if not distributed.is_first():
                 return []
             progress.resume(resumed_at)
+            progress.say(f"{title}: {task.data.seen.text}")
             sinks = [writers.jsonl(workdir.metrics, resumed_at), progress.write]
             return (
                 [*sinks, writers.tensorboard(workdir.path / "tensorboard")]

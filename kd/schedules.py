@@ -44,8 +44,9 @@ def make_schedule(spec: Schedule, total_steps: int) -> Shape:
 
     Raises:
       KdError: a percentage outside 0 to 100, points out of order or missing, a non-positive end of
-        an exponential.
+        an exponential, True or False for a number, a field that changes nothing at this shape.
     """
+    _check_types(spec)
     if not 0 <= spec.warmup_percent < 100:
         raise KdError(f"schedule.warmup_percent must lie in [0, 100), got {spec.warmup_percent}")
     if spec.end < 0 or any(factor < 0 for _, factor in spec.points):
@@ -54,9 +55,37 @@ def make_schedule(spec: Schedule, total_steps: int) -> Shape:
         )
     warmup = round(total_steps * spec.warmup_percent / 100)
     main = _main(spec, max(total_steps - warmup, 1), total_steps, warmup)
+    _check_effect(spec)
     if warmup == 0:
         return main
     return optax.join_schedules([optax.linear_schedule(0.0, 1.0, warmup), main], [warmup])
+
+
+def _check_types(spec: Schedule) -> None:
+    for name, value in (("warmup_percent", spec.warmup_percent), ("end", spec.end)):
+        if isinstance(value, bool):
+            raise KdError(f"schedule.{name} must be a number, got {value}")
+    if any(isinstance(number, bool) for point in spec.points for number in point):
+        raise KdError(f"schedule.points must be pairs of numbers, got {spec.points}")
+
+
+def _check_effect(spec: Schedule) -> None:
+    """Raise a `KdError` for a field that the shape does not read, or a shape that stays at 1."""
+    if spec.points and spec.shape != "piecewise":
+        raise KdError(
+            f"schedule.points change nothing where schedule.shape is {spec.shape}; set it to "
+            "piecewise, or leave them out"
+        )
+    if spec.end and spec.shape in ("constant", "piecewise"):
+        raise KdError(
+            f"schedule.end changes nothing where schedule.shape is {spec.shape}; leave it out"
+        )
+    level = spec.end == 1 if spec.shape != "piecewise" else {f for _, f in spec.points} == {1}
+    if level and spec.shape != "constant":
+        raise KdError(
+            f"a {spec.shape} schedule that stays at 1 changes nothing; set schedule.shape to "
+            "constant, or other factors"
+        )
 
 
 def _main(spec: Schedule, steps: int, total_steps: int, warmup: int) -> Shape:

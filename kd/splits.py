@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from kd import data as kd_data
 from kd.config import Spec
+from kd.data.dataset import parse_split, split_rows
 from kd.errors import KdError
+from kd.seen import check_alike
 
 Examples = kd_data.Dataset | kd_data.Stream
 
@@ -25,6 +27,7 @@ def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
         )
     _check_held_out("data.eval", held_out, data)
     if validation is not None:
+        _check_apart(spec)
         _check_held_out("early_stopping", validation, data)
         if not validation.labelled:
             raise KdError(
@@ -42,11 +45,17 @@ def shown(spec: Spec, data_dir: str | None = None, *, training: bool = False) ->
     )
     if classes is None:
         return data
-    return (
+    chosen = (
         data.of_classes(classes)
         if isinstance(data, kd_data.Stream)
         else kd_data.of_classes(data, classes)
     )
+    if len(chosen) == len(data):
+        raise KdError(
+            f"config.data.classes={classes} changes nothing: {spec.data.train} holds no other "
+            "class; leave it out"
+        )
+    return chosen
 
 
 def open_split(
@@ -57,12 +66,38 @@ def open_split(
     """
     data, where = spec.data, data_dir or spec.data.data_dir
     if not data.stream and data.image_size is None:
-        return kd_data.load(data.source, split, where)
+        return kd_data.load(data.source, split, where, data.scale)
     crop, flip = (data.crop, data.flip) if training else ("none", False)
     stream = kd_data.open_stream(
-        data.source, split, where, size=data.image_size, crop=crop, flip=flip
+        data.source,
+        split,
+        where,
+        size=data.image_size,
+        crop=crop,
+        flip=flip,
+        scale=data.scale,
     )
     return stream if data.stream else kd_data.in_memory(stream)
+
+
+def _check_apart(spec: Spec) -> None:
+    """Raise a `KdError` where early stopping looks at examples of the test set.
+
+    Two splits may be spelled differently and share examples: what counts are their rows.
+    """
+    splits = spec.early_stopping or "", spec.data.eval
+    name, other = (parse_split(split)[0] for split in splits)
+    if name != other or not name.startswith("test"):
+        return
+    examples = len(open_split(spec, name))
+    ours, theirs = (split_rows(split, examples) for split in splits)
+    shared = min(ours.stop, theirs.stop) - max(ours.start, theirs.start)
+    if shared > 0:
+        raise KdError(
+            f"config.early_stopping '{splits[0]}' would choose the state by {shared} examples of "
+            f"the test set that it is measured on, '{splits[1]}'; name another split, e.g. a part "
+            "of the training set"
+        )
 
 
 def _check_held_out(key: str, held_out: Examples, data: Examples) -> None:
@@ -81,3 +116,4 @@ def _check_held_out(key: str, held_out: Examples, data: Examples) -> None:
             f"config.{key} and config.data.train have different class names; give both the same "
             "classes"
         )
+    check_alike(f"config.{key}", held_out.seen, data.seen)

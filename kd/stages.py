@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kd.ambient import pinned
 from kd.build import check_spec
-from kd.config import Spec, fingerprint_of, identity, make_terms
+from kd.config import Spec, check_idle, fingerprint_of, identity, make_terms
 from kd.errors import KdError, unknown
 from kd.population import check_population
 from kd.registry import lookup, source_fingerprint
@@ -112,6 +113,7 @@ def _identity(stage: Stage | Computation, found: Mapping[str, str]) -> list[Any]
     ]
 
 
+@pinned()
 def run_stages(
     stages: Sequence[Stage | Computation], folder: pathlib.Path, say: Callable[[str], None] = print
 ) -> dict[str, Done]:
@@ -179,7 +181,9 @@ def _check_columns(stage: Stage) -> None:
     resolved.
     """
     try:
-        check_population(stage.spec.population, make_terms(stage.spec))
+        terms = make_terms(stage.spec)
+        check_population(stage.spec.population, terms)
+        check_idle(stage.spec, terms)
     except KdError as error:
         raise KdError(f"stage '{stage.name}': {error}") from error
 

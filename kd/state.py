@@ -34,8 +34,8 @@ class State:
     """Parameters, untrained variables, optimiser state, and the run's key; with a leading member
     axis in a population.
 
-    `ema` is the exponential moving average of the parameters, None in a run without one; `best` is
-    None in a run without early stopping.
+    `ema` is the exponential moving average of the parameters, without the bias of its start, None
+    in a run without one; `best` is None in a run without early stopping.
 
     Shapes: ``step[]``, ``key[]`` (typed key of the seed); in a population ``step[m]``, ``key[m]``,
     ...
@@ -70,14 +70,16 @@ def init_state(
     `init_seed`, where given, draws the parameters in place of `seed`, which everything that is
     random later comes from.
     """
-    key = jax.random.key(seed)
-    first = key if init_seed is None else jax.random.key(init_seed)
+    key = rng.key(seed)
+    first = key if init_seed is None else rng.key(init_seed)
     params, extra = model.init(rng.stream(first, 0, "init"), inputs)
     return State(jnp.zeros((), jnp.int32), params, extra, optimizer.init(params), key)
 
 
 def with_ema(state: State) -> State:
-    """`state` ready to average its parameters, starting from those it has."""
+    """`state` ready to average its parameters; what stands there before the first step does not
+    count.
+    """
     # donated apart from the parameters
     return dataclasses.replace(state, ema=jax.tree.map(jnp.copy, state.params))
 

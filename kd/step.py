@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -40,10 +41,9 @@ def make_train_step(
     it is taken at once or, with `accumulate`, in that many parts whose sums are added up. The
     optimiser's update is multiplied by ``hparams["learning_rate"] * learning_rate_shape(step)``;
     `constraint` projects the new parameters; `view` augments the batch, and the teacher sees the
-    same view. With `ema` above 0 the state's average moves after every step: ``ema
-    * average + (1 - ema) *
-      params``. Only ``teacher.apply`` is used here: the weights come in as an argument, so they
-    are neither baked into the program nor saved with the student.
+    same view. With `ema` above 0 the state's average moves after every step, see `moved_average`.
+    Only ``teacher.apply`` is used here: the weights come in as an argument, so they are neither
+    baked into the program nor saved with the student.
     """
 
     def step(
@@ -58,11 +58,7 @@ def make_train_step(
         def part(
             extra: PyTree, batch: Batch, number: jax.Array | int
         ) -> tuple[PyTree, PyTree, Metrics]:
-            answer = (
-                None
-                if teacher is None
-                else jax.lax.stop_gradient(teacher.apply(teacher_variables, batch))
-            )
+            answer = _asked(teacher, teacher_variables, batch)
             dropout = rng.stream(state.key, state.step, "dropout")
             dropout = dropout if accumulate == 1 else jax.random.fold_in(dropout, number)
 
@@ -94,14 +90,35 @@ def make_train_step(
         params = optax.apply_updates(state.params, jax.tree.map(lambda u: u * rate, updates))
         if constraint is not None:
             params = constraint(params)
-        average = (
-            None if state.ema is None else optax.incremental_update(params, state.ema, 1 - ema)
-        )
-        return State(
-            state.step + 1, params, extra, opt_state, state.key, state.best, average
-        ), metrics
+        count = state.step + 1
+        average = None if state.ema is None else moved_average(state.ema, params, ema, count)
+        return State(count, params, extra, opt_state, state.key, state.best, average), metrics
 
     return step
+
+
+def _asked(teacher: Teacher | None, variables: PyTree, batch: Batch) -> Outputs | None:
+    """What the teacher answers, in float32 whatever type it computes in, and not differentiated."""
+    if teacher is None:
+        return None
+    return jax.lax.stop_gradient(teacher.apply(variables, batch).astype(jnp.float32))
+
+
+def moved_average(average: PyTree, params: PyTree, decay: float, count: Any) -> PyTree:
+    """The average of the parameters after each of `count` steps, the last of which are `params`.
+
+    Formula: ``sum_i d^(t - i) p_i / sum_i d^(t - i)`` over the steps i = 1 to t = `count`, with
+    ``d = decay``. It is moved by ``(1 - d) / (1 - d^t)`` of the way to `params`, which at t = 1 is
+    all of it: nothing of the random start stays.
+
+    Source: Kingma & Ba (2015), "Adam", section 3, on the correction of the bias.
+    """
+    way = (1 - decay) / -jnp.expm1(count * math.log(decay))
+
+    def move(old: jax.Array, new: jax.Array) -> jax.Array:
+        return (old + way * (new - old)).astype(old.dtype)
+
+    return jax.tree.map(move, average, params)
 
 
 def _accumulated(

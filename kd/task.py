@@ -13,9 +13,12 @@ import optax
 from jax.sharding import Mesh
 
 from kd import data as kd_data
+from kd import rng
 from kd.errors import KdError
+from kd.manifest import check_answers
 from kd.mesh import MeshSpec, check_batch, check_members, is_whole, make_mesh
-from kd.objective import Term, check_widths, make_objective
+from kd.models.abstract import check_model
+from kd.objective import Term, check_positions, check_widths, make_objective
 from kd.schedules import Schedule, make_schedule
 from kd.sharding import Sharding, check_rule, specs, teacher_shardings
 from kd.state import State, init_state, with_best, with_ema
@@ -47,7 +50,7 @@ class Task:
     constraint: Constraint | None = None
     learning_rate_schedule: Schedule = Schedule()
     early_stopping: bool = False
-    init_seeds: Sequence[int] | None = None
+    init_seeds: int | Sequence[int] | None = None
     accumulate: int = 1
     ema: float = 0.0
     mesh: MeshSpec = MeshSpec()
@@ -151,43 +154,52 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
     make_schedule(task.learning_rate_schedule, task.total_steps)
     batch = abstract_batch(task)
     if task.view is not None:
-        batch = jax.eval_shape(task.view, jax.random.key(0), batch)
-    params, extra = jax.eval_shape(task.model.init, jax.random.key(0), batch["inputs"])
-    if not jax.tree.leaves(params):
+        batch = jax.eval_shape(task.view, rng.key(0), batch)
+    with jax.set_mesh(mesh):
+        student = check_model(task.model, batch["inputs"])
+    _check_optimizer(task.optimizer, student.params)
+    if not jnp.issubdtype(student.outputs.logits.dtype, jnp.floating):
         raise KdError(
-            "the student has no parameters, so there is nothing to train; give it a layer"
+            f"the student answers with {student.outputs.logits.dtype}, which has no gradient; "
+            "answer with logits in floating point"
         )
-    _check_optimizer(task.optimizer, params)
-    student = jax.eval_shape(
-        lambda p, e, x: task.model.apply(p, e, x)[0], params, extra, batch["inputs"]
-    )
-    specs(task.sharding.student, params, mesh)
-    teacher = None
-    if task.teacher is not None:
-        if task.teacher.answers_for not in ("", task.data.fingerprint):
-            raise KdError(
-                "the teacher's logits were precomputed for another data set; kd.precompute it for "
-                "this one"
-            )
-        _check_pairs(task.teacher.pairs, task.members, jax.tree.leaves(task.teacher.variables))
-        answer: Any = jax.eval_shape(unpaired_answer(task.teacher), task.teacher.variables, batch)
-        if not isinstance(answer, Outputs):
-            raise KdError(
-                "a teacher's function must answer with Outputs, and this one does not; wrap: "
-                "Outputs(logits)"
-            )
-        teacher = answer.width
-        teacher_shardings(task.teacher, task.teacher.variables, task.sharding.teacher, mesh)
-    elif task.sharding.teacher.paths:
+    specs(task.sharding.student, student.params, mesh)
+    teacher = _check_teacher(task, batch, mesh)
+    check_widths(student.outputs.width, teacher, task.terms, "labels" in batch)
+    check_positions("student", student.outputs, batch)
+    if student.outputs.width < task.data.num_classes:
         raise KdError(
-            "sharding.teacher.paths names parameters of a teacher and there is none; leave it out"
-        )
-    check_widths(student.width, teacher, task.terms, "labels" in batch)
-    if student.width < task.data.num_classes:
-        raise KdError(
-            f"the student answers with {student.width} classes and the data has "
+            f"the student answers with {student.outputs.width} classes and the data has "
             f"{task.data.num_classes}"
         )
+
+
+def _check_teacher(task: Task, batch: Batch, mesh: Mesh) -> int | None:
+    """The number of classes that the task's teacher answers with; None without a teacher."""
+    teacher = task.teacher
+    if teacher is None:
+        if task.sharding.teacher.paths:
+            raise KdError(
+                "sharding.teacher.paths names parameters of a teacher and there is none; leave it "
+                "out"
+            )
+        return None
+    check_answers(
+        teacher.manifest,
+        task.data,
+        view="" if task.view is None else getattr(task.view, "identity", None),
+        without_zeros=[t.name for t in task.terms if t.info.teacher and not t.info.zeros],
+    )
+    _check_pairs(teacher.pairs, task.members, jax.tree.leaves(teacher.variables))
+    answer: Any = jax.eval_shape(unpaired_answer(teacher), teacher.variables, batch)
+    if not isinstance(answer, Outputs):
+        raise KdError(
+            "a teacher's function must answer with Outputs, and this one does not; wrap: "
+            "Outputs(logits)"
+        )
+    check_positions("teacher", answer, batch)
+    teacher_shardings(teacher, teacher.variables, task.sharding.teacher, mesh)
+    return answer.width
 
 
 def _check_numbers(task: Task) -> None:

@@ -1,10 +1,12 @@
-"""Teachers: live, ensemble, precomputed.
+"""Teachers: live, ensemble, kept answers.
 
 All of them are ``Teacher(variables, apply)`` and look alike to the step.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 from collections.abc import Callable
 from typing import Literal
 
@@ -12,7 +14,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd.errors import unknown
+from kd.ambient import pinned
+from kd.errors import KdError, unknown
+from kd.manifest import Kind, Manifest
 from kd.types import Average, Batch, Model, Outputs, PyTree, Teacher
 
 AVERAGES: tuple[Average, ...] = ("arithmetic", "geometric", "per_member")
@@ -57,42 +61,103 @@ def ensemble(
 
     def apply(variables: PyTree, batch: Batch) -> Outputs:
         members = jax.vmap(one.apply, in_axes=(0, None))(variables, batch)
-        return Outputs(members.logits, average)
+        return dataclasses.replace(members, average=average)
 
     return Teacher(one.variables, apply, fingerprint, stacked=1)
 
 
+@pinned()
 def precomputed(
     logits: np.ndarray, *, average: Average | None = None, fingerprint: str = ""
 ) -> Teacher:
-    """Logits computed beforehand for a fixed transfer set, gathered by ``batch["index"]``.
+    """Logits computed beforehand for a transfer set that nobody knows more of than its length.
 
-    Shapes: ``logits[n v]``, or ``logits[e n v]`` with `average`: members are kept apart, so that
-    any temperature and any averaging rule can still be asked of them.
+    Shapes: ``logits[n *p v]``, or ``logits[e n *p v]`` with `average`: members are kept apart, so
+    that any temperature and any averaging rule can still be asked of them.
 
     Raises:
       KdError: an unknown averaging rule.
     """
-    if average is None:
-        return gathered(jnp.asarray(logits), fingerprint=fingerprint)
-    check_average(average)
-    table = jnp.asarray(np.moveaxis(np.asarray(logits), 0, 1))
-    return gathered(table, average=average, fingerprint=fingerprint)
+    if average is not None:
+        check_average(average)
+    return kept(Outputs(np.asarray(logits, np.float32), average), teacher=fingerprint)
 
 
-def gathered(table: PyTree, *, average: Average | None = None, fingerprint: str = "") -> Teacher:
-    """`precomputed` of a table that lies as it is gathered, or of its shape alone.
+def kept(
+    answers: Outputs,
+    *,
+    teacher: str = "",
+    data: str = "",
+    pairs: tuple[int, ...] | None = None,
+    kind: Kind = "logits",
+    temperature: float = 1.0,
+) -> Teacher:
+    """A teacher that answers from a table, gathered by ``batch["index"]``, with its manifest.
 
-    Shapes: ``table[n v]``, or ``table[n e v]`` with `average`: one example's logits lie together,
-    and gathering reads them in one go.
+    Shapes: logits and taps ``[n ...]``; before that an axis ``e`` where `answers` are an
+    ensemble's, and before that an axis of several teachers where there are `pairs`.
+
+    Raises:
+      KdError: answers that are not finite. A class may be ruled out, by minus infinity.
     """
-    if average is None:
-        return Teacher(table, lambda table, batch: Outputs(table[batch["index"]]), fingerprint)
-    return Teacher(
-        table,
-        lambda table, batch: Outputs(jnp.moveaxis(table[batch["index"]], -2, 0), average),
-        fingerprint,
+    if not np.isfinite(np.max(answers.logits, axis=-1)).all():
+        raise KdError(
+            "the teacher's answers are not finite: its training diverged, or these inputs are too "
+            "large"
+        )
+    table = _laid_out(answers, pairs)
+    paired = int(pairs is not None)
+    ensemble = table.average is not None
+    digest = _digest(table)
+    manifest = Manifest(
+        rows=table.logits.shape[paired],
+        classes=table.width,
+        positions=tuple(table.logits.shape[paired + 1 + ensemble : -1]),
+        teacher=teacher or digest,
+        data=data,
+        kind=kind,
+        temperature=temperature,
+        members=table.logits.shape[paired + 1] if ensemble else None,
+        zeros=kind == "probabilities" and bool(np.isneginf(table.logits).any()),
+        bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(table)),
+        digest=digest,
     )
+    return _gathered(jax.tree.map(jnp.asarray, table), manifest, pairs)
+
+
+def kept_shapes(answers: Outputs, rows: int, pairs: tuple[int, ...] | None = None) -> Teacher:
+    """`kept` of the shapes of answers alone: for planning, before anything was computed."""
+    table = jax.eval_shape(lambda answers: _laid_out(answers, pairs), answers)
+    return _gathered(table, Manifest(rows, answers.width), pairs)
+
+
+def _laid_out(answers: Outputs, pairs: tuple[int, ...] | None) -> Outputs:
+    """Members behind rows, ``[n e ...]``: an example's answers lie together and are read in one
+    go.
+    """
+    if answers.average is None:
+        return answers
+    members = int(pairs is not None)
+    return jax.tree.map(lambda leaf: np.moveaxis(leaf, members, members + 1), answers)
+
+
+def _gathered(table: Outputs, manifest: Manifest, pairs: tuple[int, ...] | None) -> Teacher:
+    def apply(table: Outputs, batch: Batch) -> Outputs:
+        index = batch["index"]
+        answers = jax.tree.map(lambda leaf: leaf[index], table)
+        if table.average is None:
+            return answers
+        return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, index.ndim, 0), answers)
+
+    return Teacher(table, apply, manifest.teacher, manifest=manifest, pairs=pairs)
+
+
+def _digest(table: Outputs) -> str:
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(table):
+        digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}".encode())
+        digest.update(np.ascontiguousarray(leaf).data)
+    return digest.hexdigest()[:16]
 
 
 def unpaired_answer(teacher: Teacher) -> Callable[[PyTree, Batch], Outputs]:

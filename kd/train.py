@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,15 +13,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd import distributed
+from kd.ambient import pinned
 from kd.checkpoint import Checkpoints
+from kd.diagnosis import diagnosed
 from kd.errors import KdError
-from kd.log import Log, diverged
+from kd.log import Log, NotFinite
 from kd.mesh import make_mesh
-from kd.program import Program, compile_program, place
+from kd.program import Placement, Program, compile_program, place
 from kd.signals import Interrupted, StopSignals
 from kd.state import State, keep_best
 from kd.task import Task, check, initial_state
 from kd.trained import Trained
+from kd.types import PyTree
+from kd.unchanged import check_changed, digests
 from kd.writers import Write
 
 __all__ = ["Cadence", "Task", "check", "initial_state", "latest", "result", "run"]
@@ -47,6 +52,7 @@ class Cadence:
         return min(*stops, total, total)
 
 
+@pinned()
 def run(
     task: Task,
     *,
@@ -66,12 +72,14 @@ def run(
 
     Raises:
       KdError: the parts do not fit, the loss is not finite (the step is named, checkpoints of
-        before stay), a checkpoint cannot be written.
+        before stay), no parameter has changed in the end, a checkpoint cannot be written.
       Interrupted: SIGINT or SIGTERM arrived, in any of the processes; the state was saved.
     """
     check(task)
     where = place(task, make_mesh(task.mesh))
     state, position = initial_state(task, where.state), None
+    population = task.members is not None
+    untrained = digests(state.params, population)
     if checkpoints is not None:
         state = checkpoints.restore(state) or state
         position = checkpoints.last_position
@@ -98,6 +106,8 @@ def run(
                 if due or ended:
                     log.flush()
                     _check_finite(state, step)
+                if first < step >= task.total_steps:
+                    check_changed(untrained, digests(state.params, population), step)
                 if "evaluate" in due or first < step >= task.total_steps:
                     if validate is not None:
                         state = _keep_best(state, validate(state), where.state)
@@ -116,10 +126,12 @@ def run(
                 checkpoints.wait()
             if received is None:  # a signal in the last step counts too
                 received = agreement.agreed(step + 1, stop.received)
-    except KdError:
+    except KdError as error:
         if checkpoints is not None:
             with contextlib.suppress(KdError):
                 checkpoints.wait()  # what was saved before stays whole
+        if isinstance(error, NotFinite) and _is_whole_here(where):
+            raise diagnosed(task, error) from error
         raise
     finally:
         program.close()
@@ -130,14 +142,18 @@ def run(
 
 def latest(task: Task, state: State) -> Trained:
     """The model at this step."""
-    return Trained(task.model, state.student, state.extra, task.members is not None)
+    return _trained(task, state.student, state.extra)
 
 
 def result(task: Task, state: State) -> Trained:
     """The model that a run has arrived at: its last state, or with early stopping its best one."""
     if state.best is None:
         return latest(task, state)
-    return Trained(task.model, state.best.params, state.best.extra, task.members is not None)
+    return _trained(task, state.best.params, state.best.extra)
+
+
+def _trained(task: Task, params: PyTree, extra: PyTree) -> Trained:
+    return Trained(task.model, params, extra, task.members is not None, seen=task.data.seen)
 
 
 def _due(every: int | None, step: int, first: int) -> bool:
@@ -153,14 +169,30 @@ def _keep_best(state: State, errors: Any, shardings: State) -> State:
     return jax.jit(keep_best, out_shardings=shardings)(state, np.asarray(errors, np.float32))
 
 
-@jax.jit
-def _all_finite(params: Any) -> jax.Array:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(params)]).all()
+def _is_whole_here(where: Placement) -> bool:
+    """Whether one device holds all parameters, so that it can compute by itself."""
+    leaves = jax.tree.leaves(where.state.params)
+    return distributed.count() == 1 and all(leaf.is_fully_replicated for leaf in leaves)
+
+
+@functools.partial(jax.jit, static_argnames="population")
+def _first_not_finite(params: Any, population: bool) -> jax.Array:
+    """The first member whose parameters are not all finite, 0 of a single run; -1 if there is
+    none.
+    """
+
+    def finite(leaf: jax.Array) -> jax.Array:
+        return jnp.isfinite(leaf).all(axis=tuple(range(int(population), leaf.ndim)))
+
+    each = jnp.stack([finite(leaf) for leaf in jax.tree.leaves(params)]).all(axis=0)
+    return jnp.where(each.all(), -1, jnp.argmin(each))
 
 
 def _check_finite(state: State, step: int) -> None:
     """A step whose loss was finite can still end in parameters that are not; they must not be
     saved.
     """
-    if not _all_finite(state.params):
-        raise diverged("the parameters are", step)
+    population = state.step.ndim > 0
+    first = int(_first_not_finite(state.params, population))
+    if first >= 0:
+        raise NotFinite("parameters", step, first if population else None)

@@ -5,6 +5,7 @@ teacher.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -15,7 +16,8 @@ from kd import teacher as kd_teacher
 from kd.data import Dataset, Stream
 from kd.errors import KdError
 from kd.mesh import is_whole
-from kd.predict import answers, check_inputs, predict
+from kd.predict import answers, check_data, check_inputs, predict, reading
+from kd.seen import Seen, scale_for
 from kd.types import Average, Model, PyTree, Teacher
 
 _BATCH = 500
@@ -30,12 +32,19 @@ class Trained:
     extra: PyTree = dataclasses.field(repr=False)
     members: bool = False
     fingerprint: str = ""
+    seen: Seen | None = None
+    """Inputs that it was trained on; it is shown others in the same unit."""
 
     def logits(self, data: Dataset | Stream) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a
-        population.
+        population; of a model with positions ``[n *p v]`` and ``[m n *p v]``.
+
+        Raises:
+          KdError: inputs that it cannot read, or of another range than it was trained on.
         """
         check_data(data)
+        if self.seen is not None and self.seen.shape == data.seen.shape:
+            data = data.scaled(scale_for(self.seen, data.seen, "the model"))
         try:
             return predict(
                 self.model, self.params, self.extra, data, members=self.members, batch_size=_BATCH
@@ -52,12 +61,19 @@ class Trained:
           KdError: answers that are not finite, which no metric can count.
         """
         logits = self.logits(data)
-        if not np.isfinite(logits.max(axis=-1)).all():
+        logits = logits if self.members else logits[None]
+        bad = ~np.isfinite(logits.max(axis=-1))
+        if bad.all(axis=1).any():
             raise KdError(
                 "the model's answers are not finite: its training diverged; lower "
                 "optim.learning_rate"
             )
-        return logits if self.members else logits[None]
+        if bad.any():
+            raise KdError(
+                f"the model's answers to {bad.any(axis=0).sum()} of {len(data)} examples, e.g. "
+                f"{np.argwhere(bad)[0][1]}, are not finite; look at these, and at the model"
+            )
+        return logits
 
     def errors(self, data: Dataset | Stream) -> np.ndarray:
         """Number of examples that it gets wrong: ``[]``, or ``[m]`` for a population.
@@ -94,21 +110,13 @@ class Trained:
                     f"pairs must be members of this population, whole numbers from 0, got {pairs!r}"
                 )
             one = kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
-            return dataclasses.replace(one, pairs=tuple(int(pair) for pair in pairs))
+            chosen = tuple(int(pair) for pair in pairs)
+            return dataclasses.replace(one, pairs=chosen, seen=self.seen)
+        make: Any = kd_teacher.live
         if self.members:
-            return kd_teacher.ensemble(
-                self.model, self.params, self.extra, average=average, fingerprint=self.fingerprint
-            )
-        return kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
-
-
-def check_data(data: Any) -> None:
-    """Raise a `KdError` unless `data` is a data set."""
-    if not isinstance(data, (Dataset, Stream)):
-        raise KdError(
-            f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, "
-            "num_classes=v)"
-        )
+            make = functools.partial(kd_teacher.ensemble, average=average)
+        made = make(self.model, self.params, self.extra, fingerprint=self.fingerprint)
+        return dataclasses.replace(made, seen=self.seen)
 
 
 def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
@@ -120,7 +128,8 @@ def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
     of them.
 
     Raises:
-      KdError: a teacher that cannot read these inputs, or whose answers are not finite.
+      KdError: a teacher that cannot read these inputs, or whose answers are not finite; a stream
+        of random crops or flips.
     """
     if not isinstance(teacher, Teacher):
         raise KdError(
@@ -128,17 +137,16 @@ def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
             ".teacher()"
         )
     check_data(data)
-    check_inputs(teacher, data)
-    outputs = answers(teacher, data, batch_size=_BATCH)
-    if not np.isfinite(np.max(outputs.logits, axis=-1)).all():
+    if isinstance(data, Stream) and data.augmented:
         raise KdError(
-            "the teacher's answers are not finite: its training diverged, or these inputs are too "
-            "large"
+            "answers are kept for examples as they are, and this stream shows others in every "
+            "epoch (crop, flip); pass the teacher itself"
         )
-    table = kd_teacher.precomputed(
-        np.asarray(outputs.logits), average=outputs.average, fingerprint=teacher.fingerprint
+    teacher = reading(teacher, data)
+    outputs = answers(teacher, data, batch_size=_BATCH)
+    return kd_teacher.kept(
+        outputs, teacher=teacher.fingerprint, data=data.fingerprint, pairs=teacher.pairs
     )
-    return dataclasses.replace(table, answers_for=data.fingerprint, pairs=teacher.pairs)
 
 
 def evaluation(run: Trained, data: Dataset | Stream) -> dict[str, Any]:

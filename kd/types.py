@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kd.manifest import Manifest
+
 PyTree = Any
 Batch = Mapping[str, Any]
 """``inputs``, ``labels`` (absent when unlabelled), ``weight`` (0 = ignore), ``index`` (identity of
@@ -31,11 +33,13 @@ Average = Literal["arithmetic", "geometric", "per_member"]
 class Outputs:
     """What a model answers: logits, and how an ensemble's logits become one distribution.
 
-    Shapes: ``logits[*b v]``, or ``logits[e *b v]`` when `average` is set.
+    `taps` are inner features by name. Shapes: ``logits[*b v]`` and ``taps[name][b ...]``, which
+    may carry the positions, ``[*b ...]``; all with a leading axis ``e`` when `average` is set.
     """
 
     logits: Float[Array, "*b v"] | Any  # in a pytree JAX also puts shapes and axis numbers here
     average: Average | None = dataclasses.field(default=None, metadata={"static": True})
+    taps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def log_probs(self, temperature: Float[Array, ""] | float = 1.0) -> Float[Array, "*b v"]:
         """Log of the softened distribution ``softmax(z / T)``, in float32 (in float64 where the
@@ -65,6 +69,42 @@ class Outputs:
     def width(self) -> int:
         """Number of classes."""
         return self.logits.shape[-1]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Shape of the prediction positions ``*b``, without the members of an ensemble."""
+        return tuple(self.logits.shape[self.average is not None : -1])
+
+    def masked(self, weight: Float[Array, "*b"]) -> Outputs:
+        """The same with zeros wherever ``weight[*b]`` is 0, whatever stood there, NaN included.
+
+        A tap without the positions is zero for the examples whose positions all weigh nothing.
+        """
+        ahead = int(self.average is not None)
+
+        def mask(values: Array) -> Array:
+            kept = weight > 0
+            axes = values.shape[ahead:]
+            if len(axes) <= kept.ndim or axes[: kept.ndim] != kept.shape:
+                kept = kept.any(axis=tuple(range(1, kept.ndim)))
+            shape = (1,) * ahead + kept.shape + (1,) * (len(axes) - kept.ndim)
+            return jnp.where(kept.reshape(shape), values, jnp.zeros((), values.dtype))
+
+        return jax.tree.map(mask, self)
+
+    def member(self, i: int) -> Outputs:
+        """What member `i` of an ensemble answers, as one model."""
+        return dataclasses.replace(jax.tree.map(lambda values: values[i], self), average=None)
+
+    def astype(self, dtype: Any) -> Outputs:
+        """The same with logits and taps as numbers of type `dtype`; taps of whole numbers stay."""
+
+        def cast(values: Array) -> Array:
+            floating = jnp.issubdtype(values.dtype, jnp.floating)
+            return values.astype(dtype) if floating else values
+
+        taps = jax.tree.map(cast, dict(self.taps))
+        return dataclasses.replace(self, logits=self.logits.astype(dtype), taps=taps)
 
 
 @runtime_checkable
@@ -115,16 +155,18 @@ class Teacher:
     variables: PyTree = dataclasses.field(repr=False)
     apply: Callable[[PyTree, Batch], Outputs] = dataclasses.field(repr=False)
     fingerprint: str = ""
-    answers_for: str = ""
-    """Fingerprint of the only data set that it can answer for, if its logits were computed
-    beforehand.
-    """
+    manifest: Manifest | None = None
+    """What is known of answers that were kept: of which data, seen how. None: it answers live."""
     pairs: tuple[int, ...] | None = None
     """Several teachers, one per student: `variables` have a leading axis, and member i of a
     population learns from entry ``pairs[i]``; `apply` is that of one of them. None: all members
     share this teacher."""
     stacked: int = 0
     """Leading axes of every leaf of `variables` beyond those of one model: 1 for an ensemble."""
+    seen: Any = None
+    """What it was trained on, a `kd.seen.Seen`: `kd.predict.reading` shows it other inputs in the
+    same unit. None: it reads what the student reads.
+    """
 
 
 @runtime_checkable

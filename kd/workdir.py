@@ -34,7 +34,7 @@ class Workdir:
 
     @property
     def owner(self) -> dict[str, Any]:
-        """What `claim` wrote: spec, identity, fingerprint, number of classes.
+        """What `claim` wrote: spec, identity, fingerprint, number of classes, inputs (`Seen`).
 
         Raises:
           KdError: it is damaged.
@@ -132,6 +132,7 @@ def claim(
     owner = {
         "fingerprint": fingerprint_of(who),
         "num_classes": data.num_classes,
+        "inputs": dataclasses.asdict(data.seen),
         "identity": who,
         "spec": json.loads(to_json(spec)),
     }

@@ -78,7 +78,8 @@ MISTAKES = {
     "objective={'soft_targets': {}}": ("needs a teacher", "teacher.workdir"),
     "optim.name=sdg": ("config.optim.name must be", "'sgd'", "'sdg'"),
     "optim.learning_rate=fast": ("config.optim.learning_rate must be float", "'fast'"),
-    "optim.learning_rate=-1": ("optim.learning_rate must be 0 or more", "-1"),
+    "optim.learning_rate=-1": ("optim.learning_rate must be finite and more than 0", "-1"),
+    "optim.learning_rate=true": ("config.optim.learning_rate must be float", "True"),
     "optim.momentum=1.0": ("optim.momentum must lie in [0, 1)", "1.0"),
     "optim.learning_rate_schedule.shape=piecewise": ("piecewise", "schedule.points"),
     "optim.learning_rate_schedule.warmup_percent=150": ("warmup_percent", "150"),
@@ -106,7 +107,7 @@ MISTAKES = {
     "population={'sed': (0, 1)}": ("key in population", "'sed'", "did you mean 'seed'"),
     "population={'seed': 3}": ("population.seed must be a tuple", "3"),
     "population={'hard': {'weight': (1.0, -1.0)}}": ("objective.hard.weight", "-1.0"),
-    "teacher.workdir=nowhere": ("nowhere is not a work directory", "kd train"),
+    "teacher.workdir=nowhere": ("teacher.workdir=nowhere changes nothing", "soft_targets"),
     "teacher.average=mean": ("config.teacher.average must be", "'arithmetic'", "'mean'"),
 }
 
@@ -313,7 +314,7 @@ def test_the_test_set_does_not_choose_the_state(workdir, refused):
     keys = {"eval_epochs": 1, "early_stopping": "test[:60]"}
     refused(
         runs.kd("train", f"--workdir={workdir}", **keys),
-        "early_stopping would choose",
+        "would choose the state by 60 examples of the test set",
         "'test[:60]'",
     )
 
@@ -631,7 +632,7 @@ def test_who_comes_second_does_not_rename_a_run_that_compiles(tmp_path, refused)
 def test_a_column_teacher_without_a_teacher(workdir, refused):
     columns = "--config.population={'seed': (0, 1), 'teacher': (0, 1)}"
     refused(
-        runs.kd("train", f"--workdir={workdir}", columns),
+        runs.kd("train", f"--workdir={workdir}", columns, arg="distilled"),
         "population.teacher",
         "set teacher.workdir",
     )

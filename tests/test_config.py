@@ -118,6 +118,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "teacher.average": "geometric",
     "teacher.precompute": False,
     "objective.hard.weight": 0.5,
+    "objective.soft_targets.weight": 0.5,
     "optim.name": "adam",
     "optim.learning_rate": 0.2,
     "optim.learning_rate_schedule.shape": "cosine",
@@ -140,6 +141,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "data.crop": "random",
     "data.flip": True,
     "data.mixup": True,
+    "data.scale": 0.5,
     "optim.clip_norm": 1.0,
     "population.init_seed": (0, 1),
 }
@@ -165,7 +167,10 @@ SAME = {  # and those that may change without making it another run
 }
 
 
-BASE = {"objective": {"hard": {"weight": 1.0}}, "total_steps": 10}
+BASE = {
+    "objective": {"hard": {"weight": 1.0}, "soft_targets": {"weight": 1.0}},
+    "total_steps": 10,
+}
 
 
 def with_key(key, value):

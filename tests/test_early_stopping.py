@@ -4,6 +4,7 @@ interrupts the run.
 
 import dataclasses
 import json
+import re
 
 import hypothesis
 import hypothesis.strategies as st
@@ -16,6 +17,8 @@ import runs
 import tiny
 from kd import train
 from kd.build import load_trained
+from kd.config import load_config, resolve
+from kd.splits import load_splits
 from kd.state import State, keep_best, with_best
 from kd.workdir import find
 
@@ -127,3 +130,25 @@ def test_the_library_returns_the_best_state(monkeypatch):
     )
     assert len(seen) == 6
     assert fitted.errors(validation).tolist() == np.min(seen, axis=0).tolist()
+
+
+OVERLAPS = {  # of the 597 digits to test: a split to stop by, one to measure on, whether they meet
+    "test": ("test", "test[100:200]", True),
+    "test[:50%]": ("test[:50%]", "test[298:]", False),
+    "test[:60%]": ("test[:60%]", "test[298:]", True),
+    "test[0:60]": ("test[0:60]", "test[:60]", True),
+    "test[60:]": ("test[60:]", "test[:60]", False),
+    "train[:60]": ("train[:60]", "test[:60]", False),
+}
+
+
+@pytest.mark.parametrize("case", OVERLAPS)
+def test_no_example_both_chooses_and_judges_however_it_is_spelled(case):
+    stops, judges, meet = OVERLAPS[case]
+    overrides = [f"early_stopping={stops}", f"data.eval={judges}", "eval_epochs=1"]
+    spec = resolve(load_config(runs.__file__, "", overrides))
+    if not meet:
+        load_splits(spec)
+        return
+    with pytest.raises(kd.KdError, match=rf"examples of the test set .*'{re.escape(judges)}'"):
+        load_splits(spec)

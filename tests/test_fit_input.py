@@ -59,6 +59,7 @@ def answers(values):
 
 SHIFTED = kd.arrays(DATA.inputs[:, :3], DATA.labels)
 WIDER = kd.arrays(DATA.inputs, DATA.labels + 1)
+LOGITS = np.ones((len(DATA), tiny.CLASSES))
 
 REFUSED = {
     "a seed that is no whole number": (lambda: fit(seed=1.5), "seed a whole number"),
@@ -129,12 +130,21 @@ REFUSED = {
         "whole numbers",
     ),
     "numbers that devices cut": (lambda: kd.arrays(np.array([[2**40]]), [0]), "32 bits"),
+    "a dictionary of inputs": (lambda: kd.arrays({"image": DATA.inputs}, [0]), "one array"),
     "rows of different lengths": (lambda: kd.arrays([[1, 2], [1]], [0, 1]), "equally long"),
     "a scale of nothing": (
         lambda: kd.arrays(DATA.inputs, DATA.labels, scale=0.0),
         "scale multiplies",
     ),
     "half a class": (lambda: kd.arrays(DATA.inputs, DATA.labels, num_classes=5.5), "num_classes"),
+    "soft labels of a bare array": (
+        lambda: kd.soft_labels(logits=LOGITS, data=DATA.inputs),
+        "must be a Dataset",
+    ),
+    "soft labels of an unknown rule": (
+        lambda: kd.soft_labels(logits=LOGITS, data=DATA, average="mean"),
+        "unknown teacher.average",
+    ),
     "a label beyond 32 bits": (
         lambda: kd.arrays(np.zeros((1, 2)), np.array([2**40])),
         "below 2\\^31",

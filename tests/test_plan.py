@@ -17,8 +17,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import plan_stub
 import runs
+from kd import build
 from kd import plan as kd_plan
 from kd.chips import CHIPS, parse_topology
+from kd.config import Data, resolve, to_json
 from kd.errors import KdError
 from kd.plan_candidates import candidates, changed, overrides
 from kd.plan_count import Collective, Count, as_dict, count, from_dict, sent_share
@@ -362,17 +364,26 @@ def test_a_small_answer_is_smaller_unless_there_is_nothing_to_leave_out():
     assert answer_bytes(10, 16) == answer_bytes(10) == 20
 
 
-@pytest.mark.parametrize("key", ["crop", "flip", "mixup", "jitter_pixels"])
-def test_views_that_are_seen_once_cannot_be_kept(key):
-    off = {"crop": "none", "flip": False, "mixup": False, "jitter_pixels": 0}
-    assert kd_plan.uncachable({"data": off}) == ""
-    assert key in kd_plan.uncachable({"data": {**off, key: "random" if key == "crop" else 1}})
-    assert (
-        cache(
-            10, 1e12, 1.0, parse_topology("v5e:2x4"), mfu=1, read_rate=1e9, why_not="views"
-        ).from_epochs
-        is None
-    )
+VIEWS = {"stream": True, "crop": "random", "flip": True, "mixup": True, "jitter_pixels": 1}
+
+
+@pytest.mark.parametrize("key", VIEWS)
+def test_a_cache_that_training_refuses_never_pays(key):
+    config = runs.get_config("distilled")
+    config.data.image_size, config.data.examples, config.data.stream = 32, 1000, True
+    config.student.classes, config.teacher.model = 10, {"name": "mlp"}
+    config.data[key] = VIEWS[key]
+    with pytest.raises(KdError, match=r"config.teacher.precompute keeps") as refusal:
+        build.planned(resolve(config))
+    config.teacher.precompute = False
+    answer = {"facts": {"examples": 10, "batch_size": 5, "members": 1, "width": 10}}
+    answer["teacher"] = {"count": as_dict(Count(flops=1e12))}
+    spec = json.loads(to_json(resolve(config)))
+    kept = kd_plan.Plan(parse_topology("v5e:2x4"), spec, answer).cache(None)
+    assert kept.from_epochs is None
+    assert f"data.{key}" in kept.why_not
+    assert kept.why_not in str(refusal.value)
+    assert Data().why_not_kept == ""
 
 
 # ------------------------------------------------------------------------------------------ refusal

@@ -14,6 +14,11 @@ STEPS = 200
 SMOOTH = ["linear", "cosine", "exponential"]
 
 
+def half(shape, **options):
+    """Down to a half, where the shape has an end."""
+    return Schedule(shape, end=0.0 if shape == "constant" else 0.5, **options)
+
+
 def curve(spec, total=STEPS, until=STEPS):
     return np.asarray(jax.vmap(make_schedule(spec, total))(jnp.arange(until + 1)))
 
@@ -58,11 +63,11 @@ def test_the_three_shapes_differ():
 
 @pytest.mark.parametrize("shape", ["constant", *SMOOTH])
 def test_warm_up_rises_from_zero_and_then_the_shape_runs_its_course(shape):
-    factors = curve(Schedule(shape, warmup_percent=25.0, end=0.5))
+    factors = curve(half(shape, warmup_percent=25.0))
     warmup = STEPS // 4
     np.testing.assert_allclose(factors[: warmup + 1], np.arange(warmup + 1) / warmup, atol=1e-6)
     np.testing.assert_allclose(
-        factors[warmup:], curve(Schedule(shape, end=0.5), STEPS - warmup, STEPS - warmup), rtol=1e-5
+        factors[warmup:], curve(half(shape), STEPS - warmup, STEPS - warmup), rtol=1e-5
     )
 
 
@@ -93,7 +98,7 @@ def test_piecewise_is_one_before_its_first_point():
 
 @pytest.mark.parametrize("shape", ["constant", *SMOOTH])
 def test_a_schedule_is_in_percent_so_a_longer_run_is_the_same_curve(shape):
-    spec = Schedule(shape, warmup_percent=10.0, end=0.5)
+    spec = half(shape, warmup_percent=10.0)
     np.testing.assert_allclose(curve(spec), curve(spec, 4 * STEPS, 4 * STEPS)[::4], atol=1e-5)
 
 
@@ -124,4 +129,4 @@ def test_what_makes_no_sense_is_refused_by_name(spec, named):
 
 @pytest.mark.parametrize("shape", ["constant", *SMOOTH])
 def test_a_run_of_one_step_is_finite(shape):
-    assert np.isfinite(curve(Schedule(shape, end=0.5), total=1, until=1)).all()
+    assert np.isfinite(curve(half(shape), total=1, until=1)).all()

@@ -118,7 +118,7 @@ def test_the_teacher_has_a_rule_of_its_own():
     ].spec
     assert found == P(None, "fsdp", "tensor")
     table = kd_teacher.precomputed(np.zeros((8, 5), np.float32))
-    assert teacher_shardings(table, table.variables, FSDP, mesh).spec == P()
+    assert teacher_shardings(table, table.variables, FSDP, mesh).logits.spec == P()
     with pytest.raises(KdError, match=r"path in sharding\.teacher\.paths"):
         train.check(a_task(sharding=Sharding(teacher=Rule("fsdp", {"nothing": ()})), teacher=live))
 

@@ -19,8 +19,9 @@ from kd.workdir import Workdir, find
 
 SPEC = resolve({"objective": {"hard": {}}, "total_steps": 3, "mesh": {"devices": 1}})
 TEACHERS, BASELINE = Stage("teachers", SPEC), Stage("baseline", dataclasses.replace(SPEC, seed=1))
-DISTILLED = Stage("distilled", dataclasses.replace(SPEC, seed=2), teacher="teachers")
-SWEEP = Stage("sweep", dataclasses.replace(SPEC, seed=3), teacher="distilled")
+TAUGHT = dataclasses.replace(SPEC, objective={"soft_targets": {}})
+DISTILLED = Stage("distilled", dataclasses.replace(TAUGHT, seed=2), teacher="teachers")
+SWEEP = Stage("sweep", dataclasses.replace(TAUGHT, seed=3), teacher="distilled")
 ALL = [TEACHERS, BASELINE, DISTILLED, SWEEP]
 
 
@@ -140,7 +141,7 @@ def changed(stage, **changes):
             [TEACHERS, BASELINE, dataclasses.replace(DISTILLED, teacher="baseline"), SWEEP],
             ["distilled", "sweep"],
         ),
-        ([TEACHERS, BASELINE, DISTILLED, dataclasses.replace(SWEEP, teacher=None)], ["sweep"]),
+        ([TEACHERS, BASELINE, DISTILLED, Stage("sweep", SPEC)], ["sweep"]),
         ([changed(stage, log_steps=7, eval_epochs=1.0) for stage in ALL], []),
         ([BASELINE, TEACHERS, DISTILLED], []),
     ],
@@ -195,8 +196,10 @@ WRONG = {
     "student answers with 12 classes and the teacher with 10": {
         "student": {"name": "mlp", "classes": 12}
     },
-    "config.teacher.precompute answers for unshifted images": {"data": Data(jitter_pixels=1)},
-    "paired with teacher 5 and there are 2": {"population": {"seed": (0, 1), "teacher": (0, 5)}},
+    "config.teacher.precompute keeps one answer for each example": {"data": Data(jitter_pixels=1)},
+    "paired with teacher 5 and there are 2": {
+        "population": {"init_seed": (0, 1), "teacher": (0, 5)}
+    },
 }
 
 
@@ -211,7 +214,7 @@ def test_a_stage_that_cannot_be_trained_is_refused_before_any_is(experiment, mes
 def test_a_single_teacher_cannot_be_paired(experiment):
     with pytest.raises(KdError, match="stage 'distilled': only a population has several teachers"):
         experiment.run(
-            [TEACHERS, changed(DISTILLED, population={"seed": (0, 1), "teacher": (0, 0)})]
+            [TEACHERS, changed(DISTILLED, population={"init_seed": (0, 1), "teacher": (0, 0)})]
         )
     with pytest.raises(KdError, match=r"stage 'baseline': objective.soft_targets needs a teacher"):
         experiment.run([TEACHERS, changed(BASELINE, objective={"soft_targets": {}})])

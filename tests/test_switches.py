@@ -62,7 +62,7 @@ def ours(on):
 def plainly(on):
     """The same written out: one device, one batch, one formula after another."""
     params = init_state(tiny.PLAIN, tiny.optimizer(), 0, jnp.zeros((1, 4, 4))).params
-    average, velocity = params, jax.tree.map(jnp.zeros_like, params)
+    seen, velocity = [], jax.tree.map(jnp.zeros_like, params)
     for batch in batches():
 
         def loss(p, batch=batch):
@@ -90,7 +90,9 @@ def plainly(on):
             gradient = jax.tree.map(lambda g, norm=norm: g * jnp.minimum(1, CLIP / norm), gradient)
         velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradient)
         params = jax.tree.map(lambda p, v: p - 0.1 * v, params, velocity)
-        average = jax.tree.map(lambda a, p: DECAY * a + (1 - DECAY) * p, average, params)
+        seen.append(params)
+    powers = DECAY ** np.arange(len(seen))[::-1]
+    average = jax.tree.map(lambda *steps: np.average(steps, axis=0, weights=powers), *seen)
     return params, average if "ema" in on else params, value
 
 

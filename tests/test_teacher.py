@@ -57,7 +57,10 @@ def test_live_and_precomputed_give_the_same_losses_and_gradients(average):
 def test_what_the_teacher_says_matters():
     teacher, run = compiled(precomputed, None)
     silent, _ = run(
-        tiny.state(), 0 * teacher.variables, tiny.batch(), tiny.hparams(learning_rate=1.0)
+        tiny.state(),
+        jax.tree.map(jnp.zeros_like, teacher.variables),
+        tiny.batch(),
+        tiny.hparams(learning_rate=1.0),
     )
     assert tiny.differ(silent.params, trained(precomputed, None)[0].params)
 

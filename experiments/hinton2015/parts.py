@@ -93,6 +93,16 @@ def plain(config: Any) -> Any:
     return list(config) if isinstance(config, tuple) else config
 
 
+def of_this_data(config: Mapping[str, Any], data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """`config` without the paper's numbers and the bands where `data` is not the data that they are
+    about, `numbers_of`.
+    """
+    about = config.get("numbers_of") or {}
+    if all(data.get(key) == value for key, value in about.items()):
+        return config
+    return {**config, "paper": {}, "bands": {}}
+
+
 def resolved(name: str, run: Mapping[str, Any]) -> Spec:
     """A run's spec; what is wrong with it is said of that run.
 

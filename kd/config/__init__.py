@@ -1,6 +1,7 @@
 """Configs: what a run may say of itself, how files and overrides are read, and who a run is."""
 
 from kd.config.identity import fingerprint_of, identity
+from kd.config.idle import check_idle
 from kd.config.overrides import choose, load_config
 from kd.config.spec import (
     Data,
@@ -21,6 +22,7 @@ __all__ = [
     "TeacherSpec",
     "base_config",
     "build",
+    "check_idle",
     "check_options",
     "check_type",
     "choose",

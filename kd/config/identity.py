@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import typing
+from collections.abc import Mapping
 from typing import Any
 
-from kd.config.spec import Spec
-from kd.config.typed import plain
+from kd.config.spec import Spec, option_types
+from kd.config.typed import floats, plain
 from kd.fields import in_identity
+from kd.population import WHOLE
 from kd.registry import source_fingerprint
+from kd.schedules import Schedule
 
 
 def fingerprint_of(value: Any) -> str:
@@ -24,7 +28,7 @@ def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
 
     Each field of the config says for itself whether it belongs here: see `kd.fields`.
     """
-    told = _told(spec)
+    told = _told(canonical(spec))
     told["teacher"]["workdir"] = teacher_fingerprint
     if spec.early_stopping is not None:  # when it looks is part of what it selects
         told["eval_epochs"] = spec.eval_epochs
@@ -35,6 +39,41 @@ def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
     ]
     told["code"] = {name: source_fingerprint(name) for name in names if isinstance(name, str)}
     return told
+
+
+def canonical(spec: Spec) -> Spec:
+    """`spec` with floats wherever floats are wanted: a temperature of 4 and of 4.0 are one run.
+
+    The fields of a config have types of their own; here are those that a loss, a schedule, a column
+    and a model's options say.
+    """
+    objective = {name: _numbers(term) for name, term in spec.objective.items()}
+    student = option_types(spec.student)
+    return dataclasses.replace(
+        spec,
+        objective=objective,
+        population={name: _column(name, column) for name, column in spec.population.items()},
+        student={key: floats(value, student.get(key)) for key, value in spec.student.items()},
+    )
+
+
+def _numbers(term: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    if term is None:
+        return None
+    fields = typing.get_type_hints(Schedule)
+
+    def number(value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return floats(value, float)
+        return {key: floats(inner, fields.get(key)) for key, inner in value.items()}
+
+    return {key: number(value) for key, value in term.items()}
+
+
+def _column(name: str, column: Any) -> Any:
+    if isinstance(column, Mapping):
+        return {key: _column(key, values) for key, values in column.items()}
+    return column if name in WHOLE else floats(tuple(column), tuple[float, ...])
 
 
 def _told(value: Any) -> Any:

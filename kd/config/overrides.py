@@ -91,7 +91,10 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
                 here
             ):  # another model: the options of the one before are not its own
                 del here[option]
-        here[leaf] = _literal(text)
+        value = _literal(text)
+        if isinstance(value, bool) and isinstance(here.get(leaf), float):
+            del here[leaf]  # a ConfigDict would make 1.0 of True in the place of a float
+        here[leaf] = value
 
 
 def _literal(text: str) -> Any:

@@ -6,12 +6,14 @@ import dataclasses
 import difflib
 import inspect
 import json
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
+from kd.config.idle import check_idle
 from kd.config.typed import build, check_type, plain
 from kd.errors import KdError, unknown
 from kd.fields import later, outside_identity
@@ -35,8 +37,9 @@ class Data:
     `image_size` makes images of any size into squares of so many pixels. With `stream` examples are
     read as they are needed and never held in memory; then `crop` takes a random part of each for
     training, and `flip` turns half of them round. `mixup` mixes each image with another; a mixed
-    image has no label. `examples` is the declared number of training examples, for planning a run
-    where the data is not.
+    image has no label. The model sees the stored numbers times `scale`; None is the scale of the
+    source: see `kd.data.arrays`. `examples` is the declared number of training examples, for
+    planning a run where the data is not.
     """
 
     source: str = "digits"
@@ -51,7 +54,22 @@ class Data:
     crop: Literal["none", "random"] = later("none")
     flip: bool = later(False)
     mixup: bool = later(False)
+    scale: float | None = later(None)
     examples: int | None = outside_identity(None)
+
+    @property
+    def why_not_kept(self) -> str:
+        """Why a teacher's answers cannot be kept for this data; "" if they can."""
+        views = {
+            "config.data.crop": self.crop != "none",
+            "config.data.flip": self.flip,
+            "config.data.mixup": self.mixup,
+            "config.data.jitter_pixels": self.jitter_pixels,
+        }
+        names = [name for name, on in views.items() if on]
+        if names:
+            return f"every epoch shows other images ({', '.join(names)})"
+        return "the examples are streamed (config.data.stream)" if self.stream else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,10 +101,10 @@ class Spec:
     member, its state with the fewest errors on that split, looked at every `eval_epochs`.
 
     `accumulate` takes each batch in so many parts, one after another; `remat` computes activations
-    again instead of keeping them; `compute` is the type that student and teacher compute in, while
-    parameters, sums and logits stay float32; `ema` above 0 makes the result a moving average of the
-    parameters with that decay. `mesh` and `sharding` say where arrays live, and change nothing but
-    speed and memory.
+    again instead of keeping them; `compute` is the type that the student computes in, while
+    parameters, sums and logits stay float32 (a teacher computes as it was trained); `ema` above 0
+    makes the result a moving average of the parameters with that decay. `mesh` and `sharding` say
+    where arrays live, and change nothing but speed and memory.
     """
 
     seed: int = 0
@@ -123,8 +141,14 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
 
     Raises:
       KdError: an unknown key (nearest shown), a wrong type, a value out of range, both or neither
-        of the two lengths.
+        of the two lengths, a key that changes nothing.
     """
+    spec = _well_formed(config)
+    check_idle(spec, make_terms(spec))
+    return spec
+
+
+def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
     given = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
     if "seeds" in given and "objective" not in given:
         raise KdError(
@@ -145,12 +169,6 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
         raise KdError(
             "config.early_stopping looks at a validation split every config.eval_epochs; set that "
             "too"
-        )
-    if spec.early_stopping == spec.data.eval and spec.data.eval.startswith("test"):
-        raise KdError(
-            "config.early_stopping would choose the state by the test set that it is measured "
-            f"on, '{spec.data.eval}'; "
-            "name another one, e.g. a part of the training set"
         )
     check_options(spec.student)
     if spec.teacher.model is not None:
@@ -191,12 +209,12 @@ def _check_switches(spec: Spec) -> None:
             "config.data.examples must be 1 or more, and below 2^31, or none, got "
             f"{spec.data.examples}"
         )
-    read = {"crop": spec.data.crop != "none", "flip": spec.data.flip}
-    for name in [name for name, on in read.items() if on]:
-        if not spec.data.stream:
-            raise KdError(
-                f"config.data.{name} is done while images are read; set config.data.stream=true too"
-            )
+    scale = spec.data.scale
+    if scale is not None and not 0 < abs(scale) < math.inf:
+        raise KdError(
+            "config.data.scale multiplies the inputs and must be a finite number other than 0, got "
+            f"{scale}"
+        )
     if spec.data.crop != "none" and spec.data.image_size is None:
         raise KdError(
             "config.data.crop needs the size of its result; set config.data.image_size, in pixels"
@@ -234,7 +252,7 @@ def check_options(student: Mapping[str, Any], path: str = "config.student") -> N
         raise KdError(f"{path}.name is missing; see 'kd list' for the models")
     model = lookup("model", student["name"], MODELS)
     accepted = inspect.signature(model).parameters
-    hints = typing.get_type_hints(model)
+    hints = option_types(student)
     for key, value in student.items():
         if key == "name" or (key == "classes" and value is None):
             continue
@@ -243,11 +261,16 @@ def check_options(student: Mapping[str, Any], path: str = "config.student") -> N
         check_type(value, hints.get(key, Any), f"{path}.{key}")
 
 
+def option_types(student: Mapping[str, Any]) -> dict[str, Any]:
+    """The type of every option that the student's model takes, as far as it names them."""
+    return typing.get_type_hints(lookup("model", student["name"], MODELS))
+
+
 def to_json(spec: Spec) -> str:
     """The resolved config as text, one key a line, for golden files and work directories."""
     return json.dumps(plain(spec), indent=2, sort_keys=True)
 
 
 def from_json(text: str) -> Spec:
-    """The spec that `to_json` wrote."""
-    return resolve(json.loads(text))
+    """The spec that `to_json` wrote. What changes nothing is no reason to refuse what is stored."""
+    return _well_formed(json.loads(text))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import types
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +31,8 @@ def build(cls: type, given: Any, path: str) -> Any:
         if dataclasses.is_dataclass(hints[key]):
             values[key] = build(typing.cast(type, hints[key]), value, f"{path}.{key}")
         else:
-            values[key] = _floats(check_type(value, hints[key], f"{path}.{key}"), hints[key])
+            value = _quotient(value, hints[key])
+            values[key] = floats(check_type(value, hints[key], f"{path}.{key}"), hints[key])
     required = [
         f.name
         for f in dataclasses.fields(cls)
@@ -42,23 +45,52 @@ def build(cls: type, given: Any, path: str) -> Any:
 
 
 def check_type(value: Any, hint: Any, path: str) -> Any:
-    """`value`, its lists as tuples. Raises a `KdError` where it is not of the type `hint`."""
-    from beartype import BeartypeConf
-    from beartype.door import is_bearable
+    """`value`, its lists as tuples. Raises a `KdError` where it is not of the type `hint`.
 
+    True and False are no numbers, however deep they lie.
+    """
     value = _tuples(value)
-    boolean_for_number = (
-        isinstance(value, bool) and hint is not bool and bool not in typing.get_args(hint)
-    )
-    if (boolean_for_number and hint is not Any) or not is_bearable(
-        value, hint, conf=BeartypeConf(is_pep484_tower=True)
-    ):
+    if (_holds_boolean(value) and not _takes_boolean(hint)) or not _matches(value, hint):
         wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
         raise KdError(f"{path} must be {wanted}, got {value!r} ({type(value).__name__})")
     return value
 
 
-def _floats(value: Any, hint: Any) -> Any:
+def _matches(value: Any, hint: Any) -> bool:
+    """Whether `value` is of the type `hint` in every element; beartype looks at one at random."""
+    from beartype import BeartypeConf
+    from beartype.door import is_bearable
+
+    inner = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_matches(value, choice) for choice in inner)
+    if typing.get_origin(hint) is tuple and isinstance(value, tuple):
+        hints = inner[:1] * len(value) if inner[-1:] == (...,) else inner
+        return len(hints) == len(value) and all(map(_matches, value, hints))
+    if len(inner) == 2 and isinstance(value, Mapping):
+        return all(_matches(k, inner[0]) and _matches(v, inner[1]) for k, v in value.items())
+    return is_bearable(value, hint, conf=BeartypeConf(is_pep484_tower=True))
+
+
+def _holds_boolean(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_holds_boolean, value.values()))
+    return any(map(_holds_boolean, value)) if isinstance(value, tuple) else isinstance(value, bool)
+
+
+def _takes_boolean(hint: Any) -> bool:
+    return hint in (bool, Any) or any(map(_takes_boolean, typing.get_args(hint)))
+
+
+def _quotient(value: Any, hint: Any) -> Any:
+    """``"1/255"`` as a number where a float is wanted."""
+    if not isinstance(value, str) or float not in (hint, *typing.get_args(hint)):
+        return value
+    quotient = re.fullmatch(r"(\d{1,15})/([1-9]\d{0,14})", value)
+    return value if quotient is None else int(quotient[1]) / int(quotient[2])
+
+
+def floats(value: Any, hint: Any) -> Any:
     """Whole numbers become floats where floats are wanted: 30 epochs and 30.0 epochs are the same
     run.
     """
@@ -67,7 +99,7 @@ def _floats(value: Any, hint: Any) -> Any:
         return float(value) if hint is float or (float in inner and int not in inner) else value
     if isinstance(value, tuple) and typing.get_origin(hint) is tuple:
         hints = inner[:1] * len(value) if inner[-1] is ... else inner
-        return tuple(_floats(one, wanted) for one, wanted in zip(value, hints, strict=True))
+        return tuple(floats(one, wanted) for one, wanted in zip(value, hints, strict=True))
     return value
 
 

@@ -8,6 +8,7 @@ from kd.data.opening import open_stream
 from kd.data.order import Order, padded_rows, rows, steps_of, steps_per_epoch
 from kd.data.pipeline import Batches, batches, in_order
 from kd.data.sources import SOURCES, load
+from kd.data.stored import prepare
 from kd.data.stream import Stream, as_stream, described, in_memory
 from kd.data.words import same_names
 
@@ -34,6 +35,7 @@ __all__ = [
     "open_stream",
     "padded_rows",
     "parse_split",
+    "prepare",
     "rows",
     "same_names",
     "split_rows",

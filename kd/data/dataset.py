@@ -10,8 +10,18 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kd.data.stored import (
+    as_array,
+    check_numbers,
+    check_scale,
+    check_seen,
+    default_scale,
+    is_image,
+    prepare,
+)
 from kd.errors import KdError
 from kd.mesh import is_whole
+from kd.seen import Seen
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -19,7 +29,8 @@ class Dataset:
     """Examples and labels. An example's row is its identity (``batch["index"]``).
 
     Shapes: ``inputs[n ...]`` in any numeric type, ``labels[n]`` int32 or None; the model sees
-    ``inputs * scale`` as float32, so images may stay bytes in memory. With `starts` the data set is
+    ``inputs * scale`` as float32 (`kd.data.prepare`), so images may stay bytes in memory, and
+    whole numbers that are no images keep their value. With `starts` the data set is
     windowed: ``inputs[N ...]`` are frames in a row, ``starts[n]`` int32, and example i is
       ``inputs[starts[i] : starts[i] + window]``; overlapping windows are
     stacked in the batch and never in memory. `class_names` are the words for the classes, where
@@ -50,12 +61,32 @@ class Dataset:
     @property
     def first(self) -> np.ndarray:
         """The first example as the model sees it, float32, in a batch of one: ``[1 ...]``."""
-        one = (
+        example = (
             self.inputs[:1]
             if self.starts is None
             else self.inputs[None, self.starts[0] :][:, : self.window]
         )
-        return one.astype(np.float32) * np.float32(self.scale)
+        return prepare(example, np.float32(self.scale))
+
+    @functools.cached_property
+    def seen(self) -> Seen:
+        """What a model sees of these inputs: shape of one example, stored type, scale and range."""
+        shape, windowed = self.inputs.shape[1:], self.starts is not None
+        low, high = float(self.inputs.min()), float(self.inputs.max())
+        shape, image = ((self.window, *shape), False) if windowed else (shape, is_image(shape))
+        return Seen(shape, str(self.dtype), 1.0, low, high, image).at(self.scale)
+
+    def scaled(self, scale: float | None) -> Dataset:
+        """The same stored numbers, seen at another scale; None: as they are.
+
+        Raises:
+          KdError: a scale that float32 cannot multiply these numbers by.
+        """
+        if scale is None or scale == self.scale:
+            return self
+        data = dataclasses.replace(self, scale=check_scale(scale))
+        check_seen(data.seen)
+        return data
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -78,22 +109,24 @@ def arrays(
     labels: np.ndarray | None = None,
     *,
     num_classes: int | None = None,
-    scale: float = 1.0,
+    scale: float | None = None,
     starts: np.ndarray | None = None,
     window: int = 0,
     class_names: Sequence[str] | None = None,
 ) -> Dataset:
     """A data set from NumPy arrays; without labels, a transfer set for soft targets alone.
 
-    `num_classes` defaults to the number of `class_names`, else to the largest label plus one.
-    `starts` and `window` make a windowed data set, see `Dataset`.
+    `num_classes` defaults to the number of `class_names`, else to the largest label plus one. The
+    model sees ``inputs * scale``; without a `scale`, images of unsigned numbers, ``[n h w]`` or
+    ``[n h w c]`` with 1, 3 or 4 channels, are divided by the largest number of their type, bytes by
+    255, and all else stays as it is. `starts` and `window` make a windowed data set, see `Dataset`.
 
     Raises:
-      KdError: no examples, lengths that differ, inputs that are not finite numbers, no classes,
-        labels that are not whole numbers in ``[0, num_classes)``, windows that reach beyond the
-        inputs.
+      KdError: no examples, lengths that differ, inputs that are not finite numbers or that float32
+        cannot tell apart, masked values, no classes, labels that are not whole numbers in
+        ``[0, num_classes)``, windows that reach beyond the inputs.
     """
-    inputs = _array("inputs", inputs)
+    inputs = as_array("inputs", inputs)
     if inputs.ndim == 0:
         raise KdError(
             "inputs must be an array with one row per example, got a single value; pass [n ...]"
@@ -102,45 +135,30 @@ def arrays(
         raise KdError("the split is empty: 0 examples; choose another split or widen its slice")
     if inputs.size == 0:
         raise KdError(f"inputs of shape {inputs.shape} hold no numbers; pass [n ...]")
-    if inputs.dtype.kind not in "uifb" or (
-        inputs.dtype.kind == "f" and not np.isfinite(inputs).all()
-    ):
-        raise KdError(
-            f"inputs must be finite numbers, got {inputs.dtype} with NaN, infinity or objects; "
-            "clean them"
-        )
-    if (
-        inputs.dtype.kind in "ui"
-        and inputs.dtype.itemsize > 4
-        and np.abs(inputs.astype(np.float64)).max() >= 2**31
-    ):
-        raise KdError(
-            "inputs hold whole numbers of 2^31 or more, which devices cut to 32 bits; pass them "
-            "as floats"
-        )
+    check_numbers(inputs)
     if num_classes is not None and not (is_whole(num_classes) and 1 <= num_classes < 2**31):
         raise KdError(
             f"num_classes must be 1 or more, got {num_classes!r}; pass how many classes there are"
-        )
-    if (
-        not isinstance(scale, (int, float, np.number))
-        or isinstance(scale, bool)
-        or not 0 < abs(scale) < np.inf
-    ):
-        raise KdError(
-            f"scale multiplies the inputs and must be a finite number other than 0, got {scale!r}"
         )
     names = None if class_names is None else tuple(class_names)
     if names is not None:
         num_classes = len(names) if num_classes is None else num_classes
         _check_names(names, num_classes)
     starts = _check_windows(starts, window, len(inputs))
-    examples = len(inputs if starts is None else starts)
-    if labels is None:
-        if num_classes is None:
-            raise KdError("without labels num_classes cannot be counted; pass num_classes")
-        return Dataset(inputs, None, num_classes, scale, starts, window, names)
-    labels = _array("labels", labels)
+    if scale is None:
+        scale = default_scale(inputs) if starts is None else 1.0
+    data = Dataset(inputs, None, num_classes or 1, check_scale(scale), starts, window, names)
+    check_seen(data.seen)
+    if labels is not None:
+        labels, num_classes = _check_labels(labels, len(data), num_classes)
+    elif num_classes is None:
+        raise KdError("without labels num_classes cannot be counted; pass num_classes")
+    return dataclasses.replace(data, labels=labels, num_classes=num_classes)
+
+
+def _check_labels(labels: object, examples: int, num_classes: int | None) -> tuple[np.ndarray, int]:
+    """Labels int32 ``[n]`` and the number of classes, or a `KdError`."""
+    labels = as_array("labels", labels)
     if labels.shape != (examples,):
         raise KdError(
             f"labels have shape {labels.shape} and there are {examples} examples; pass one label "
@@ -163,7 +181,7 @@ def arrays(
             f"label {labels[bad]} of example {bad} is out of range: there are {classes} classes, "
             f"0 to {classes - 1}"
         )
-    return Dataset(inputs, labels.astype(np.int32), classes, scale, starts, window, names)
+    return labels.astype(np.int32), classes
 
 
 def _check_names(names: tuple[str, ...], num_classes: int) -> None:
@@ -174,13 +192,6 @@ def _check_names(names: tuple[str, ...], num_classes: int) -> None:
         )
 
 
-def _array(name: str, given: object) -> np.ndarray:
-    try:
-        return np.asarray(given)
-    except ValueError as error:  # rows of different lengths
-        raise KdError(f"{name} are no array: {error}; make the rows equally long") from error
-
-
 def _check_windows(starts: np.ndarray | None, window: int, frames: int) -> np.ndarray | None:
     if starts is None:
         if window:
@@ -188,7 +199,7 @@ def _check_windows(starts: np.ndarray | None, window: int, frames: int) -> np.nd
                 "a window without starts has no examples; pass starts, the first frame of each"
             )
         return None
-    starts = _array("starts", starts)
+    starts = as_array("starts", starts)
     if not is_whole(window) or not 1 <= window <= frames:
         raise KdError(f"window must lie between 1 and the {frames} frames of inputs, got {window}")
     if starts.ndim != 1 or starts.dtype.kind not in "ui" or len(starts) == 0:

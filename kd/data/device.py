@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kd.data.dataset import Dataset
+from kd.data.stored import prepare
 from kd.data.stream import Stream
 from kd.types import Batch
 
@@ -32,7 +33,7 @@ def gather(table: dict[str, jax.Array], rows: jax.Array) -> Batch:
     safe = jnp.maximum(rows, 0)
     places = jnp.add.outer(table["starts"][safe], table["offsets"]) if "starts" in table else safe
     batch = {
-        "inputs": table["inputs"][places].astype(jnp.float32) * table["scale"],
+        "inputs": prepare(table["inputs"][places], table["scale"]),
         "weight": (rows >= 0).astype(jnp.float32),
         "index": safe,
     }
@@ -40,8 +41,8 @@ def gather(table: dict[str, jax.Array], rows: jax.Array) -> Batch:
 
 
 def as_floats(batch: Batch, scale: Any) -> Batch:
-    """A streamed batch as the model sees it: inputs float32, times the data's scale."""
-    return {**batch, "inputs": batch["inputs"].astype(jnp.float32) * scale}
+    """A streamed batch as the model sees it: its inputs are prepared at the data's scale."""
+    return {**batch, "inputs": prepare(batch["inputs"], scale)}
 
 
 def example_batch(data: Dataset | Stream, batch_size: int) -> Batch:

@@ -21,13 +21,14 @@ _LABELS = ("labels", "y", "targets")
 _WRITE = "write it with numpy.savez(file, train_inputs=..., train_labels=..., ...)"
 
 
-def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
+def npz(name: str, argument: str, data_dir: str | None, scale: float | None = None) -> Dataset:
     """Arrays in a NumPy file: ``npz:FILE`` holding ``<split>_inputs`` and, unless unlabelled,
     ``<split>_labels``.
 
     The keys may be spelled otherwise: ``x_train``, ``X_train``, ``train_images``, ``train_x``, ...
     with ``y_train``, ``train_targets``, ... Labels may be words. ``num_classes`` may be stored
-    too; otherwise it is the largest label of the split plus one. ``<split>_starts`` and ``window``
+    too; otherwise it is the largest label of the split plus one. So may ``scale``, which the inputs
+    are multiplied by; otherwise it is that of `kd.data.arrays`. ``<split>_starts`` and ``window``
     make the split a windowed one: see `Dataset`. The file lies in `data_dir`, else in
     ``KD_DATA_DIR``, else here.
 
@@ -50,6 +51,7 @@ def npz(name: str, argument: str, data_dir: str | None) -> Dataset:
         inputs,
         given,
         num_classes=classes,
+        scale=_scale(stored) if scale is None else scale,
         starts=None if starts is None else read_array(starts),
         window=window,
         class_names=names,
@@ -125,6 +127,15 @@ def _whole_number(stored: Mapping[str, Member], key: str) -> int | None:
     if value.size != 1 or value.dtype.kind not in "ui":
         raise KdError(f"{stored[key].where} must be one whole number; store e.g. {key}=10")
     return int(value.item())
+
+
+def _scale(stored: Mapping[str, Member]) -> float | None:
+    if "scale" not in stored:
+        return None
+    value = read_array(stored["scale"])
+    if value.size != 1 or value.dtype.kind not in "uif":
+        raise KdError(f"{stored['scale'].where} must be one number; store e.g. scale=1/255")
+    return float(value.item())
 
 
 def read_array(member: Member) -> np.ndarray:

@@ -17,18 +17,21 @@ def open_stream(
     size: int | None = None,
     crop: Crop = "none",
     flip: bool = False,
+    scale: float | None = None,
 ) -> Stream:
     """The examples of `split` of `source`, names as `kd.data.load` knows them, read one by one.
 
     ``tfds:NAME`` and ``folder:PATH`` are read from disk; what every other source makes lies in
-    memory, and is read from there.
+    memory, and is read from there. `scale` is as in `kd.data.load`.
 
     Raises:
       KdError: as `kd.data.load` and `as_stream` do.
     """
     kind, _, name = source.partition(":")
     if kind == "tfds" and name.count(":") == 0 and name:
-        return stream_tfds(name, split, data_dir, size=size, crop=crop, flip=flip)
+        stream = stream_tfds(name, split, data_dir, size=size, crop=crop, flip=flip)
+        return stream.scaled(scale)
     if kind == "folder":
-        return stream_folder(name, split, data_dir, size=size, crop=crop, flip=flip)
-    return as_stream(load(source, split, data_dir), size=size, crop=crop, flip=flip)
+        stream = stream_folder(name, split, data_dir, size=size, crop=crop, flip=flip)
+        return stream.scaled(scale)
+    return as_stream(load(source, split, data_dir, scale), size=size, crop=crop, flip=flip)

@@ -56,7 +56,7 @@ def batches(
     def make(step: int, stopped: threading.Event) -> HostBatch:
         table = order.rows(step)[:, part]
         draw = None
-        if stream.crop == "random" or stream.flip:
+        if stream.augmented:
             draw = [
                 draws(seed, step, int(i))
                 for seed, row in zip(members, table, strict=True)

@@ -5,6 +5,7 @@ images, CSV files, arrays in an .npz file.
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,8 @@ from kd.data.tfds import load_tfds
 from kd.errors import KdError, unknown
 from kd.registry import lookup
 
-Source = Callable[[str, str, str | None], Dataset]
+Source = Callable[..., Dataset]
+"""``source(split name, argument, data_dir)``; it may take `scale` too, see `load`."""
 
 
 def digits(name: str, argument: str, data_dir: str | None) -> Dataset:
@@ -60,30 +62,43 @@ _OF_FILES = ("csv", "folder", "npz")
 """The user's own files may change between two calls; their names may have colons."""
 
 
-def _whole(source: str, name: str, data_dir: str | None) -> Dataset:
+def _whole(source: str, name: str, data_dir: str | None, scale: float | None) -> Dataset:
     kind, colon, argument = source.partition(":")
     if kind in SOURCES and colon and (":" not in argument or kind in _OF_FILES):
-        return SOURCES[kind](name, argument, data_dir)
-    return lookup("data source", source, SOURCES)(name, "", data_dir)
+        read = SOURCES[kind]
+    else:
+        read, argument = lookup("data source", source, SOURCES), ""
+    takes = scale is not None and "scale" in inspect.signature(read).parameters
+    data: Any = read(name, argument, data_dir, **({"scale": scale} if takes else {}))
+    if not isinstance(data, Dataset):
+        raise KdError(
+            f"data source '{source}' answered with {type(data).__name__}; return a data set, e.g. "
+            "kd.arrays(inputs, labels)"
+        )
+    return data.scaled(scale)
 
 
 _remembered = functools.lru_cache(maxsize=8)(_whole)
 
 
-def load(source: str, split: str, data_dir: str | None = None) -> Dataset:
+def load(
+    source: str, split: str, data_dir: str | None = None, scale: float | None = None
+) -> Dataset:
     """The examples of `split` (``train``, ``train[50000:]``, ``train[:3%]``) of `source`.
+
+    The model sees the stored numbers times `scale`, or at the source's own scale if that is None.
 
     Sources: a name of `SOURCES`, with an argument after a colon (``tfds:mnist``), or
       ``package.module:function``
-    that is called with (split name, "", data_dir).
+    that is called with (split name, "", data_dir), and with `scale` where it takes that.
 
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice.
     """
     name = parse_split(split)[0]
     if source.partition(":")[0] not in _OF_FILES:
-        return take(_remembered(source, name, data_dir), split)
-    whole = _whole(source, name, data_dir)
+        return take(_remembered(source, name, data_dir, scale), split)
+    whole = _whole(source, name, data_dir, scale)
     part = take(whole, split)
     _check_classes(whole, part, split)
     return part

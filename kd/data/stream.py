@@ -15,8 +15,10 @@ import numpy as np
 
 from kd.data.dataset import Dataset, arrays, of_classes, take
 from kd.data.images import Crop, viewed
+from kd.data.stored import check_scale, check_seen
 from kd.errors import KdError, cause
 from kd.memory import check_fits
+from kd.seen import Seen
 
 _BLOCK = 256  # examples that are read together
 
@@ -45,8 +47,8 @@ class Stream:
     training with `crop` "none", the middle of them (see `kd.data.images`); with `crop` "random"
     training sees random boxes, and with `flip` mirrors half of them. `rows` are the rows of the
     source that are the examples; None: all. `record_shape` is the shape of an image where the
-    source knows it, with None for what differs from image to image. `class_names` are the words for
-    the classes.
+    source knows it, with None for what differs from image to image, and `known` what is known of
+    the inputs without reading them. `class_names` are the words for the classes.
     """
 
     source: Source = dataclasses.field(repr=False)
@@ -61,6 +63,7 @@ class Stream:
     record_shape: tuple[int | None, ...] | None = None
     dtype: np.dtype = np.dtype(np.uint8)
     class_names: tuple[str, ...] | None = None
+    known: Seen | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if len(self) == 0:
@@ -92,6 +95,34 @@ class Stream:
         No image is decoded.
         """
         return np.zeros((1, *self.shape), np.float32)
+
+    @property
+    def seen(self) -> Seen:
+        """What a model sees of these inputs; where nothing else is known, unsigned numbers reach
+        as far as their type does.
+        """
+        if self.known is not None:
+            return dataclasses.replace(self.known, shape=self.shape).at(self.scale)
+        ends = (0.0, float(np.iinfo(self.dtype).max)) if self.dtype.kind == "u" else (None, None)
+        return Seen(self.shape, str(self.dtype), 1.0, *ends, image=True).at(self.scale)
+
+    def scaled(self, scale: float | None) -> Stream:
+        """The same stored numbers, seen at another scale; None: as they are.
+
+        Raises a `KdError` as `kd.data.Dataset.scaled` does.
+        """
+        if scale is None or scale == self.scale:
+            return self
+        scale = check_scale(scale)
+        identity = hashlib.sha256(f"{self.identity} x {scale}".encode()).hexdigest()[:16]
+        stream = dataclasses.replace(self, scale=scale, identity=identity)
+        check_seen(stream.seen)
+        return stream
+
+    @property
+    def augmented(self) -> bool:
+        """Whether training sees another image of an example in every epoch."""
+        return self.crop == "random" or self.flip
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -214,12 +245,17 @@ class Stream:
     def _records(self, places: Sequence[int]) -> Sequence[Mapping[str, Any]]:
         rows = self._rows(places).tolist()
         several = getattr(self.source, "__getitems__", None)
-        if several is not None and len(rows) > 1:
-            try:
-                return several(rows)
-            except Exception:  # one of them: below it is found and named
-                pass
-        return [self._record(row, place) for row, place in zip(rows, places, strict=True)]
+        if several is None or len(rows) < 2:
+            return [self._record(row, place) for row, place in zip(rows, places, strict=True)]
+        try:
+            return several(rows)
+        except Exception as error:
+            for row, place in zip(rows, places, strict=True):
+                self._record(row, place)  # names the example that it fails for
+            raise KdError(
+                f"the source reads each of {len(rows)} examples alone, and not all at once: "
+                f"{_first_line(error)}; mend its __getitems__, or leave that out"
+            ) from error
 
     def _record(self, row: int, place: int) -> Mapping[str, Any]:
         try:
@@ -337,6 +373,7 @@ def as_stream(
         record_shape=told,
         dtype=dtype,
         class_names=data.class_names,
+        known=data.seen,
         **view,
     )
 

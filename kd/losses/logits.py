@@ -107,7 +107,8 @@ def logit_mse(student: Outputs, teacher: Outputs, batch: Batch, hparams: Hparams
     Formula: ``1/(2N) sum_i (c(z_s)_i - c(z_t)_i)^2`` over N classes, where c subtracts the mean
     over classes: a constant added to logits changes no prediction, so it must not be paid for. This
     is the limit of `soft_targets` as T goes to infinity, in value and in gradient (for an ensemble,
-    if its mean is geometric). Shapes: ``[*b v], [*b v] -> [*b]``.
+    if its mean is geometric). It is no regression loss: of a single output nothing is left, and the
+    mean of several is not learnt. Shapes: ``[*b v], [*b v] -> [*b]``.
 
     Source: Ba & Caruana (2014), "Do deep nets really need to be deep?"; Hinton et al. (2015),
     section 2.1, eq. 4.

@@ -2,33 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
 import inspect
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import flax.linen as nn
 import jax
 
 from kd.errors import KdError
+from kd.models.modes import MODES, check_statistics, flags, layers_in
+from kd.models.supply import Rngs, supplied
 from kd.types import Model, Outputs, PyTree
 
 
-def linen(module: nn.Module, *, mixed: bool = False) -> Model:
+def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Model:
     """Adapt a Flax Linen module that maps a batch of inputs to logits (or to `Outputs`).
 
-    If its ``__call__`` takes `train`, `training` or `deterministic`, that is passed. Collections
-    other than ``params``, such as batch statistics, travel in the state's `extra` and are updated
-    in training only. `mixed` is as in `Model`: a module whose layers keep to the type of their
-    inputs, as those of `kd.models.dense` do.
+    The module is told whether it trains by every name of `MODES` that is an argument of its
+    ``__call__`` or one of its attributes: ``train``, ``training``, ``is_training``,
+    ``deterministic``, ``use_running_average``. It is given random streams of the names that it asks
+    for, and the axes that it reduces over: the batch is the global one already. Collections other
+    than ``params``, such as batch statistics, travel in the state's `extra` and are updated in
+    training only. Layers that are there in training only are initialised too.
+
+    Args:
+      module: an instance; attributes of those names are set in a copy of it.
+      mixed: as in `Model`: a module whose layers keep to the type of their inputs, as those of
+        `kd.models.dense` do.
+      frozen: layers that are in evaluation mode while the module trains are meant to be.
+
+    Raises:
+      KdError: when it is applied and not `frozen`: a layer whose mode is not the module's, so that
+        dropout drops nothing or batch statistics never move.
     """
     accepted = inspect.signature(type(module).__call__).parameters
+    arguments = [name for name in MODES if name in accepted]
+    attributes = [name for name in _switches(module) if name not in accepted]
 
-    def mode(train: bool) -> dict[str, Any]:
-        flags = {"train": train, "training": train, "deterministic": not train}
-        return {name: value for name, value in flags.items() if name in accepted}
+    def checked(train: bool) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if frozen else layers_in(train)
+
+    def in_mode(train: bool) -> tuple[nn.Module, dict[str, Any]]:
+        copy = module.clone(**flags(attributes, train)) if attributes else module
+        return copy, flags(arguments, train)
+
+    def draw(key: jax.Array, inputs: Any, train: bool) -> dict[str, Any]:
+        network, told = in_mode(train)
+        with checked(train):
+            drawn = supplied(lambda rngs: network.init(rngs, inputs, **told), {"params": key})
+        return dict(nn.meta.unbox(drawn))
 
     def init(key: jax.Array, inputs: Any) -> tuple[PyTree, PyTree]:
-        variables = dict(module.init(key, inputs, **mode(False)))
+        variables = draw(key, inputs, False)
+        if arguments or attributes:
+            trained = jax.eval_shape(functools.partial(draw, train=True), key, inputs)
+            if not _paths(trained) <= _paths(variables):
+                variables = _merged(variables, draw(key, inputs, True))
         return variables.pop("params", {}), variables
 
     def apply(
@@ -38,13 +71,18 @@ def linen(module: nn.Module, *, mixed: bool = False) -> Model:
         train: bool = False,
         key: jax.Array | None = None,
     ) -> tuple[Outputs, PyTree]:
-        variables: Mapping[str, Any] = {"params": params, **extra}
-        rngs = None if key is None else {"dropout": key}
-        if not train or not extra:
-            return _outputs(module.apply(variables, inputs, rngs=rngs, **mode(train))), extra
-        answer, updated = module.apply(
-            variables, inputs, rngs=rngs, mutable=list(extra), **mode(train)
-        )
+        network, told = in_mode(train)
+        variables, mutable = {"params": params, **extra}, list(extra) if train else []
+
+        def run(rngs: Rngs) -> Any:
+            return network.apply(variables, inputs, rngs=rngs, mutable=mutable, **told)
+
+        with checked(train):
+            answer, updated = supplied(run, {} if key is None else {"dropout": key})
+        if not train:
+            return _outputs(answer), extra
+        if not frozen:
+            check_statistics(extra, updated)
         return _outputs(answer), updated
 
     return Model(init, apply, mixed)
@@ -60,6 +98,28 @@ def as_model(given: Any) -> Model:
         f"a model must be a kd Model or an instance of a Flax Linen module, got {given!r:.80}; "
         "e.g. MyModule(10)"
     )
+
+
+def _switches(module: nn.Module) -> list[str]:
+    """The attributes of a module that say whether it trains."""
+    own = {field.name for field in dataclasses.fields(module)}
+    return [
+        name for name in MODES if name in own and isinstance(getattr(module, name), bool | None)
+    ]
+
+
+def _paths(variables: PyTree) -> set[str]:
+    return {
+        jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(variables)
+    }
+
+
+def _merged(first: Any, more: Any) -> Any:
+    """`first` with what only `more` has, down to the leaves."""
+    if not isinstance(first, Mapping) or not isinstance(more, Mapping):
+        return first
+    both = {name: _merged(value, more.get(name)) for name, value in first.items()}
+    return {**more, **both}
 
 
 def _outputs(answer: Any) -> Outputs:

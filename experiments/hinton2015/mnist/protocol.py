@@ -24,7 +24,8 @@ class Protocol:
     teachers, with seeds 1000, 1001, ... . `sweep` runs at every width and temperature, with so many
     `sweep_seeds` at each width. `omitted` is a transfer set without some classes, `only` one of a
     few classes, by their `data.classes`. `hypotheses` are variants of `distilled`, by name. `paper`
-    and `bands` hold a number, and a range written down before the run, by row of the table.
+    and `bands` hold a number, and a range written down before the run, by row of the table, both
+    for the data that `numbers_of` names; on other data they are left out.
     """
 
     seeds: tuple[int, ...]
@@ -43,6 +44,7 @@ class Protocol:
     hypotheses: Mapping[str, Run] = dataclasses.field(default_factory=dict)
     paper: Mapping[str, float] = dataclasses.field(default_factory=dict)
     bands: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
+    numbers_of: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 

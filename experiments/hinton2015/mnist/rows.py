@@ -98,20 +98,14 @@ def check_names(*tables: Mapping[str, Any]) -> None:
 
 
 def main_table(results: Results) -> Table:
-    """Paper, ours, band and verdict of every row."""
-    protocol = results["protocol"]
+    """Ours of every row, beside the paper's, the band and its verdict where there are any."""
+    paper, bands = results["protocol"]["paper"], results["protocol"]["bands"]
     rows = [
-        [
-            name_of(row, results),
-            *_cells(row, row.values(results), protocol["paper"], protocol["bands"]),
-        ]
-        for row in ROWS
+        [name_of(row, results), *_cells(row, row.values(results), paper, bands)] for row in ROWS
     ]
-    return Table(
-        f"Errors on {results['test_examples']:,} test examples",
-        ["", "paper", "ours", "n", "band", "verdict"],
-        rows,
-    )
+    theirs, held = (["paper"] if paper else []), (["band", "verdict"] if bands else [])
+    title = f"Errors on {results['test_examples']:,} test examples"
+    return Table(title, ["", *theirs, "ours", "n", *held], rows)
 
 
 def missed(results: Results) -> list[str]:
@@ -154,11 +148,13 @@ def _cells(
     row: Row, values: Sequence[float], paper: Mapping[str, float], bands: Mapping[str, Any]
 ) -> list[str]:
     unit = "%" if row.percent else ""
-    band = bands.get(row.key)
-    return [
-        f"{paper[row.key]:g}{unit}" if row.key in paper else "–",
-        plus_minus(values) + unit,
-        str(len(values)),
-        "–" if band is None else band_text(band, unit),
-        "–" if band is None else ("met" if within(values, band) else "missed"),
-    ]
+    theirs = f"{paper[row.key]:g}{unit}" if row.key in paper else "–"
+    ours = [plus_minus(values) + unit, str(len(values))]
+    held = _held(values, bands.get(row.key), unit)
+    return [*([theirs] if paper else []), *ours, *(held if bands else [])]
+
+
+def _held(values: Sequence[float], band: Sequence[float] | None, unit: str) -> list[str]:
+    if band is None:
+        return ["–", "–"]
+    return [band_text(band, unit), "met" if within(values, band) else "missed"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from experiments.hinton2015.mnist.measure import check, measure
 from experiments.hinton2015.mnist.protocol import Protocol, make_stages
-from experiments.hinton2015.parts import finished, plain
+from experiments.hinton2015.parts import finished, of_this_data, plain
 from kd.config import build
 from kd.stages import run_stages
 
@@ -22,6 +22,7 @@ def run(
       KdError: a config that is not well-formed, and what training raises.
     """
     protocol = build(Protocol, config, "config")
+    config = of_this_data(config, protocol.distilled["data"])
     stages = make_stages(protocol)
     check(protocol)
     done = run_stages(stages, folder, say)

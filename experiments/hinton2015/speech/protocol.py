@@ -84,7 +84,8 @@ class Protocol:
     first weights of their own and all else alike, and so have the students: `seeds` of each of the
     `temperatures`, and of the two small arms. `penalties` are the word penalties tried on the
     validation speakers; `split` is what is reported. `bands` are what each measure must lie in,
-    written before the run; `paper` the paper's numbers, for the page. `hypotheses` say why a band
+    written before the run; `paper` the paper's numbers, for the page; both are left out on other
+    data than `numbers_of` names. `hypotheses` say why a band
     may be missed, each with a run of its own over the `seeds`; `teachers` are further ensembles of
     the size of the first, for them.
     """
@@ -103,6 +104,7 @@ class Protocol:
     split: str = "test"
     bands: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     paper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    numbers_of: Mapping[str, str] = dataclasses.field(default_factory=dict)
     teachers: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     hypotheses: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     notes: str = ""

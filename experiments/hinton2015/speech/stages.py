@@ -9,7 +9,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.hinton2015.parts import finished, plain
+from experiments.hinton2015.parts import finished, of_this_data, plain
 from experiments.hinton2015.speech.corpus import read
 from experiments.hinton2015.speech.protocol import Protocol, check, hypotheses
 from kd.config import Spec, build, resolve
@@ -32,6 +32,8 @@ def run(
         training raises.
     """
     protocol = build(Protocol, config, "config")
+    archive = pathlib.PurePath(protocol.speech.data.source).name
+    config = of_this_data(config, {"source": archive, "split": protocol.split})
     done = run_stages(make_stages(protocol), folder, say)
     return {
         "report": f"{_HERE}.page:page",

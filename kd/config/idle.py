@@ -1,0 +1,79 @@
+"""Settings that change nothing, given the others: a run that names one is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kd.errors import KdError
+from kd.objective import Term
+
+Condition = Callable[[Any, Sequence[Term]], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Idle:
+    """A key that changes nothing where `condition` holds for the spec and its terms, and why."""
+
+    key: str
+    condition: Condition
+    why: str
+
+
+def _untaught(_: Any, terms: Sequence[Term]) -> bool:
+    return not any(term.info.teacher for term in terms)
+
+
+def _in_memory(spec: Any, _: Sequence[Term]) -> bool:
+    return not spec.data.stream
+
+
+def _seeded(spec: Any, _: Sequence[Term]) -> bool:
+    return "seed" in spec.population
+
+
+def _without_momentum(spec: Any, _: Sequence[Term]) -> bool:
+    return spec.optim.momentum == 0
+
+
+def _named_twice(spec: Any, _: Sequence[Term]) -> bool:
+    return len(set(spec.data.classes)) < len(spec.data.classes)
+
+
+_UNTAUGHT = "no term of config.objective reads a teacher; add e.g. soft_targets, or leave it out"
+_IN_MEMORY = "it is done while images are read; set config.data.stream=true too"
+IDLE = (
+    Idle("seed", _seeded, "config.population.seed gives every member its own; leave one out"),
+    Idle("data.crop", _in_memory, _IN_MEMORY),
+    Idle("data.flip", _in_memory, _IN_MEMORY),
+    Idle("data.classes", _named_twice, "a class in it comes twice; name each once"),
+    Idle("teacher.workdir", _untaught, _UNTAUGHT),
+    Idle("teacher.average", _untaught, _UNTAUGHT),
+    Idle("teacher.precompute", _untaught, _UNTAUGHT),
+    Idle("teacher.model", _untaught, _UNTAUGHT),
+    Idle("teacher.members", _untaught, _UNTAUGHT),
+    Idle("population.teacher", _untaught, _UNTAUGHT),
+    Idle("sharding.teacher.rule", _untaught, _UNTAUGHT),
+    Idle("sharding.teacher.paths", _untaught, _UNTAUGHT),
+    Idle(
+        "optim.nesterov", _without_momentum, "it changes momentum, and config.optim.momentum is 0"
+    ),
+)
+
+
+def check_idle(spec: Any, terms: Sequence[Term]) -> None:
+    """Raise a `KdError` for a key that is not at its default and changes nothing."""
+    default = type(spec)()
+    for row in IDLE:
+        value = _get(spec, row.key)
+        if value != _get(default, row.key) and row.condition(spec, terms):
+            raise KdError(f"config.{row.key}={value} changes nothing: {row.why}")
+
+
+def _get(spec: Any, key: str) -> Any:
+    def inner(owner: Any, name: str) -> Any:
+        return getattr(owner, name) if dataclasses.is_dataclass(owner) else owner.get(name)
+
+    return functools.reduce(inner, key.split("."), spec)

@@ -1,0 +1,191 @@
+"""A setting that changes nothing is refused, with its key and its reason."""
+
+import dataclasses
+import re
+
+import optax
+import pytest
+
+import kd
+import tiny
+from kd import build
+from kd.config import resolve
+from kd.config.idle import IDLE
+from kd.errors import KdError
+from kd.objective import check_widths, term
+from kd.optim import Optim, make_optimizer
+from kd.population import check_population
+from kd.schedules import Schedule, make_schedule
+from kd.splits import load_splits
+from kd.stages import Stage, check_stages
+from kd.trained import Trained
+
+HARD = {"objective": {"hard": {}}, "total_steps": 3}
+SOFT = {"objective": {"soft_targets": {}}, "total_steps": 3}
+
+# for each key a value that changes nothing, and what it takes for the same value to have an effect
+CASES = {
+    "seed": ({"seed": 3, "population": {"seed": (0, 1)}}, {"population": {"init_seed": (0, 1)}}),
+    "data.image_size": ({"data": {"image_size": 8}}, {"data": {"image_size": 8, "stream": True}}),
+    "data.crop": (
+        {"data": {"crop": "random", "image_size": 8}},
+        {"data": {"crop": "random", "image_size": 8, "stream": True}},
+    ),
+    "data.flip": ({"data": {"flip": True}}, {"data": {"flip": True, "stream": True}}),
+    "data.classes": ({"data": {"classes": (1, 1)}}, {"data": {"classes": (1, 2)}}),
+    "teacher.workdir": ({"teacher": {"workdir": "run"}}, SOFT),
+    "teacher.average": ({"teacher": {"average": "geometric"}}, SOFT),
+    "teacher.precompute": ({"teacher": {"precompute": False}}, SOFT),
+    "teacher.model": ({"teacher": {"model": {"name": "mlp"}}}, SOFT),
+    "teacher.members": ({"teacher": {"members": 2, "model": {"name": "mlp"}}}, SOFT),
+    "population.teacher": ({"population": {"teacher": (0, 1)}}, SOFT),
+    "sharding.teacher.rule": ({"sharding": {"teacher": {"rule": "fsdp"}}}, SOFT),
+    "sharding.teacher.paths": ({"sharding": {"teacher": {"paths": {"*": ("fsdp",)}}}}, SOFT),
+    "optim.nesterov": (
+        {"optim": {"nesterov": True, "momentum": 0.0}},
+        {"optim": {"nesterov": True}},
+    ),
+}
+
+
+def test_every_row_has_a_case():
+    assert sorted(row.key for row in IDLE) == sorted(CASES)
+
+
+@pytest.mark.parametrize("key", CASES)
+def test_what_changes_nothing_is_refused_and_what_changes_something_is_not(key):
+    idle, effective = CASES[key]
+    model = {"model": {"name": "mlp"}} if key == "teacher.members" else {}
+    words = r"config\.teacher\.(model|members)" if model else rf"config\.{re.escape(key)}="
+    with pytest.raises(KdError, match=f"{words}.* changes nothing: "):
+        resolve({**HARD, **idle})
+    resolve({**HARD, **idle, **effective})
+
+
+@pytest.mark.parametrize(
+    ("schedule", "named"),
+    [
+        (Schedule(points=((50.0, 0.5),)), r"schedule\.points"),
+        (Schedule("linear", points=((50.0, 0.5),)), r"schedule\.points"),
+        (Schedule(end=0.5), r"schedule\.end"),
+        (Schedule("piecewise", end=0.5, points=((50.0, 0.5),)), r"schedule\.end"),
+        (Schedule("cosine", end=1.0), "stays at 1"),
+        (Schedule("piecewise", points=((20.0, 1.0), (50.0, 1.0))), "stays at 1"),
+        (Schedule("linear", end=True), r"schedule\.end must be a number"),
+        (Schedule("piecewise", points=((20.0, True),)), r"schedule\.points must be pairs"),
+    ],
+)
+def test_a_schedule_says_nothing_in_vain(schedule, named):
+    with pytest.raises(KdError, match=named):
+        make_schedule(schedule, 100)
+
+
+@pytest.mark.parametrize(
+    ("population", "copies"),
+    [
+        ({"seed": (0, 1, 0)}, "members 0 and 2"),
+        ({"seed": (1, 2, 2), "learning_rate": (0.1, 0.3, 0.3)}, "members 1 and 2"),
+        ({"hard": {"weight": (2, 2.0)}}, "members 0 and 1"),
+    ],
+)
+def test_a_copy_is_no_second_member(population, copies):
+    with pytest.raises(KdError, match=f"{copies} .* are the same run"):
+        check_population(population, [term("hard")])
+
+
+@pytest.mark.parametrize(
+    "population",
+    [{}, {"seed": (0, 1, 2)}, {"seed": (0, 0), "init_seed": (1, 2)}, {"learning_rate": (0.1, 0.2)}],
+)
+def test_members_that_differ_in_one_column_are_members(population):
+    check_population(population, [term("hard")])
+
+
+def test_an_objective_weighs_something():
+    none, some = term("hard", 0.0), term("soft_targets", 0.0)
+    with pytest.raises(KdError, match="the weights are all 0"):
+        check_population({}, [none, some])
+    with pytest.raises(KdError, match="the weights of member 1 are all 0"):
+        check_population({"hard": {"weight": (1.0, 0.0)}}, [none, some])
+    check_population({"hard": {"weight": (1.0, 0.0)}}, [none, term("soft_targets")])
+
+
+@pytest.mark.parametrize("rate", [0, 0.0, -1.0, True])
+def test_a_rate_at_which_nothing_is_learnt_is_refused(rate):
+    with pytest.raises(KdError, match=r"learning_rate must be"):
+        make_optimizer(Optim(learning_rate=rate))
+    with pytest.raises(KdError, match=r"population\.learning_rate must be"):
+        check_population({"learning_rate": (0.1, rate)}, [term("hard")])
+    with pytest.raises(KdError, match=r"learning_rate must be"):
+        fit(learning_rate=rate)
+
+
+@pytest.mark.parametrize("loss", ["hard", "soft_targets", "logit_mse", "label_smoothing", "jsd"])
+def test_one_output_has_no_distribution_to_learn(loss):
+    with pytest.raises(KdError, match=f"objective.{loss} compares distributions .* answers with 1"):
+        check_widths(1, 1, [term(loss), term("kl")], labelled=True)
+    check_widths(2, 2, [term(loss), term("kl")], labelled=True)
+
+
+def test_a_teacher_is_read():
+    with pytest.raises(KdError, match="no term of the objective reads it"):
+        check_widths(5, 5, [term("hard")], labelled=True)
+
+
+@pytest.mark.parametrize(
+    "value", [{"optim": {"learning_rate": True}}, {"data": {"classes": (True, 2)}},
+              {"student": {"name": "mlp", "widths": (8, True)}},
+              {"optim": {"learning_rate_schedule": {"points": ((0, True),)}}}],
+)  # fmt: skip
+def test_true_is_no_number_however_deep(value):
+    with pytest.raises(KdError, match=r"must be .*True"):
+        resolve({**HARD, **value})
+
+
+def fit(**options):
+    settings = {"epochs": 1, "batch_size": 16, **options}
+    return kd.fit(tiny.PLAIN, tiny.dataset(), [kd.term("hard")], **settings)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"seed": 3, "population": {"seed": (0, 1)}},
+     {"learning_rate": 0.1, "population": {"learning_rate": (0.1, 0.2)}}],
+)  # fmt: skip
+def test_an_argument_beside_its_column_is_refused(options):
+    with pytest.raises(KdError, match="changes nothing: population has a column"):
+        fit(**options)
+
+
+def test_an_optimiser_of_ones_own_keeps_its_schedule():
+    """Its rate is all there is, unless a shape is asked for too."""
+    own, constant = {"optimizer": optax.sgd(0.1)}, Schedule()
+    plain = fit(**own)
+    tiny.close(plain.params, fit(**own, learning_rate_schedule=constant).params, 0, 0)
+    decayed = fit(**own, learning_rate_schedule=Schedule("linear"))
+    assert tiny.differ(plain.params, decayed.params)
+    ours = {"optimizer": optax.sgd(optax.linear_schedule(0.1, 0.0, 4))}
+    tiny.close(decayed.params, fit(**ours).params)
+
+
+def test_classes_that_are_all_classes_are_refused():
+    few = {"data": {"train": "train[:120]", "classes": tuple(range(10))}}
+    with pytest.raises(KdError, match=r"config\.data\.classes=.* changes nothing"):
+        load_splits(resolve({**HARD, **few}))
+
+
+@pytest.mark.parametrize(
+    ("members", "population", "why"),
+    [(False, {}, "a single model"), (True, {"teacher": (0, 1)}, "one of its own")],
+)
+def test_one_teacher_has_nothing_to_average(members, population, why):
+    spec = resolve({**SOFT, "teacher": {"average": "geometric"}, "population": population})
+    params = tiny.members() if members else tiny.take(tiny.members(), 0)
+    with pytest.raises(KdError, match=rf"config\.teacher\.average=geometric .*{why}"):
+        build._as_teacher(Trained(tiny.WIDE, params, {}, members), spec, tiny.dataset())
+
+
+def test_an_experiments_columns_are_seen():
+    spec = dataclasses.replace(resolve({**HARD, "seed": 3}), population={"seed": (0, 1)})
+    with pytest.raises(KdError, match=r"stage 'alone': config\.seed=3 changes nothing"):
+        check_stages([Stage("alone", spec)])
