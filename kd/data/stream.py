@@ -254,7 +254,7 @@ class Stream:
                 self._record(row, place)  # names the example that it fails for
             raise KdError(
                 f"the source reads each of {len(rows)} examples alone, and not all at once: "
-                f"{_first_line(error)}; mend its __getitems__, or leave that out"
+                f"{cause(error)}; mend its __getitems__, or leave that out"
             ) from error
 
     def _record(self, row: int, place: int) -> Mapping[str, Any]:
