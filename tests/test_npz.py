@@ -97,6 +97,28 @@ def test_a_class_that_train_has_not_is_refused(tmp_path):
             load(path, split)
 
 
+@pytest.mark.parametrize("words", [np.array("cat"), np.tile(WORDS[:, None], 2), WORDS[:5]])
+def test_words_that_are_not_one_for_each_example_are_refused(tmp_path, words):
+    with pytest.raises(KdError, match=r"shape \(.*\).*one label"):
+        load(save(tmp_path / "a.npz", x_train=INPUTS, y_train=words))
+
+
+TYPES = ["?", ">u2", "u8", "f2", ">f8", "g", "c8", "U3", "S3", "M8[s]", "m8[s]", "V4"]
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("shape", [(), (0,), (6,), (6, 0), (6, 1), (1, 4, 4), (60, 2)])
+@pytest.mark.parametrize("key", ["train_inputs", "train_labels", "num_classes"])
+def test_any_type_and_shape_is_data_or_one_line(tmp_path, kind, shape, key):
+    stored = {"train_inputs": INPUTS, "train_labels": LABELS, key: np.zeros(shape, kind)}
+    try:
+        data = load(save(tmp_path / "a.npz", **stored))
+    except KdError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        return
+    assert len(data) == len(data.labels) == 6
+
+
 def test_words_are_part_of_the_fingerprint(tmp_path):
     named = load(save(tmp_path / "a.npz", x_train=INPUTS, y_train=WORDS))
     other = load(save(tmp_path / "b.npz", x_train=INPUTS, y_train=np.char.upper(WORDS)))

@@ -102,7 +102,7 @@ class _Asked:
     """Which members, and the most bytes that one of them may have."""
 
     wanted: Wanted
-    most: int
+    most: float
 
     def passes(self, parts: tuple[str, ...]) -> bool:
         foreign = any(part.startswith(".") or part == "__MACOSX" for part in parts)
@@ -111,8 +111,8 @@ class _Asked:
     def check(self, where: str, size: int) -> None:
         if size > self.most:
             raise KdError(
-                f"{where} declares {size:,} bytes, and {self.most:,} is the most that one may have "
-                "here; remove it"
+                f"{where} declares {size:,} bytes, and {self.most:,.0f} is the most that one may "
+                "have here; remove it"
             )
 
 

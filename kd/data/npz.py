@@ -101,7 +101,7 @@ def _labels(
     labels = _column(stored[name])
     if labels.dtype.kind not in "US":
         return labels, None
-    words = {split: _words(_column(member)) for split, member in stored.items()}
+    words = {split: _words(_column(member), member.where) for split, member in stored.items()}
     names = class_list(words, str(path))
     return indices(words[name], names), names
 
@@ -112,7 +112,9 @@ def _column(member: Member) -> np.ndarray:
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
-def _words(labels: np.ndarray) -> list[str]:
+def _words(labels: np.ndarray, where: str) -> list[str]:
+    if labels.ndim != 1:
+        raise KdError(f"{where} has shape {labels.shape}; store one label for each example")
     if labels.dtype.kind == "S":
         return [word.decode("utf-8", "replace") for word in labels.tolist()]
     return [str(word) for word in labels.tolist()]
