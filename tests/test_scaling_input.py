@@ -174,7 +174,7 @@ def test_a_file_that_cannot_be_written(tmp_path):
         ),
         (
             {"sharding__teacher__paths": {"x": ()}},
-            "sharding.teacher.paths names parameters of a teacher and there is",
+            "sharding.teacher.paths={'x': ()} changes nothing: no term of",
         ),
     ],
 )
