@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kd.arguments import parser
 from kd.errors import KdError, unknown
+from kd.paths import split_file
 from kd.tables import show
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     known, overrides = _split(arguments)
-    args = parser().parse_args(known)
     from kd.signals import Interrupted
 
     try:
+        args = parser().parse_args(known)
         if overrides and "config" not in args:
             raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
         return _COMMANDS[args.command](args, overrides) or 0
@@ -80,8 +81,7 @@ def _leave(signum: int, _frame: Any) -> None:
 
 
 def _complain(message: str) -> int:
-    # one line, whatever the user's values hold
-    print(f"kd: {' '.join(message.split())}", file=sys.stderr)
+    print(f"kd: {message}", file=sys.stderr)
     return 2
 
 
@@ -95,8 +95,7 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 def _config(argument: str, overrides: list[str], data_dir: str | None) -> ConfigDict:
     from kd.config import load_config
 
-    path, _, choice = argument.partition(":")
-    config = load_config(path, choice, overrides)
+    config = load_config(*split_file(argument), overrides)
     if data_dir is not None:
         _set_data_dir(config, data_dir)
     return config

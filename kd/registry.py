@@ -21,6 +21,8 @@ def lookup(what: str, name: str, table: Mapping[str, Any]) -> Any:
     Raises:
       KdError: no such entry (nearest name shown), no such module, no such attribute.
     """
+    if not isinstance(name, str):
+        raise KdError(f"a {what} has a name, got {name!r}; see 'kd list'")
     if ":" not in name:
         if name not in table:
             raise unknown(what, name, table)

@@ -14,6 +14,7 @@ from kd import distributed, evals, train, writers
 from kd.build import build_task, load_teacher
 from kd.config import Spec, fingerprint_of, identity
 from kd.mesh import check_batch, make_mesh, put
+from kd.paths import local
 from kd.sharding import teacher_shardings
 from kd.splits import Examples, load_splits
 from kd.state import State
@@ -32,7 +33,7 @@ def train_workdir(
     Raises:
       KdError: anything a user can mend. kd.signals.Interrupted: asked to stop; the state was saved.
     """
-    path = pathlib.Path(path)
+    path = local(path, "a work directory")
     # before data is read, for minutes maybe
     check_batch(make_mesh(spec.mesh), spec.data.batch_size, spec.accumulate)
     data, held_out, validation = load_splits(spec)

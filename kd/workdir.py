@@ -16,6 +16,7 @@ from kd.checkpoint import Checkpoints
 from kd.config import Spec, fingerprint_of, from_json, identity, to_json
 from kd.data import Dataset, Stream
 from kd.errors import KdError
+from kd.paths import local
 
 _PRINT = "[0-9a-f]" * 8  # what a stage's folder has after its name
 _OWNER = {"fingerprint", "identity", "num_classes", "spec"}
@@ -169,7 +170,7 @@ def find(path: str | pathlib.Path) -> Workdir:
       KdError: there is none, or several stages of that name (the experiment was run with several
         configs).
     """
-    path = pathlib.Path(path)
+    path = local(path, "a work directory")
     stages = (
         sorted(path.parent.glob(f"{glob.escape(path.name)}-{_PRINT}/run.json"))
         if not path.exists()

@@ -84,6 +84,7 @@ ROOMS = [
         "kd.errors",
         "kd.fields",
         "kd.launcher",
+        "kd.paths",
         "kd.registry",
         "kd.rng",
         "kd.signals",

@@ -16,6 +16,7 @@ from kd.data.dataset import Dataset, arrays, parse_split, take
 from kd.data.generated import shapes
 from kd.data.tfds import load_tfds
 from kd.errors import KdError, unknown
+from kd.paths import local
 from kd.registry import lookup
 
 Source = Callable[[str, str, str | None], Dataset]
@@ -115,4 +116,5 @@ def load(source: str, split: str, data_dir: str | None = None) -> Dataset:
     """
     # a file of the user's may change between two calls
     read = _whole if source.startswith("npz:") else _remembered
-    return take(read(source, parse_split(split)[0], data_dir), split)
+    where = str(local(data_dir, "data_dir")) if data_dir else None
+    return take(read(source, parse_split(split)[0], where), split)
