@@ -61,6 +61,8 @@ def term(
         if isinstance(found, LossInfo)
         else LossInfo(found, numbers={k: Number(v) for k, v in numbers.items()})
     )
+    if not isinstance(name, str | None):
+        raise KdError(f"a term's name is text, got {name!r}; e.g. name='soft'")
     label = name or getattr(info.loss, "__name__", "loss")
     values = {key: number.default for key, number in info.numbers.items()}
     for key, value in {"weight": weight, **numbers}.items():

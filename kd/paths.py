@@ -41,8 +41,9 @@ def local(path: str | os.PathLike[str], what: str = "a path") -> pathlib.Path:
 
 
 def split_file(text: str) -> tuple[str, str]:
-    """``FILE[:ARGUMENT]`` as file and argument, where both may hold colons: the longest file that is
-    there counts.
+    """``FILE[:ARGUMENT]`` as file and argument; both may hold colons.
+
+    Of several readings the longest file that is there counts.
     """
     colons = [place for place, sign in enumerate(text) if sign == ":"]
     for place in [len(text), *reversed(colons)]:

@@ -13,8 +13,10 @@ from kd import data as kd_data
 from kd import distributed, evals, train, writers
 from kd.build import build_task, load_teacher
 from kd.config import Spec, fingerprint_of, identity
+from kd.memory import check_room
 from kd.mesh import check_batch, make_mesh, put
 from kd.paths import local
+from kd.program import place
 from kd.sharding import teacher_shardings
 from kd.splits import Examples, load_splits
 from kd.state import State
@@ -40,6 +42,7 @@ def train_workdir(
     teacher = load_teacher(spec, data)
     task = build_task(spec, data, teacher)
     train.check(task)
+    check_room(task, place(task, make_mesh(task.mesh)))
     who = "" if teacher is None else teacher.fingerprint
     distributed.check_same(
         "train the same run",
@@ -87,6 +90,7 @@ def _train_in(
     tensorboard: bool,
 ) -> State:
     checkpoints = workdir.checkpoints()
+    cadence = _cadence(spec, len(task.data), task.total_steps)
     watch = writers.Progress if distributed.is_first() else writers.Silence
     with watch(title, task.total_steps, task.batch_size * (task.members or 1)) as progress:
 
@@ -94,7 +98,14 @@ def _train_in(
             if not distributed.is_first():
                 return []
             progress.resume(resumed_at)
-            sinks = [writers.jsonl(workdir.metrics, resumed_at), progress.write]
+            if not resumed_at and workdir.has_metrics:
+                progress.say(
+                    f"{title}: no whole checkpoint in {workdir.path}; starting again at step 0, "
+                    "and its metrics with it"
+                )
+            unwritten = cadence.dispatch - 1 if isinstance(task.data, kd_data.Stream) else 0
+            lines = writers.jsonl(workdir.metrics, resumed_at, progress.say, unwritten)
+            sinks = [lines, progress.write]
             return (
                 [*sinks, writers.tensorboard(workdir.path / "tensorboard")]
                 if tensorboard
@@ -103,7 +114,7 @@ def _train_in(
 
         state = train.run(
             task,
-            cadence=_cadence(spec, len(task.data), task.total_steps),
+            cadence=cadence,
             checkpoints=checkpoints,
             evaluate=lambda state: _held_out(train.latest(task, state), held_out),
             validate=None

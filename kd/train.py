@@ -15,6 +15,7 @@ from kd import distributed
 from kd.checkpoint import Checkpoints
 from kd.errors import KdError
 from kd.log import Log, diverged
+from kd.memory import check_room, refusing
 from kd.mesh import make_mesh
 from kd.program import Program, compile_program, place
 from kd.signals import Interrupted, StopSignals
@@ -47,6 +48,7 @@ class Cadence:
         return min(*stops, total, total)
 
 
+@refusing()
 def run(
     task: Task,
     *,
@@ -65,12 +67,13 @@ def run(
     write in the first.
 
     Raises:
-      KdError: the parts do not fit, the loss is not finite (the step is named, checkpoints of
-        before stay), a checkpoint cannot be written.
+      KdError: the parts do not fit, together or in memory, the loss is not finite (the step is
+        named, checkpoints of before stay), a checkpoint cannot be written.
       Interrupted: SIGINT or SIGTERM arrived, in any of the processes; the state was saved.
     """
     check(task)
     where = place(task, make_mesh(task.mesh))
+    check_room(task, where)
     state, position = initial_state(task, where.state), None
     if checkpoints is not None:
         state = checkpoints.restore(state) or state

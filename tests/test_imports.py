@@ -81,8 +81,10 @@ def test_a_heavy_library_lives_in_one_room(package):
 ROOMS = [
     [
         "kd.arguments",
+        "kd.disk",
         "kd.errors",
         "kd.fields",
+        "kd.hints",
         "kd.launcher",
         "kd.paths",
         "kd.registry",
@@ -118,7 +120,7 @@ ROOMS = [
         *[m for m in MODULES if m.startswith("kd.evals")],
     ],
     [*[m for m in MODULES if m.startswith("kd.config")], "kd.writers", "kd.evidence", "kd.tables"],
-    ["kd.log", "kd.task", "kd.program", "kd.train", "kd.workdir"],
+    ["kd.log", "kd.task", "kd.program", "kd.memory", "kd.train", "kd.workdir"],
     ["kd.layout", "kd.splits", "kd.build"],
     ["kd.run", "kd.report"],
     ["kd.plan_lower", "kd.plan_worker", "kd.plan", "kd.plan_page"],

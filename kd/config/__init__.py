@@ -1,6 +1,6 @@
 """Configs: what a run may say of itself, how files and overrides are read, and who a run is."""
 
-from kd.config.identity import fingerprint_of, identity
+from kd.config.identity import fingerprint_of, identity, settings
 from kd.config.overrides import choose, load_config
 from kd.config.spec import (
     Data,
@@ -13,7 +13,8 @@ from kd.config.spec import (
     resolve,
     to_json,
 )
-from kd.config.typed import build, check_type, plain
+from kd.config.typed import build, plain
+from kd.hints import check_type
 
 __all__ = [
     "Data",
@@ -31,5 +32,6 @@ __all__ = [
     "make_terms",
     "plain",
     "resolve",
+    "settings",
     "to_json",
 ]

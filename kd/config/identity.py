@@ -20,7 +20,19 @@ def fingerprint_of(value: Any) -> str:
 
 
 def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
-    """What makes this run this run, with its teacher by fingerprint.
+    """What makes this run this run: its settings, and the code that they name."""
+    told = settings(spec, teacher_fingerprint)
+    names = [
+        spec.student.get("name"),
+        spec.data.source,
+        *((term or {}).get("loss") for term in spec.objective.values()),
+    ]
+    told["code"] = {name: source_fingerprint(name) for name in names if isinstance(name, str)}
+    return told
+
+
+def settings(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
+    """What the config says of the run, with its teacher by fingerprint.
 
     Each field of the config says for itself whether it belongs here: see `kd.fields`.
     """
@@ -28,12 +40,6 @@ def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
     told["teacher"]["workdir"] = teacher_fingerprint
     if spec.early_stopping is not None:  # when it looks is part of what it selects
         told["eval_epochs"] = spec.eval_epochs
-    names = [
-        spec.student.get("name"),
-        spec.data.source,
-        *((term or {}).get("loss") for term in spec.objective.values()),
-    ]
-    told["code"] = {name: source_fingerprint(name) for name in names if isinstance(name, str)}
     return told
 
 

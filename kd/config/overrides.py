@@ -10,8 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from kd.config.typed import check_keys
 from kd.errors import KdError, unknown
+from kd.hints import check_keys
 from kd.paths import local
 
 

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
-from kd.config.typed import build, check_type, plain
+from kd.config.typed import build, plain
 from kd.errors import KdError, unknown
 from kd.fields import later, outside_identity
+from kd.hints import check_type
 from kd.mesh import MeshSpec
 from kd.models import MODELS
 from kd.objective import Term, term

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kd.errors import KdError
+from kd.hints import checked
 from kd.mesh import is_whole
 
 
@@ -223,6 +224,7 @@ def split_rows(split: str, examples: int) -> range:
     return rows
 
 
+@checked
 def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
     """The examples whose label is one of `classes`; the number of classes stays what it was.
 

@@ -5,6 +5,7 @@ an .npz file.
 from __future__ import annotations
 
 import functools
+import os
 import pathlib
 import zipfile
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from kd.data.dataset import Dataset, arrays, parse_split, take
 from kd.data.generated import shapes
 from kd.data.tfds import load_tfds
 from kd.errors import KdError, unknown
+from kd.hints import checked
 from kd.paths import local
 from kd.registry import lookup
 
@@ -104,7 +106,8 @@ def _whole(source: str, name: str, data_dir: str | None) -> Dataset:
 _remembered = functools.lru_cache(maxsize=8)(_whole)
 
 
-def load(source: str, split: str, data_dir: str | None = None) -> Dataset:
+@checked
+def load(source: str, split: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """The examples of `split` (``train``, ``train[50000:]``, ``train[:3%]``) of `source`.
 
     Sources: a name of `SOURCES`, with an argument after a colon (``tfds:mnist``), or

@@ -163,7 +163,7 @@ MUTATIONS = [
 
 def _wrongs(words, learns):
     here = pathlib.Path.cwd()
-    odd = [path.name for path in here.iterdir() if path.name[:1] == "~" or path.name[-1:] == ":"]
+    odd = [path.name for path in here.iterdir() if path.name in ("~", "gs:", "s3:", "http:")]
     wrongs = [f"a folder named {name}" for name in odd]
     if words[:1] != ["train"] or "--show-sharding" in words:
         return wrongs

@@ -40,7 +40,7 @@ def _function(name):
     import kd
 
     functions = {"kd.fit": _fit, "kd.Trained.teacher": _teacher, "kd.Trained.logits": _logits}
-    functions["kd.precompute"] = _precompute
+    functions |= {"kd.precompute": _precompute, "kd.audit": _audit}
     return functions.get(name) or getattr(kd, name.removeprefix("kd."))
 
 
@@ -93,14 +93,18 @@ def _trained():
     return kd.fit(_model(), _data(), [kd.term("hard")], epochs=1, batch_size=32)
 
 
+def _is_usual(value):
+    return isinstance(value, str) and value == "usual"
+
+
 def _fit(**arguments):
     import kd
 
     usual = {"model": _model(), "data": _data(), "terms": [kd.term("hard")]}
-    missing = {key: value for key, value in usual.items() if arguments.get(key) == "usual"}
-    if arguments.get("teacher") == "usual":
+    missing = {key: value for key, value in usual.items() if _is_usual(arguments[key])}
+    if _is_usual(arguments.get("teacher")):
         missing["teacher"] = _trained().teacher()
-    if arguments.get("validation") == "usual":
+    if _is_usual(arguments.get("validation")):
         missing["validation"] = _data()
     return kd.fit(**{**arguments, **missing})
 
@@ -110,15 +114,15 @@ def _teacher(**arguments):
 
 
 def _logits(data):
-    return _trained().logits(_data() if isinstance(data, str) and data == "usual" else data)
+    return _trained().logits(_data() if _is_usual(data) else data)
 
 
 def _precompute(teacher, data):
     import kd
 
-    if isinstance(teacher, str) and teacher == "usual":
+    if _is_usual(teacher):
         teacher = _trained().teacher()
-    return kd.precompute(teacher, _data() if isinstance(data, str) and data == "usual" else data)
+    return kd.precompute(teacher, _data() if _is_usual(data) else data)
 
 
 def _call_fit(random, bases):

@@ -236,11 +236,11 @@ def _whole_lines(run):
 
 def _wrongs(words, out, err, before, usual):
     """A run that was trained again is what it was; what an evaluation says is what was recorded."""
-    said = "damaged" in out + err or "no whole checkpoint" in out + err
+    said = any(word in out + err for word in ("damaged", "no whole checkpoint", "are lost"))
     if words[0] != "train":
         return [] if said or usual in ("", out) else [f"it says otherwise: {out[:300]}"]
     run, student = pathlib.Path("run"), "--workdir=student" in words
     wrongs = trained(pathlib.Path("student") if student else run, learns=True)
-    if not student and _whole_lines(run) != before and not said:
+    if not student and len(_whole_lines(run)) != len(before) and not said:
         wrongs.append("metrics that were there are gone, and nothing was said")
     return wrongs
