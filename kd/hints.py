@@ -72,7 +72,7 @@ def fits(value: Any, hint: Any) -> bool:
         return any(fits(value, one) for one in inner)
     if origin is tuple and inner[-1:] != (...,):
         same = isinstance(value, tuple) and len(value) == len(inner)
-        return same and all(map(_fits, value, inner))
+        return same and all(map(fits, value, inner))
     if isinstance(origin, type) and issubclass(origin, Mapping) and inner:
         keys, values = inner
         return isinstance(value, origin) and all(

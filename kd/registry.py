@@ -15,7 +15,7 @@ from typing import Any
 from kd.errors import KdError, unknown
 
 
-def lookup(what: str, name: str, table: Mapping[str, Any]) -> Any:
+def lookup(what: str, name: Any, table: Mapping[str, Any]) -> Any:
     """The entry `name` of `table`, or the object that ``package.module:name`` names.
 
     Raises:

@@ -25,7 +25,7 @@ def case(random, bases):
     for _ in range(int(choice(random, [0, 1, 1, 1, 1, 1, 2, 2, 3]))):
         words = choice(random, MUTATIONS)(random, words)
     learns = before == words
-    return Case(shown(words), lambda: _main(words), lambda out, err: _wrongs(words, learns))
+    return Case(shown(words), lambda: _main(words), lambda *_: _wrongs(words, learns))
 
 
 def shown(words):
@@ -85,7 +85,7 @@ def _keys():
 def _set_key(random, words):
     key = choice(random, _keys())
     text = choice(random, SHORT) if key in LENGTHS else value(random)
-    if key.endswith("workdir") or key.endswith("data_dir"):
+    if key.endswith(("workdir", "data_dir")):
         text = choice(random, PATHS)
     return [*words, f"--{key}={text}"]
 

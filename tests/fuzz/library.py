@@ -26,7 +26,7 @@ def case(random, bases):
     def call():
         results.append(_function(name)(**{**arguments, **odd}))
 
-    return Case(f"{name}({words})", call, lambda out, err: _wrongs(name, results[0], not odd))
+    return Case(f"{name}({words})", call, lambda *_: _wrongs(name, results[0], not odd))
 
 
 def _short(value):

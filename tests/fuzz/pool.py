@@ -37,7 +37,7 @@ def attempt(family, seed, number, bases):
             os.chdir("/")
 
 
-def run(tasks, seed, bases, workers=2, said=lambda outcome: None):
+def run(tasks, seed, bases, workers=2, said=lambda _: None):
     """The outcomes of all `tasks`, pairs of a family and a number, in their order."""
     starts.forks()
     outcomes = {}
