@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -60,7 +60,7 @@ def check_room(task: Task, where: Placement) -> None:
     if devices[0].platform == "cpu":
         needed, have = needed * len(devices), host_free()
     else:
-        have = min((_free(device) for device in devices), default=math.inf)
+        have = devices_free(devices)
     if needed <= have:
         return
     largest = sorted(sums, key=lambda name: -sums[name])[:3]
@@ -99,6 +99,16 @@ def host_free(root: pathlib.Path = pathlib.Path("/")) -> float:
     if limit != resource.RLIM_INFINITY:
         address_space = limit - _numbers(root / "proc/self/status").get("VmSize", 0)
     return max(0, min(_machine(root), _groups(root), address_space))
+
+
+def devices_free(devices: Sequence[Any]) -> float:
+    """Bytes that the fullest of these accelerators still has."""
+    free = math.inf
+    for device in devices:
+        stats = device.memory_stats() or {}
+        if "bytes_limit" in stats:
+            free = min(free, stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    return free
 
 
 def _machine(root: pathlib.Path) -> float:
@@ -149,13 +159,6 @@ def _text(path: pathlib.Path) -> str:
         return path.read_text("utf-8")
     except OSError:  # a system without it
         return ""
-
-
-def _free(device: Any) -> float:
-    stats = device.memory_stats() or {}
-    if "bytes_limit" not in stats:
-        return math.inf
-    return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
 
 
 def _of_data(data: kd_data.Dataset | kd_data.Stream) -> int:

@@ -58,7 +58,7 @@ def measure(args):
         outcomes = disagreements(pool.run(tasks, args.seed, paths, said=said), recorded)
     rows = page.rows(outcomes)
     if args.record:
-        page.record(" ".join(["python -m tests.fuzz", *sys.argv[1:]]), rows)
+        page.record(rows)
     Console(highlight=False, width=120).print(page.table(rows).rich(), soft_wrap=True)
     for outcome in outcomes:
         if outcome.detail.startswith("another evaluation"):

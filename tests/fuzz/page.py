@@ -20,6 +20,9 @@ FAMILIES = {
 }
 
 
+COMMAND = "python -m tests.fuzz --record"
+
+
 def rows(outcomes):
     """How many cases of each family ended how."""
     counts = collections.Counter((outcome.family, outcome.kind) for outcome in outcomes)
@@ -33,7 +36,7 @@ def rows(outcomes):
 def table(rows):
     """A row per family."""
     cells = [
-        [FAMILIES[row["family"]], *(f"{n:,}" for n in [_tried(row), *(row[k] for k in KINDS)])]
+        [FAMILIES[row["family"]], *(f"{n:,}" for n in [tried(row), *(row[k] for k in KINDS)])]
         for row in rows
     ]
     return Table("fuzz", ("family", "tried", *KINDS), cells)
@@ -50,14 +53,18 @@ def markdown(results):
     )
 
 
-def record(command, rows):
-    """Write results.json and the page."""
-    results = {"command": command, "machine": machine(), "rows": rows}
+def record(rows):
+    """Put rows into results.json, in place of those of the same families, and write the page."""
+    before = json.loads(RESULTS.read_text("utf-8"))["rows"] if RESULTS.exists() else []
+    merged = {row["family"]: row for row in [*before, *rows]}
+    kept = [merged[family] for family in FAMILIES if family in merged]
+    results = {"command": COMMAND, "machine": machine(), "rows": kept}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     fill_file(PAGE, MARKER, markdown(results))
 
 
-def _tried(row):
+def tried(row):
+    """How many cases that were."""
     return sum(row[kind] for kind in KINDS)
 
 
