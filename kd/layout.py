@@ -6,9 +6,9 @@ from typing import Any
 
 import jax
 
-from kd.memory import kept
 from kd.mesh import AXES, make_mesh
 from kd.program import place
+from kd.room import kept
 from kd.sharding import leaf_bytes, path_of
 from kd.tables import Table, size
 from kd.task import Task, abstract_state, teacher_variables

@@ -29,8 +29,9 @@ def local(path: str | os.PathLike[str], what: str = "a path") -> pathlib.Path:
             f"{what}: {text} is an address, and buckets are not supported yet; give a folder or "
             "file of this machine"
         )
+    expanded = pathlib.Path(text)
     try:
-        expanded = pathlib.Path(text).expanduser()
+        expanded = expanded.expanduser()
         expanded.stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         pass  # whoever opens it says so

@@ -13,10 +13,10 @@ from kd import data as kd_data
 from kd import distributed, evals, train, writers
 from kd.build import build_task, load_teacher
 from kd.config import Spec, fingerprint_of, identity
-from kd.memory import check_room
 from kd.mesh import check_batch, make_mesh, put
 from kd.paths import local
 from kd.program import place
+from kd.room import check_room
 from kd.sharding import teacher_shardings
 from kd.splits import Examples, load_splits
 from kd.state import State

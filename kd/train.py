@@ -15,9 +15,9 @@ from kd import distributed
 from kd.checkpoint import Checkpoints
 from kd.errors import KdError
 from kd.log import Log, diverged
-from kd.memory import check_room, refusing
 from kd.mesh import make_mesh
 from kd.program import Program, compile_program, place
+from kd.room import check_room, refusing
 from kd.signals import Interrupted, StopSignals
 from kd.state import State, keep_best
 from kd.task import Task, check, initial_state

@@ -10,7 +10,7 @@ import pytest
 
 import runs
 import tiny
-from kd import memory, train
+from kd import memory, room, train
 from kd.errors import KdError
 from kd.mesh import MeshSpec, make_mesh
 from kd.models import mlp
@@ -53,7 +53,7 @@ def bytes_of(tree):
 )
 def test_what_is_counted_is_what_is_there(options):
     task, where = placed(a_task(**options))
-    sums, state = memory.kept(task, where), train.initial_state(task)
+    sums, state = room.kept(task, where), train.initial_state(task)
     there = {
         "parameters": state.params,
         "gradients": state.params,
@@ -66,40 +66,40 @@ def test_what_is_counted_is_what_is_there(options):
 
 
 def test_members_count_each_and_a_split_counts_a_share():
-    one = memory.kept(*placed(a_task()))
+    one = room.kept(*placed(a_task()))
     hparams = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), tiny.hparams(tiny.TERMS[:1]))
-    five = memory.kept(*placed(a_task(seeds=(0, 1, 2, 3, 4), hparams=hparams)))
+    five = room.kept(*placed(a_task(seeds=(0, 1, 2, 3, 4), hparams=hparams)))
     assert five["parameters"] == 5 * one["parameters"]
     assert five["data"] == one["data"]
     wide = {"model": mlp(5, (4096,)), "mesh": MeshSpec(devices=8, data=1, fsdp=8)}
-    whole = memory.kept(*placed(a_task(**wide)))
-    split = memory.kept(*placed(a_task(**wide, sharding=Sharding(student=Rule("fsdp")))))
+    whole = room.kept(*placed(a_task(**wide)))
+    split = room.kept(*placed(a_task(**wide, sharding=Sharding(student=Rule("fsdp")))))
     assert split["parameters"] < whole["parameters"] / 7
 
 
 def test_a_teacher_counts():
     terms = tiny.TERMS
     task = a_task(teacher=tiny.teacher(), terms=terms, hparams=tiny.hparams(terms))
-    assert memory.kept(*placed(task))["teacher"] == bytes_of(task.teacher.variables)
+    assert room.kept(*placed(task))["teacher"] == bytes_of(task.teacher.variables)
 
 
 @pytest.mark.parametrize("free", [0, 1000, 10_000])
 def test_the_border_is_the_sum(monkeypatch, free):
     task, where = placed(a_task())
-    needed = sum(memory.kept(task, where).values())
-    monkeypatch.setattr(memory, "host_free", lambda: needed)
-    memory.check_room(task, where)
-    monkeypatch.setattr(memory, "host_free", lambda: min(free, needed - 1))
+    needed = sum(room.kept(task, where).values())
+    monkeypatch.setattr(room, "available_memory", lambda: needed)
+    room.check_room(task, where)
+    monkeypatch.setattr(room, "available_memory", lambda: min(free, needed - 1))
     with pytest.raises(KdError, match=r"keeps .* in memory .*there are .*; take .*, or more dev"):
-        memory.check_room(task, where)
+        room.check_room(task, where)
 
 
 def test_devices_that_share_the_host_need_it_together(monkeypatch):
     task, where = placed(a_task(mesh=MeshSpec(devices=8)))
-    needed = sum(memory.kept(task, where).values())
-    monkeypatch.setattr(memory, "host_free", lambda: 8 * needed - 1)
+    needed = sum(room.kept(task, where).values())
+    monkeypatch.setattr(room, "available_memory", lambda: 8 * needed - 1)
     with pytest.raises(KdError, match="in memory"):
-        memory.check_room(task, where)
+        room.check_room(task, where)
 
 
 @pytest.mark.parametrize(
@@ -148,16 +148,25 @@ V1 = {
     ("files", "free"), [({}, 8000 * 1024), (V2, 2_500_000), (V1, 3_000_000)], ids=["none", "2", "1"]
 )
 def test_the_tightest_limit_counts(tmp_path, files, free):
-    assert memory.host_free(write(tmp_path, {**PROC, **files})) == free
+    assert memory.available_memory(write(tmp_path, {**PROC, **files})) == free
 
 
 def test_a_limit_of_the_shell_counts(tmp_path, monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (4000 * 1024, -1))
-    assert memory.host_free(write(tmp_path, PROC)) == 1000 * 1024
+    assert memory.available_memory(write(tmp_path, PROC)) == 1000 * 1024
+
+
+def test_what_is_read_fits_or_is_refused(monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda: 2**30)
+    memory.check_fits(2**30, "a table", "shorten it")
+    with pytest.raises(
+        KdError, match=r"a table takes 2.0 GiB and 1.0 GiB of memory are free; shorten"
+    ):
+        memory.check_fits(2**31, "a table", "shorten it")
 
 
 def test_this_machine_has_some():
-    assert 0 < memory.host_free() < math.inf
+    assert 0 < memory.available_memory() < math.inf
 
 
 def test_a_model_that_no_machine_holds_is_one_line_and_no_folder(tmp_path, capfd):
@@ -174,7 +183,7 @@ def test_a_model_that_no_machine_holds_is_one_line_and_no_folder(tmp_path, capfd
 def test_what_does_not_fit_after_all_is_one_line(error):
     other = jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
     wanted = ValueError if isinstance(error, ValueError) else KdError
-    with pytest.raises(wanted), memory.refusing():
+    with pytest.raises(wanted), room.refusing():
         raise error or other
 
 
