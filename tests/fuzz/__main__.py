@@ -18,6 +18,7 @@ def main():
     parser.add_argument("--cases", type=int, help="of each family, in place of all")
     parser.add_argument("--only", nargs="+", default=list(CASES), choices=CASES, help="families")
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
+    parser.add_argument("--workers", type=int, default=2, help="cases at a time")
     parser.add_argument(
         "--record", action="store_true", help="put the rows into results.json and docs/fuzz.md"
     )
@@ -55,7 +56,7 @@ def measure(args):
             )
 
     with bases.made() as (paths, recorded):
-        outcomes = disagreements(pool.run(tasks, args.seed, paths, said=said), recorded)
+        outcomes = disagreements(pool.run(tasks, args.seed, paths, args.workers, said), recorded)
     rows = page.rows(outcomes)
     if args.record:
         page.record(rows)
