@@ -59,7 +59,7 @@ def measure(args):
         outcomes = disagreements(pool.run(tasks, args.seed, paths, args.workers, said), recorded)
     rows = page.rows(outcomes)
     if args.record:
-        page.record(rows)
+        page.record(" ".join(["python -m tests.fuzz", *sys.argv[1:]]), rows)
     Console(highlight=False, width=120).print(page.table(rows).rich(), soft_wrap=True)
     for outcome in outcomes:
         if outcome.detail.startswith("another evaluation"):

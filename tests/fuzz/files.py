@@ -220,7 +220,7 @@ def _packed(folder, packed):
     path = pathlib.Path(f"corpus.{packed}")
     if packed == "zip":
         with zipfile.ZipFile(path, "w") as archive:
-            for file in sorted(folder.rglob("*")):
+            for file in sorted(path for path in folder.rglob("*") if path.exists()):
                 archive.write(file, file.relative_to(folder))
     else:
         with tarfile.open(path, "w:gz" if packed.endswith("gz") else "w") as archive:

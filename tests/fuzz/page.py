@@ -20,9 +20,6 @@ FAMILIES = {
 }
 
 
-COMMAND = "python -m tests.fuzz --record"
-
-
 def rows(outcomes):
     """How many cases of each family ended how."""
     counts = collections.Counter((outcome.family, outcome.kind) for outcome in outcomes)
@@ -53,12 +50,12 @@ def markdown(results):
     )
 
 
-def record(rows):
+def record(command, rows):
     """Put rows into results.json, in place of those of the same families, and write the page."""
     before = json.loads(RESULTS.read_text("utf-8"))["rows"] if RESULTS.exists() else []
     merged = {row["family"]: row for row in [*before, *rows]}
     kept = [merged[family] for family in FAMILIES if family in merged]
-    results = {"command": COMMAND, "machine": machine(), "rows": kept}
+    results = {"command": command, "machine": machine(), "rows": kept}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     fill_file(PAGE, MARKER, markdown(results))
 
