@@ -14,6 +14,7 @@ import numpy as np
 
 KINDS = ("ok", "refused", "traceback", "hang", "silent wrong")
 WRONG = KINDS[2:]
+SHORT = "metrics end before the run does"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +120,7 @@ def trained(path, learns):
     if not all(isinstance(n, (int, float)) and math.isfinite(n) for ns in numbers for n in ns):
         wrongs.append("metrics that are not finite")
     if not lines or lines[-1]["step"] != evaluation["step"]:
-        wrongs.append("metrics end before the run does")
+        wrongs.append(SHORT)
     wrongs += _worse_than_chance(evaluation["members"], run.owner["num_classes"]) if learns else []
     return wrongs + _unchanged(run)
 
@@ -187,10 +188,14 @@ def _captured():
         os.dup2(file, number)
         os.close(file)
     try:
-        yield paths
+        with (
+            open(1, "w", encoding="utf-8", closefd=False) as out,
+            open(2, "w", encoding="utf-8", errors="backslashreplace", closefd=False) as err,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            yield paths
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
         for number, before in enumerate(kept, 1):
             os.dup2(before, number)
             os.close(before)

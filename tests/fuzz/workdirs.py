@@ -5,7 +5,7 @@ import pathlib
 import shutil
 
 from fuzz.commands import shown, train
-from fuzz.oracle import Case, trained
+from fuzz.oracle import SHORT, Case, trained
 from fuzz.values import choice
 
 JUNK = [b"", b"{", b"[]", b"null", b"1", b'""', b"\0" * 64, b"\xff\xfe\x00", b"{}\n", b"\n"]
@@ -241,6 +241,8 @@ def _wrongs(words, out, err, before, usual):
         return [] if said or usual in ("", out) else [f"it says otherwise: {out[:300]}"]
     run, student = pathlib.Path("run"), "--workdir=student" in words
     wrongs = trained(pathlib.Path("student") if student else run, learns=True)
+    if said and SHORT in wrongs:  # that lines are lost is no secret
+        wrongs.remove(SHORT)
     if not student and len(_whole_lines(run)) != len(before) and not said:
         wrongs.append("metrics that were there are gone, and nothing was said")
     return wrongs
