@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: reproduce test lint bench faults clean
+.PHONY: reproduce test lint bench faults fuzz clean
 .DELETE_ON_ERROR:
 
 reproduce: $(READY)
@@ -26,6 +26,9 @@ bench: $(READY)
 
 faults: $(READY)
 	"$(BIN)/python" -m tests.faults --record
+
+fuzz: $(READY)
+	"$(BIN)/python" -m tests.fuzz --record
 
 # Python 3.11 has pins of its own: newer jax does not support it.
 $(READY): pyproject.toml constraints-py311.txt constraints-py312.txt

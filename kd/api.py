@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers as abstract
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -184,7 +185,7 @@ def _check_numbers(epochs: Any, seed: Any, learning_rate: Any) -> None:
             f"epochs={epochs!r} and seed={seed!r}"
         )
     if learning_rate is not None and not (
-        _is_number(learning_rate) and 0 < learning_rate < math.inf
+        _is_number(learning_rate) and 0 < learning_rate <= sys.float_info.max
     ):
         raise KdError(
             f"learning_rate must be a finite number above 0, got {learning_rate!r}; its shape over "

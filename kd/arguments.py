@@ -8,6 +8,9 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
+from kd.errors import one_line
+from kd.paths import local
+
 _OVERRIDES = (
     "any key of the config can be set with --config.key=value, e.g. "
     "--config.optim.learning_rate=0.05"
@@ -19,7 +22,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2."""
-        self.exit(2, f"kd: {' '.join(message.split())}; see '{self.prog} --help'\n")
+        self.exit(2, f"kd: {one_line(message)}; see '{self.prog} --help'\n")
 
 
 def parser() -> Parser:
@@ -53,16 +56,24 @@ def parser() -> Parser:
     report = commands.add_parser(
         "report", help="rebuild tables, figures and the HTML page from a results.json"
     )
-    report.add_argument("folder", metavar="DIR", help="a folder with a results.json")
+    report.add_argument("folder", type=_path, metavar="DIR", help="a folder with a results.json")
     _allow_code(report)
     commands.add_parser("list", help="models, losses, sources, experiments, a line each")
     return whole
 
 
+def _path(text: str) -> str:
+    """Empty, as an unset variable of the shell is, stays so: nothing was said."""
+    return str(local(text)) if text else text
+
+
 def _train(train: argparse.ArgumentParser) -> None:
     _config(train)
     train.add_argument(
-        "--workdir", metavar="DIR", help="where the run lives; the same command resumes it"
+        "--workdir",
+        type=_path,
+        metavar="DIR",
+        help="where the run lives; the same command resumes it",
     )
     train.add_argument(
         "--show-sharding",
@@ -98,9 +109,12 @@ def _plan(plan: argparse.ArgumentParser) -> None:
     plan.add_argument(
         "--mfu", type=float, metavar="F", help="assumed part of the peak FLOP/s; default: 0.4"
     )
-    plan.add_argument("--json", metavar="FILE", help="write everything that was found there too")
+    plan.add_argument(
+        "--json", type=_path, metavar="FILE", help="write everything that was found there too"
+    )
     plan.add_argument(
         "--table",
+        type=_path,
         metavar="FILE",
         help="write a Markdown table, a row for each topology, between the marks <!-- plan --> of "
         "FILE",
@@ -110,11 +124,13 @@ def _plan(plan: argparse.ArgumentParser) -> None:
 
 
 def _eval(evaluate: argparse.ArgumentParser) -> None:
-    evaluate.add_argument("--workdir", required=True, metavar="DIR")
+    evaluate.add_argument("--workdir", type=_path, required=True, metavar="DIR")
     evaluate.add_argument(
         "--split", metavar="SPLIT", help="default: the run's own, config.data.eval"
     )
-    evaluate.add_argument("--teacher", metavar="DIR", help="default: the run's own teacher")
+    evaluate.add_argument(
+        "--teacher", type=_path, metavar="DIR", help="default: the run's own teacher"
+    )
     _data_dir(evaluate)
     _despite_changes(evaluate)
     _allow_code(evaluate)
@@ -122,10 +138,13 @@ def _eval(evaluate: argparse.ArgumentParser) -> None:
 
 def _audit(audit: argparse.ArgumentParser) -> None:
     audit.add_argument(
-        "teacher", metavar="TEACHER", help="work directory; a population is an ensemble"
+        "teacher", type=_path, metavar="TEACHER", help="work directory; a population is an ensemble"
     )
     audit.add_argument(
-        "student", metavar="STUDENT", help="work directory; of a population every member"
+        "student",
+        type=_path,
+        metavar="STUDENT",
+        help="work directory; of a population every member",
     )
     audit.add_argument(
         "--split", metavar="SPLIT", help="default: the student's own, config.data.eval"
@@ -138,7 +157,10 @@ def _audit(audit: argparse.ArgumentParser) -> None:
         help="a class that it was not shown",
     )
     audit.add_argument(
-        "--out", metavar="DIR", help="where audit.json and audit.html go; default: STUDENT/audit"
+        "--out",
+        type=_path,
+        metavar="DIR",
+        help="where audit.json and audit.html go; default: STUDENT/audit",
     )
     _data_dir(audit)
     _despite_changes(audit)
@@ -148,7 +170,7 @@ def _audit(audit: argparse.ArgumentParser) -> None:
 def _reproduce(reproduce: argparse.ArgumentParser) -> None:
     reproduce.add_argument("name", metavar="NAME", help="see 'kd list'")
     reproduce.add_argument("--config", metavar="FILE[:ARG]", help="default: the experiment's own")
-    reproduce.add_argument("--workdir", metavar="DIR", help="default: runs/NAME")
+    reproduce.add_argument("--workdir", type=_path, metavar="DIR", help="default: runs/NAME")
     reproduce.add_argument(
         "--record",
         action="store_true",
@@ -171,6 +193,7 @@ def _config(command: argparse.ArgumentParser) -> None:
 def _data_dir(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data_dir",
+        type=_path,
         metavar="DIR",
         help="where data lies; default: TFDS_DATA_DIR for tfds:, KD_DATA_DIR for files and folders",
     )

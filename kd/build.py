@@ -98,7 +98,7 @@ def load_finished(
     if evaluation is None:
         raise KdError(f"{who} in {path} has not finished training; finish that run first")
     last, step = evaluation.get("step"), int(np.max(restored["step"]))
-    if last not in (None, step):
+    if last != step:
         raise KdError(
             f"{who} in {path} ended at step {last} and its newest whole checkpoint is of step "
             f"{step}; the same "

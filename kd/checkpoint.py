@@ -11,10 +11,8 @@ import logging
 import os
 import pathlib
 import re
-import shutil
 import sys
 import threading
-import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,11 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from kd import distributed, rng
+from kd import disk, distributed, rng
 from kd.errors import KdError
 from kd.types import PyTree
 
-_PROBED = 1 << 28  # bytes: what is larger is compared with the free space instead of claimed
+_STEP = re.compile(r"0|[1-9]\d{0,9}")
 
 
 class Checkpoints:
@@ -51,33 +49,14 @@ class Checkpoints:
             folder.resolve() / "checksums",
             say,
         )
-        self._read_only, self._damaged = read_only, set[int]()
+        self._folder, self._read_only, self._damaged = folder, read_only, set[int]()
         self._saving: _Saving | None = None
         self._failed = False
         self.last_position: dict[str, Any] | None = None
         """The position that was saved with the checkpoint that `restore` gave."""
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=2,
-            create=not read_only,
-            read_only=read_only,
-            async_options=ocp.AsyncOptions(timeout_secs=3600),
-        )
-        handlers = {
-            "state": ocp.PyTreeCheckpointHandler(
-                use_compression=False
-            ),  # weights and moments hardly get smaller
-            "position": ocp.JsonCheckpointHandler(),
-        }
+        self._opened: ocp.CheckpointManager | None = None
         if not read_only:
-            distributed.first_does("checkpoints", lambda: _make(self._sums, folder))
-        try:
-            self._manager = ocp.CheckpointManager(
-                self._steps, options=options, item_handlers=handlers
-            )
-        except OSError as error:
-            if read_only:  # gone while it was listed
-                raise
-            raise _not_writable(folder, error) from error
+            distributed.first_does("checkpoints", lambda: _make(self._steps, self._sums, folder))
 
     def save(self, step: int, tree: PyTree, position: Mapping[str, Any] | None = None) -> None:
         """Write `tree` and a JSON-able `position` as the checkpoint of `step`; nothing if that step
@@ -91,11 +70,12 @@ class Checkpoints:
             full; earlier checkpoints stay.
         """
         self.wait()
-        if step in set(self._manager.all_steps()) - self._damaged:
-            return
         arrays = _to_arrays(tree)
         try:
-            self._drop_damaged()
+            distributed.first_does("aside", self._set_aside)
+            self._damaged.clear()
+            if step in self._manager.all_steps():
+                return
             distributed.first_does("room", lambda: self._claim_room(step, jax.tree.leaves(arrays)))
             items: dict[str, Any] = {"state": ocp.args.PyTreeSave(arrays)}
             if position is not None:
@@ -146,10 +126,8 @@ class Checkpoints:
         """The position that was saved with the checkpoint of `step`; None if there was none."""
         if not (self._steps / str(step) / "position").is_dir():
             return None
-        saved = self._manager.restore(
-            step, args=ocp.args.Composite(position=ocp.args.JsonRestore())
-        )
-        return saved["position"]["position"]
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+            return reader.restore(self._steps / str(step) / "position")["position"]
 
     def close(self) -> None:
         """Wait until everything is on disk and release the manager's threads.
@@ -162,46 +140,85 @@ class Checkpoints:
             if self._failed:  # Orbax would raise once more what `wait` has raised
                 with contextlib.suppress(Exception):
                     self._manager.wait_until_finished()
-            self._manager.close()
+            if self._opened is not None:
+                self._opened.close()
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        """Orbax's, opened when something is saved: it trips over a damaged checkpoint that it
+        finds.
+        """
+        if self._opened is None:
+            handlers = {
+                "state": ocp.PyTreeCheckpointHandler(
+                    use_compression=False
+                ),  # weights and moments hardly get smaller
+                "position": ocp.JsonCheckpointHandler(),
+            }
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=2, create=False, async_options=ocp.AsyncOptions(timeout_secs=3600)
+            )
+            self._opened = ocp.CheckpointManager(
+                self._steps, options=options, item_handlers=handlers
+            )
+        return self._opened
+
+    def _there(self) -> set[int]:
+        """Steps of the checkpoints that are there, whole or not; what is half-written has another
+        name.
+        """
+        names = [p.name for p in self._steps.iterdir()] if self._steps.is_dir() else []
+        return {int(name) for name in names if _STEP.fullmatch(name)}
 
     def _choose(self) -> dict[str, Any]:
         damaged = []
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        sums = [p.stem for p in self._sums.glob("*.json")] if self._sums.is_dir() else []
+        gone = {int(name) for name in sums if _STEP.fullmatch(name)} - self._there()
+        for step in sorted(self._there() | gone, reverse=True):
             if self._read_only and not (self._sums / f"{step}.json").exists():
                 continue  # that run is still writing it, or was stopped then
             fault = self._fault(step)
             if fault is None:
                 return {"step": step, "damaged": damaged}
-            if self._read_only and not (self._steps / str(step)).is_dir():
+            if self._read_only and step not in gone and not (self._steps / str(step)).is_dir():
                 raise FileNotFoundError(
                     errno.ENOENT, "removed while it was read", str(self._steps / str(step))
                 )
             damaged.append(step)
             self._say(
                 f"the checkpoint of step {step} in {self._steps.parent} is damaged ({fault}); "
-                "taking the one before"
+                f"taking the one before{self._what_becomes_of_it(step)}"
             )
         return {"step": None, "damaged": damaged}
 
+    def _what_becomes_of_it(self, step: int) -> str:
+        if self._read_only or step not in self._there():
+            return ""
+        return f", and keeping it as {self._aside(step)} when the next one is saved"
+
     def _read(self, step: int, example: PyTree | None) -> Any:
         if example is None:
-            found = self._manager.item_metadata(step)["state"]
-            wanted = jax.tree.map(_in_memory, getattr(found, "tree", found))
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+                found = reader.metadata(self._steps / str(step) / "state")
+            wanted = jax.tree.map(_in_memory, found.item_metadata.tree)
             return self._restored(step, wanted)
         try:
             arrays = self._restored(step, jax.tree.map(_abstract, example))
         except ValueError as error:  # keys written under another default of JAX, for example
             raise KdError(
                 f"the checkpoint of step {step} in {self._steps.parent} holds other arrays than "
-                f"this run, whose keys are {rng.IMPLEMENTATION} ({_cause(error)}); choose another "
-                "--workdir"
+                f"this run, whose keys are {rng.IMPLEMENTATION} ({disk.cause(error)}); choose "
+                "another --workdir"
             ) from error
         return jax.tree.map(lambda x, e: rng.wrapped(x) if _is_key(e) else x, arrays, example)
 
     def _restored(self, step: int, wanted: PyTree) -> PyTree:
         how = ocp.checkpoint_utils.construct_restore_args(wanted)
-        state = ocp.args.PyTreeRestore(wanted, restore_args=how)
-        return self._manager.restore(step, args=ocp.args.Composite(state=state))["state"]
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            return reader.restore(
+                self._steps / str(step) / "state",
+                args=ocp.args.PyTreeRestore(wanted, restore_args=how),
+            )
 
     def _finish(self, step: int) -> None:
         """In the background: Orbax ends its writing, then process 0 the checksums."""
@@ -209,30 +226,38 @@ class Checkpoints:
         if distributed.is_first():
             self._write_sums(step)
 
-    def _drop_damaged(self) -> None:
+    def _set_aside(self) -> None:
         # Orbax skips a step below its newest without a word, and would keep a damaged one in place
-        # of a whole one.
-        for step in self._damaged & set(self._manager.all_steps()):
-            self._manager.delete(step)
-        self._damaged.clear()
+        # of a whole one. It is not deleted: the fault may lie in its checksums alone.
+        for step in self._damaged & self._there():
+            aside = self._aside(step)
+            aside.parent.mkdir(exist_ok=True)
+            (self._steps / str(step)).rename(aside)
+
+    def _aside(self, step: int) -> pathlib.Path:
+        """A free name for a damaged checkpoint."""
+        folder, number = self._steps.parent / "set-aside", 1
+        while (folder / f"{step}.{number}").exists():
+            number += 1
+        return folder / f"{step}.{number}"
 
     def _claim_room(self, step: int, arrays: list[Any]) -> None:
         # Orbax, out of space half-way, prints pages from its threads before it raises. It writes
         # every array twice.
         size = 2 * sum(array.nbytes for array in arrays) + 4096 * (2 * len(arrays) + 24)
         try:
-            _claim(self._sums / "room.unfinished", size)
+            disk.claim(self._sums / "room.unfinished", size)
         except OSError as error:
             raise self._not_saved(step, error) from error
 
     def _write_sums(self, step: int) -> None:
-        text = json.dumps(_checksums(self._steps / str(step)), indent=0)
+        text = json.dumps(disk.checksums(self._steps / str(step)), indent=0)
         unfinished = self._sums / f"{step}.unfinished"
         unfinished.write_text(text, "utf-8")
         os.replace(unfinished, self._sums / f"{step}.json")
         kept = {str(s) for s in self._manager.all_steps()}
         for path in self._sums.iterdir():
-            if path.stem not in kept:
+            if path.stem not in kept and path.is_file():
                 path.unlink()
 
     def _fault(self, step: int) -> str | None:
@@ -249,7 +274,7 @@ class Checkpoints:
             expected = None
         if not isinstance(expected, dict) or not expected:
             return "its checksums were never finished"
-        found = _checksums(self._steps / str(step))
+        found = disk.checksums(self._steps / str(step))
         for name, value in expected.items():
             if found.get(name) != value:
                 return f"{name} is {'missing' if name not in found else 'not what was written'}"
@@ -258,15 +283,11 @@ class Checkpoints:
     def _not_saved(self, step: int, error: Exception) -> KdError:
         if not isinstance(error, OSError):  # Orbax's barriers fail too when another process is lost
             distributed.explain(error)
-        kept = max(
-            (s for s in self._manager.all_steps() if s != step and s not in self._damaged),
-            default=None,
-        )
+        kept = max((s for s in self._there() - self._damaged if s != step), default=None)
         last = "there is no earlier one" if kept is None else f"the one of step {kept} stays"
         return KdError(
-            f"cannot save the checkpoint of step {step} in {self._steps.parent}: {_cause(error)}; "
-            f"{last}; "
-            "free some space and start again"
+            f"cannot save the checkpoint of step {step} in {self._steps.parent}: "
+            f"{disk.cause(error)}; {last}; free some space and start again"
         )
 
 
@@ -309,9 +330,10 @@ class _WithoutLateWrites:
             self._before(unraisable)
 
 
-def _make(sums: pathlib.Path, folder: pathlib.Path) -> None:
+def _make(steps: pathlib.Path, sums: pathlib.Path, folder: pathlib.Path) -> None:
     try:
-        sums.mkdir(parents=True, exist_ok=True)
+        steps.mkdir(parents=True, exist_ok=True)
+        sums.mkdir(exist_ok=True)
     except OSError as error:
         raise _not_writable(folder, error) from error
 
@@ -320,50 +342,6 @@ def _not_writable(folder: pathlib.Path, error: OSError) -> KdError:
     return KdError(
         f"cannot write checkpoints in {folder}: {error.strerror}; choose another --workdir"
     )
-
-
-def _cause(error: Exception) -> str:
-    """Why, in a few words: of a library's long text those of the operating system, which come
-    last.
-    """
-    text = " ".join(str(error).split())
-    # TensorStore raises ValueError
-    number = re.search(r"os_error_code='(\d+)'|OS error (\d+)", text)
-    return getattr(error, "strerror", None) or (
-        os.strerror(int(number[1] or number[2])) if number else text[:160]
-    )
-
-
-def _claim(probe: pathlib.Path, size: int) -> None:
-    """Raise an OSError unless `size` bytes can be written beside `probe`."""
-    if shutil.disk_usage(probe.parent).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    try:
-        with probe.open("wb") as file:
-            if hasattr(
-                os, "posix_fallocate"
-            ):  # a file system without it writes every block: keep that short
-                os.posix_fallocate(file.fileno(), 0, min(size, _PROBED))
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot tell
-            raise
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
-
-
-def _checksums(folder: pathlib.Path) -> dict[str, int]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
-
-
-def _checksum(path: pathlib.Path) -> int:
-    """CRC-32 of a file of any size, a piece at a time."""
-    total = 0
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            total = zlib.crc32(piece, total)
-    return total
 
 
 def _to_arrays(tree: PyTree) -> PyTree:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kd.arguments import parser
 from kd.errors import KdError, unknown
 from kd.kept import keep_compiled
+from kd.paths import split_file
 from kd.tables import show, titled
 
 if TYPE_CHECKING:
@@ -41,11 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     known, overrides = _split(arguments)
-    args = parser().parse_args(known)
-    keep_compiled()
     from kd.signals import Interrupted
 
     try:
+        args = parser().parse_args(known)
+        keep_compiled()
         if overrides and "config" not in args:
             raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
         return _COMMANDS[args.command](args, overrides) or 0
@@ -82,8 +83,7 @@ def _leave(signum: int, _frame: Any) -> None:
 
 
 def _complain(message: str) -> int:
-    # one line, whatever the user's values hold
-    print(f"kd: {' '.join(message.split())}", file=sys.stderr)
+    print(f"kd: {message}", file=sys.stderr)
     return 2
 
 
@@ -97,8 +97,7 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 def _config(argument: str, overrides: list[str], data_dir: str | None) -> ConfigDict:
     from kd.config import load_config
 
-    path, _, choice = argument.partition(":")
-    config = load_config(path, choice, overrides)
+    config = load_config(*split_file(argument), overrides)
     if data_dir is not None:
         _set_data_dir(config, data_dir)
     return config

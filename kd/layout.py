@@ -9,9 +9,18 @@ import jax
 from kd.ambient import pinned
 from kd.mesh import AXES, make_mesh
 from kd.program import place
-from kd.sharding import bytes_per_device, leaf_bytes, path_of
-from kd.tables import Table
+from kd.room import kept
+from kd.sharding import leaf_bytes, path_of
+from kd.tables import Table, size
 from kd.task import Task, abstract_state, teacher_variables
+
+_WORDS = {  # what a rule places
+    "parameters": "of student",
+    "optimiser state": "of optimiser",
+    "average": "of average",
+    "best so far": "of best so far",
+    "teacher": "of teacher",
+}
 
 
 @pinned()
@@ -27,18 +36,8 @@ def layout(task: Task) -> Table:
         *_rows("student", state.params, where.state.params),
         *_rows("teacher", taught, where.teacher),
     ]
-    rest = {"optimiser": (state.opt_state, where.state.opt_state)}
-    rest |= {"average": (state.ema, where.state.ema), "best so far": (state.best, where.state.best)}
-    sums = {
-        "student": (state.params, where.state.params),
-        **rest,
-        "teacher": (taught, where.teacher),
-    }
-    rows += [
-        (f"all of {name}", "", "", size(bytes_per_device(*pair)))
-        for name, pair in sums.items()
-        if pair[0]
-    ]
+    sums = kept(task, where)
+    rows += [(f"all {_WORDS[name]}", "", "", size(sums[name])) for name in _WORDS if name in sums]
     axes = " x ".join(f"{axis} {mesh.shape[axis]}" for axis in AXES)
     return Table(
         f"Mesh of {mesh.size} devices: {axes}", ("", "shape", "split over", "a device"), rows
@@ -60,12 +59,3 @@ def _rows(who: str, tree: Any, shardings: Any) -> list[tuple[str, str, str, str]
 
 def _axis(axis: Any) -> str:
     return "x".join(axis) if isinstance(axis, tuple) else str(axis)
-
-
-def size(count: float) -> str:
-    """Bytes for people: ``32.8 kB``, ``1.2 GB``; powers of ten."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

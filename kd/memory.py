@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
+import resource
+from collections.abc import Sequence
+from typing import Any
 
 from kd.errors import KdError
-
-_CONTROL_GROUPS = (
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-    ),
-)
-_ENDLESS = 2**62
-
-
-def available_memory() -> int:
-    """Bytes that can be allocated now: of the machine, or of the container where that is less."""
-    limits = [_of_machine()]
-    for limit, usage in _CONTROL_GROUPS:
-        most, used = _number(limit), _number(usage)
-        if most is not None and used is not None:
-            limits.append(max(0, most - used))
-    return min(limits)
 
 
 def check_fits(size: int, what: str, fix: str) -> None:
@@ -37,27 +22,70 @@ def check_fits(size: int, what: str, fix: str) -> None:
         )
 
 
-def _of_machine() -> int:
+def available_memory(root: pathlib.Path = pathlib.Path("/")) -> float:
+    """Bytes that this process can still have, of the machine, its control groups, its limits."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    address_space = math.inf
+    if limit != resource.RLIM_INFINITY:
+        address_space = limit - _numbers(root / "proc/self/status").get("VmSize", 0)
+    return max(0, min(_machine(root), _groups(root), address_space))
+
+
+def devices_free(devices: Sequence[Any]) -> float:
+    """Bytes that the fullest of these accelerators still has."""
+    free = math.inf
+    for device in devices:
+        stats = device.memory_stats() or {}
+        if "bytes_limit" in stats:
+            free = min(free, stats["bytes_limit"] - stats.get("bytes_in_use", 0))
+    return free
+
+
+def _machine(root: pathlib.Path) -> float:
+    numbers = _numbers(root / "proc/meminfo")
+    if "MemAvailable" in numbers:
+        return numbers["MemAvailable"]
     try:
-        text = pathlib.Path("/proc/meminfo").read_text("ascii")
-    except OSError:  # no Linux
-        return _physical()
-    for line in text.splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return _physical()
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):  # a system that does not say
+        return math.inf
 
 
-def _physical() -> int:
+def _groups(root: pathlib.Path) -> float:
+    """The tightest of the control groups that this process is in, of either version."""
+    free = math.inf
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, inside = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        top = root / "sys/fs/cgroup" / ("memory" if controllers else "")
+        names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        if not controllers:
+            names = ("memory.max", "memory.current", "inactive_file")
+        here = top / inside.lstrip("/")
+        for folder in [here, *here.parents]:
+            free = min(free, _group(folder, *names))
+            if folder == top:
+                break
+    return free
+
+
+def _group(folder: pathlib.Path, limit: str, used: str, cache: str) -> float:
+    most, now = _text(folder / limit).strip(), _text(folder / used).strip()
+    if not (most.isdigit() and now.isdigit()):  # "max", or no such group
+        return math.inf
+    stat = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
+    return int(most) - int(now) + int(stat.get(cache, 0))
+
+
+def _numbers(path: pathlib.Path) -> dict[str, int]:
+    """Lines such as ``MemAvailable:  123 kB``, in bytes."""
+    pairs = [line.split(":", 1) for line in _text(path).splitlines() if line.endswith(" kB")]
+    return {name: int(value.split()[0]) * 1024 for name, value in pairs}
+
+
+def _text(path: pathlib.Path) -> str:
     try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # this system does not say
-        return _ENDLESS
-
-
-def _number(path: str) -> int | None:
-    """None where the file is not there, or says ``max``."""
-    try:
-        return int(pathlib.Path(path).read_text("ascii"))
-    except (OSError, ValueError):
-        return None
+        return path.read_text("utf-8")
+    except OSError:  # a system without it
+        return ""

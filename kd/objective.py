@@ -5,6 +5,7 @@ global batch.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -61,6 +62,8 @@ def term(
         if isinstance(found, LossInfo)
         else LossInfo(found, numbers={k: Number(v) for k, v in numbers.items()})
     )
+    if not isinstance(name, str | None):
+        raise KdError(f"a term's name is text, got {name!r}; e.g. name='soft'")
     label = name or getattr(info.loss, "__name__", "loss")
     values = {key: number.default for key, number in info.numbers.items()}
     for key, value in {"weight": weight, **numbers}.items():
@@ -91,7 +94,7 @@ def check_number(label: str, info: LossInfo, key: str, value: float) -> None:
     """Raise a `KdError` unless the loss reads the number `key` and `value` lies in its interval."""
     if key == "weight":
         if isinstance(value, bool) or not (
-            isinstance(value, (int, float)) and 0 <= value < float("inf")
+            isinstance(value, (int, float)) and 0 <= value <= sys.float_info.max
         ):
             raise KdError(f"objective.{label}.weight must be a number of 0 or more, got {value!r}")
         return

@@ -12,12 +12,14 @@ from typing import Any
 from kd.errors import KdError, unknown
 
 
-def lookup(what: str, name: str, table: Mapping[str, Any]) -> Any:
+def lookup(what: str, name: Any, table: Mapping[str, Any]) -> Any:
     """The entry `name` of `table`, or the object that ``package.module:name`` names.
 
     Raises:
       KdError: no such entry (nearest name shown), no such module, no such attribute.
     """
+    if not isinstance(name, str):
+        raise KdError(f"a {what} has a name, got {name!r}; see 'kd list'")
     if ":" not in name:
         if name not in table:
             raise unknown(what, name, table)

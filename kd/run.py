@@ -17,7 +17,10 @@ from kd.ambient import pinned
 from kd.build import build_task, load_teacher
 from kd.config import Spec, fingerprint_of, identity
 from kd.mesh import check_batch, make_mesh, put
+from kd.paths import local
+from kd.program import place
 from kd.reading import lineage_of, verify
+from kd.room import check_room
 from kd.sharding import teacher_shardings
 from kd.splits import Examples, load_splits, split_fingerprints
 from kd.state import State
@@ -45,13 +48,14 @@ def train_workdir(
     Raises:
       KdError: anything a user can mend. kd.signals.Interrupted: asked to stop; the state was saved.
     """
-    path = pathlib.Path(path)
+    path = local(path, "a work directory")
     # before data is read, for minutes maybe
     check_batch(make_mesh(spec.mesh), spec.data.batch_size, spec.accumulate)
     data, held_out, validation = load_splits(spec)
     teacher = load_teacher(spec, data, despite_changes=despite_changes)
     task = build_task(spec, data, teacher)
     train.check(task)
+    check_room(task, place(task, make_mesh(task.mesh)))
     who = "" if teacher is None else teacher.fingerprint
     splits = split_fingerprints(spec, data, held_out, validation)
     same = {"config": fingerprint_of(identity(spec, who)), "data": data.fingerprint}
@@ -120,6 +124,7 @@ def _train_in(
     tensorboard: bool,
 ) -> State:
     checkpoints = workdir.checkpoints()
+    cadence = _cadence(spec, len(task.data), task.total_steps)
     watch = writers.Progress if distributed.is_first() else writers.Silence
     with watch(title, task.total_steps, task.batch_size * (task.members or 1)) as progress:
 
@@ -128,7 +133,14 @@ def _train_in(
                 return []
             progress.resume(resumed_at)
             progress.say(f"{title}: {task.data.seen.text}")
-            sinks = [writers.jsonl(workdir.metrics, resumed_at), progress.write]
+            if not resumed_at and workdir.has_metrics:
+                progress.say(
+                    f"{title}: no whole checkpoint in {workdir.path}; starting again at step 0, "
+                    "and its metrics with it"
+                )
+            unwritten = cadence.dispatch - 1 if isinstance(task.data, kd_data.Stream) else 0
+            lines = writers.jsonl(workdir.metrics, resumed_at, progress.say, unwritten)
+            sinks = [lines, progress.write]
             return (
                 [*sinks, writers.tensorboard(workdir.path / "tensorboard")]
                 if tensorboard
@@ -137,7 +149,7 @@ def _train_in(
 
         state = train.run(
             task,
-            cadence=_cadence(spec, len(task.data), task.total_steps),
+            cadence=cadence,
             checkpoints=checkpoints,
             evaluate=lambda state: _held_out(train.latest(task, state), held_out),
             validate=None

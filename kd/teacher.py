@@ -190,5 +190,5 @@ def predicts_by(average: Average) -> Literal["arithmetic", "geometric"]:
 
 def check_average(average: str | None) -> None:
     """Raise a `KdError` unless `average` is an averaging rule."""
-    if average not in AVERAGES:
+    if not isinstance(average, str | None) or average not in AVERAGES:
         raise unknown("teacher.average", average, AVERAGES)

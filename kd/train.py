@@ -20,6 +20,7 @@ from kd.errors import KdError
 from kd.log import Log, NotFinite
 from kd.mesh import make_mesh
 from kd.program import Placement, Program, compile_program, place
+from kd.room import check_room, refusing
 from kd.signals import Interrupted, StopSignals
 from kd.state import State, keep_best
 from kd.task import Task, check, initial_state
@@ -53,6 +54,7 @@ class Cadence:
 
 
 @pinned()
+@refusing()
 def run(
     task: Task,
     *,
@@ -71,12 +73,14 @@ def run(
     write in the first.
 
     Raises:
-      KdError: the parts do not fit, the loss is not finite (the step is named, checkpoints of
-        before stay), no parameter has changed in the end, a checkpoint cannot be written.
+      KdError: the parts do not fit, together or in memory, the loss is not finite (the step is
+        named, checkpoints of before stay), no parameter has changed in the end, a checkpoint cannot
+        be written.
       Interrupted: SIGINT or SIGTERM arrived, in any of the processes; the state was saved.
     """
     check(task)
     where = place(task, make_mesh(task.mesh))
+    check_room(task, where)
     state, position = initial_state(task, where.state), None
     population = task.members is not None
     untrained = digests(state.params, population)

@@ -13,14 +13,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from kd.checkpoint import Checkpoints
-from kd.config import Spec, fingerprint_of, identity, stored_spec, to_json
+from kd.config import Spec, code_names, fingerprint_of, identity, settings, stored_spec, to_json
 from kd.data import Dataset, Stream
 from kd.errors import KdError
 from kd.lineage import Lineage
+from kd.paths import local
 from kd.stored import packages
 
+_RESTORE = "choose another folder, or restore that file"
+_OUTSIDE = ("code", "data_fingerprint")  # of an identity: what its config does not say
 _PRINT = "[0-9a-f]" * 8  # what a stage's folder has after its name
-_OWNER = {"fingerprint", "identity", "num_classes", "spec"}
+_OWNER = {"fingerprint": str, "identity": dict, "num_classes": int, "spec": dict}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +48,16 @@ class Workdir:
         Raises:
           KdError: it is damaged.
         """
-        path = self.path / "run.json"
-        try:
-            owner = json.loads(path.read_text("utf-8"))
-            if not isinstance(owner, dict) or not _OWNER.issubset(owner):
-                raise ValueError(f"it lacks one of {', '.join(sorted(_OWNER))}")
-        except ValueError as error:
-            raise KdError(
-                f"{path} is damaged: {error}; choose another folder, or restore that file"
-            ) from error
+        owner = read_json(self.path / "run.json", _RESTORE)
+        for name, kind in _OWNER.items():
+            if type(owner.get(name)) is not kind:
+                raise self._damaged(f"'{name}' is missing or no {kind.__name__}")
+        if fingerprint_of(owner["identity"]) != owner["fingerprint"]:
+            raise self._damaged("its identity is not the one that its fingerprint names")
         return owner
+
+    def _damaged(self, why: object) -> KdError:
+        return KdError(f"{self.path / 'run.json'} is damaged: {why}; {_RESTORE}")
 
     @property
     def fingerprint(self) -> str:
@@ -63,10 +66,19 @@ class Workdir:
 
     @property
     def spec(self) -> Spec:
-        """The resolved config of the run. Raises a `KdError` where it names code that is not
-        allowed.
+        """The resolved config of the run.
+
+        Raises:
+          KdError: it is damaged, or edited: it is not the config that the run's identity names; it
+            names code that is not allowed.
         """
-        return stored_spec(self.owner["spec"], self.path / "run.json", self.allow_code)
+        owner = self.owner
+        spec = stored_spec(owner["spec"], self.path / "run.json", self.allow_code)
+        theirs = {key: value for key, value in owner["identity"].items() if key not in _OUTSIDE}
+        ours = settings(spec, _flat(theirs).get("teacher.workdir", ""))
+        if difference := _difference(theirs, ours, "in its identity", "in its spec"):
+            raise self._damaged(difference)
+        return spec
 
     @property
     def lineage(self) -> Lineage | None:
@@ -153,9 +165,15 @@ class Workdir:
             yield
 
     @property
+    def has_metrics(self) -> bool:
+        """Whether a line of metrics was ever written here."""
+        return self.metrics.exists() and self.metrics.stat().st_size > 0
+
+    @property
     def has_checkpoint(self) -> bool:
         """Whether a checkpoint was ever finished here."""
-        return any((self.path / "checkpoints" / "checksums").glob("*.json"))
+        folder = self.path / "checkpoints"
+        return any((folder / "checksums").glob("*.json")) or any((folder / "steps").glob("[0-9]*"))
 
     def checkpoints(self, *, read_only: bool = False) -> Checkpoints:
         """The run's checkpoints."""
@@ -163,20 +181,17 @@ class Workdir:
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file whole or not at all."""
-        write_json(self.path / name, content)
+        try:
+            write_json(self.path / name, content)
+        except OSError as error:
+            raise _not_writable(self.path / name, error) from error
 
     def read(self, name: str) -> dict[str, Any] | None:
         """A JSON file of the run, or None."""
         path = self.path / name
-        try:
-            found = json.loads(path.read_text("utf-8")) if path.exists() else {}
-            if not isinstance(found, dict):
-                raise ValueError("it holds no object")
-            return found if path.exists() else None
-        except ValueError as error:
-            raise KdError(
-                f"{path} is damaged: {error}; remove it and start that run again"
-            ) from error
+        if not os.path.lexists(path):
+            return None
+        return read_json(path, "remove it and start that run again")
 
 
 def made(path: pathlib.Path) -> Workdir:
@@ -216,17 +231,18 @@ def claim(
         "identity": who,
         "spec": json.loads(to_json(spec)),
     }
-    workdir = made(path)
+    # what the caller's own config names was typed by the caller
+    workdir = dataclasses.replace(made(path), allow_code=code_names(spec))
     try:
-        if not (_has_lines(workdir.metrics) or workdir.has_checkpoint):
-            workdir.write("run.json", {**owner, "lineage": lineage().to_json()})
+        if not (workdir.has_metrics or workdir.has_checkpoint):
+            write_json(path / "run.json", {**owner, "lineage": lineage().to_json()})
             return workdir
         if not (path / "run.json").exists():
             raise KdError(
                 f"{path} holds a run but no run.json to say which; restore it, or choose another "
                 "--workdir"
             )
-        found = workdir.owner
+        found, _ = workdir.owner, workdir.spec  # an edited one is refused here
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
@@ -236,11 +252,16 @@ def claim(
             f"work directory {path} belongs to another run: {_difference(found['identity'], who)}; "
             "choose another --workdir, or go back to that config and code"
         )
+    if found["num_classes"] != owner["num_classes"]:
+        raise workdir._damaged(
+            f"num_classes is {found['num_classes']} and the data has {owner['num_classes']}"
+        )
+    if not (path / "checkpoints").is_dir():
+        raise KdError(
+            f"{path} has metrics and no checkpoints/ to continue from; restore that folder, choose "
+            "another --workdir, or remove metrics.jsonl to start again at step 0"
+        )
     return workdir
-
-
-def _has_lines(path: pathlib.Path) -> bool:
-    return path.exists() and path.stat().st_size > 0
 
 
 def find(path: str | pathlib.Path, allow_code: str | Iterable[str] = ()) -> Workdir:
@@ -252,7 +273,7 @@ def find(path: str | pathlib.Path, allow_code: str | Iterable[str] = ()) -> Work
       KdError: there is none, or several stages of that name (the experiment was run with several
         configs); `allow_code` names no packages.
     """
-    path = pathlib.Path(path)
+    path = local(path, "a work directory")
     stages = (
         sorted(path.parent.glob(f"{glob.escape(path.name)}-{_PRINT}/run.json"))
         if not path.exists()
@@ -272,6 +293,18 @@ def find(path: str | pathlib.Path, allow_code: str | Iterable[str] = ()) -> Work
     return workdir
 
 
+def read_json(path: pathlib.Path, fix: str) -> dict[str, Any]:
+    """The object that a JSON file holds. Raises a `KdError` with that `fix` where it is damaged."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it holds no object")
+    except (OSError, ValueError, RecursionError) as error:
+        cause = getattr(error, "strerror", None) or error
+        raise KdError(f"{path} is damaged: {cause}; {fix}") from error
+    return content
+
+
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all."""
     unfinished = path.with_name(path.name + ".unfinished")
@@ -279,10 +312,17 @@ def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
     unfinished.replace(path)
 
 
-def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any], most: int = 3) -> str:
+def _difference(
+    theirs: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    there: str = "there",
+    here: str = "here",
+    most: int = 3,
+) -> str:
+    """The first keys that differ, in words; empty where none does."""
     a, b = _flat(theirs), _flat(ours)
     keys = [key for key in sorted({*a, *b}) if a.get(key) != b.get(key)]
-    shown = [f"{key} is {a.get(key)!r} there and {b.get(key)!r} here" for key in keys[:most]]
+    shown = [f"{key} is {a.get(key)!r} {there} and {b.get(key)!r} {here}" for key in keys[:most]]
     return ", ".join(shown) + (f" and {len(keys) - most} more" if len(keys) > most else "")
 
 

@@ -20,17 +20,33 @@ from kd.errors import KdError
 Write = Callable[[int, Mapping[str, Any]], None]
 
 
-def jsonl(path: pathlib.Path, resumed_at: int) -> Write:
+def jsonl(
+    path: pathlib.Path, resumed_at: int, say: Callable[[str], None] = print, unwritten: int = 0
+) -> Write:
     """Append one object per line, ``{"step": ..., name: value or list over members}``.
 
     On resume, lines after the step `resumed_at` are dropped first: a resumed file equals an
-    uninterrupted one.
+    uninterrupted one. Lines that are damaged are set aside in a file of their own, and `say` hears
+    of it, as it does of lines that are not there. Up to `unwritten` steps before `resumed_at` may
+    have none yet.
 
     Raises:
       KdError: it cannot be written, for example because the disk is full.
     """
-    kept = [line for line in _lines(path) if line["step"] <= resumed_at] if resumed_at else []
     with _writing(path):
+        lines, damaged = _lines(path) if resumed_at else ([], [])
+        kept = [line for line in lines if line["step"] <= resumed_at]
+        if damaged:
+            aside = path.with_suffix(".damaged")
+            with aside.open("ab") as file:
+                file.writelines(text + b"\n" for text in damaged)
+            say(
+                f"{path}: {len(damaged)} damaged lines are set aside in {aside}, {len(kept)} whole "
+                "ones are kept"
+            )
+        last = kept[-1]["step"] if kept else 0
+        if last < resumed_at - unwritten:
+            say(f"{path}: its lines end at step {last}; those up to step {resumed_at} are lost")
         _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(step: int, values: Mapping[str, Any]) -> None:
@@ -171,19 +187,29 @@ def _terminal_bar() -> Any:
     return Bar(*columns, console=Console(stderr=True))
 
 
-def _lines(path: pathlib.Path) -> list[dict[str, Any]]:
+def _lines(path: pathlib.Path) -> tuple[list[dict[str, Any]], list[bytes]]:
+    """The whole lines of a file of metrics, and those that are damaged."""
     if not path.exists():
-        return []
-    lines = []
-    for text in path.read_text("utf-8", errors="replace").splitlines():
-        try:
-            line = json.loads(text)
-        except ValueError:  # the line that was being written when the run was killed
-            break
-        if not isinstance(line, dict) or not isinstance(line.get("step"), int):
-            break
-        lines.append(line)
-    return lines
+        return [], []
+    lines, damaged = [], []
+    *texts, unfinished = path.read_bytes().split(b"\n")
+    for text in texts:
+        line = _line(text)
+        if line is None:
+            damaged.append(text)
+        else:
+            lines.append(line)
+    last = _line(unfinished)  # a run that was killed was writing it
+    return ([*lines, last] if last is not None else lines), damaged
+
+
+def _line(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    whole = isinstance(line, dict) and type(line.get("step")) is int and line["step"] > 0
+    return line if whole else None
 
 
 @contextlib.contextmanager

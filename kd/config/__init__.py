@@ -1,6 +1,6 @@
 """Configs: what a run may say of itself, how files and overrides are read, and who a run is."""
 
-from kd.config.identity import code_of, fingerprint_of, identity
+from kd.config.identity import code_of, fingerprint_of, identity, settings
 from kd.config.idle import check_idle
 from kd.config.overrides import choose, load_config
 from kd.config.spec import (
@@ -15,7 +15,8 @@ from kd.config.spec import (
     to_json,
 )
 from kd.config.stored import code_names, stored_spec
-from kd.config.typed import build, check_type, plain
+from kd.config.typed import build, plain
+from kd.hints import check_type
 
 __all__ = [
     "Data",
@@ -36,6 +37,7 @@ __all__ = [
     "make_terms",
     "plain",
     "resolve",
+    "settings",
     "stored_spec",
     "to_json",
 ]

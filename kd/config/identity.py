@@ -25,14 +25,8 @@ def fingerprint_of(value: Any) -> str:
 
 
 def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
-    """What makes this run this run, with its teacher by fingerprint.
-
-    Each field of the config says for itself whether it belongs here: see `kd.fields`.
-    """
-    told = _told(canonical(spec))
-    told["teacher"]["workdir"] = teacher_fingerprint
-    if spec.early_stopping is not None:  # when it looks is part of what it selects
-        told["eval_epochs"] = spec.eval_epochs
+    """What makes this run this run: its settings, and the code that they name."""
+    told = settings(spec, teacher_fingerprint)
     told["code"] = {**{name: "" for name in _names(spec) if not _module(name)}, **code_of(spec)}
     return told
 
@@ -92,6 +86,18 @@ def _column(name: str, column: Any) -> Any:
     if isinstance(column, Mapping):
         return {key: _column(key, values) for key, values in column.items()}
     return column if name in WHOLE else floats(tuple(column), tuple[float, ...])
+
+
+def settings(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
+    """What the config says of the run, with its teacher by fingerprint.
+
+    Each field of the config says for itself whether it belongs here: see `kd.fields`.
+    """
+    told = _told(canonical(spec))
+    told["teacher"]["workdir"] = teacher_fingerprint
+    if spec.early_stopping is not None:  # when it looks is part of what it selects
+        told["eval_epochs"] = spec.eval_epochs
+    return told
 
 
 def _told(value: Any) -> Any:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ast
 import pathlib
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from kd.errors import KdError, unknown
+from kd.hints import check_keys
+from kd.paths import local
 
 
 def load_config(
@@ -24,11 +27,12 @@ def load_config(
       KdError: no such file, one that is not Python or has no ``get_config``, an argument it does
         not take, an unknown key on the way. What the file itself raises is its own.
     """
-    if not pathlib.Path(path).is_file():
+    path = local(path, "config file")
+    if not path.is_file():
         raise KdError(f"no config file {path}; the ones that ship are in configs/")
-    module: dict[str, Any] = {"__name__": pathlib.Path(path).stem, "__file__": str(path)}
+    module: dict[str, Any] = {"__name__": path.stem, "__file__": str(path)}
     try:
-        code = compile(pathlib.Path(path).read_text("utf-8"), str(path), "exec")
+        code = compile(path.read_text("utf-8"), str(path), "exec")
     except SyntaxError as error:
         raise KdError(
             f"config file {path} is not Python: line {error.lineno}: {error.msg}; mend that line"
@@ -91,7 +95,7 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
                 here
             ):  # another model: the options of the one before are not its own
                 del here[option]
-        value = _literal(text)
+        value = check_keys(_literal(text), f"{path}.{leaf}")
         if isinstance(value, bool) and isinstance(here.get(leaf), float):
             del here[leaf]  # a ConfigDict would make 1.0 of True in the place of a float
         here[leaf] = value
@@ -99,7 +103,11 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
 
 def _literal(text: str) -> Any:
     words = {"true": True, "false": False, "none": None}
-    try:
-        return words[text.lower()] if text.lower() in words else ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
+    if text.lower() in words:
+        return words[text.lower()]
+    with warnings.catch_warnings(action="ignore"):  # of odd escapes, in what may be plain text
+        try:
+            return ast.literal_eval(text)
+        # the last three: keys that cannot be keys, and more brackets than the parser takes
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return text

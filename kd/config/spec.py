@@ -14,13 +14,15 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from kd.config.idle import check_idle
-from kd.config.typed import build, check_type, plain
+from kd.config.typed import build, plain
 from kd.errors import KdError, unknown
 from kd.fields import later, outside_identity
+from kd.hints import check_type
 from kd.mesh import MeshSpec
 from kd.models import MODELS
 from kd.objective import Term, term
 from kd.optim import Optim
+from kd.paths import local
 from kd.population import check_population
 from kd.registry import lookup
 from kd.schedules import Schedule
@@ -159,7 +161,7 @@ def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
             "this config is of an experiment, not of one run; it goes with 'kd reproduce', see "
             "'kd list'"
         )
-    spec = build(Spec, given, "config")
+    spec = _on_this_machine(build(Spec, given, "config"))
     if (spec.total_epochs is None) == (spec.total_steps is None):
         raise KdError("give exactly one of config.total_epochs and config.total_steps")
     for name in ("total_epochs", "total_steps", "eval_epochs", "checkpoint_epochs", "log_steps"):
@@ -181,6 +183,21 @@ def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
         _check_members(spec)
     check_population(spec.population, make_terms(spec))
     return spec
+
+
+def _on_this_machine(spec: Spec) -> Spec:
+    """The spec with the paths of its folders as this machine has them."""
+
+    def path(text: str | None, key: str) -> str | None:
+        return str(local(text, f"config.{key}")) if text else text
+
+    data_dir = path(spec.data.data_dir, "data.data_dir")
+    workdir = path(spec.teacher.workdir, "teacher.workdir")
+    return dataclasses.replace(
+        spec,
+        data=dataclasses.replace(spec.data, data_dir=data_dir),
+        teacher=dataclasses.replace(spec.teacher, workdir=workdir),
+    )
 
 
 def _check_members(spec: Spec) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from kd.config.spec import Spec, resolve
 from kd.config.typed import build
 from kd.data import is_code
+from kd.errors import KdError
 from kd.stored import packages, stored_object
 
 
@@ -21,9 +22,21 @@ def stored_spec(config: Any, file: pathlib.Path, allow_code: Iterable[str] = ())
     Raises:
       KdError: it names code that is not allowed, and all that `resolve` finds.
     """
-    for name in code_names(build(Spec, config, "config")):
+    try:
+        names = code_names(build(Spec, config, "config"))
+    except KdError as error:
+        raise _damaged(file, error) from error
+    for name in names:
         stored_object(name, file, allow_code)
-    return dataclasses.replace(resolve(config), allow_code=packages(allow_code))
+    try:
+        spec = resolve(config)
+    except KdError as error:
+        raise _damaged(file, error) from error
+    return dataclasses.replace(spec, allow_code=packages(allow_code))
+
+
+def _damaged(file: pathlib.Path, error: KdError) -> KdError:
+    return KdError(f"{file} is damaged: {error}; choose another folder, or restore that file")
 
 
 def code_names(spec: Spec) -> tuple[str, ...]:

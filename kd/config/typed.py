@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from kd.errors import KdError, unknown
+from kd.hints import check_type
 
 
 def build(cls: type, given: Any, path: str) -> Any:
@@ -44,44 +44,6 @@ def build(cls: type, given: Any, path: str) -> Any:
     return cls(**values)
 
 
-def check_type(value: Any, hint: Any, path: str) -> Any:
-    """`value`, its lists as tuples. Raises a `KdError` where it is not of the type `hint`.
-
-    True and False are no numbers, however deep they lie.
-    """
-    value = _tuples(value)
-    if (_holds_boolean(value) and not _takes_boolean(hint)) or not _matches(value, hint):
-        wanted = hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
-        raise KdError(f"{path} must be {wanted}, got {value!r} ({type(value).__name__})")
-    return value
-
-
-def _matches(value: Any, hint: Any) -> bool:
-    """Whether `value` is of the type `hint` in every element; beartype looks at one at random."""
-    from beartype import BeartypeConf
-    from beartype.door import is_bearable
-
-    inner = typing.get_args(hint)
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return any(_matches(value, choice) for choice in inner)
-    if typing.get_origin(hint) is tuple and isinstance(value, tuple):
-        hints = inner[:1] * len(value) if inner[-1:] == (...,) else inner
-        return len(hints) == len(value) and all(map(_matches, value, hints))
-    if len(inner) == 2 and isinstance(value, Mapping):
-        return all(_matches(k, inner[0]) and _matches(v, inner[1]) for k, v in value.items())
-    return is_bearable(value, hint, conf=BeartypeConf(is_pep484_tower=True))
-
-
-def _holds_boolean(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(map(_holds_boolean, value.values()))
-    return any(map(_holds_boolean, value)) if isinstance(value, tuple) else isinstance(value, bool)
-
-
-def _takes_boolean(hint: Any) -> bool:
-    return hint in (bool, Any) or any(map(_takes_boolean, typing.get_args(hint)))
-
-
 def _quotient(value: Any, hint: Any) -> Any:
     """``"1/255"`` as a number where a float is wanted."""
     if not isinstance(value, str) or float not in (hint, *typing.get_args(hint)):
@@ -101,12 +63,6 @@ def floats(value: Any, hint: Any) -> Any:
         hints = inner[:1] * len(value) if inner[-1] is ... else inner
         return tuple(floats(one, wanted) for one, wanted in zip(value, hints, strict=True))
     return value
-
-
-def _tuples(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _tuples(inner) for key, inner in value.items()}
-    return tuple(_tuples(inner) for inner in value) if isinstance(value, (list, tuple)) else value
 
 
 def plain(value: Any) -> Any:

@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from kd.errors import KdError
+from kd.hints import checked
 from kd.step import View
 from kd.types import Batch
 
 
+@checked
 def jitter(pixels: int) -> View | None:
     """Shift every image by up to `pixels` in both directions, uniformly, filling with zeros.
 

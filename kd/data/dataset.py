@@ -20,6 +20,7 @@ from kd.data.stored import (
     prepare,
 )
 from kd.errors import KdError
+from kd.hints import checked
 from kd.mesh import is_whole
 from kd.seen import Seen
 
@@ -253,6 +254,7 @@ def split_rows(split: str, examples: int) -> range:
     return rows
 
 
+@checked
 def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
     """The examples whose label is one of `classes`; the number of classes stays what it was.
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,8 @@ from kd.data.npz import npz
 from kd.data.table import csv
 from kd.data.tfds import load_tfds
 from kd.errors import KdError, unknown
+from kd.hints import checked
+from kd.paths import local
 from kd.registry import lookup
 
 Source = Callable[..., Dataset]
@@ -87,8 +90,12 @@ def _whole(source: str, name: str, data_dir: str | None, scale: float | None) ->
 _remembered = functools.lru_cache(maxsize=8)(_whole)
 
 
+@checked
 def load(
-    source: str, split: str, data_dir: str | None = None, scale: float | None = None
+    source: str,
+    split: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    scale: float | None = None,
 ) -> Dataset:
     """The examples of `split` (``train``, ``train[50000:]``, ``train[:3%]``) of `source`.
 
@@ -101,10 +108,10 @@ def load(
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice.
     """
-    name = parse_split(split)[0]
+    name, where = parse_split(split)[0], str(local(data_dir, "data_dir")) if data_dir else None
     if source.partition(":")[0] not in _OF_FILES:
-        return take(_remembered(source, name, data_dir, scale), split)
-    whole = _whole(source, name, data_dir, scale)
+        return take(_remembered(source, name, where, scale), split)
+    whole = _whole(source, name, where, scale)
     part = take(whole, split)
     _check_classes(whole, part, split)
     return part
