@@ -7,11 +7,12 @@ from typing import Any
 import jax
 
 from kd.ambient import pinned
+from kd.memory import size
 from kd.mesh import AXES, make_mesh
 from kd.program import place
 from kd.room import kept
 from kd.sharding import leaf_bytes, path_of
-from kd.tables import Table, size
+from kd.tables import Table
 from kd.task import Task, abstract_state, teacher_variables
 
 _WORDS = {  # what a rule places

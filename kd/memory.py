@@ -12,12 +12,21 @@ from typing import Any
 from kd.errors import KdError
 
 
-def check_fits(size: int, what: str, fix: str) -> None:
-    """Raise a `KdError` unless `size` bytes for `what` can be allocated now."""
+def size(count: float) -> str:
+    """Bytes for people: ``32.8 kB``, ``1.2 GB``; powers of ten."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def check_fits(needed: int, what: str, fix: str) -> None:
+    """Raise a `KdError` unless `needed` bytes for `what` can be allocated now."""
     there = available_memory()
-    if size > there:
+    if needed > there:
         raise KdError(
-            f"{what} takes {size / 2**30:,.1f} GiB and {there / 2**30:,.1f} GiB of memory are "
+            f"{what} takes {needed / 2**30:,.1f} GiB and {there / 2**30:,.1f} GiB of memory are "
             f"free; {fix}"
         )
 

@@ -9,10 +9,9 @@ import jax
 
 from kd import data as kd_data
 from kd.errors import KdError
-from kd.memory import available_memory, devices_free
+from kd.memory import available_memory, devices_free, size
 from kd.program import Placement
 from kd.sharding import bytes_per_device
-from kd.tables import size
 from kd.task import Task, abstract_state, teacher_variables
 
 _ADVICE = {

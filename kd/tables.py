@@ -60,15 +60,6 @@ def titled(title: str, changes: Sequence[str]) -> str:
     return f"{title}, DESPITE CHANGES: {'; '.join(changes)}" if changes else title
 
 
-def size(count: float) -> str:
-    """Bytes for people: ``32.8 kB``, ``1.2 GB``; powers of ten."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def plus_minus(values: Sequence[float], digits: int = 1) -> str:
     """``mean ± sd`` of a sample; the bare value when there is one."""
     from kd.evidence import mean_sd

@@ -333,7 +333,8 @@ def test_a_folder_that_cannot_be_written(tmp_path, refused):
 
 
 def test_pairs_that_do_not_fit(tmp_path, refused, capfd):
-    images, labels = np.zeros((60, 8, 8), np.float32), np.arange(60) % 3
+    images = np.random.default_rng(0).random((60, 8, 8), np.float32)
+    labels = np.arange(60) % 3
     arrays = {"train_inputs": images, "test_inputs": images}
     np.savez(tmp_path / "three.npz", **arrays, train_labels=labels, test_labels=labels)
     np.savez(
@@ -365,9 +366,13 @@ def test_pairs_that_do_not_fit(tmp_path, refused, capfd):
 
 def test_a_class_left_out_of_a_student_of_resized_images(tmp_path):
     """The teacher's training split is read as it was trained on, streamed and resized."""
-    keys = {"data__stream": True, "data__image_size": 16, "teacher__precompute": False}
+    keys = {"data__stream": True, "data__image_size": 16}
     assert runs.train(tmp_path / "teacher", **keys) == 0
-    taught = {"teacher__workdir": tmp_path / "teacher", "data__classes": "(0,1,2,4,5,6,7,8,9)"}
+    taught = {
+        "teacher__workdir": tmp_path / "teacher",
+        "teacher__precompute": False,
+        "data__classes": "(0,1,2,4,5,6,7,8,9)",
+    }
     assert (
         runs.train(tmp_path / "student", arg="distilled", objective__hard="none", **taught, **keys)
         == 0
