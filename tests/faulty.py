@@ -31,8 +31,8 @@ def at_rename(target):
 def at_line(step, fault):
     original = writers.jsonl
 
-    def jsonl(path, resumed_at):
-        write = original(path, resumed_at)
+    def jsonl(path, *options):
+        write = original(path, *options)
 
         def faulty(at, values):
             if at == step and fault == "line":
