@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from kd.errors import KdError, unknown
 from kd.objective import Term, check_number, initial_numbers
@@ -202,7 +201,9 @@ def _columns(population: Columns) -> list[tuple[tuple[str, ...], Any]]:
 
 
 def _plain(column: Any) -> Any:
-    """NumPy's numbers are numbers too."""
-    if not isinstance(column, (tuple, list, range, np.ndarray)):
+    """NumPy's numbers are numbers too, and its arrays are columns."""
+    column = column.tolist() if hasattr(column, "tolist") else column
+    if not isinstance(column, (tuple, list, range)):
         return column
-    return tuple(value.item() if isinstance(value, np.generic) else value for value in column)
+    values: tuple[Any, ...] = tuple(column)
+    return tuple(value.tolist() if hasattr(value, "tolist") else value for value in values)

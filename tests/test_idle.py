@@ -26,7 +26,6 @@ SOFT = {"objective": {"soft_targets": {}}, "total_steps": 3}
 # for each key a value that changes nothing, and what it takes for the same value to have an effect
 CASES = {
     "seed": ({"seed": 3, "population": {"seed": (0, 1)}}, {"population": {"init_seed": (0, 1)}}),
-    "data.image_size": ({"data": {"image_size": 8}}, {"data": {"image_size": 8, "stream": True}}),
     "data.crop": (
         {"data": {"crop": "random", "image_size": 8}},
         {"data": {"crop": "random", "image_size": 8, "stream": True}},

@@ -5,40 +5,22 @@ The only place that reads audio.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import io
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from kd.data.archive import find_data, members
+from kd.data.features import Splits, Utterance, log_mel
+from kd.data.tfds_speech import load_tfds_speech
 from kd.errors import KdError, reading
 
 _LISTS = {"validation_list.txt": "validation", "testing_list.txt": "test"}
 _SPEAKER = re.compile(r"(?P<speaker>.+)_(NO|nohash)_\w+")
-_WINDOW_MS, _SHIFT_MS = 25, 10
 _LARGEST = 2**28  # bytes of a file: no word lasts so long
-
-
-@dataclasses.dataclass(frozen=True)
-class Utterance:
-    """One clip: a word, who said it, and its features ``[frames bins]``.
-
-    `speaker` is "" where nobody knows.
-    """
-
-    name: str
-    word: str
-    speaker: str
-    features: np.ndarray = dataclasses.field(repr=False)
-
-
-Splits = Mapping[str, Sequence[Utterance]]
-"""``train``, ``validation`` and ``test``; each in the order of the names."""
 
 
 def load_speech(source: str, data_dir: str | None = None, *, bins: int = 40) -> Splits:
@@ -57,8 +39,6 @@ def load_speech(source: str, data_dir: str | None = None, *, bins: int = 40) -> 
     recognition".
     """
     if source.startswith("tfds:"):
-        from kd.data.tfds_speech import load_tfds_speech
-
         return load_tfds_speech(source.removeprefix("tfds:"), data_dir, bins)
     path = find_data(source, data_dir)
     lists, rates, utterances = {}, {}, {}
@@ -97,40 +77,6 @@ def speech_fingerprint(source: str, data_dir: str | None = None) -> str:
         if member.parts[-1] in _LISTS:
             digest.update(member.read())
     return digest.hexdigest()[:16]
-
-
-def log_mel(samples: np.ndarray, rate: int, bins: int = 40, name: str = "the clip") -> np.ndarray:
-    """Log-mel filterbank features as Kaldi computes them: 25 ms windows every 10 ms, no dither, so
-    nothing is random.
-
-    Shapes: ``samples[n]`` float in [-1, 1] -> ``[frames bins]`` float32, where the last window ends
-    inside the clip.
-
-    Raises:
-      KdError: a clip shorter than one window (its `name` is shown), or more bins than the sample
-        rate resolves.
-    """
-    import kaldi_native_fbank
-
-    if len(samples) * 1000 < rate * _WINDOW_MS:
-        raise KdError(
-            f"{name} lasts {1000 * len(samples) / rate:.0f} ms, less than one {_WINDOW_MS} ms "
-            "window; remove it"
-        )
-    options = kaldi_native_fbank.FbankOptions()
-    options.frame_opts.samp_freq = rate
-    options.frame_opts.frame_length_ms, options.frame_opts.frame_shift_ms = _WINDOW_MS, _SHIFT_MS
-    options.frame_opts.dither = 0
-    options.mel_opts.num_bins = bins
-    try:
-        bank: Any = kaldi_native_fbank.OnlineFbank(options)
-    except ValueError as error:
-        raise KdError(
-            f"{bins} bins cannot be had at {rate} samples a second: {error} choose another number"
-        ) from error
-    bank.accept_waveform(rate, (samples * 2**15).tolist())  # Kaldi's scale: 16-bit integers
-    bank.input_finished()
-    return np.stack([bank.get_frame(i) for i in range(bank.num_frames_ready)])
 
 
 def _is_read(parts: tuple[str, ...]) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kd.data.speech import Splits, Utterance, log_mel
+from kd.data.features import Splits, Utterance, log_mel
 from kd.data.tfds_files import check_files, check_name
 from kd.errors import KdError, reading
 

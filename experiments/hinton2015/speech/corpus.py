@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kd.data.speech import Utterance, load_speech
+from kd.data.features import Utterance
+from kd.data.speech import load_speech
 from kd.errors import KdError
 from kd.stages import Done
 
