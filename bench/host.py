@@ -16,8 +16,8 @@ from bench import records
 from bench.problem import Problem
 from bench.worker import Case, Reply, timed
 from kd import data as kd_data
-from kd.checkpoint import Checkpoints
 from kd.data.pipeline import most_threads
+from kd.training.checkpoint import Checkpoints
 
 ARRAYS = 40  # a state is some dozens of arrays
 

@@ -20,14 +20,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd import program
-from kd.build import planned
-from kd.chips import parse_topology
 from kd.config import load_config, resolve, to_json
 from kd.evidence import machine
-from kd.mesh import make_mesh
-from kd.plan import ask_worker, needed
-from kd.task import initial_state, teacher_variables
+from kd.placement.mesh import make_mesh
+from kd.planning.chips import parse_topology
+from kd.planning.plan import ask_worker, needed
+from kd.runs.build import planned
+from kd.training import program
+from kd.training.task import initial_state, teacher_variables
 
 OUT = pathlib.Path(__file__).with_name("plan_accuracy.json")
 VIT = (

@@ -10,7 +10,7 @@ from typing import Any
 from bench.plan_accuracy import OUT as ACCURACY
 from bench.run import RESULTS
 from kd.errors import KdError
-from kd.report import fill_file
+from kd.pages.report import fill_file
 
 SCALING = RESULTS.parents[1] / "docs" / "scaling.md"
 MARKER = "bench"

@@ -19,15 +19,16 @@ from bench import vit_problem as v
 from bench.problem import Problem
 from bench.worker import Case, timed
 from kd import data as kd_data
-from kd import teacher, train
+from kd.core.members import numbers
+from kd.core.objective import term
+from kd.core.optim import Optim, make_optimizer
+from kd.core.state import State, init_state
+from kd.core.types import Model
+from kd.models.precision import in_bfloat16
 from kd.models.vit import MLP, Attention, parse_variant, vit
-from kd.objective import term
-from kd.optim import Optim, make_optimizer
-from kd.population import numbers
-from kd.precision import in_bfloat16
-from kd.state import State, init_state
-from kd.task import make_step
-from kd.types import Model
+from kd.teachers import make as teacher
+from kd.training import loop
+from kd.training.task import make_step
 
 PRODUCTS = 20
 ADAM = Optim("adam")
@@ -37,12 +38,12 @@ def nested(params: v.Params) -> Any:
     return jax.tree.map(jnp.asarray, flax.traverse_util.unflatten_dict(params, sep="/"))
 
 
-def task(problem: Problem, variant: str, batch: int, accumulate: int = 1) -> train.Task:
+def task(problem: Problem, variant: str, batch: int, accumulate: int = 1) -> loop.Task:
     """Adam, and a teacher whose logits are cached."""
     images, labels, logits = v.data(problem)
     terms = [term("soft_targets", temperature=v.TEMPERATURE), term("hard", v.HARD_WEIGHT)]
     seeds, hparams = numbers(terms, v.LEARNING_RATE, {})
-    return train.Task(
+    return loop.Task(
         model=_model(problem, variant),
         data=kd_data.arrays(images, labels, num_classes=v.CLASSES, scale=v.SCALE),
         terms=terms,
@@ -64,7 +65,7 @@ def _model(problem: Problem, variant: str) -> Model:
 class Runner:
     """A compiled step, its state, and the data on the device."""
 
-    def __init__(self, task: train.Task, params: v.Params) -> None:
+    def __init__(self, task: loop.Task, params: v.Params) -> None:
         self._table, self._task, given = kd_data.to_device(task.data), task, nested(params)
         example = jnp.asarray(task.data.first)
         drawn, _ = jax.eval_shape(task.model.init, jax.random.key(0), example)

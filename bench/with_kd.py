@@ -21,16 +21,17 @@ from bench import problem as p
 from bench.problem import Problem
 from bench.worker import Case, Reply, serve, timed
 from kd import data as kd_data
-from kd import teacher, train, writers
-from kd.checkpoint import Checkpoints
+from kd.core.members import numbers
+from kd.core.objective import term
+from kd.core.optim import Optim, make_optimizer
+from kd.core.state import State
+from kd.core.step import many
+from kd.core.types import Batch
 from kd.models.mlp import mlp
-from kd.objective import term
-from kd.optim import Optim, make_optimizer
-from kd.population import numbers
-from kd.state import State
-from kd.step import many
-from kd.task import make_step
-from kd.types import Batch
+from kd.teachers import make as teacher
+from kd.training import loop, writers
+from kd.training.checkpoint import Checkpoints
+from kd.training.task import make_step
 
 DISPATCH = 50  # steps that the training loop sends to the device at once
 LOOP_EPOCHS = 3  # that the training loop is timed over
@@ -54,11 +55,11 @@ def _data(problem: Problem) -> tuple[kd_data.Dataset, dict[str, jax.Array], teac
     return data, kd_data.to_device(data), teacher.precomputed(logits)
 
 
-def _task(problem: Problem, batch: int, total_steps: int, **columns: Sequence[int]) -> train.Task:
+def _task(problem: Problem, batch: int, total_steps: int, **columns: Sequence[int]) -> loop.Task:
     data, _, cached = _data(problem)
     terms = [term("soft_targets", temperature=p.TEMPERATURE), term("hard", p.HARD_WEIGHT)]
     seeds, hparams = numbers(terms, p.LEARNING_RATE, columns)
-    return train.Task(
+    return loop.Task(
         model=mlp(p.WIDTHS[-1], p.WIDTHS[1:-1]),
         data=data,
         terms=terms,
@@ -107,15 +108,15 @@ def accumulated(parts: int, problem: Problem, batch: int) -> Case:
     return _many(problem, task, kd_data.gather, batch)
 
 
-def loop(every: int | None, problem: Problem, batch: int) -> Case:
-    """`kd.train.run` with metrics on disk, progress, and a checkpoint `every` so many epochs, or
-    none.
+def whole_loop(every: int | None, problem: Problem, batch: int) -> Case:
+    """`kd.training.loop.run` with metrics on disk, progress, and a checkpoint `every` so many
+    epochs, or none.
 
     It is timed by a writer from the end of its first dispatch on, so that compiling is not in it.
     """
     dispatch, epoch = min(DISPATCH, problem.steps), max(problem.examples // batch, 1)
     task = _task(problem, batch, dispatch + LOOP_EPOCHS * epoch)
-    cadence = train.Cadence(dispatch, checkpoint=None if every is None else every * epoch)
+    cadence = loop.Cadence(dispatch, checkpoint=None if every is None else every * epoch)
 
     def case() -> Reply:
         stamps: list[float] = []
@@ -135,7 +136,7 @@ def loop(every: int | None, problem: Problem, batch: int) -> Case:
                     lambda _step, _values: stamps.append(time.perf_counter()),
                 ]
 
-            train.run(task, cadence=cadence, checkpoints=checkpoints, start_writing=start_writing)
+            loop.run(task, cadence=cadence, checkpoints=checkpoints, start_writing=start_writing)
             if checkpoints is not None:
                 checkpoints.close()
         compiles = sum(name == "jit(run)" or when > stamps[0] for when, name in _compiled[before:])
@@ -151,7 +152,7 @@ def check(problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
     task = _task(problem, batch, p.CHECKED_STEPS)
     _, table, _ = _data(problem)
     layers = {f"Dense_{i}": {"kernel": w, "bias": b} for i, (w, b) in enumerate(p.first_params())}
-    start = dataclasses.replace(train.initial_state(task), params=jax.tree.map(jnp.asarray, layers))
+    start = dataclasses.replace(loop.initial_state(task), params=jax.tree.map(jnp.asarray, layers))
     program = jax.jit(many(make_step(task), kd_data.gather, p.CHECKED_STEPS))
     rows = jnp.asarray(problem.checked_rows(batch))
     (state, _), (_, metrics) = (
@@ -168,7 +169,7 @@ def check(problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
     }
 
 
-def _many(problem: Problem, task: train.Task, gather: Callable[..., Batch], *batch: int) -> Case:
+def _many(problem: Problem, task: loop.Task, gather: Callable[..., Batch], *batch: int) -> Case:
     _, table, _ = _data(problem)
     program = jax.jit(many(make_step(task), gather, problem.steps), donate_argnums=0)
     rows, count = jnp.asarray(problem.rows(problem.steps, *batch)), np.int32(problem.steps)
@@ -179,12 +180,12 @@ def _many(problem: Problem, task: train.Task, gather: Callable[..., Batch], *bat
     )
 
 
-def _variables(task: train.Task) -> Any:
+def _variables(task: loop.Task) -> Any:
     return task.teacher.variables if task.teacher is not None else None
 
 
-def _timed(program: Callable[[State], tuple[State, Any]], task: train.Task, steps: int) -> Case:
-    state = train.initial_state(task)
+def _timed(program: Callable[[State], tuple[State, Any]], task: loop.Task, steps: int) -> Case:
+    state = loop.initial_state(task)
 
     def run() -> None:
         nonlocal state  # donated: every call goes on from where the last one ended
@@ -197,9 +198,9 @@ CASES = {
     "student": student,
     "population": population,
     "scan": scan,
-    "loop": functools.partial(loop, LOOP_EPOCHS),
-    "loop, a checkpoint an epoch": functools.partial(loop, 1),
-    "loop without checkpoints": functools.partial(loop, None),
+    "loop": functools.partial(whole_loop, LOOP_EPOCHS),
+    "loop, a checkpoint an epoch": functools.partial(whole_loop, 1),
+    "loop without checkpoints": functools.partial(whole_loop, None),
     **{f"student, batch in {parts}": functools.partial(accumulated, parts) for parts in (1, 4)},
 }
 

@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kd import evals, evidence
-    from kd.answers import soft_labels
-    from kd.api import fit
-    from kd.auditing import audit
-    from kd.build import load_trained
+    from kd.auditing.limits import high_temperature_limit
+    from kd.auditing.measures import audit
+    from kd.core.members import product
+    from kd.core.objective import term
+    from kd.core.schedules import Schedule
     from kd.data import Dataset, arrays, jitter, load, of_classes
     from kd.errors import KdError
-    from kd.limits import high_temperature_limit
-    from kd.mesh import MeshSpec
     from kd.models import linen
-    from kd.objective import term
-    from kd.population import product
-    from kd.run import train_workdir
-    from kd.schedules import Schedule
-    from kd.sharding import Rule, Sharding
-    from kd.trained import Trained, precompute
+    from kd.placement.mesh import MeshSpec
+    from kd.placement.sharding import Rule, Sharding
+    from kd.runs.build import load_trained
+    from kd.runs.run import train_workdir
+    from kd.teachers.soft_labels import soft_labels
+    from kd.teachers.trained import Trained, precompute
+    from kd.training.fit import fit
 
 __all__ = [
     "Dataset",
@@ -56,25 +56,25 @@ __all__ = [
 _HOME = {
     "Dataset": "kd.data",
     "KdError": "kd.errors",
-    "MeshSpec": "kd.mesh",
-    "Rule": "kd.sharding",
-    "Schedule": "kd.schedules",
-    "Sharding": "kd.sharding",
-    "Trained": "kd.trained",
+    "MeshSpec": "kd.placement.mesh",
+    "Rule": "kd.placement.sharding",
+    "Schedule": "kd.core.schedules",
+    "Sharding": "kd.placement.sharding",
+    "Trained": "kd.teachers.trained",
     "arrays": "kd.data",
-    "audit": "kd.auditing",
-    "fit": "kd.api",
-    "high_temperature_limit": "kd.limits",
+    "audit": "kd.auditing.measures",
+    "fit": "kd.training.fit",
+    "high_temperature_limit": "kd.auditing.limits",
     "jitter": "kd.data",
     "linen": "kd.models",
     "load": "kd.data",
-    "load_trained": "kd.build",
+    "load_trained": "kd.runs.build",
     "of_classes": "kd.data",
-    "precompute": "kd.trained",
-    "product": "kd.population",
-    "soft_labels": "kd.answers",
-    "term": "kd.objective",
-    "train_workdir": "kd.run",
+    "precompute": "kd.teachers.trained",
+    "product": "kd.core.members",
+    "soft_labels": "kd.teachers.soft_labels",
+    "term": "kd.core.objective",
+    "train_workdir": "kd.runs.run",
 }
 
 

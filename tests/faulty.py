@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 
-from kd import cli, train, writers
+from kd.cli import main as cli
+from kd.training import loop, writers
 
 
 def die():
@@ -55,7 +56,7 @@ def main():
     elif fault == "sums":
         at_rename(f"/checksums/{step}.json")
     elif fault == "compile":
-        train.compile_program = lambda *_: os.kill(os.getpid(), signal.SIGINT)
+        loop.compile_program = lambda *_: os.kill(os.getpid(), signal.SIGINT)
     elif fault != "none":
         at_line(int(step), fault)
     sys.argv[1:] = sys.argv[2:]

@@ -1,4 +1,5 @@
-"""A distillation step small enough to compile in a test, for `kd.plan_worker`: ``plan_stub:lower``.
+"""A distillation step small enough to compile in a test, for `kd.planning.worker`:
+``plan_stub:lower``.
 
 Student and teacher are stacks of equal layers under `lax.scan`, split over all devices.
 """
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from kd.plan_lower import Facts, Lowering
+from kd.planning.lower import Facts, Lowering
 
 LAYERS, WIDTH, TEACHER = 6, 256, 512
 HUGE = 2**17  # a teacher's layer of 32 GiB

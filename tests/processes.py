@@ -99,34 +99,32 @@ def agree(_):
     """Words of process 0, the same errors, one decision."""
     import signal
 
-    from kd import distributed
     from kd.errors import KdError
+    from kd.processes import group
 
     def refuse():
         raise KdError("no such folder; make it")
 
-    print("first", distributed.first_does("load", lambda: {"who": distributed.index()}))
+    print("first", group.first_does("load", lambda: {"who": group.index()}))
     for _ in range(2):
         try:
-            distributed.first_does("refuse", refuse)
+            group.first_does("refuse", refuse)
         except KdError as error:
             print("refused", error)
-    distributed.check_same("run the same config", {"config": "abc"})
+    group.check_same("run the same config", {"config": "abc"})
     try:
-        distributed.check_same(
-            "run the same config", {"config": "abc", "data": f"d{distributed.index()}"}
-        )
+        group.check_same("run the same config", {"config": "abc", "data": f"d{group.index()}"})
     except KdError as error:
         print("differ", error)
-    agreement, decided = distributed.Agreement(), []
+    agreement, decided = group.Agreement(), []
     for step in range(0, 100, 10):
-        time.sleep(0.1 * (1 - distributed.index()))
-        received = signal.SIGTERM if distributed.index() == 1 and step >= 50 else None
+        time.sleep(0.1 * (1 - group.index()))
+        received = signal.SIGTERM if group.index() == 1 and step >= 50 else None
         decided.append(agreement.agreed(step, received))
         if decided[-1]:
             break
     print("decided", decided)
-    print("count", distributed.count(), distributed.index(), distributed.is_first())
+    print("count", group.count(), group.index(), group.is_first())
 
 
 def collective(steps):
@@ -135,7 +133,7 @@ def collective(steps):
     import jax.numpy as jnp
     import numpy as np
 
-    from kd import distributed
+    from kd.processes import group
 
     mesh = jax.make_mesh((jax.device_count(),), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
     split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
@@ -148,7 +146,7 @@ def collective(steps):
         try:
             value = float(total(ones))
         except Exception as error:
-            distributed.explain(error)
+            group.explain(error)
             raise
         if step == 1:
             print("up", value, flush=True)
@@ -156,11 +154,11 @@ def collective(steps):
 
 def fails(who):
     """One process raises, in the midst of the others' collectives."""
-    from kd import distributed
     from kd.errors import KdError
+    from kd.processes import group
 
     collective(2)
-    if distributed.index() == int(who):
+    if group.index() == int(who):
         raise KdError("the disk is full; free some space")
     collective(10**9)
 
@@ -174,7 +172,7 @@ def checkpoints(folder):
     import jax
     import numpy as np
 
-    from kd.checkpoint import Checkpoints
+    from kd.training.checkpoint import Checkpoints
 
     mesh = jax.make_mesh((jax.device_count(),), ("fsdp",), axis_types=(jax.sharding.AxisType.Auto,))
 
@@ -209,15 +207,13 @@ def nothing(_):
 
 def main():
     what, address, count, index, argument = sys.argv[1:]
-    from kd import distributed
     from kd.errors import KdError
-    from kd.watchdog import Patience
+    from kd.processes import group
+    from kd.processes.watchdog import Patience
 
     try:
-        distributed.start(
-            address, int(count), int(index), timeout=float(os.environ.get("JOIN", "60"))
-        )
-        with distributed.watch(patience=Patience(beat=0.5, lost=4.0)):
+        group.start(address, int(count), int(index), timeout=float(os.environ.get("JOIN", "60")))
+        with group.watch(patience=Patience(beat=0.5, lost=4.0)):
             globals()[what](argument)
     except KdError as error:
         print(f"kd: {error}", file=sys.stderr)

@@ -19,9 +19,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from kd.checkpoint import Checkpoints
-from kd.cli import main
+from kd.cli.main import main
 from kd.config import base_config
+from kd.training.checkpoint import Checkpoints
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

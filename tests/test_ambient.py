@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 import kd
 import runs
 import tiny
-from kd import rng
-from kd.checkpoint import Checkpoints
+from kd.auditing.evaluate import evaluate_workdir
+from kd.core import rng
 from kd.errors import KdError
-from kd.evaluate import evaluate_workdir
-from kd.teacher import precomputed
+from kd.teachers.make import precomputed
+from kd.training.checkpoint import Checkpoints
 
 
 @contextlib.contextmanager

@@ -14,11 +14,13 @@ import pytest
 import kd
 import runs
 import tiny
-from kd import audit_page, auditing, missing
-from kd.cli import main
+from kd.auditing import measures as auditing
+from kd.auditing import missing
+from kd.auditing import page as audit_page
+from kd.cli.main import main
 from kd.config import Data, Spec
-from kd.trained import Trained
-from kd.workdir import find
+from kd.runs.workdir import find
+from kd.teachers.trained import Trained
 
 
 def models(count, model=tiny.WIDE):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import kd
 import runs
 import tiny
-from kd.step import moved_average
+from kd.core.step import moved_average
 
 
 def averaged(values, decay, start=1e6):

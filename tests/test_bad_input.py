@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 import runs
-from kd import predict, stages, train
-from kd.build import load_finished
-from kd.cli import main
+from kd.cli.main import main
 from kd.errors import KdError
-from kd.workdir import Workdir, find
+from kd.runs import stages
+from kd.runs.build import load_finished
+from kd.runs.workdir import Workdir, find
+from kd.teachers import answers as predict
+from kd.training import loop
 
 
 @pytest.fixture(autouse=True)
@@ -230,7 +232,7 @@ def test_npz_files(workdir, tmp_path, refused):
 
 def test_teachers_that_do_not_fit(workdir, tmp_path, refused, monkeypatch):
     """All of it is found before anything is compiled."""
-    monkeypatch.setattr(train, "compile_program", None)
+    monkeypatch.setattr(loop, "compile_program", None)
     monkeypatch.setattr(predict, "answers", None)
     command = runs.kd(
         "train", f"--workdir={workdir}", arg="distilled", teacher__workdir=runs.finished()

@@ -20,9 +20,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 import faulty
 import processes
 import runs
-from kd import writers
-from kd.checkpoint import Checkpoints
 from kd.errors import KdError
+from kd.training import writers
+from kd.training.checkpoint import Checkpoints
 
 
 def tree(step):

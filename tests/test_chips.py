@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kd.chips import CHIPS, Topology, parse_topology, shapes
 from kd.errors import KdError
+from kd.planning.chips import CHIPS, Topology, parse_topology, shapes
 
 TPUS = [chip for name, chip in CHIPS.items() if name != "cpu"]
 WANTED = [

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 import experiments
 import faulty
 import runs
-from kd import program, writers
-from kd.cli import main
+from kd.cli.main import main
+from kd.core.losses import LOSSES
 from kd.data import SOURCES
-from kd.losses import LOSSES
-from kd.member_page import members_table
 from kd.models import MODELS
-from kd.tables import Table, show
+from kd.pages.members import members_table
+from kd.pages.tables import Table, show
+from kd.training import program, writers
 
 
 def test_list_names_everything_with_a_line_about_it(capfd):

@@ -14,9 +14,6 @@ from hypothesis import strategies as st
 import golden
 import runs
 from kd import data as kd_data
-from kd import teacher as kd_teacher
-from kd import train
-from kd.build import build_task, total_steps
 from kd.config import (
     Spec,
     base_config,
@@ -28,9 +25,12 @@ from kd.config import (
     resolve,
     to_json,
 )
+from kd.core.members import check_population, numbers, population_size, product
 from kd.errors import KdError
-from kd.mesh import MeshSpec
-from kd.population import check_population, numbers, population_size, product
+from kd.placement.mesh import MeshSpec
+from kd.runs.build import build_task, total_steps
+from kd.teachers import make as kd_teacher
+from kd.training import loop
 
 
 @pytest.mark.parametrize("name", golden.CONFIGS)
@@ -59,9 +59,9 @@ def finite_after_two_steps(text):
         table = kd_teacher.precomputed(logits, average=spec.teacher.average)
         teacher = dataclasses.replace(table, manifest=None)
     losses = []
-    train.run(
+    loop.run(
         build_task(dataclasses.replace(spec, mesh=MeshSpec(devices=1)), data, teacher),
-        cadence=train.Cadence(2),
+        cadence=loop.Cadence(2),
         start_writing=lambda _: [lambda step, values: losses.append((step, values["loss"]))],
     )
     return [step for step, _ in losses] == [2] and np.isfinite(losses[0][1])

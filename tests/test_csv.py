@@ -10,7 +10,7 @@ import pytest
 
 import runs
 from kd import data as kd_data
-from kd.cli import main
+from kd.cli.main import main
 from kd.errors import KdError
 
 NAMES = ("cat", "dog", "emu")

@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 import runs
-from kd import writers
-from kd.cli import main
+from kd.cli.main import main
+from kd.training import writers
 
 
 @pytest.fixture

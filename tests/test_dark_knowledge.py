@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import reference
-from kd import divergences, evals
+from kd import evals
+from kd.core import divergences
+from kd.core.types import Outputs
 from kd.errors import KdError
-from kd.types import Outputs
 
 N, CLASSES = 12, 5
 logits = reference.logits(shape=(N, CLASSES)).map(lambda z: z.astype(np.float64))

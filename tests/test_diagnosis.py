@@ -13,13 +13,13 @@ import pytest
 import kd
 import tiny
 from kd import data as kd_data
-from kd import train
-from kd.diagnosis import diagnosed
+from kd.core.losses import LossInfo
+from kd.core.types import Outputs, Teacher
 from kd.errors import KdError
-from kd.log import NotFinite
-from kd.losses import LossInfo
 from kd.models import as_model
-from kd.types import Outputs, Teacher
+from kd.training import loop
+from kd.training.diagnosis import diagnosed
+from kd.training.log import NotFinite
 
 DATA = tiny.dataset(32)
 BAD = 7  # the example that all trouble comes from
@@ -123,7 +123,7 @@ def test_the_rate_is_blamed_for_what_the_steps_did(population):
 def task(data, **options):
     model = as_model(Net("answer"))
     hparams = tiny.hparams((HARD,))
-    return train.Task(
+    return loop.Task(
         model, data, (HARD,), tiny.optimizer(), 9, 16, seeds=0, hparams=hparams, **options
     )
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import processes
 import runs
-from kd import distributed, launcher
 from kd.errors import KdError
-from kd.watchdog import EXIT_LOST, Hearts, Patience, Watchdog, lost_line
+from kd.processes import group, launcher
+from kd.processes.watchdog import EXIT_LOST, Hearts, Patience, Watchdog, lost_line
 
 AGAIN = "start all of them again with the same command: they continue from the last checkpoint"
 
@@ -22,13 +22,13 @@ def test_alone_everything_is_free():
     code = """
 import sys
 from kd import distributed
-distributed.start()
-assert (distributed.count(), distributed.index(), distributed.is_first()) == (1, 0, True)
-assert distributed.first_does("x", lambda: (1,)) == (1,)
-distributed.check_same("agree", {"config": "a"})
-assert [distributed.Agreement().agreed(0, s) for s in (None, 15)] == [None, 15]
-with distributed.watch():
-    distributed.explain(ValueError())
+group.start()
+assert (group.count(), group.index(), group.is_first()) == (1, 0, True)
+assert group.first_does("x", lambda: (1,)) == (1,)
+group.check_same("agree", {"config": "a"})
+assert [group.Agreement().agreed(0, s) for s in (None, 15)] == [None, 15]
+with group.watch():
+    group.explain(ValueError())
 assert "jax" not in sys.modules
 """
     done = runs.python("-c", code)
@@ -92,7 +92,7 @@ def test_a_launcher_that_hides_process_0_is_named():
 )
 def test_differences_are_all_and_only_those_that_are_there(values):
     hosts = [f"h{i}" for i in range(len(values))]
-    found = distributed.differences(values, hosts)
+    found = group.differences(values, hosts)
     assert (found == "") == all(one == values[0] for one in values)
     for key in "abc":
         assert (f"{key} is " in found) == (len({one.get(key) for one in values}) > 1)

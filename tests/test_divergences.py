@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import reference
-from kd import divergences
+from kd.core import divergences
 
 LOG2 = np.log(2.0)
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from kd.losses import LOSSES
+from kd.core.losses import LOSSES
 
 PAGE = (pathlib.Path(__file__).parents[1] / "docs" / "losses.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE, flags=re.MULTILINE | re.DOTALL))

@@ -15,12 +15,12 @@ import pytest
 import kd
 import runs
 import tiny
-from kd import train
-from kd.build import load_trained
 from kd.config import load_config, resolve
-from kd.splits import load_splits
-from kd.state import State, keep_best, with_best
-from kd.workdir import find
+from kd.core.state import State, keep_best, with_best
+from kd.runs.build import load_trained
+from kd.runs.splits import load_splits
+from kd.runs.workdir import find
+from kd.training import loop
 
 CADENCE = {"total_steps": 18, "checkpoint_epochs": 2, "eval_epochs": 1, "optim__learning_rate": 0.5}
 WATCHED = {**CADENCE, "early_stopping": "train[120:180]"}
@@ -118,7 +118,7 @@ def test_the_library_returns_the_best_state(monkeypatch):
         validation=validation,
     )
     seen = []
-    monkeypatch.setattr(train, "_keep_best", lambda state, errors, _: seen.append(errors) or state)
+    monkeypatch.setattr(loop, "_keep_best", lambda state, errors, _: seen.append(errors) or state)
     kd.fit(
         tiny.PLAIN,
         data,

@@ -12,9 +12,9 @@ import optax
 import kd
 import runs
 import tiny
-from kd.losses import LossInfo
-from kd.trained import Trained
-from kd.types import Outputs, Teacher
+from kd.core.losses import LossInfo
+from kd.core.types import Outputs, Teacher
+from kd.teachers.trained import Trained
 
 DATA = tiny.dataset()
 SHORT = {"epochs": 1, "batch_size": 16}

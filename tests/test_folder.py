@@ -14,9 +14,9 @@ import runs
 from damage import damaged
 from kd import data as kd_data
 from kd.config import base_config, resolve
-from kd.data.pictures import decoded, glance
+from kd.data.images.pictures import decoded, glance
 from kd.errors import KdError
-from kd.splits import load_splits
+from kd.runs.splits import load_splits
 from pictures import CLASSES, draw, encoded, write
 
 
@@ -253,7 +253,7 @@ def test_a_damaged_image_is_an_image_or_one_line(ending):
 
 def test_more_than_memory_holds_is_refused_before_it_is_read(tmp_path, monkeypatch):
     path = write(tmp_path / "set", draw({"train": 2}))
-    monkeypatch.setattr("kd.memory.available_memory", lambda: 500)
+    monkeypatch.setattr("kd.system.memory.available_memory", lambda: 500)
     refused(path, r"holding 6 examples of uint8\[6, 5, 3\] takes .*set data\.stream=true")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kd import data as kd_data
-from kd.data import generated
+from kd.data.images import generated
 from kd.errors import KdError
 
 TRAIN, TEST = (kd_data.load("shapes", split) for split in ("train", "test"))

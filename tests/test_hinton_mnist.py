@@ -16,16 +16,18 @@ import runs
 from experiments.hinton2015.mnist import claims
 from experiments.hinton2015.mnist.protocol import Protocol, make_stages
 from experiments.hinton2015.mnist.rows import ROWS, band_text, main_table, missed, within
-from kd import evals, stages, writers
-from kd.build import load_trained
-from kd.cli import main
+from kd import evals
+from kd.cli.main import main
 from kd.config import build, load_config
 from kd.data import load
 from kd.errors import KdError
-from kd.report import build_page
-from kd.signals import Interrupted
-from kd.splits import load_splits
-from kd.workdir import find
+from kd.pages.report import build_page
+from kd.processes.signals import Interrupted
+from kd.runs import stages
+from kd.runs.build import load_trained
+from kd.runs.splits import load_splits
+from kd.runs.workdir import find
+from kd.training import writers
 
 CONFIG = runs.ROOT / "configs" / "hinton2015_mnist.py"
 SEEDS, TEACHERS = 2, 3

@@ -8,7 +8,7 @@ import golden
 from experiments.hinton2015.digits import run as digits
 from experiments.hinton2015.mnist import protocol as mnist
 from kd.config import build, fingerprint_of, identity, load_config
-from kd.stages import Stage, stage_fingerprints
+from kd.runs.stages import Stage, stage_fingerprints
 
 RECORDED = json.loads(golden.FINGERPRINTS.read_text())
 RESULTS = golden.ROOT / "experiments" / "hinton2015"

@@ -8,17 +8,17 @@ import pytest
 
 import kd
 import tiny
-from kd import build
 from kd.config import resolve
 from kd.config.idle import IDLE
+from kd.core.members import check_population
+from kd.core.objective import check_widths, term
+from kd.core.optim import Optim, make_optimizer
+from kd.core.schedules import Schedule, make_schedule
 from kd.errors import KdError
-from kd.objective import check_widths, term
-from kd.optim import Optim, make_optimizer
-from kd.population import check_population
-from kd.schedules import Schedule, make_schedule
-from kd.splits import load_splits
-from kd.stages import Stage, check_stages
-from kd.trained import Trained
+from kd.runs import build
+from kd.runs.splits import load_splits
+from kd.runs.stages import Stage, check_stages
+from kd.teachers.trained import Trained
 
 HARD = {"objective": {"hard": {}}, "total_steps": 3}
 SOFT = {"objective": {"soft_targets": {}}, "total_steps": 3}

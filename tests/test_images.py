@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import numpy as np
 import pytest
 
-from kd.data.images import central_box, draws, random_box, resized, viewed
+from kd.data.images.crops import central_box, draws, random_box, resized, viewed
 from kd.errors import KdError
 
 SIZES = st.integers(1, 400)

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 import runs
 import traps
 from experiments import EXPERIMENTS
-from kd.cli import main
+from kd.cli.main import main
 from kd.errors import KdError
-from kd.registry import lookup
-from kd.report import PAGES, Page, build_page, render, write_report
-from kd.tables import Table
+from kd.names import lookup
+from kd.pages.report import PAGES, Page, build_page, render, write_report
+from kd.pages.tables import Table
 
 RECORDED = sorted((runs.ROOT / "experiments").rglob("results.json"))
 HOSTILE = (
@@ -90,7 +90,7 @@ def hostile_page(results):
 
 def test_what_is_written_beside_it_is_inert_too(tmp_path, monkeypatch):
     """The README is Markdown, and whoever shows it may take HTML in it for HTML."""
-    monkeypatch.setattr("kd.report.PAGES", (f"{__name__}:hostile_page",))
+    monkeypatch.setattr("kd.pages.report.PAGES", (f"{__name__}:hostile_page",))
     results = {"report": f"{__name__}:hostile_page", "name": HOSTILE[0]}
     (tmp_path / "results.json").write_text(json.dumps(results))
     check(write_report(tmp_path).read_text())
@@ -126,7 +126,7 @@ def test_a_page_of_ones_own_is_asked_for(tmp_path, capsys):
 def test_no_results_name_code(tmp_path, capsys):
     traps.packages(tmp_path / "packages")
     with traps.importable(tmp_path / "packages"):
-        for name in ("trap:go", "os:system", "mine.pages:page", "kd.cli:main", "trap"):
+        for name in ("trap:go", "os:system", "mine.pages:page", "kd.cli.main:main", "trap"):
             (tmp_path / "results.json").write_text(json.dumps({"report": name, "cmd": "id"}))
             assert main(["report", str(tmp_path)]) == 2
             assert capsys.readouterr().err.count("\n") == 1

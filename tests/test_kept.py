@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import runs
-from kd import kept
+from kd.system import kept
 
 ARRAYS = {"inputs": np.arange(600, dtype=np.uint8).reshape(6, 100), "labels": np.arange(6)}
 
@@ -79,7 +79,7 @@ def test_what_was_unused_longest_goes_first(monkeypatch, place):
 def test_a_damaged_program_is_compiled_again_and_kept(tmp_path):
     """By a process of its own: keeping is set up before JAX is imported."""
     code = (
-        "import kd.kept; kd.kept.keep_compiled(); import jax, jax.numpy as jnp; "
+        "import kd.system.kept; kd.system.kept.keep_compiled(); import jax, jax.numpy as jnp; "
         "print(jax.jit(lambda x: jnp.sin(x) * 3)(jnp.arange(4.0)).sum())"
     )
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}

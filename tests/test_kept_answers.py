@@ -14,17 +14,17 @@ import pytest
 import kd
 import runs
 import tiny
-from kd import predict
-from kd import teacher as kd_teacher
-from kd.build import load_teacher, load_trained
 from kd.config import resolve
+from kd.core.step import population
 from kd.errors import KdError
-from kd.mesh import MeshSpec, make_mesh, put, replicated
 from kd.models import linen
-from kd.precision import in_bfloat16
-from kd.splits import load_splits
-from kd.step import population
-from kd.trained import Trained
+from kd.models.precision import in_bfloat16
+from kd.placement.mesh import MeshSpec, make_mesh, put, replicated
+from kd.runs.build import load_teacher, load_trained
+from kd.runs.splits import load_splits
+from kd.teachers import answers as predict
+from kd.teachers import make as kd_teacher
+from kd.teachers.trained import Trained
 
 KINDS = ("one", "arithmetic", "geometric", "per_member", "pairs")
 PAIRS = (2, 0)
@@ -145,7 +145,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_rows_that_do_not_fit_are_refused_before_the_first_step(case, monkeypatch):
     rows, examples, message = REFUSED[case]
-    monkeypatch.setattr("kd.train.compile_program", None)
+    monkeypatch.setattr("kd.training.loop.compile_program", None)
     table = kd_teacher.precomputed(np.zeros((rows, tiny.CLASSES), np.float32))
     with pytest.raises(KdError, match=message):
         fit(table, tiny.dataset(examples))
@@ -157,7 +157,7 @@ def fit(teacher, data, *terms, **options):
 
 
 def test_answers_fit_their_own_data_alone(monkeypatch):
-    monkeypatch.setattr("kd.train.compile_program", None)
+    monkeypatch.setattr("kd.training.loop.compile_program", None)
     table = kept("classes", "one", 1)
     with pytest.raises(KdError, match="kept for another data set"):
         fit(table, tiny.dataset(seed=1))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import runs
-from kd.arguments import parser
+from kd.cli.arguments import parser
 
 LAUNCH = runs.ROOT / "launch"
 SCRIPTS = sorted(path for path in LAUNCH.rglob("*") if path.suffix in (".sh", ".sbatch"))

@@ -12,10 +12,10 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import reference
-from kd.losses import LOSSES
-from kd.mesh import MeshSpec, make_mesh
-from kd.objective import initial_numbers, make_objective, term
-from kd.types import Outputs
+from kd.core.losses import LOSSES
+from kd.core.objective import initial_numbers, make_objective, term
+from kd.core.types import Outputs
+from kd.placement.mesh import MeshSpec, make_mesh
 
 every_loss = pytest.mark.parametrize("name", sorted(LOSSES))
 with_temperature = pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import pytest
 
 import runs
 import tiny
-from kd import memory, room, train
 from kd.errors import KdError
-from kd.mesh import MeshSpec, make_mesh
 from kd.models import mlp
-from kd.program import place
-from kd.sharding import Rule, Sharding
+from kd.placement.mesh import MeshSpec, make_mesh
+from kd.placement.sharding import Rule, Sharding
+from kd.system import memory
+from kd.training import loop, room
+from kd.training.program import place
 
 PROC = {
     "proc/meminfo": "MemTotal: 9000 kB\nMemFree: 1 kB\nMemAvailable:    8000 kB\n",
@@ -25,7 +26,7 @@ PROC = {
 
 def a_task(**options):
     usual = {"seeds": 0, "hparams": tiny.hparams(tiny.TERMS[:1]), "total_steps": 2, "batch_size": 8}
-    return train.Task(
+    return loop.Task(
         **{
             "model": tiny.PLAIN,
             "data": tiny.dataset(),
@@ -53,7 +54,7 @@ def bytes_of(tree):
 )
 def test_what_is_counted_is_what_is_there(options):
     task, where = placed(a_task(**options))
-    sums, state = room.kept(task, where), train.initial_state(task)
+    sums, state = room.kept(task, where), loop.initial_state(task)
     there = {
         "parameters": state.params,
         "gradients": state.params,
@@ -189,6 +190,6 @@ def test_what_does_not_fit_after_all_is_one_line(error):
 
 def test_nothing_is_allocated_to_find_out(monkeypatch):
     task = a_task(model=mlp(5, (10**6, 10**6)))
-    monkeypatch.setattr(train, "initial_state", None)
+    monkeypatch.setattr(loop, "initial_state", None)
     with pytest.raises(KdError, match="in memory"):
-        train.run(task)
+        loop.run(task)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kd.errors import KdError
-from kd.mesh import (
+from kd.placement.mesh import (
     AXES,
     MeshSpec,
     batch_parts,

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd.metrics import Mean, weighted_mean
+from kd.core.metrics import Mean, weighted_mean
 
 vectors = hnp.arrays(np.float32, 8, elements=st.floats(-100, 100, width=32))
 weights = hnp.arrays(np.float32, 8, elements=st.sampled_from([0.0, 0.5, 1.0, 2.0]))

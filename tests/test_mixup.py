@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import tiny
 from kd import data as kd_data
+from kd.core.objective import term
 from kd.data import chain, jitter, mixup
 from kd.errors import KdError
-from kd.objective import term
 
 KEY = jax.random.key(3)
 
@@ -115,7 +115,7 @@ def test_teacher_and_student_see_the_same_mixed_images():
     would have.
     """
     state = tiny.state()
-    from kd import teacher as kd_teacher
+    from kd.teachers import make as kd_teacher
 
     twin = kd_teacher.live(tiny.PLAIN, state.params)
     terms = (term("soft_targets", temperature=2.0),)

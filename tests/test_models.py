@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
+from kd.core.types import Outputs
 from kd.models import MODELS, linen
 from kd.models.dense import Dense, affine
-from kd.precision import in_bfloat16
-from kd.types import Outputs
+from kd.models.precision import in_bfloat16
 
 INPUTS = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4, 4)), jnp.float32)
 KEYS = [jax.random.key(seed) for seed in range(2)]
@@ -138,7 +138,7 @@ def test_batch_statistics_are_updated_in_training_and_read_in_evaluation():
 
 
 def test_batch_statistics_of_a_student_move_and_those_of_its_teacher_stay():
-    from kd import teacher as kd_teacher
+    from kd.teachers import make as kd_teacher
 
     model = linen(Normalised())
     params, extra = init(model)

@@ -10,7 +10,7 @@ import pytest
 
 import kd
 import tiny
-from kd import rng
+from kd.core import rng
 from kd.errors import KdError
 from kd.models import linen
 from kd.models.abstract import check_model

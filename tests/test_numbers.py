@@ -13,9 +13,9 @@ import pytest
 import kd
 import runs
 from kd import data as kd_data
+from kd.data.seen import Seen, agree, scale_for
 from kd.data.stored import default_scale
 from kd.errors import KdError
-from kd.seen import Seen, agree, scale_for
 
 RANDOM = np.random.default_rng(0)
 BYTES = RANDOM.integers(0, 256, (120, 4, 4), np.uint8)

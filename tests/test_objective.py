@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import reference
+from kd.core.losses import LOSSES, LossInfo, hard
+from kd.core.metrics import weighted_mean
+from kd.core.objective import check_widths, initial_numbers, make_objective, term
+from kd.core.schedules import Schedule
+from kd.core.types import Outputs
 from kd.errors import KdError
-from kd.losses import LOSSES, LossInfo, hard
-from kd.metrics import weighted_mean
-from kd.objective import check_widths, initial_numbers, make_objective, term
-from kd.schedules import Schedule
-from kd.types import Outputs
 
 STEPS = 10
 RISING = Schedule("piecewise", points=((0.0, 1.0), (50.0, 2.0)))  # doubles half-way

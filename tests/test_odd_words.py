@@ -7,9 +7,9 @@ import pytest
 
 import runs
 from kd import hints
-from kd.cli import main
+from kd.cli.main import main
 from kd.errors import KdError, one_line
-from kd.paths import local, split_file
+from kd.system.paths import local, split_file
 
 ADDRESSES = ["gs://bucket/x", "s3://bucket", "http://a/b", "file:///tmp/x"]
 NO_PATHS = ["a\0b", "\0", "x" * 5000, "a/" * 2500, "\ud800", "~nobody-of-that-name/x"]

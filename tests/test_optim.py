@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kd.core.optim import Optim, make_optimizer, max_norm
 from kd.errors import KdError
 from kd.models.vit import vit
-from kd.optim import Optim, make_optimizer, max_norm
 
 kernels = hnp.arrays(np.float32, (5, 3), elements=st.floats(-10, 10, width=32))
 PARAMS = {"dense": {"kernel": np.float32([[1, -2], [3, 4], [0.5, 0]]), "bias": np.float32([7, -8])}}

@@ -10,9 +10,9 @@ import runs
 from experiments.hinton2015.mnist import run as mnist
 from experiments.hinton2015.parts import of_this_data, plain
 from experiments.hinton2015.speech import stages as speech
-from kd import cli
+from kd.cli import main as cli
 from kd.config import load_config
-from kd.report import build_page
+from kd.pages.report import build_page
 
 RECORDED = runs.ROOT / "experiments" / "hinton2015" / "results.json"
 NUMBERS = ("hinton2015-mnist", "hinton2015-speech")

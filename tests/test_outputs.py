@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import tiny
-from kd import predict
-from kd import teacher as kd_teacher
-from kd.losses import LossInfo
-from kd.objective import make_objective, term
-from kd.precision import in_bfloat16, rematerialised
-from kd.types import Outputs
+from kd.core.losses import LossInfo
+from kd.core.objective import make_objective, term
+from kd.core.types import Outputs
+from kd.models.precision import in_bfloat16, rematerialised
+from kd.teachers import answers as predict
+from kd.teachers import make as kd_teacher
 
 RANDOM = np.random.default_rng(0)
 

@@ -8,12 +8,12 @@ import pytest
 import kd
 import runs
 import tiny
-from kd import train
+from kd.auditing.evaluate import evaluate_workdir
+from kd.core.members import numbers
 from kd.errors import KdError
-from kd.evaluate import evaluate_workdir
-from kd.mesh import MeshSpec
-from kd.population import numbers
-from kd.trained import Trained, precompute
+from kd.placement.mesh import MeshSpec
+from kd.teachers.trained import Trained, precompute
+from kd.training import loop
 
 ONE = MeshSpec(devices=1)
 PAIRS = (2, 0, 2)
@@ -24,7 +24,7 @@ def fit(teacher, seeds):
     """Six steps of a population, or of a single run where `seeds` is a number."""
     population = {"seed": seeds} if isinstance(seeds, tuple) else {}
     seeds, hparams = numbers(tiny.TERMS, 0.1, population, 0 if population else seeds)
-    task = train.Task(
+    task = loop.Task(
         tiny.PLAIN,
         tiny.dataset(),
         tiny.TERMS,
@@ -36,7 +36,7 @@ def fit(teacher, seeds):
         teacher=teacher,
         mesh=ONE,
     )
-    return train.run(task).params
+    return loop.run(task).params
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -17,16 +17,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import plan_stub
 import runs
-from kd import build
-from kd import plan as kd_plan
-from kd.chips import CHIPS, parse_topology
 from kd.config import Data, resolve, to_json
 from kd.errors import KdError
-from kd.plan_candidates import candidates, changed, overrides
-from kd.plan_count import Collective, Count, as_dict, count, from_dict, sent_share
-from kd.plan_page import COLUMNS, as_json, row, table, tables
-from kd.plan_roofline import answer_bytes, bill, cache, compiler_seconds, roofline
-from kd.plan_worker import memory_refused
+from kd.planning import plan as kd_plan
+from kd.planning.candidates import candidates, changed, overrides
+from kd.planning.chips import CHIPS, parse_topology
+from kd.planning.count import Collective, Count, as_dict, count, from_dict, sent_share
+from kd.planning.page import COLUMNS, as_json, row, table, tables
+from kd.planning.roofline import answer_bytes, bill, cache, compiler_seconds, roofline
+from kd.planning.worker import memory_refused
+from kd.runs import build
 
 V5E = CHIPS["v5e"]
 needs_libtpu = pytest.mark.skipif(

@@ -11,16 +11,16 @@ import jax
 import pytest
 
 import runs
-from kd import program
-from kd.build import build_task, load_teacher
-from kd.chips import parse_topology
 from kd.config import resolve, to_json
 from kd.errors import KdError
-from kd.mesh import make_mesh
-from kd.plan import ask_worker
-from kd.plan_lower import lower
-from kd.splits import load_splits
-from kd.trained import precompute
+from kd.placement.mesh import make_mesh
+from kd.planning.chips import parse_topology
+from kd.planning.lower import lower
+from kd.planning.plan import ask_worker
+from kd.runs.build import build_task, load_teacher
+from kd.runs.splits import load_splits
+from kd.teachers.trained import precompute
+from kd.training import program
 
 KEYS = {"student__widths": (64,), "mesh__devices": None}
 VIT = "configs/patient_consistent.py:tiny"
@@ -186,7 +186,10 @@ def test_a_worker_ends_with_the_one_who_asked(tmp_path):
         f"ask_worker({to_json(resolve(runs.get_config()))!r}, parse_topology('cpu:1'), "
         "'slow:lower')"
     )
-    code = f"from kd.chips import parse_topology; from kd.plan import ask_worker; {ask}"
+    modules = (
+        "from kd.planning.chips import parse_topology; from kd.planning.plan import ask_worker"
+    )
+    code = f"{modules}; {ask}"
     asking = subprocess.Popen(
         [sys.executable, "-c", code], env={**runs.environment(1), "PYTHONPATH": str(tmp_path)}
     )

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import tiny
-from kd import predict
-from kd import teacher as kd_teacher
+from kd.teachers import answers as predict
+from kd.teachers import make as kd_teacher
 
 DATA = tiny.dataset(23)
 

@@ -10,12 +10,12 @@ import pytest
 
 import kd
 import runs
-from kd import run as kd_run
-from kd.build import load_finished
-from kd.cli import main
+from kd.cli.main import main
 from kd.lineage import Lineage, despite, recorded
-from kd.teacher import digest
-from kd.workdir import find
+from kd.runs import run as kd_run
+from kd.runs.build import load_finished
+from kd.runs.workdir import find
+from kd.teachers.make import digest
 
 CODE = {
     "mymodels.py": """

@@ -17,9 +17,9 @@ from experiments.hinton2015.page import ORDER
 from experiments.index import index, prints, verdicts
 from kd.config import resolve, to_json
 from kd.errors import KdError
-from kd.report import build_page, fill, load_results, write_report
-from kd.reproduce import record
-from kd.tables import Table
+from kd.pages.report import build_page, fill, load_results, write_report
+from kd.pages.reproduce import record
+from kd.pages.tables import Table
 
 SEEDS, EXAMPLES = 5, 500
 

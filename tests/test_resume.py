@@ -10,9 +10,9 @@ import pytest
 
 import faulty
 import runs
-from kd import train, writers
-from kd.build import load_trained
-from kd.signals import StopSignals
+from kd.processes.signals import StopSignals
+from kd.runs.build import load_trained
+from kd.training import loop, writers
 
 CADENCE = {
     "total_steps": 18,
@@ -126,6 +126,6 @@ def test_a_second_sigint_interrupts_at_once():
 
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_outside_the_steps_is_one_line(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(train, "run", lambda *_, **__: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(loop, "run", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     assert runs.train(tmp_path / "run") == SIGINT
     assert capfd.readouterr().err == "kd: stopped by SIGINT; the same command continues\n"

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd.rng import stream
+from kd.core.rng import stream
 
 
 def bits(key):

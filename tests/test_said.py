@@ -9,12 +9,12 @@ import pytest
 from jax.sharding import Mesh
 
 import runs
-from kd import mesh as kd_mesh
-from kd import plan as kd_plan
 from kd.data.stream import Stream
 from kd.errors import KdError
 from kd.evidence import MIN_UNITS, compare_counts, compare_errors
-from kd.mesh import MeshSpec, make_mesh
+from kd.placement import mesh as kd_mesh
+from kd.placement.mesh import MeshSpec, make_mesh
+from kd.planning import plan as kd_plan
 
 
 class Blocks:

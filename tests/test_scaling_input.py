@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import runs
-from kd import build, plan_page
 from kd.errors import KdError
+from kd.planning import page as plan_page
+from kd.runs import build
 
 # In a process of its own, where no checker of types stands in for what a user gets.
 SLIPS = """
@@ -109,7 +110,7 @@ def a_plan(*arguments):
 def compiled(monkeypatch):
     """Whether anything was compiled: a list that must stay empty."""
     asked = []
-    monkeypatch.setattr("kd.plan.ask_worker", lambda *given: asked.append(given))
+    monkeypatch.setattr("kd.planning.plan.ask_worker", lambda *given: asked.append(given))
     return asked
 
 
@@ -228,7 +229,7 @@ def test_a_teacher_that_is_not_there_can_be_declared_for_a_plan(capsys, tmp_path
 
 MODEL = """
 import jax
-from kd.types import Model, Outputs
+from kd.core.types import Model, Outputs
 
 def linear(classes):
     def init(key, inputs):

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kd.core.schedules import Schedule, make_schedule
 from kd.errors import KdError
-from kd.schedules import Schedule, make_schedule
 
 STEPS = 200
 SMOOTH = ["linear", "cosine", "exponential"]

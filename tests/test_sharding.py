@@ -13,15 +13,22 @@ from jax.sharding import PartitionSpec as P
 
 import runs
 import tiny
-from kd import teacher as kd_teacher
-from kd import train
+from kd.core.optim import Optim, make_optimizer
+from kd.core.state import with_best, with_ema
 from kd.errors import KdError
-from kd.mesh import MeshSpec, make_mesh
 from kd.models import mlp
-from kd.optim import Optim, make_optimizer
-from kd.program import place
-from kd.sharding import Rule, Sharding, bytes_per_device, specs, state_shardings, teacher_shardings
-from kd.state import with_best, with_ema
+from kd.placement.mesh import MeshSpec, make_mesh
+from kd.placement.sharding import (
+    Rule,
+    Sharding,
+    bytes_per_device,
+    specs,
+    state_shardings,
+    teacher_shardings,
+)
+from kd.teachers import make as kd_teacher
+from kd.training import loop
+from kd.training.program import place
 
 MESH = MeshSpec(fsdp=2, tensor=2)
 WIDE = mlp(tiny.CLASSES, (256, 128))
@@ -73,7 +80,7 @@ def adam():
 
 def test_optimiser_state_averages_and_the_best_follow_the_parameters():
     task = a_task(optimizer=adam())
-    state = with_best(with_ema(train.initial_state(task)))
+    state = with_best(with_ema(loop.initial_state(task)))
     found = state_shardings(state, BOTH, make_mesh(MESH), population=False)
     want = jax.tree.map(lambda s: s.spec, found.params)
     assert want["Dense_1"]["kernel"] == P("fsdp", "tensor")
@@ -120,11 +127,11 @@ def test_the_teacher_has_a_rule_of_its_own():
     table = kd_teacher.precomputed(np.zeros((8, 5), np.float32))
     assert teacher_shardings(table, table.variables, FSDP, mesh).logits.spec == P()
     with pytest.raises(KdError, match=r"path in sharding\.teacher\.paths"):
-        train.check(a_task(sharding=Sharding(teacher=Rule("fsdp", {"nothing": ()})), teacher=live))
+        loop.check(a_task(sharding=Sharding(teacher=Rule("fsdp", {"nothing": ()})), teacher=live))
 
 
 def a_task(**changes):
-    plain = train.Task(
+    plain = loop.Task(
         WIDE,
         tiny.dataset(),
         tiny.TERMS,
@@ -140,9 +147,9 @@ def a_task(**changes):
 
 def losses(task):
     found = []
-    state = train.run(
+    state = loop.run(
         task,
-        cadence=train.Cadence(1),
+        cadence=loop.Cadence(1),
         start_writing=lambda _: [lambda _, values: found.append(values["loss"])],
     )
     return np.asarray(found), state

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 import kd
 import reference
 import tiny
-from kd import predict
+from kd.core.types import Outputs
 from kd.errors import KdError
-from kd.types import Outputs
+from kd.teachers import answers as predict
 
 DATA = tiny.dataset()
 LOGITS = 3 * np.random.default_rng(0).normal(size=(64, tiny.CLASSES)).astype(np.float32)

@@ -14,7 +14,7 @@ import soundfile
 
 import speech
 from damage import damaged
-from kd.data.speech import load_speech
+from kd.data.audio.speech import load_speech
 from kd.errors import KdError
 
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import speech
-from kd.data.features import log_mel
-from kd.data.speech import load_speech, speech_fingerprint
+from kd.data.audio.features import log_mel
+from kd.data.audio.speech import load_speech, speech_fingerprint
 from kd.errors import KdError
 
 

@@ -16,17 +16,17 @@ import speech
 from experiments.hinton2015.speech import align, claims, corpus, hypotheses, measure, page, stages
 from experiments.hinton2015.speech.protocol import MEASURES, RUNS, Protocol
 from kd import data as kd_data
-from kd import stages as kd_stages
-from kd import train
-from kd.build import build_task, load_trained
 from kd.config import build, load_config, resolve, to_json
-from kd.data.speech import speech_fingerprint
+from kd.core.types import Outputs, Teacher
+from kd.data.audio.speech import speech_fingerprint
 from kd.errors import KdError
 from kd.evidence import machine
-from kd.report import build_page
-from kd.signals import Interrupted
-from kd.task import make_step
-from kd.types import Outputs, Teacher
+from kd.pages.report import build_page
+from kd.processes.signals import Interrupted
+from kd.runs import stages as kd_stages
+from kd.runs.build import build_task, load_trained
+from kd.training import loop
+from kd.training.task import make_step
 
 CONFIG = runs.ROOT / "configs" / "hinton2015_speech.py"
 
@@ -535,7 +535,7 @@ def test_the_step_of_the_papers_size_compiles(run):
         ),
     )
     task = build_task(spec, data, teacher if run == "distilled" else None)
-    state = jax.eval_shape(lambda: train.initial_state(task))
+    state = jax.eval_shape(lambda: loop.initial_state(task))
     parameters = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(state.params))
     assert 82e6 < parameters < 90e6
     step = make_step(task)

@@ -9,13 +9,13 @@ import time
 
 import pytest
 
-from kd import stages
 from kd.config import Data, fingerprint_of, identity, resolve
 from kd.errors import KdError
-from kd.mesh import MeshSpec
-from kd.signals import Interrupted
-from kd.stages import Computation, Stage, run_stages, stage_fingerprints
-from kd.workdir import Workdir, find
+from kd.placement.mesh import MeshSpec
+from kd.processes.signals import Interrupted
+from kd.runs import stages
+from kd.runs.stages import Computation, Stage, run_stages, stage_fingerprints
+from kd.runs.workdir import Workdir, find
 
 SPEC = resolve({"objective": {"hard": {}}, "total_steps": 3, "mesh": {"devices": 1}})
 TEACHERS, BASELINE = Stage("teachers", SPEC), Stage("baseline", dataclasses.replace(SPEC, seed=1))

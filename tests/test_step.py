@@ -13,12 +13,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import tiny
 from kd import data as kd_data
-from kd import teacher as kd_teacher
-from kd.mesh import MeshSpec, make_mesh
-from kd.objective import make_objective, term
-from kd.optim import max_norm
-from kd.schedules import Schedule, make_schedule
-from kd.step import make_train_step, many, population
+from kd.core.objective import make_objective, term
+from kd.core.optim import max_norm
+from kd.core.schedules import Schedule, make_schedule
+from kd.core.step import make_train_step, many, population
+from kd.placement.mesh import MeshSpec, make_mesh
+from kd.teachers import make as kd_teacher
 
 SEEDS = (0, 1, 2)
 TABLE = kd_data.to_device(tiny.dataset())

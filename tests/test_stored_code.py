@@ -12,12 +12,12 @@ import pytest
 import kd
 import runs
 import traps
-from kd.cli import main
+from kd.cli.main import main
 from kd.config import resolve
+from kd.config.allowed import packages, stored_object
 from kd.errors import KdError
-from kd.stages import Stage, run_stages
-from kd.stored import packages, stored_object
-from kd.workdir import find
+from kd.runs.stages import Stage, run_stages
+from kd.runs.workdir import find
 
 OWN = {
     "student__name": "mine.models:net",

@@ -14,7 +14,7 @@ import kd
 import runs
 import speech
 import traps
-from kd.data.speech import load_speech
+from kd.data.audio.speech import load_speech
 from kd.data.tfds_files import check_files
 from kd.errors import KdError
 from test_imports import MODULES
@@ -214,7 +214,7 @@ def test_no_array_is_unpickled(tmp_path, key):
 
 CALLS = {  # where text becomes code: what the caller types, and the names that `import kd` offers
     "kd": {"import_module"},
-    "kd.registry": {"import_module"},
+    "kd.names": {"import_module"},
     "kd.config.overrides": {"exec", "compile"},
 }
 

@@ -11,7 +11,7 @@ import pytest
 
 import faulty
 import runs
-from kd import writers
+from kd.training import writers
 
 STREAMED = {"data__stream": True, "teacher__precompute": False}
 CADENCE = {
@@ -99,7 +99,7 @@ def test_a_stop_in_the_midst_of_a_line_loses_nothing_of_it(tmp_path, monkeypatch
 
 
 def test_the_position_of_another_data_set_is_refused(tmp_path, capfd, monkeypatch):
-    from kd import workdir as kd_workdir
+    from kd.runs import workdir as kd_workdir
 
     monkeypatch.setattr(writers, "jsonl", writers.jsonl)
     faulty.at_line(3, "SIGTERM")
@@ -157,7 +157,7 @@ def test_a_cached_teacher_cannot_answer_for_what_is_streamed(tmp_path, capfd):
 
 
 def test_the_result_is_the_average(tmp_path):
-    from kd.build import load_trained
+    from kd.runs.build import load_trained
 
     assert runs.train(tmp_path / "run", ema=0.5) == 0
     saved = runs.restored(tmp_path / "run")

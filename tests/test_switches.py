@@ -13,13 +13,13 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import tiny
-from kd import types
-from kd.mesh import BATCH, MeshSpec, make_mesh
-from kd.objective import make_objective
-from kd.optim import Optim, make_optimizer
-from kd.precision import in_bfloat16, rematerialised
-from kd.state import init_state, with_ema
-from kd.step import make_train_step
+from kd.core import types
+from kd.core.objective import make_objective
+from kd.core.optim import Optim, make_optimizer
+from kd.core.state import init_state, with_ema
+from kd.core.step import make_train_step
+from kd.models.precision import in_bfloat16, rematerialised
+from kd.placement.mesh import BATCH, MeshSpec, make_mesh
 
 SWITCHES = ("accumulate", "remat", "bfloat16", "ema", "clip")
 PAIRS = [(), *itertools.combinations(SWITCHES, 1), *itertools.combinations(SWITCHES, 2), SWITCHES]

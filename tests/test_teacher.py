@@ -9,11 +9,11 @@ import pytest
 
 import reference
 import tiny
-from kd import predict
-from kd import teacher as kd_teacher
+from kd.core.types import Outputs
 from kd.errors import KdError
 from kd.models import mlp
-from kd.types import Outputs
+from kd.teachers import answers as predict
+from kd.teachers import make as kd_teacher
 
 MERGING = ("arithmetic", "geometric")
 TEMPERATURES = (0.7, 1.0, 4.0)

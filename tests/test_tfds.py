@@ -5,7 +5,7 @@ import pytest
 
 from damage import damaged
 from kd import data as kd_data
-from kd.data.tfds import load_tfds, stream_tfds
+from kd.data.images.tfds import load_tfds, stream_tfds
 from kd.errors import KdError
 from pictures import encoded
 from prepared import prepare
@@ -97,6 +97,6 @@ def test_an_image_that_cannot_be_used_is_named(tmp_path, image, message):
 
 
 def test_more_than_memory_holds_is_refused_before_it_is_read(home, monkeypatch):
-    monkeypatch.setattr("kd.memory.available_memory", lambda: 500)
+    monkeypatch.setattr("kd.system.memory.available_memory", lambda: 500)
     with pytest.raises(KdError, match=r"holding 36 examples .*set data\.stream=true"):
         load(home)

@@ -16,13 +16,13 @@ from jax import monitoring
 import runs
 import tiny
 from kd import data as kd_data
-from kd import train
-from kd.checkpoint import Checkpoints
-from kd.mesh import MeshSpec
-from kd.objective import initial_numbers, term
-from kd.population import init_seeds, numbers, product
-from kd.predict import predict
-from kd.types import Model
+from kd.core.members import init_seeds, numbers, product
+from kd.core.objective import initial_numbers, term
+from kd.core.types import Model
+from kd.placement.mesh import MeshSpec
+from kd.teachers.answers import predict
+from kd.training import loop
+from kd.training.checkpoint import Checkpoints
 
 ONE = MeshSpec(devices=1)
 SEEDS, RATES = (3, 5), (0.1, 0.03)
@@ -46,7 +46,7 @@ PLAIN, DROPPING = quick(tiny.PLAIN), quick(tiny.DROPPING)
 
 
 def task(model=PLAIN, total_steps=7, **changes):
-    plain = train.Task(
+    plain = loop.Task(
         model=model,
         data=tiny.dataset(),
         terms=tiny.TERMS,
@@ -105,12 +105,12 @@ class Log(Checkpoints):
         return np.stack([values[name] for _, what, values in self.events if what == "metrics"])
 
 
-def run(task, *, cadence=train.Cadence(3), devices=1, full=False):
+def run(task, *, cadence=loop.Cadence(3), devices=1, full=False):
     """The last state and the log of a run; with `full`, evaluated and saved too."""
     log = Log()
     options = {"evaluate": log.evaluate, "checkpoints": log} if full else {}
     task = dataclasses.replace(task, mesh=MeshSpec(devices=devices))
-    return train.run(task, cadence=cadence, start_writing=log.start_writing, **options), log
+    return loop.run(task, cadence=cadence, start_writing=log.start_writing, **options), log
 
 
 def counting():
@@ -129,8 +129,8 @@ def test_one_compile_however_long_the_run(monkeypatch, tmp_path):
     matter.
     """
     compiled = []
-    real = train.compile_program
-    monkeypatch.setattr(train, "compile_program", lambda *a: compiled.append(1) or real(*a))
+    real = loop.compile_program
+    monkeypatch.setattr(loop, "compile_program", lambda *a: compiled.append(1) or real(*a))
     durations = []
 
     def listener(event, duration, **_):
@@ -144,8 +144,8 @@ def test_one_compile_however_long_the_run(monkeypatch, tmp_path):
         compiled.clear()
         durations.clear()
         checkpoints = Checkpoints(tmp_path / str(len(found)))
-        train.run(
-            task(model, steps, mesh=ONE), cadence=train.Cadence(3, 4, 5), checkpoints=checkpoints
+        loop.run(
+            task(model, steps, mesh=ONE), cadence=loop.Cadence(3, 4, 5), checkpoints=checkpoints
         )
         checkpoints.close()
         found.append((sum(traces), len(compiled), len(durations)))
@@ -174,8 +174,8 @@ def test_a_member_is_a_run_of_its_own(together, member):
     tiny.close(tiny.take(state, member), alone)
     np.testing.assert_allclose(logs.metrics()[:, member], log.metrics(), rtol=1e-5)
     assert tiny.differ(tiny.take(state.params, 0), tiny.take(state.params, 1))
-    start = train.initial_state(population())
-    assert not tiny.differ(tiny.take(start.params, member), train.initial_state(single).params)
+    start = loop.initial_state(population())
+    assert not tiny.differ(tiny.take(start.params, member), loop.initial_state(single).params)
 
 
 @pytest.mark.parametrize("devices", [8])
@@ -187,13 +187,13 @@ def test_any_number_of_devices_is_the_same_run(together, devices):
 
 
 def test_the_cadence_does_not_touch_the_numbers(together):
-    state, log = run(population(), cadence=train.Cadence(5, 2, 3), full=True)
+    state, log = run(population(), cadence=loop.Cadence(5, 2, 3), full=True)
     tiny.close(state, together[0], rtol=1e-6, atol=1e-7)
     assert log.steps("metrics") == [2, 3, 4, 5, 6, 7]
 
 
 def test_evaluate_then_checkpoint_then_step_then_write():
-    _, log = run(task(), cadence=train.Cadence(2, 4, 3), full=True)
+    _, log = run(task(), cadence=loop.Cadence(2, 4, 3), full=True)
     assert log.steps("metrics") == [2, 3, 4, 6, 7]
     assert log.steps("evaluated") == [4, 7]  # and always at the end
     assert log.steps("saved") == [3, 6, 7]
@@ -211,7 +211,7 @@ def test_evaluate_then_checkpoint_then_step_then_write():
     st.integers(1, 40),
 )
 def test_every_multiple_is_a_stop_and_nothing_else(dispatch, evaluate, checkpoint, total):
-    cadence, step, stops = train.Cadence(dispatch, evaluate, checkpoint), 0, []
+    cadence, step, stops = loop.Cadence(dispatch, evaluate, checkpoint), 0, []
     while step < total:
         step = cadence.next_stop(step, total)
         stops.append(step)
@@ -231,8 +231,8 @@ def test_a_line_of_metrics_is_a_weighted_mean():
         }
 
     weighted = task(view=labelled_one_or_two, total_steps=6)
-    _, one_by_one = run(weighted, cadence=train.Cadence(1))
-    _, in_threes = run(weighted, cadence=train.Cadence(3))
+    _, one_by_one = run(weighted, cadence=loop.Cadence(1))
+    _, in_threes = run(weighted, cadence=loop.Cadence(3))
     rows = [kd_data.rows(3, step, 64, 16) for step in range(6)]
     counts = np.asarray([np.isin(weighted.data.labels[r], [1, 2]).sum() for r in rows])
     assert len(set(counts[:3])) > 1
@@ -310,8 +310,8 @@ def test_members_may_differ_in_their_first_weights_alone():
     one.
     """
     members = dataclasses.replace(population(), seeds=(3, 3), init_seeds=(5, 6))
-    starts = [train.initial_state(task(DROPPING, seeds=seed)) for seed in (3, 5, 6)]
-    first = train.initial_state(members)
+    starts = [loop.initial_state(task(DROPPING, seeds=seed)) for seed in (3, 5, 6)]
+    first = loop.initial_state(members)
     for i in range(2):
         tiny.close(tiny.take(first.params, i), starts[1 + i].params, rtol=0, atol=0)
         np.testing.assert_array_equal(

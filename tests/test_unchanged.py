@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 import kd
 import runs
 import tiny
+from kd.core.losses import LossInfo
 from kd.errors import KdError
-from kd.losses import LossInfo
-from kd.unchanged import check_changed, digests
+from kd.training.unchanged import check_changed, digests
 
 
 def flat(student, teacher, batch, hparams):

@@ -14,12 +14,12 @@ import kd
 import runs
 import tiny
 from kd import data as kd_data
-from kd.build import load_teacher
+from kd.auditing.evaluate import evaluate_workdir
 from kd.config import resolve
 from kd.data.stored import prepare
 from kd.errors import KdError
-from kd.evaluate import evaluate_workdir
-from kd.predict import answers, reading
+from kd.runs.build import load_teacher
+from kd.teachers.answers import answers, reading
 from test_numbers import BYTES, LABELS, saved
 
 HARD, SOFT = kd.term("hard"), kd.term("soft_targets", temperature=2.0)

@@ -110,8 +110,8 @@ def test_nothing_is_run(package, capfd):
 
 def test_what_is_named_counts_wherever_it_is(package):
     """kd's own modules and installed ones are hashed where they are named, and not followed."""
-    assert set(reached(["kd.stages", "flax.linen", "nowhere_at_all"])) == {
-        "kd.stages",
+    assert set(reached(["kd.runs.stages", "flax.linen", "nowhere_at_all"])) == {
+        "kd.runs.stages",
         "flax.linen",
     }
 

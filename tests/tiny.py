@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd import data as kd_data
-from kd import teacher as kd_teacher
+from kd.core.objective import initial_numbers, make_objective, term
+from kd.core.optim import Optim, make_optimizer
+from kd.core.state import init_state
+from kd.core.step import make_train_step
 from kd.models import mlp
-from kd.objective import initial_numbers, make_objective, term
-from kd.optim import Optim, make_optimizer
-from kd.state import init_state
-from kd.step import make_train_step
+from kd.teachers import make as kd_teacher
 
 CLASSES = 5
 PLAIN = mlp(CLASSES, (8,))

@@ -20,8 +20,8 @@ MINE = {
         narrow = functools.partial(net, width=4)
     """,
     "losses.py": """
-        from kd.losses import LOSSES, LossInfo
-        from kd.losses.logits import hard as theirs
+        from kd.core.losses import LOSSES, LossInfo
+        from kd.core.losses.logits import hard as theirs
 
 
         def hard(student, teacher, batch, hparams):
@@ -32,8 +32,8 @@ MINE = {
         borrowed = LOSSES["hard"]
     """,
     "pages.py": """
-        from kd.report import Page
-        from kd.tables import Table
+        from kd.pages.report import Page
+        from kd.pages.tables import Table
 
 
         def page(results):

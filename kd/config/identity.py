@@ -11,10 +11,10 @@ from typing import Any
 
 from kd.config.spec import Spec, option_types
 from kd.config.typed import floats, plain
+from kd.core.members import WHOLE
+from kd.core.schedules import Schedule
 from kd.data import SOURCES
 from kd.fields import in_identity
-from kd.population import WHOLE
-from kd.schedules import Schedule
 from kd.user_code import reached
 
 

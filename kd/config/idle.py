@@ -7,8 +7,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kd.core.objective import Term
 from kd.errors import KdError
-from kd.objective import Term
 
 Condition = Callable[[Any, Sequence[Term]], bool]
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from kd.errors import KdError, unknown
 from kd.hints import check_keys
-from kd.paths import local
+from kd.system.paths import local
 
 
 def load_config(

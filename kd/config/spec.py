@@ -15,18 +15,18 @@ from ml_collections import ConfigDict
 
 from kd.config.idle import check_idle
 from kd.config.typed import build, plain
+from kd.core.members import check_population
+from kd.core.objective import Term, term
+from kd.core.optim import Optim
+from kd.core.schedules import Schedule
 from kd.errors import KdError, unknown
 from kd.fields import later, outside_identity
 from kd.hints import check_type
-from kd.mesh import MeshSpec
 from kd.models import MODELS
-from kd.objective import Term, term
-from kd.optim import Optim
-from kd.paths import local
-from kd.population import check_population
-from kd.registry import lookup
-from kd.schedules import Schedule
-from kd.sharding import Sharding
+from kd.names import lookup
+from kd.placement.mesh import MeshSpec
+from kd.placement.sharding import Sharding
+from kd.system.paths import local
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Spec:
     parameters, sums and logits stay float32 (a teacher computes as it was trained); `ema` above 0
     makes the result a moving average of the parameters with that decay. `mesh` and `sharding` say
     where arrays live, and change nothing but speed and memory. `allow_code` are packages whose code
-    the teacher's run may name: see `kd.stored`.
+    the teacher's run may name: see `kd.config.allowed`.
     """
 
     seed: int = 0

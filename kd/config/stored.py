@@ -7,11 +7,11 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from kd.config.allowed import packages, stored_object
 from kd.config.spec import Spec, resolve
 from kd.config.typed import build
 from kd.data import is_code
 from kd.errors import KdError
-from kd.stored import packages, stored_object
 
 
 def stored_spec(config: Any, file: pathlib.Path, allow_code: Iterable[str] = ()) -> Spec:

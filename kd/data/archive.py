@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kd.errors import KdError, reading
-from kd.memory import available_memory
+from kd.system.memory import available_memory
 
 _ANEW = "give a folder, a .zip or a .tar.gz that is whole"
 _MOST = 10_000_000

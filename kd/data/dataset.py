@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from kd.data.seen import Seen
 from kd.data.stored import (
     as_array,
     check_numbers,
@@ -21,8 +22,7 @@ from kd.data.stored import (
 )
 from kd.errors import KdError
 from kd.hints import checked
-from kd.mesh import is_whole
-from kd.seen import Seen
+from kd.placement.mesh import is_whole
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kd.core.types import Batch
 from kd.data.dataset import Dataset
 from kd.data.stored import prepare
 from kd.data.stream import Stream
-from kd.types import Batch
 
 
 def to_device(data: Dataset, put: Any = jnp.asarray) -> dict[str, jax.Array]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from kd.data.folder import stream_folder
-from kd.data.images import Crop
+from kd.data.images.crops import Crop
+from kd.data.images.folder import stream_folder
+from kd.data.images.tfds import stream_tfds
 from kd.data.sources import load
 from kd.data.stream import Stream, as_stream
-from kd.data.tfds import stream_tfds
 
 
 def open_stream(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from kd.errors import KdError
-from kd.mesh import is_whole
+from kd.placement.mesh import is_whole
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kd.data.images import draws
+from kd.data.images.crops import draws
 from kd.data.order import Order, padded_rows
 from kd.data.stream import Stream
 from kd.errors import KdError

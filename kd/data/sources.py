@@ -13,15 +13,15 @@ from typing import Any
 import numpy as np
 
 from kd.data.dataset import Dataset, arrays, parse_split, take
-from kd.data.folder import folder
-from kd.data.generated import shapes
+from kd.data.images.folder import folder
+from kd.data.images.generated import shapes
+from kd.data.images.tfds import load_tfds
 from kd.data.npz import npz
 from kd.data.table import csv
-from kd.data.tfds import load_tfds
 from kd.errors import KdError, unknown
 from kd.hints import checked
-from kd.paths import local
-from kd.registry import lookup
+from kd.names import lookup
+from kd.system.paths import local
 
 Source = Callable[..., Dataset]
 """``source(split name, argument, data_dir)``; it may take `scale` too, see `load`."""

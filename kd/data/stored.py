@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from kd.data.seen import Seen
 from kd.errors import KdError
-from kd.seen import Seen
 
 _LOST = 0.01  # of what differs between examples: more may float32 not round away
 _CONSTANT = 1e-12  # of its size: a feature that varies less holds the noise of float64

@@ -14,11 +14,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from kd.data.dataset import Dataset, arrays, of_classes, take
-from kd.data.images import Crop, viewed
+from kd.data.images.crops import Crop, viewed
+from kd.data.seen import Seen
 from kd.data.stored import check_scale, check_seen
 from kd.errors import KdError, cause
-from kd.memory import check_fits
-from kd.seen import Seen
+from kd.system.memory import check_fits
 
 _BLOCK = 256  # examples that are read together
 
@@ -44,11 +44,11 @@ class Stream:
 
     `identity` says which data set `source` is; the model sees ``image * scale`` as float32. With
     `size` the images may have any size and are seen as ``[size size c]``: in evaluation, and in
-    training with `crop` "none", the middle of them (see `kd.data.images`); with `crop` "random"
-    training sees random boxes, and with `flip` mirrors half of them. `rows` are the rows of the
-    source that are the examples; None: all. `record_shape` is the shape of an image where the
-    source knows it, with None for what differs from image to image, and `known` what is known of
-    the inputs without reading them. `class_names` are the words for the classes.
+    training with `crop` "none", the middle of them (see `kd.data.images.crops`); with `crop`
+    "random" training sees random boxes, and with `flip` mirrors half of them. `rows` are the rows
+    of the source that are the examples; None: all. `record_shape` is the shape of an image where
+    the source knows it, with None for what differs from image to image, and `known` what is known
+    of the inputs without reading them. `class_names` are the words for the classes.
     """
 
     source: Source = dataclasses.field(repr=False)

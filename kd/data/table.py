@@ -15,7 +15,7 @@ from kd.data.archive import find_data, members
 from kd.data.dataset import Dataset, arrays
 from kd.data.words import class_list, indices
 from kd.errors import KdError, reading, unknown
-from kd.memory import check_fits
+from kd.system.memory import check_fits
 
 _ENDINGS = (".csv", ".tsv", ".txt", ".data")
 _LABELS = ("label", "class", "target", "y")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kd.core.types import Model
 from kd.models.linen import as_model, linen
 from kd.models.mlp import mlp
 from kd.models.vit import vit
-from kd.types import Model
 
 __all__ = ["MODELS", "as_model", "linen", "mlp", "vit"]
 

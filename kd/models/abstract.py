@@ -7,9 +7,9 @@ from typing import Any
 
 import jax
 
-from kd import rng
+from kd.core import rng
+from kd.core.types import Model, Outputs, PyTree
 from kd.errors import KdError
-from kd.types import Model, Outputs, PyTree
 
 
 @dataclasses.dataclass(frozen=True)

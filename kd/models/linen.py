@@ -13,10 +13,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from kd.core.types import Model, Outputs, PyTree
 from kd.errors import KdError
 from kd.models.modes import MODES, check_statistics, flags, layers_in
 from kd.models.supply import Rngs, supplied
-from kd.types import Model, Outputs, PyTree
 
 
 def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Model:

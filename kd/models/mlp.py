@@ -5,11 +5,11 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 
+from kd.core.types import Model
 from kd.errors import KdError
-from kd.mesh import over_batch
 from kd.models.dense import Dense
 from kd.models.linen import linen
-from kd.types import Model
+from kd.placement.mesh import over_batch
 
 
 class MLP(nn.Module):

@@ -12,8 +12,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
+from kd.core.types import PyTree
 from kd.errors import KdError
-from kd.types import PyTree
 
 MODES = ("train", "training", "is_training", "deterministic", "use_running_average")
 """Arguments and attributes that say whether a module trains; the last two mean that it does not."""

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from flax import errors
 
-from kd import rng
+from kd.core import rng
 from kd.errors import KdError
 
 Rngs = dict[str, Any]

@@ -14,11 +14,11 @@ import numpy as np
 from jax.extend.backend import get_backend
 from jaxtyping import Array, Float
 
+from kd.core.types import Model
 from kd.errors import KdError, unknown
-from kd.mesh import over_batch
 from kd.models.dense import Dense
 from kd.models.linen import linen
-from kd.types import Model
+from kd.placement.mesh import over_batch
 
 
 @dataclasses.dataclass(frozen=True)

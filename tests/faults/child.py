@@ -48,9 +48,9 @@ class Striker:
 
     def install(self):
         """Before anything trains."""
-        from kd import train
+        from kd.training import loop
 
-        compile_program = train.compile_program
+        compile_program = loop.compile_program
 
         def watched(task, where, capacity, start, position):
             program = compile_program(task, where, capacity, start, position)
@@ -62,7 +62,7 @@ class Striker:
 
             return dataclasses.replace(program, advance=advance)
 
-        train.compile_program = watched
+        loop.compile_program = watched
         sys.addaudithook(self.hear)
 
     def begin(self):
@@ -130,12 +130,11 @@ def run(command, devices, folder, output, fault, patience=None):
         os.dup2(os.open(output.with_suffix(kind), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     warnings.simplefilter("error")
-    from kd import cli, distributed
+    from kd.cli import main as cli
+    from kd.processes import group
 
     if patience is not None:  # of seconds for a process whose heart stands still
-        distributed.watch = functools.partial(
-            distributed.watch, patience=distributed.Patience(lost=patience)
-        )
+        group.watch = functools.partial(group.watch, patience=group.Patience(lost=patience))
     striker = Striker(fault, folder, output.with_suffix(".json"))
     striker.install()
     sys.argv[1:] = command

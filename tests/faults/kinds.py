@@ -14,7 +14,7 @@ import runs
 from faults import starts
 from faults.cases import STEPS, Case, difference, draw, drop, fresh, whole
 from faults.child import CALM, Fault
-from kd.watchdog import EXIT_LOST
+from kd.processes.watchdog import EXIT_LOST
 
 CLOCKS = ("events", "seconds")
 

@@ -4,8 +4,8 @@ import fcntl
 import json
 import pathlib
 
-from kd.report import fill_file
-from kd.tables import Table
+from kd.pages.report import fill_file
+from kd.pages.tables import Table
 
 RESULTS = pathlib.Path(__file__).with_name("results.json")
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "scaling.md"

@@ -7,8 +7,3 @@ import grain  # noqa: F401
 import sklearn.datasets  # noqa: F401
 
 import faults.child  # noqa: F401
-import kd.cli
-import kd.data.pipeline
-import kd.models.mlp
-import kd.run
-import kd.tables  # noqa: F401

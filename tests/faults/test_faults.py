@@ -21,9 +21,9 @@ from faults import __main__ as long
 from faults import kinds, page
 from faults.cases import CASES, Case, difference, teacher, whole
 from faults.child import Fault, Striker
-from kd.checkpoint import Checkpoints
 from kd.data import pipeline
 from kd.errors import KdError
+from kd.training.checkpoint import Checkpoints
 
 SHORT = [Case(1, cached=True, accumulate=2), Case(8), Case(8, stream=True, accumulate=2)]
 

@@ -27,7 +27,7 @@ def made():
 
 
 def _said(words):
-    from kd.cli import main
+    from kd.cli.main import main
 
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):

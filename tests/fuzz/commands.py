@@ -34,7 +34,7 @@ def shown(words):
 
 
 def _main(words):
-    from kd.cli import main
+    from kd.cli.main import main
 
     if any(word.startswith(f"--config={name}:") for word in words for name in FILES):
         _write_config_files()

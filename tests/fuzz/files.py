@@ -30,7 +30,7 @@ def _npz(random):
     stream = bool(random.random() < 0.2)
 
     def call():
-        from kd.cli import main
+        from kd.cli.main import main
 
         arrays, content = _arrays(), None
         for damage, seed in zip(damages, seeds, strict=True):
@@ -191,7 +191,7 @@ def _speech(random):
     bytes_too = packed != "folder" and bool(random.random() < 0.5)
 
     def call():
-        from kd.data.speech import load_speech, speech_fingerprint
+        from kd.data.audio.speech import load_speech, speech_fingerprint
 
         folder = speech.write(pathlib.Path("corpus"), takes=1)
         for damage, seed in zip(damages, seeds, strict=False):

@@ -109,7 +109,7 @@ def _alike(one, other):
 
 def trained(path, learns):
     """What is wrong with the run at `path`, which a command said that it had trained."""
-    from kd.workdir import find
+    from kd.runs.workdir import find
 
     run = find(path)
     evaluation, wrongs = run.read("evaluation.json"), []
@@ -141,9 +141,9 @@ def _unchanged(run):
     """Compared with the weights that it began with."""
     import jax
 
-    from kd.build import build_task, load_trained
-    from kd.splits import load_splits
-    from kd.task import initial_state
+    from kd.runs.build import build_task, load_trained
+    from kd.runs.splits import load_splits
+    from kd.training.task import initial_state
 
     task = build_task(run.spec, load_splits(run.spec)[0], None)
     pairs = zip(

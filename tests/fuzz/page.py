@@ -6,8 +6,8 @@ import pathlib
 
 from fuzz.oracle import KINDS
 from kd.evidence import machine
-from kd.report import fill_file
-from kd.tables import Table
+from kd.pages.report import fill_file
+from kd.pages.tables import Table
 
 RESULTS = pathlib.Path(__file__).with_name("results.json")
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "fuzz.md"

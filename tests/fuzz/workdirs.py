@@ -25,7 +25,7 @@ def case(random, bases):
     def call():
         import numpy as np
 
-        from kd.cli import main
+        from kd.cli.main import main
 
         shutil.copytree(bases[name], "run")
         if stopped:

@@ -21,13 +21,13 @@ from experiments.hinton2015.parts import (
 )
 from kd import evals
 from kd.config import Spec, build, make_terms
+from kd.core.members import product
+from kd.core.types import Average, Outputs
 from kd.data import Dataset, load
 from kd.errors import KdError, unknown
-from kd.population import product
-from kd.stages import Done, Stage, run_stages
-from kd.teacher import predicts_by
-from kd.trained import member_evaluation
-from kd.types import Average, Outputs
+from kd.runs.stages import Done, Stage, run_stages
+from kd.teachers.make import predicts_by
+from kd.teachers.trained import member_evaluation
 
 
 @dataclasses.dataclass(frozen=True)

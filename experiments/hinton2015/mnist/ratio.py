@@ -13,13 +13,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import kd
-from kd import train
-from kd.build import build_task
 from kd.config import Spec, resolve
+from kd.core.members import product
 from kd.data import load
-from kd.population import product
-from kd.stages import Done
-from kd.trained import precompute
+from kd.runs.build import build_task
+from kd.runs.stages import Done
+from kd.teachers.trained import precompute
+from kd.training import loop
 
 DISPATCHES, STEPS = 6, 25
 
@@ -60,9 +60,9 @@ def _seconds_per_step(spec: Spec, data: kd.Dataset, teacher: Any) -> float:
     """Median over dispatches, the first left out: it holds what happens once."""
     short = dataclasses.replace(spec, total_epochs=None, total_steps=DISPATCHES * STEPS)
     task, clock = build_task(short, data, teacher), []
-    train.run(
+    loop.run(
         task,
-        cadence=train.Cadence(dispatch=STEPS),
+        cadence=loop.Cadence(dispatch=STEPS),
         start_writing=lambda _: [lambda *_: clock.append(time.perf_counter())],
     )
     return statistics.median(b - a for a, b in itertools.pairwise(clock[1:])) / STEPS

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from kd.data.features import Utterance
-from kd.data.speech import load_speech
+from kd.data.audio.features import Utterance
+from kd.data.audio.speech import load_speech
 from kd.errors import KdError
-from kd.stages import Done
+from kd.runs.stages import Done
 
 SPLITS = ("train", "validation", "test")
 

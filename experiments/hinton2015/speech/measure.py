@@ -17,8 +17,8 @@ from experiments.hinton2015.speech.align import Alignment
 from experiments.hinton2015.speech.corpus import Split, read
 from kd.data import Dataset
 from kd.evals.words import word_errors
-from kd.stages import Done
-from kd.trained import Trained
+from kd.runs.stages import Done
+from kd.teachers.trained import Trained
 
 
 def tune(

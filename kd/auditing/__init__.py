@@ -1,0 +1,1 @@
+"""How good a finished run is, and how much of its teacher is in it."""

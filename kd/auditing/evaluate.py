@@ -1,0 +1,117 @@
+"""Finished runs on held-out data: how good each member is, and how much of its teacher is in it."""
+
+from __future__ import annotations
+
+import itertools
+import pathlib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from kd import evals
+from kd.core.members import paired_teachers
+from kd.core.types import Teacher
+from kd.errors import KdError
+from kd.lineage import recorded
+from kd.placement.ambient import pinned
+from kd.runs.build import load_finished, load_trained
+from kd.runs.reading import look
+from kd.runs.splits import Examples
+from kd.runs.workdir import Workdir, find
+from kd.teachers.answers import answers, reading
+from kd.teachers.make import predicts_by
+
+
+@pinned()
+def evaluate_workdir(
+    path: str | pathlib.Path,
+    *,
+    split: str | None = None,
+    teacher: str | None = None,
+    data_dir: str | None = None,
+    despite_changes: bool = False,
+    allow_code: str | Iterable[str] = (),
+) -> dict[str, Any]:
+    """Evaluate a run, or what there is of it so far: `split`, and under ``members`` the metrics of
+    each member.
+
+    With a teacher (the run's own by default, if it has one) also the measures of the pair. Nothing
+    is written. With `despite_changes` runs and split are read although they are not what was
+    recorded, and ``despite_changes`` lists what is different. `allow_code` are packages whose code
+    either run may name: see `kd.config.allowed`.
+
+    Raises:
+      KdError: no such run, data or split; a teacher that is not trained to the end, or of another
+        number of classes; code or data that are not what was recorded; code that is not allowed.
+    """
+    doors: dict[str, Any] = {"allow_code": allow_code, "despite_changes": despite_changes}
+    run, workdir = load_trained(path, **doors), find(path, allow_code)
+    split, data, labels, changes = load_labelled(
+        workdir, split, data_dir, despite_changes=despite_changes
+    )
+    logits = run.each(data)
+    members = [evals.classify(one, labels) for one in logits]
+    spec = workdir.spec
+    teacher = teacher or spec.teacher.workdir
+    if teacher is None:
+        return {"split": split, "despite_changes": [*changes], "members": members}
+    model = load_finished(teacher, "the teacher", **doors)
+    pairs = pairs_of(workdir, model.fingerprint)
+    taught = model.teacher(predicts_by(spec.teacher.average), pairs=pairs)
+    answered = answer_each(taught, data, len(members))
+    if answered[0].shape[-1] != logits.shape[-1]:
+        raise KdError(
+            f"{path} answers with {logits.shape[-1]} classes and its teacher with "
+            f"{answered[0].shape[-1]}"
+        )
+    compared = [evals.compare(*pair, labels) for pair in zip(logits, answered, strict=True)]
+    return {
+        "split": split,
+        "despite_changes": every(changes, model.changes),
+        "members": [{**one, **pair} for one, pair in zip(members, compared, strict=True)],
+    }
+
+
+def answer_each(teacher: Teacher, data: Examples, students: int) -> list[np.ndarray]:
+    """What each of so many students was to learn: the log-probabilities ``[n v]`` of its teacher,
+    shared or its own.
+
+    Raises:
+      KdError: a teacher that cannot read these inputs.
+    """
+    outputs = answers(reading(teacher, data), data)
+    if teacher.pairs is None:
+        return [np.asarray(outputs.log_probs())] * students
+    own = np.asarray(outputs.log_probs())
+    return [own[pair] for pair in teacher.pairs]
+
+
+def pairs_of(student: Workdir, teacher: str) -> tuple[int, ...] | None:
+    """Which member of the teacher of that fingerprint taught each student; None where it did not
+    teach them so.
+    """
+    # an identity knows the teacher by fingerprint
+    own = recorded(student.owner["identity"]["teacher"]["workdir"]) == recorded(teacher)
+    return paired_teachers(student.spec.population) if own else None
+
+
+def every(*changes: Iterable[str]) -> list[str]:
+    """All that has changed, each once."""
+    return list(dict.fromkeys(itertools.chain(*changes)))
+
+
+def load_labelled(
+    run: Workdir, split: str | None, data_dir: str | None, *, despite_changes: bool = False
+) -> tuple[str, Examples, Int[np.ndarray, " n"], tuple[str, ...]]:
+    """A split of a run's data, its own held-out one by default: name, data, labels, and what has
+    changed.
+
+    `KdError` if it has no labels, or as `kd.runs.reading.look`.
+    """
+    split = split or run.spec.data.eval
+    data, changes = look(run, split, data_dir, despite_changes=despite_changes)
+    if data.labels is None:
+        raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
+    return split, data, data.labels, changes

@@ -1,0 +1,113 @@
+"""The figures of an audit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kd.pages.report import plain_axes
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Found = Mapping[str, Any]
+_TEACHER, _STUDENT, _MISSING = "#4d4d4d", "#2b6cb0", "#c2543a"
+_LABELLED_CLASSES = 30
+
+
+def figures(found: Found) -> dict[str, Figure]:
+    """Every figure by file name."""
+    drawn = {"entropy.svg": entropy(found), "class_kl.svg": class_kl(found)}
+    return drawn if found["missing"] is None else {**drawn, "bias.svg": bias(found)}
+
+
+def entropy(found: Found) -> Figure:
+    """Mean entropy of both sides' softened answers against the temperature, and that of chance."""
+    figure, axes = plain_axes(7, 3.4, "temperature T", "entropy, nats")
+    temperatures = found["entropy"]["temperatures"]
+    taught = "teachers (mean)" if "pairs" in found["teacher"] else "teacher"
+    axes.plot(
+        temperatures,
+        found["entropy"]["teacher"],
+        color=_TEACHER,
+        linewidth=6,
+        alpha=0.3,
+        label=taught,
+    )
+    students = np.asarray(found["entropy"]["student"])
+    _band(axes, temperatures, students, _STUDENT, "student", marker="o")
+    axes.axhline(
+        math.log(len(found["examples_per_class"])),
+        color="#9a9a9a",
+        linestyle="--",
+        label="chance, log v",
+    )
+    axes.set_xscale("log")
+    axes.set_xticks(temperatures, [f"{t:g}" for t in temperatures])
+    axes.minorticks_off()
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def class_kl(found: Found) -> Figure:
+    """What each predicted class adds to the divergence, by true class, as a heat map."""
+    table = np.asarray(found["class_kl"], float)  # None becomes NaN, which stays blank
+    figure, axes = plain_axes(6.4, 5.2, "predicted class", "true class")
+    axes.grid(visible=False)
+    image = axes.imshow(table, cmap="Blues", vmin=0)
+    figure.colorbar(image, ax=axes, shrink=0.85, label="nats")
+    if len(table) <= _LABELLED_CLASSES:
+        axes.set_xticks(range(len(table)))
+        axes.set_yticks(range(len(table)))
+    return figure
+
+
+def bias(found: Found) -> Figure:
+    """Errors in all and on the classes never shown against the offset of their bias, and the chosen
+    offsets.
+    """
+    probe = found["missing"]
+    figure, axes = plain_axes(6.2, 3.6, "offset of the bias", "errors")
+    drawn = (
+        ("errors", _STUDENT, "all examples"),
+        ("errors_on_classes", _MISSING, "classes never shown"),
+    )
+    for name, color, label in drawn:
+        _band(
+            axes,
+            probe["offsets"],
+            np.asarray([curve[name] for curve in probe["curves"]]),
+            color,
+            label,
+        )
+    rules = (
+        ("none", ":", "as it is"),
+        ("matched", "-", "matched"),
+        ("best", "--", f"chosen on {found['split']}"),
+    )
+    for rule, style, label in rules:
+        if rule in probe["members"][0]:
+            mean = float(np.mean([member[rule]["offset"] for member in probe["members"]]))
+            axes.axvline(
+                mean, color="#7a7a7a", linewidth=1, linestyle=style, label=f"{label}, {mean:+.2f}"
+            )
+    axes.set_ylim(bottom=0)
+    # no corner is free for sure
+    axes.legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    return figure
+
+
+def _band(axes: Any, x: Any, members: np.ndarray, color: str, label: str, marker: str = "") -> None:
+    """The mean of the members, and one standard deviation on both sides where there are several."""
+    mean = members.mean(axis=0)
+    several = len(members) > 1
+    axes.plot(
+        x, mean, color=color, marker=marker, label=f"{label} (mean ± sd)" if several else label
+    )
+    if several:
+        sd = members.std(axis=0, ddof=1)
+        axes.fill_between(x, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=0)

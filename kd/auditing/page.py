@@ -1,0 +1,293 @@
+"""What an audit found, for people: tables for the terminal and the page, figures, and the files of
+both.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kd.auditing import figures as audit_figures
+from kd.errors import KdError
+from kd.pages.report import render, svg
+from kd.pages.tables import Table, plus_minus, titled
+from kd.runs.workdir import write_json
+
+Found = Mapping[str, Any]
+"""What `kd.auditing.measures.audit_workdirs` returns."""
+_MOST_CLASSES = 20
+
+
+def check_writable(folder: pathlib.Path) -> None:
+    """Raise a `KdError` unless files can be written into `folder`, which need not be there yet.
+
+    Writes nothing.
+    """
+    nearest = next(
+        path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
+    )
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise KdError(
+            f"cannot write into {folder}: {nearest} is no folder that can be written; choose "
+            "another --out"
+        )
+
+
+def write_audit(found: Found, folder: pathlib.Path) -> pathlib.Path:
+    """Write audit.json and audit.html into `folder`, and return the page's path.
+
+    Raises a `KdError` where it cannot.
+    """
+    check_writable(folder)
+    drawings = {name: svg(figure) for name, figure in audit_figures.figures(found).items()}
+    page, html = render(markdown(found), drawings), folder / "audit.html"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "audit.json", found)
+        html.write_text(page, "utf-8")
+    except OSError as error:
+        raise KdError(
+            f"cannot write into {folder}: {error.strerror}; choose another --out"
+        ) from error
+    return html
+
+
+def tables(found: Found) -> list[Table]:
+    """Every table of an audit, in the order of the page."""
+    probe = [] if found["missing"] is None else [missing_table(found)]
+    return [
+        quality_table(found),
+        agreement_table(found),
+        entropy_table(found),
+        class_table(found),
+        *probe,
+    ]
+
+
+def quality_table(found: Found) -> Table:
+    """How good each of the two is."""
+    sides = (_teachers(found), found["student"]["members"])
+    rows = [
+        [name, *(_of_each([m[key] for m in side], digits) for side in sides)]
+        for name, key, digits in (
+            ("errors", "errors", 0),
+            ("NLL", "nll", 3),
+            ("ECE", "ece", 3),
+            ("Brier", "brier", 3),
+        )
+    ]
+    rows.insert(
+        1,
+        [
+            "error rate, %",
+            *(_of_each([100 * (1 - m["accuracy"]) for m in side], 2) for side in sides),
+        ],
+    )
+    title = titled(f"On {found['examples']:,} examples", found.get("despite_changes", ()))
+    return Table(title, ["", _teacher_name(found), _student_name(found)], rows)
+
+
+def agreement_table(found: Found) -> Table:
+    """How much of the teacher is in the student."""
+    members = found["pair"]["members"]
+    rows = [
+        [
+            f"agreement of the top {k + 1}",
+            _mean(members, "agreement_at_k", k),
+            _mean(members, "ordered_agreement_at_k", k),
+        ]
+        for k in range(len(members[0]["agreement_at_k"]))
+    ]
+    on_errors = [m["agreement_on_errors"] for m in members if m["agreement_on_errors"] is not None]
+    whose = "its own teacher's" if _paired(found) else f"the teacher's {found['teacher']['errors']}"
+    rows.append(
+        [f"agreement on {whose} errors", plus_minus(on_errors, 3) if on_errors else "–", ""]
+    )
+    rows.append(["held-out KL, nats", plus_minus([m["held_out_kl"] for m in members], 4), ""])
+    title = "Its own teacher in each student" if _paired(found) else "The teacher in the student"
+    return Table(title, ["", "same classes", "same order"], rows)
+
+
+def entropy_table(found: Found) -> Table:
+    """Mean entropy of the softened targets at each temperature, beside that of chance."""
+    entropy = found["entropy"]
+    classes = len(found["examples_per_class"])
+    rows = [
+        [
+            f"{t:g}",
+            f"{h:.3f}",
+            plus_minus([s[i] for s in entropy["student"]], 3),
+            f"{h / math.log(classes):.0%}" if classes > 1 else "–",
+        ]
+        for i, (t, h) in enumerate(zip(entropy["temperatures"], entropy["teacher"], strict=True))
+    ]
+    title = "Entropy of the softened answers, nats" + (
+        ", mean of the teachers" if _paired(found) else ""
+    )
+    return Table(title, ["T", "teacher", "student", "teacher, of log v"], rows)
+
+
+def class_table(found: Found) -> Table:
+    """The KL of each class and the predicted classes that add most to it; the worst classes where
+    there are many.
+    """
+    per_class = [m["kl_per_class"] for m in found["pair"]["members"]]
+    held = [c for c, examples in enumerate(found["examples_per_class"]) if examples]
+    worst = sorted(held, key=lambda c: -sum(member[c] for member in per_class))[:_MOST_CLASSES]
+    rows = [
+        [
+            _named(found, c),
+            str(found["examples_per_class"][c]),
+            plus_minus([member[c] for member in per_class], 4),
+            _largest(found, c),
+        ]
+        for c in sorted(worst)
+    ]
+    title = "KL(teacher || student) by class, nats" + (
+        f", {_MOST_CLASSES} worst" if len(held) > len(worst) else ""
+    )
+    return Table(title, ["class", "examples", "KL", "largest parts (predicted class)"], rows)
+
+
+def missing_table(found: Found) -> Table:
+    """Errors at each bias offset of the missing classes, which the student should never have been
+    shown.
+    """
+    probe = found["missing"]
+    shown = {
+        "none": "as it is",
+        "matched": "matched to frequency",
+        "best": f"chosen on {found['split']}",
+    }
+    rows = [
+        [
+            shown[rule],
+            plus_minus([m[rule]["offset"] for m in probe["members"]], 2),
+            plus_minus([m[rule]["errors"] for m in probe["members"]]),
+            plus_minus([m[rule]["errors_on_classes"] for m in probe["members"]]),
+        ]
+        for rule in probe["members"][0]
+    ]
+    columns = [
+        "bias",
+        "offset",
+        f"errors of {found['examples']:,}",
+        f"on these {probe['examples']:,}",
+    ]
+    return Table(_probe_title(probe), columns, rows)
+
+
+def _probe_title(probe: Found) -> str:
+    names = (
+        f"class{'' if len(probe['classes']) == 1 else 'es'} {', '.join(map(str, probe['classes']))}"
+    )
+    if not probe.get("shown"):
+        return f"Never shown: {names}"
+    return f"Bias of {names}; the student WAS trained on {', '.join(map(str, probe['shown']))}"
+
+
+def markdown(found: Found) -> str:
+    """The page in Markdown, its figures named ``figures/NAME.svg``."""
+    quality, agreement, entropy, classes, *probe = tables(found)
+    parts = [
+        f"# Audit: {found['runs']['student']['workdir']} against "
+        f"{found['runs']['teacher']['workdir']}",
+        f"On the split `{found['split']}` of `{found['source']}`. {_who(found)}",
+        f"## {quality.title}",
+        quality.markdown(),
+        f"## {agreement.title}",
+        agreement.markdown(),
+        "Share of examples with the same k most probable classes, as sets and in the same order.",
+        f"## {entropy.title}",
+        "![Entropy against temperature](figures/entropy.svg)",
+        entropy.markdown(),
+        f"## {classes.title}",
+        "![KL by true and predicted class](figures/class_kl.svg)",
+        classes.markdown(),
+        *([] if not probe else [f"## {probe[0].title}", _probe_note(found), probe[0].markdown()]),
+        *([] if not probe else ["![Errors against the bias offset](figures/bias.svg)"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _probe_note(found: Found) -> str:
+    probe = found["missing"]
+    if "matched" not in probe["members"][0]:
+        return (
+            "There is no matched offset: the teacher's training labels do not say how frequent "
+            "these classes are."
+        )
+    return (
+        f"Matched: the offset at which {probe['share']:.1%} of the student's answers on "
+        f"`{probe['matched_on']}` are "
+        "these classes, as frequent as they are there; no test data and no label of a single "
+        "example. Chosen on "
+        f"`{found['split']}`: with the fewest errors on the very labels that judge it, as in the "
+        "paper."
+    )
+
+
+def _who(found: Found) -> str:
+    prints = {who: f"`{run['fingerprint']}`" for who, run in found["runs"].items()}
+    shown = f"Fingerprints: teacher {prints['teacher']}, student {prints['student']}."
+    several = len(found["student"]["members"]) > 1
+    spread = " Mean ± standard deviation over the student's members." if several else ""
+    changes = "; ".join(found.get("despite_changes", ()))
+    if changes:
+        spread += f" **Read although it is not what was recorded: {changes}.**"
+    return shown + spread + (f" {_pairing(found)}" if _paired(found) else "")
+
+
+def _pairing(found: Found) -> str:
+    pairs = ", ".join(map(str, found["teacher"]["pairs"]))
+    return (
+        "Each student is compared with the member of the teacher that taught it, by number from 0: "
+        f"{pairs}. The teacher's own numbers are of these members, each by itself."
+    )
+
+
+def _paired(found: Found) -> bool:
+    return "pairs" in found["teacher"]
+
+
+def _teachers(found: Found) -> Sequence[Mapping[str, Any]]:
+    """The metrics of what taught: one model or ensemble, or where students are paired each of its
+    members in use.
+    """
+    return found["teacher"]["each"] if _paired(found) else [found["teacher"]]
+
+
+def _of_each(values: Sequence[float], digits: int) -> str:
+    return plus_minus(values, max(digits, 1) if len(values) > 1 else digits)
+
+
+def _teacher_name(found: Found) -> str:
+    members = found["teacher"]["members"]
+    if _paired(found):
+        used = len(_teachers(found))
+        return "its own teacher" if used == 1 else f"its own teacher, each of {used}"
+    return "teacher" if members == 1 else f"teacher, mean of {members}"
+
+
+def _student_name(found: Found) -> str:
+    members = len(found["student"]["members"])
+    return "student" if members == 1 else f"student, {members} members"
+
+
+def _mean(members: Any, key: str, k: int) -> str:
+    return plus_minus([member[key][k] for member in members], 3)
+
+
+def _largest(found: Found, of_class: int, most: int = 3) -> str:
+    row = found["class_kl"][of_class]
+    order = sorted(range(len(row)), key=lambda j: -row[j])[:most]
+    return ", ".join(f"{_named(found, j)}: {row[j]:.4f}" for j in order)
+
+
+def _named(found: Found, label: int) -> str:
+    """A class by its name, where the data has names."""
+    names = found.get("class_names")
+    return str(label) if names is None else names[label]

@@ -1,0 +1,216 @@
+"""The arguments of the command ``kd``: what each of its commands takes.
+
+Nothing heavy is imported here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from kd.errors import one_line
+from kd.system.paths import local
+
+_OVERRIDES = (
+    "any key of the config can be set with --config.key=value, e.g. "
+    "--config.optim.learning_rate=0.05"
+)
+
+
+class Parser(argparse.ArgumentParser):
+    """Refuses in one line, as everything else in kd does."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        self.exit(2, f"kd: {one_line(message)}; see '{self.prog} --help'\n")
+
+
+def parser() -> Parser:
+    """Of the whole command; ``command`` is the name of the chosen one."""
+    whole = Parser(
+        prog="kd", description="Knowledge distillation in JAX and Flax.", allow_abbrev=False
+    )
+    commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    _train(
+        commands.add_parser(
+            "train", help="train or distil a config into a work directory", epilog=_OVERRIDES
+        )
+    )
+    about = "whether a run fits on a topology, how fast and at what cost, before renting it"
+    _plan(commands.add_parser("plan", help=about, epilog=_OVERRIDES))
+    _eval(
+        commands.add_parser(
+            "eval", help="evaluate a finished run, and its agreement with a teacher"
+        )
+    )
+    _audit(
+        commands.add_parser(
+            "audit", help="how much of a teacher is in a student, classes never shown included"
+        )
+    )
+    _reproduce(
+        commands.add_parser(
+            "reproduce", help="run or resume a published experiment", epilog=_OVERRIDES
+        )
+    )
+    report = commands.add_parser(
+        "report", help="rebuild tables, figures and the HTML page from a results.json"
+    )
+    report.add_argument("folder", type=_path, metavar="DIR", help="a folder with a results.json")
+    _allow_code(report)
+    commands.add_parser("list", help="models, losses, sources, experiments, a line each")
+    return whole
+
+
+def _path(text: str) -> str:
+    """Empty, as an unset variable of the shell is, stays so: nothing was said."""
+    return str(local(text)) if text else text
+
+
+def _train(train: argparse.ArgumentParser) -> None:
+    _config(train)
+    train.add_argument(
+        "--workdir",
+        type=_path,
+        metavar="DIR",
+        help="where the run lives; the same command resumes it",
+    )
+    train.add_argument(
+        "--show-sharding",
+        action="store_true",
+        help="only print where every parameter will lie, and how large it is",
+    )
+    train.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
+    _data_dir(train)
+    _despite_changes(train)
+    _allow_code(train)
+    several = train.add_argument_group(
+        "several processes", "Slurm, Open MPI, Cloud TPU and GKE say these themselves"
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    several.add_argument("--num_processes", type=int, metavar="N")
+    several.add_argument(
+        "--process_id", type=int, metavar="I", help="which of them this is, from 0"
+    )
+
+
+def _plan(plan: argparse.ArgumentParser) -> None:
+    _config(plan)
+    plan.add_argument(
+        "--topology",
+        required=True,
+        action="append",
+        metavar="CHIP:SHAPE",
+        help="v5e:16x16, v5p:4x4x4, cpu:8, ...",
+    )
+    plan.add_argument(
+        "--price_per_chip_hour", type=float, metavar="X", help="what a chip costs in an hour"
+    )
+    plan.add_argument(
+        "--mfu", type=float, metavar="F", help="assumed part of the peak FLOP/s; default: 0.4"
+    )
+    plan.add_argument(
+        "--json", type=_path, metavar="FILE", help="write everything that was found there too"
+    )
+    plan.add_argument(
+        "--table",
+        type=_path,
+        metavar="FILE",
+        help="write a Markdown table, a row for each topology, between the marks <!-- plan --> of "
+        "FILE",
+    )
+    _data_dir(plan)
+    _allow_code(plan)
+
+
+def _eval(evaluate: argparse.ArgumentParser) -> None:
+    evaluate.add_argument("--workdir", type=_path, required=True, metavar="DIR")
+    evaluate.add_argument(
+        "--split", metavar="SPLIT", help="default: the run's own, config.data.eval"
+    )
+    evaluate.add_argument(
+        "--teacher", type=_path, metavar="DIR", help="default: the run's own teacher"
+    )
+    _data_dir(evaluate)
+    _despite_changes(evaluate)
+    _allow_code(evaluate)
+
+
+def _audit(audit: argparse.ArgumentParser) -> None:
+    audit.add_argument(
+        "teacher", type=_path, metavar="TEACHER", help="work directory; a population is an ensemble"
+    )
+    audit.add_argument(
+        "student",
+        type=_path,
+        metavar="STUDENT",
+        help="work directory; of a population every member",
+    )
+    audit.add_argument(
+        "--split", metavar="SPLIT", help="default: the student's own, config.data.eval"
+    )
+    audit.add_argument(
+        "--missing_class",
+        metavar="K",
+        action="append",
+        default=[],
+        help="a class that it was not shown",
+    )
+    audit.add_argument(
+        "--out",
+        type=_path,
+        metavar="DIR",
+        help="where audit.json and audit.html go; default: STUDENT/audit",
+    )
+    _data_dir(audit)
+    _despite_changes(audit)
+    _allow_code(audit)
+
+
+def _reproduce(reproduce: argparse.ArgumentParser) -> None:
+    reproduce.add_argument("name", metavar="NAME", help="see 'kd list'")
+    reproduce.add_argument("--config", metavar="FILE[:ARG]", help="default: the experiment's own")
+    reproduce.add_argument("--workdir", type=_path, metavar="DIR", help="default: runs/NAME")
+    reproduce.add_argument(
+        "--record",
+        action="store_true",
+        help="also write the result into experiments/ and README.md",
+    )
+    reproduce.add_argument(
+        "--source",
+        metavar="SOURCE",
+        help="the data of all its runs, in place of its own, e.g. tfds:fashion_mnist",
+    )
+    _data_dir(reproduce)
+
+
+def _config(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)"
+    )
+
+
+def _data_dir(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data_dir",
+        type=_path,
+        metavar="DIR",
+        help="where data lies; default: TFDS_DATA_DIR for tfds:, KD_DATA_DIR for files and folders",
+    )
+
+
+def _despite_changes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--despite_changes",
+        action="store_true",
+        help="read runs although their code or data are not what was recorded, and say so",
+    )
+
+
+def _allow_code(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--allow_code",
+        metavar="A,B",
+        default="",
+        help="packages of your own whose code a file that is read may name; KD_ALLOW_CODE too",
+    )

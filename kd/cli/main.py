@@ -1,0 +1,333 @@
+"""The command ``kd``.
+
+Heavy imports happen inside the commands, so that ``kd --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import pathlib
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from kd.cli.arguments import parser
+from kd.errors import KdError, unknown
+from kd.pages.tables import show, titled
+from kd.system.kept import keep_compiled
+from kd.system.paths import split_file
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
+
+
+def run() -> None:
+    """The console script.
+
+    A signal outside the training steps, which save first, ends the process at once.
+    """
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, _leave)
+    sys.exit(main())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``kd``; the exit code. 2: the user can mend it, and one line says how. 128 + signal:
+    asked to stop.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    known, overrides = _split(arguments)
+    from kd.processes.signals import Interrupted
+
+    try:
+        args = parser().parse_args(known)
+        keep_compiled()
+        if overrides and "config" not in args:
+            raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
+        return _COMMANDS[args.command](args, overrides) or 0
+    except KdError as error:
+        return _complain(str(error))
+    except Interrupted as stop:
+        _complain(str(stop))
+        return 128 + stop.signum
+    except KeyboardInterrupt:  # outside the steps: what was saved stays
+        _complain("stopped by SIGINT; the same command continues")
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # the reader has gone, as in `kd list | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
+            raise
+        where = error.filename or "a file"
+        return _complain(
+            f"cannot write {where}: {error.strerror}; free some space or choose another folder"
+        )
+    return 0  # the reader has gone
+
+
+def _leave(signum: int, _frame: Any) -> None:
+    # Not an exception: raised inside a compiler's callback it is lost, or takes the interpreter
+    # down with it.
+    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+    print(
+        f"{show_cursor}kd: stopped by {signal.Signals(signum).name}; the same command continues",
+        file=sys.stderr,
+    )
+    sys.stderr.flush()
+    os._exit(128 + signum)
+
+
+def _complain(message: str) -> int:
+    print(f"kd: {message}", file=sys.stderr)
+    return 2
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """Separate ``--config.key=value`` overrides from the rest."""
+    prefix = "--config."
+    overrides = [a.removeprefix(prefix) for a in arguments if a.startswith(prefix)]
+    return [a for a in arguments if not a.startswith(prefix)], overrides
+
+
+def _config(argument: str, overrides: list[str], data_dir: str | None) -> ConfigDict:
+    from kd.config import load_config
+
+    config = load_config(*split_file(argument), overrides)
+    if data_dir is not None:
+        _set_data_dir(config, data_dir)
+    return config
+
+
+def _run_config(args: argparse.Namespace, overrides: list[str]) -> ConfigDict:
+    from kd.config.allowed import packages
+
+    config = _config(args.config, overrides, args.data_dir)
+    if args.allow_code:
+        with config.unlocked(), config.ignore_type():
+            config.allow_code = packages(args.allow_code)
+    return config
+
+
+def _set_data_dir(config: Any, data_dir: str) -> None:
+    """In every run of a config, however deep."""
+    from ml_collections import ConfigDict
+
+    for key, part in config.items():
+        if isinstance(part, ConfigDict):
+            if key == "data":
+                part.data_dir = data_dir
+            _set_data_dir(part, data_dir)
+
+
+def _set_source(config: Any, source: str, part: str) -> None:
+    """Of all that an experiment reads: in its `part` of that name alone, or in every run."""
+    from ml_collections import ConfigDict
+
+    for key, run in config.items():
+        if not isinstance(run, ConfigDict) or (part and key != part):
+            continue
+        data = run.get("data")
+        if isinstance(data, ConfigDict):
+            data.source = source
+        elif not part:
+            _set_source(run, source, part)
+
+
+def _train(args: argparse.Namespace, overrides: list[str]) -> None:
+    from kd.processes import group
+
+    # before anything touches a device
+    group.start(args.coordinator, args.num_processes, args.process_id)
+    with group.watch():
+        _train_here(args, overrides)
+
+
+def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
+    from kd.config import resolve
+    from kd.processes import group
+    from kd.runs.run import train_workdir
+
+    if (
+        not args.workdir and not args.show_sharding
+    ):  # empty too, as an unset variable of the shell is
+        raise KdError(
+            "kd train needs --workdir=DIR, where the run lives; only --show-sharding does without"
+        )
+    spec = resolve(_run_config(args, overrides))
+    if args.show_sharding:
+        from kd.pages.sharding import layout
+        from kd.runs.build import planned
+
+        table = layout(planned(spec))
+        if group.is_first():
+            show(table)
+        return
+    outcome = train_workdir(
+        spec,
+        args.workdir,
+        tensorboard=args.tensorboard,
+        despite_changes=args.despite_changes,
+    )
+    if group.is_first():
+        _show_members(f"{args.workdir} on {spec.data.eval}", outcome, spec.population)
+
+
+def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
+    from kd.pages.report import fill_file
+    from kd.planning.page import as_json, check_outputs, table, tables
+    from kd.planning.plan import describe_change, plan
+
+    options = {
+        "price_per_chip_hour": args.price_per_chip_hour,
+        **({} if args.mfu is None else {"mfu": args.mfu}),
+    }
+    config = _run_config(args, overrides)
+    check_outputs(args.topology, args.table, args.json)  # before minutes of compiling
+    if args.table is not None:
+        page, text = pathlib.Path(args.table), table(config, args.topology, say=_say, **options)
+        if page.exists():
+            fill_file(page, "plan", text)
+        else:
+            page.write_text(text + "\n", "utf-8")
+        print(page.resolve())
+        return 0
+    worst = 0
+    for topology in args.topology:
+        found = plan(config, topology, say=_say, **options)
+        for one in tables(found):
+            show(one)
+        print(describe_change(found))
+        if args.json:
+            pathlib.Path(args.json).write_text(as_json(found) + "\n", "utf-8")
+        worst = max(worst, found.exit_code)
+    return worst
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
+    del overrides
+    from kd.auditing.evaluate import evaluate_workdir
+    from kd.runs.workdir import find
+
+    outcome = evaluate_workdir(
+        args.workdir,
+        split=args.split,
+        teacher=args.teacher,
+        data_dir=args.data_dir,
+        despite_changes=args.despite_changes,
+        allow_code=args.allow_code,
+    )
+    population = find(args.workdir, args.allow_code).spec.population
+    _show_members(f"{args.workdir} on {outcome['split']}", outcome, population)
+
+
+def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
+    del overrides
+    from kd.auditing.measures import audit_workdirs
+    from kd.auditing.page import check_writable, tables, write_audit
+    from kd.runs.workdir import find
+
+    missing = [_whole("--missing_class", text) for text in args.missing_class]
+    out = pathlib.Path(args.out) if args.out else find(args.student).path / "audit"
+    check_writable(out)
+    found = audit_workdirs(
+        args.teacher,
+        args.student,
+        split=args.split,
+        data_dir=args.data_dir,
+        missing_classes=missing,
+        despite_changes=args.despite_changes,
+        allow_code=args.allow_code,
+    )
+    html = write_audit(found, out)
+    for table in tables(found):
+        show(table)
+    print(html.resolve())
+
+
+def _whole(option: str, text: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise KdError(
+            f"{option} must be a class, a whole number of 0 or more, got '{text}'; e.g. {option}=3"
+        )
+    return int(text)
+
+
+def _reproduce(args: argparse.Namespace, overrides: list[str]) -> None:
+    import experiments
+    from kd.pages.reproduce import record, reproduce
+
+    if args.name not in experiments.EXPERIMENTS:
+        raise unknown("experiment", args.name, experiments.EXPERIMENTS)
+    experiment = experiments.EXPERIMENTS[args.name]
+    root = pathlib.Path(experiments.__file__).parent
+    default = str(root.parent / "configs" / experiment.config)
+    config = _config(args.config or default, overrides, args.data_dir)
+    if args.source is not None:
+        _set_source(config, args.source, experiment.data)
+    folder = pathlib.Path(args.workdir or pathlib.Path("runs", args.name))
+    command = ["kd", "reproduce", args.name, *([f"--config={args.config}"] if args.config else [])]
+    command += [f"--source={args.source}"] if args.source is not None else []
+    command += [f"--config.{override}" for override in overrides]
+    html = reproduce(args.name, experiment.run, config.to_dict(), folder, shlex.join(command))
+    if args.record:
+        from experiments.index import write_index
+
+        record(args.name, folder, root / experiment.record, experiment.whole)
+        write_index()
+    print(html.resolve())
+
+
+def _report(args: argparse.Namespace, overrides: list[str]) -> None:
+    del overrides
+    from kd.pages.report import write_report
+
+    print(write_report(pathlib.Path(args.folder), args.allow_code).resolve())
+
+
+def _list(args: argparse.Namespace, overrides: list[str]) -> None:
+    del args, overrides
+    from experiments import EXPERIMENTS
+    from kd.core.losses import LOSSES
+    from kd.data import SOURCES
+    from kd.models import MODELS
+    from kd.names import first_line
+
+    sections = {
+        "models": {name: first_line(model) for name, model in MODELS.items()},
+        "losses": {name: first_line(info.loss) for name, info in LOSSES.items()},
+        "sources": {name: first_line(source) for name, source in SOURCES.items()},
+        "experiments": {name: experiment.about for name, experiment in EXPERIMENTS.items()},
+    }
+    for title, entries in sections.items():
+        print(title)
+        for name, about in entries.items():
+            print(f"  {name:<18} {about}")
+
+
+def _show_members(title: str, outcome: Mapping[str, Any], population: Mapping[str, Any]) -> None:
+    from kd.core.members import settings
+    from kd.pages.members import members_table
+
+    title = titled(title, outcome.get("despite_changes", ()))
+    if outcome["members"]:
+        show(members_table(title, outcome["members"], settings(population)))
+
+
+_COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
+    "train": _train,
+    "plan": _plan,
+    "eval": _eval,
+    "audit": _audit,
+    "reproduce": _reproduce,
+    "report": _report,
+    "list": _list,
+}

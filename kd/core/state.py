@@ -1,0 +1,111 @@
+"""What a training run is, at one step: everything else is a function of (seed, step)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kd.core import rng
+from kd.core.types import Model, PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """What early stopping keeps: the variables with the fewest validation errors so far, and the
+    step they are from.
+
+    Shapes: ``errors[]``, ``step[]``; in a population ``errors[m]``, ``step[m]``.
+    """
+
+    params: PyTree
+    extra: PyTree
+    errors: jax.Array | Any
+    step: jax.Array | Any
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Parameters, untrained variables, optimiser state, and the run's key; with a leading member
+    axis in a population.
+
+    `ema` is the exponential moving average of the parameters, without the bias of its start, None
+    in a run without one; `best` is None in a run without early stopping.
+
+    Shapes: ``step[]``, ``key[]`` (typed key of the seed); in a population ``step[m]``, ``key[m]``,
+    ...
+    """
+
+    step: jax.Array | Any  # in a pytree JAX also puts shapes and axis numbers here
+    params: PyTree
+    extra: PyTree
+    opt_state: PyTree
+    key: jax.Array | Any
+    best: Best | Any = None  # Orbax puts arguments of its own here too
+    ema: PyTree = None
+
+    @property
+    def student(self) -> PyTree:
+        """The parameters that the run stands for at this step: their moving average, where one is
+        kept.
+        """
+        return self.params if self.ema is None else self.ema
+
+
+def init_state(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    seed: Any,
+    inputs: Any,
+    init_seed: Any = None,
+) -> State:
+    """The state before the first step, a pure function of the seeds. `inputs` is a batch of any
+    size.
+
+    `init_seed`, where given, draws the parameters in place of `seed`, which everything that is
+    random later comes from.
+    """
+    key = rng.key(seed)
+    first = key if init_seed is None else rng.key(init_seed)
+    params, extra = model.init(rng.stream(first, 0, "init"), inputs)
+    return State(jnp.zeros((), jnp.int32), params, extra, optimizer.init(params), key)
+
+
+def with_ema(state: State) -> State:
+    """`state` ready to average its parameters; what stands there before the first step does not
+    count.
+    """
+    # donated apart from the parameters
+    return dataclasses.replace(state, ema=jax.tree.map(jnp.copy, state.params))
+
+
+def with_best(state: State) -> State:
+    """`state` ready for early stopping: nothing has been kept yet, so anything is better."""
+    params, extra = jax.tree.map(jnp.zeros_like, (state.params, state.extra))
+    nothing = Best(
+        params, extra, errors=jnp.full(state.step.shape, jnp.inf), step=jnp.zeros_like(state.step)
+    )
+    return dataclasses.replace(state, best=nothing)
+
+
+def keep_best(state: State, errors: Any) -> State:
+    """`state` with its present variables as the best ones where they make fewer validation errors,
+    member by member.
+
+    Of equals the earlier stays. Shapes: ``errors[]``, or ``errors[m]`` in a population.
+
+    Source: Prechelt (1998), "Early stopping - but when?": the point of the lowest validation error.
+    """
+    assert state.best is not None
+    better = jnp.asarray(errors) < state.best.errors
+
+    def choose(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(better.reshape(better.shape + (1,) * (new.ndim - better.ndim)), new, old)
+
+    now = Best(state.student, state.extra, jnp.asarray(errors, jnp.float32), state.step)
+    return dataclasses.replace(state, best=jax.tree.map(choose, now, state.best))

@@ -1,0 +1,180 @@
+"""The contracts between the rooms.
+
+Axes, wherever a shape is written: ``b`` batch, ``*b`` prediction positions, ``v`` classes, ``m``
+member of a population, ``e`` member of an ensemble teacher, ``n`` examples of a data set.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from kd.core.manifest import Manifest
+
+PyTree = Any
+Batch = Mapping[str, Any]
+"""``inputs``, ``labels`` (absent when unlabelled), ``weight`` (0 = ignore), ``index`` (identity of
+the example).
+"""
+
+Hparams = Mapping[str, Any]
+"""Numbers that may differ between the members of a population. Arrays, never Python constants."""
+
+Average = Literal["arithmetic", "geometric", "per_member"]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """What a model answers: logits, and how an ensemble's logits become one distribution.
+
+    `taps` are inner features by name. Shapes: ``logits[*b v]`` and ``taps[name][b ...]``, which
+    may carry the positions, ``[*b ...]``; all with a leading axis ``e`` when `average` is set.
+    """
+
+    logits: Float[Array, "*b v"] | Any  # in a pytree JAX also puts shapes and axis numbers here
+    average: Average | None = dataclasses.field(default=None, metadata={"static": True})
+    taps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def log_probs(self, temperature: Float[Array, ""] | float = 1.0) -> Float[Array, "*b v"]:
+        """Log of the softened distribution ``softmax(z / T)``, in float32 (in float64 where the
+        logits are).
+
+        An ensemble answers the log of the mean of its members' softened probabilities (arithmetic),
+        or the softmax of the mean of their softened logits (geometric).
+
+        Raises:
+          ValueError: for a per-member ensemble, which has no single distribution.
+
+        Source: Hinton, Vinyals & Dean (2015), eq. 1 and section 2.
+        """
+        scaled = self.logits.astype(jnp.promote_types(self.logits.dtype, jnp.float32)) / temperature
+        if self.average is None:
+            return jax.nn.log_softmax(scaled, axis=-1)
+        if self.average == "arithmetic":
+            members = jax.nn.log_softmax(scaled, axis=-1)
+            return jax.nn.logsumexp(members, axis=0) - jnp.log(members.shape[0])
+        if self.average == "geometric":
+            return jax.nn.log_softmax(scaled.mean(axis=0), axis=-1)
+        raise ValueError(
+            "a per-member ensemble has no single distribution: compute the loss against each member"
+        )
+
+    @property
+    def width(self) -> int:
+        """Number of classes."""
+        return self.logits.shape[-1]
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Shape of the prediction positions ``*b``, without the members of an ensemble."""
+        return tuple(self.logits.shape[self.average is not None : -1])
+
+    def masked(self, weight: Float[Array, "*b"]) -> Outputs:
+        """The same with zeros wherever ``weight[*b]`` is 0, whatever stood there, NaN included.
+
+        A tap without the positions is zero for the examples whose positions all weigh nothing.
+        """
+        ahead = int(self.average is not None)
+
+        def mask(values: Array) -> Array:
+            kept = weight > 0
+            axes = values.shape[ahead:]
+            if len(axes) <= kept.ndim or axes[: kept.ndim] != kept.shape:
+                kept = kept.any(axis=tuple(range(1, kept.ndim)))
+            shape = (1,) * ahead + kept.shape + (1,) * (len(axes) - kept.ndim)
+            return jnp.where(kept.reshape(shape), values, jnp.zeros((), values.dtype))
+
+        return jax.tree.map(mask, self)
+
+    def member(self, i: int) -> Outputs:
+        """What member `i` of an ensemble answers, as one model."""
+        return dataclasses.replace(jax.tree.map(lambda values: values[i], self), average=None)
+
+    def astype(self, dtype: Any) -> Outputs:
+        """The same with logits and taps as numbers of type `dtype`; taps of whole numbers stay."""
+
+        def cast(values: Array) -> Array:
+            floating = jnp.issubdtype(values.dtype, jnp.floating)
+            return values.astype(dtype) if floating else values
+
+        taps = jax.tree.map(cast, dict(self.taps))
+        return dataclasses.replace(self, logits=self.logits.astype(dtype), taps=taps)
+
+
+@runtime_checkable
+class Init(Protocol):
+    """``init(key, inputs) -> (params, extra)``: `extra` holds what is not trained, such as batch
+    statistics.
+    """
+
+    def __call__(self, key: jax.Array, inputs: Any) -> tuple[PyTree, PyTree]: ...
+
+
+@runtime_checkable
+class Apply(Protocol):
+    """``apply(params, extra, inputs, train, key) -> (outputs, extra)``; `key` feeds dropout and is
+    unused in eval.
+    """
+
+    def __call__(
+        self,
+        params: PyTree,
+        extra: PyTree,
+        inputs: Any,
+        train: bool = False,
+        key: jax.Array | None = None,
+    ) -> tuple[Outputs, PyTree]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Two pure functions. The training step knows nothing else of the network.
+
+    `mixed`: given inputs of bfloat16, `apply` takes float32 parameters and rounds them itself,
+    where it uses them. The parameters of other models are rounded for them.
+    """
+
+    init: Init
+    apply: Apply
+    mixed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A teacher is an argument of the step: arrays, and a pure function that answers for a batch.
+
+    The step cannot tell a live teacher from an ensemble or from logits computed beforehand.
+    """
+
+    variables: PyTree = dataclasses.field(repr=False)
+    apply: Callable[[PyTree, Batch], Outputs] = dataclasses.field(repr=False)
+    fingerprint: str = ""
+    manifest: Manifest | None = None
+    """What is known of answers that were kept: of which data, seen how. None: it answers live."""
+    pairs: tuple[int, ...] | None = None
+    """Several teachers, one per student: `variables` have a leading axis, and member i of a
+    population learns from entry ``pairs[i]``; `apply` is that of one of them. None: all members
+    share this teacher."""
+    stacked: int = 0
+    """Leading axes of every leaf of `variables` beyond those of one model: 1 for an ensemble."""
+    seen: Any = None
+    """What it was trained on, a `kd.data.seen.Seen`: `kd.teachers.answers.reading` shows it other
+    inputs in the same unit. None: it reads what the student reads.
+    """
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """``loss(student, teacher, batch, hparams) -> [*b]``: one value per position, no reduction, no
+    weighting.
+    """
+
+    def __call__(
+        self, student: Outputs, teacher: Any, batch: Batch, hparams: Hparams
+    ) -> Float[Array, "*b"]: ...

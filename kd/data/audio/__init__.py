@@ -1,0 +1,1 @@
+"""Audio: word-labelled utterances as filterbank features."""

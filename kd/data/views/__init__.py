@@ -1,0 +1,1 @@
+"""Views of a batch: augmentation as a function of (seed, step, example)."""

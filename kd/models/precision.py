@@ -1,0 +1,76 @@
+"""Models that compute in bfloat16, or that recompute their activations: the same model, cheaper in
+memory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kd.core.types import Model, Outputs, PyTree
+
+
+def in_bfloat16(model: Model) -> Model:
+    """`model` with parameters and inputs rounded to bfloat16 when it is applied, and logits
+    and taps in float32.
+
+    What is kept, differentiated and updated stays float32: the gradient of the rounding is the
+    identity. `extra`, such as batch statistics, is not rounded. A model that is `mixed` rounds its
+    parameters itself, so that their gradients are added up in float32 over examples and devices;
+    those of others are rounded on every device first.
+
+    Source: Micikevicius et al. (2018), "Mixed precision training", section 3.1, on master weights.
+    """
+
+    def rounded(params: PyTree) -> PyTree:
+        return params if model.mixed else _rounded(params)
+
+    def apply(
+        params: PyTree,
+        extra: PyTree,
+        inputs: Any,
+        train: bool = False,
+        key: jax.Array | None = None,
+    ) -> tuple[Outputs, PyTree]:
+        outputs, updated = model.apply(
+            rounded(params), extra, _rounded(inputs), train=train, key=key
+        )
+        updated = jax.tree.map(lambda new, old: new.astype(old.dtype), updated, extra)
+        return outputs.astype(jnp.float32), updated
+
+    return dataclasses.replace(model, apply=apply)
+
+
+def rematerialised(model: Model) -> Model:
+    """`model` that keeps none of its activations and computes them again in the backward pass.
+
+    Models that can do so layer by layer have an option of their own for it, which saves more.
+
+    Source: Chen et al. (2016), "Training deep nets with sublinear memory cost".
+    """
+
+    def apply(
+        params: PyTree,
+        extra: PyTree,
+        inputs: Any,
+        train: bool = False,
+        key: jax.Array | None = None,
+    ) -> tuple[Outputs, PyTree]:
+        def run(
+            params: PyTree, extra: PyTree, inputs: Any, key: jax.Array | None
+        ) -> tuple[Outputs, PyTree]:
+            return model.apply(params, extra, inputs, train=train, key=key)
+
+        return jax.checkpoint(run)(params, extra, inputs, key)
+
+    return dataclasses.replace(model, apply=apply)
+
+
+def _rounded(tree: Any) -> Any:
+    def one(leaf: jax.Array) -> jax.Array:
+        return leaf.astype(jnp.bfloat16) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(one, tree)

@@ -1,0 +1,62 @@
+"""Where a run's arrays will lie, as a table: ``kd train --show-sharding``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from kd.pages.tables import Table
+from kd.placement.ambient import pinned
+from kd.placement.mesh import AXES, make_mesh
+from kd.placement.sharding import leaf_bytes, path_of
+from kd.system.memory import size
+from kd.training.program import place
+from kd.training.room import kept
+from kd.training.task import Task, abstract_state, teacher_variables
+
+_WORDS = {  # what a rule places
+    "parameters": "of student",
+    "optimiser state": "of optimiser",
+    "average": "of average",
+    "best so far": "of best so far",
+    "teacher": "of teacher",
+}
+
+
+@pinned()
+def layout(task: Task) -> Table:
+    """Every parameter of student and teacher: path, shape, spec, bytes a device; then the sums.
+
+    Nothing is computed.
+    """
+    mesh = make_mesh(task.mesh)
+    where, state = place(task, mesh), abstract_state(task)
+    taught = jax.eval_shape(lambda: teacher_variables(task))
+    rows = [
+        *_rows("student", state.params, where.state.params),
+        *_rows("teacher", taught, where.teacher),
+    ]
+    sums = kept(task, where)
+    rows += [(f"all {_WORDS[name]}", "", "", size(sums[name])) for name in _WORDS if name in sums]
+    axes = " x ".join(f"{axis} {mesh.shape[axis]}" for axis in AXES)
+    return Table(
+        f"Mesh of {mesh.size} devices: {axes}", ("", "shape", "split over", "a device"), rows
+    )
+
+
+def _rows(who: str, tree: Any, shardings: Any) -> list[tuple[str, str, str, str]]:
+    leaves, places = jax.tree_util.tree_leaves_with_path(tree), jax.tree.leaves(shardings)
+    return [
+        (
+            f"{who} {path_of(path).removeprefix('params/')}".strip(),  # as rules name it
+            str(list(leaf.shape)),
+            ", ".join(_axis(axis) for axis in where.spec) or "whole",
+            size(leaf_bytes(leaf, where)),
+        )
+        for (path, leaf), where in zip(leaves, places, strict=True)
+    ]
+
+
+def _axis(axis: Any) -> str:
+    return "x".join(axis) if isinstance(axis, tuple) else str(axis)

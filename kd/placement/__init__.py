@@ -1,0 +1,1 @@
+"""Where arrays live: one mesh with named axes, and the rules by which parameters are split."""

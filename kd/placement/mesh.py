@@ -1,0 +1,201 @@
+"""Where arrays live: one mesh with named axes over the devices."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from kd.core import rng
+from kd.errors import KdError
+
+AXES = ("data", "fsdp", "tensor", "member")
+BATCH = ("data", "fsdp")
+"""The axes that a batch is split over."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSpec:
+    """Sizes of the mesh's axes.
+
+    Batches are split over ``data`` and ``fsdp``, parameters over ``fsdp`` and ``tensor`` as their
+    rules say, the members of a population over ``member``. `devices` is how many devices to use,
+    None all of them; `data` None is what the other axes leave of them.
+    """
+
+    devices: int | None = None
+    data: int | None = None
+    fsdp: int = 1
+    tensor: int = 1
+    member: int = 1
+
+
+def make_mesh(spec: MeshSpec = MeshSpec(), devices: Sequence[Any] | None = None) -> Mesh:
+    """The mesh of `spec` over `devices` (by default those of every process), with all four axes of
+    `AXES`.
+
+    Raises:
+      KdError: more devices than there are, sizes that are not whole numbers or below 1, or whose
+        product is not the number of devices.
+    """
+    _check_whole(spec)
+    have = list(jax.devices() if devices is None else devices)
+    count = len(have) if spec.devices is None else spec.devices
+    if not 1 <= count <= len(have):
+        raise KdError(
+            f"mesh.devices is {count} and there are {len(have)}; set mesh.devices between 1 and "
+            "that"
+        )
+    shape = _shape(spec, count)
+    # Auto axes: explicit ones reject embeddings, dropout and x[perm].
+    types = (jax.sharding.AxisType.Auto,) * len(AXES)
+    if count == len(have):
+        try:  # lays neighbours of the mesh on neighbours of the network
+            return jax.make_mesh(shape, AXES, types, devices=have)
+        except (AssertionError, NotImplementedError):
+            _warn_of_layout(shape, have)
+    return Mesh(np.asarray(have[:count]).reshape(shape), AXES, axis_types=types)
+
+
+def _warn_of_layout(shape: tuple[int, ...], devices: Sequence[Any]) -> None:
+    """Where devices have a network of their own, their order decides how fast they exchange."""
+    if all(device.platform == "tpu" for device in devices):
+        sizes = " x ".join(map(str, shape))
+        warnings.warn(
+            f"no layout of the mesh {sizes} follows the network of these {len(devices)} TPU chips, "
+            "so they stand in the order of their numbers and may exchange more slowly; other sizes "
+            "of mesh.data, fsdp, tensor or member may fit",
+            stacklevel=2,
+        )
+
+
+def _check_whole(spec: Any) -> None:
+    if not isinstance(spec, MeshSpec):
+        raise KdError(
+            f"a mesh is described by kd.MeshSpec, got {spec!r}; e.g. mesh=kd.MeshSpec(fsdp=2)"
+        )
+    for field in dataclasses.fields(spec):
+        size = getattr(spec, field.name)
+        if not is_whole(size) and not (size is None and field.default is None):
+            raise KdError(f"mesh.{field.name} must be a whole number, got {size!r}")
+
+
+def is_whole(value: Any) -> bool:
+    """Whether `value` is a whole number; True and False are none."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def _shape(spec: MeshSpec, count: int) -> tuple[int, int, int, int]:
+    others = (spec.fsdp, spec.tensor, spec.member)
+    for axis in AXES:
+        size = getattr(spec, axis)
+        if size is not None and size < 1:
+            raise KdError(f"mesh.{axis} must be 1 or more, got {size}")
+    rest = math.prod(others)
+    data = max(count // rest, 1) if spec.data is None else spec.data
+    if data * rest != count:
+        sizes = " x ".join(
+            f"{axis} {size}" for axis, size in zip(AXES, (data, *others), strict=True)
+        )
+        raise KdError(
+            f"the mesh {sizes} has {data * rest} places and there {_devices(count)}; "
+            "make the product of mesh.data, fsdp, tensor and member the number of devices, or set "
+            "mesh.devices"
+        )
+    return (data, *others)
+
+
+def _devices(count: int) -> str:
+    return "is 1 device" if count == 1 else f"are {count} devices"
+
+
+def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
+    """Raise a `KdError` unless a batch divides over the mesh's ``data`` and ``fsdp``, and into
+    `accumulate` parts.
+    """
+    parts = batch_parts(mesh)
+    if batch_size % (parts * accumulate):
+        over = f"{parts} devices (mesh.data x mesh.fsdp)" if parts > 1 else ""
+        into = f"{accumulate} parts (accumulate)" if accumulate > 1 else ""
+        raise KdError(
+            f"data.batch_size {batch_size} does not divide over "
+            f"{' x '.join(filter(None, (over, into)))}; "
+            f"use a multiple of {parts * accumulate}"
+        )
+
+
+def check_members(mesh: Mesh, members: int | None) -> None:
+    """Raise a `KdError` unless a population of `members`, or a single run (None), divides over the
+    axis ``member``.
+    """
+    size = mesh.shape["member"]
+    if size > 1 and (members or 1) % size:
+        what = "a single run" if members is None else f"a population of {members}"
+        raise KdError(
+            f"mesh.member is {size} and this is {what}; use a divisor of the number of members"
+        )
+
+
+def batch_parts(mesh: Mesh) -> int:
+    """Into how many parts a batch is split."""
+    return math.prod(mesh.shape[axis] for axis in BATCH)
+
+
+def sharding(mesh: Mesh, *axes: Any) -> NamedSharding:
+    """Dimension by dimension: an axis of the mesh, several, or None."""
+    return NamedSharding(mesh, PartitionSpec(*axes))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same array on every device."""
+    return sharding(mesh)
+
+
+def put(tree: Any, shardings: Any) -> Any:
+    """The arrays of `tree` on the mesh.
+
+    Of several processes each gives the whole array and keeps its part.
+    """
+
+    def place(leaf: Any, where: NamedSharding) -> jax.Array:
+        if where.is_fully_addressable or (
+            isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        ):
+            return jax.device_put(leaf, where)
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return rng.wrapped(place(jax.random.key_data(leaf), where))
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, where, lambda index: whole[index])
+
+    if isinstance(shardings, NamedSharding):
+        return jax.tree.map(lambda leaf: place(leaf, shardings), tree)
+    return jax.tree.map(place, tree, shardings)
+
+
+def over_batch(x: jax.Array) -> jax.Array:
+    """`x` with its first axis, the batch's, split as batches are, where a step is compiled for a
+    mesh; else as it is.
+
+    Models say so between their layers. Without it the compiler is free to move activations to where
+    split parameters are, and does: moving the parameters of a layer is cheaper by far.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not mesh.are_all_axes_auto:  # within shard_map it is split already
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH))
+
+
+def mesh_of(tree: Any) -> Mesh | None:
+    """The mesh that the arrays of `tree` live on; None where they live on no mesh."""
+    for leaf in jax.tree.leaves(tree):
+        where = getattr(leaf, "sharding", None)
+        if isinstance(where, NamedSharding) and isinstance(where.mesh, Mesh):
+            return where.mesh
+    return None

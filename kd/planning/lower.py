@@ -1,0 +1,114 @@
+"""From a config to what the compiler is given: the training step, and the teacher's forward pass
+alone, as shapes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kd.config import Spec
+
+if TYPE_CHECKING:
+    from kd.training.task import Task
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the price of a run depends on besides its step.
+
+    `width` is the number of logits per example.
+    """
+
+    batch_size: int
+    total_steps: int
+    examples: int
+    members: int = 1
+    width: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Lowering:
+    """A step ready to compile. `held` is what a device holds between steps, in bytes, by part; all
+    before compiling.
+    """
+
+    step: Any  # jax.stages.Lowered
+    teacher: Any  # jax.stages.Lowered, or None
+    held: Mapping[str, int]
+    facts: Facts
+
+
+def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
+    """The step and the teacher of a config on `devices`, which need not exist; neither data nor
+    teacher is loaded.
+
+    Raises:
+      KdError: mesh, batch, rules and models that do not fit together.
+    """
+    import jax
+
+    from kd.models.abstract import shapes
+    from kd.placement.mesh import BATCH, make_mesh, sharding
+    from kd.placement.sharding import bytes_per_device
+    from kd.runs.build import planned
+    from kd.teachers.make import unpaired_answer
+    from kd.training.program import lower as lower_step
+    from kd.training.program import place
+    from kd.training.task import (
+        abstract_batch,
+        abstract_state,
+        teacher_variables,
+    )
+
+    mesh = make_mesh(spec.mesh, devices)
+    asked = planned(spec, mesh)
+    task = with_answers_kept(asked) if spec.teacher.precompute else asked
+    where = place(task, mesh)
+    state, variables = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task))
+    held = {
+        "parameters": bytes_per_device(state.params, where.state.params),
+        "optimiser": bytes_per_device(state.opt_state, where.state.opt_state),
+        "other state": bytes_per_device(state, where.state),
+        "teacher": bytes_per_device(variables, where.teacher) if task.teacher is not None else 0,
+    }
+    held["other state"] -= held["parameters"] + held["optimiser"]
+    batch = abstract_batch(task)
+    answer = shapes(task.model, batch["inputs"]).outputs
+    teacher = None
+    if asked.teacher is not None and asked.teacher.pairs is None:
+        one_batch = sharding(mesh, BATCH)  # alone it answers once, whatever the number of students
+        jitted = jax.jit(
+            unpaired_answer(asked.teacher), in_shardings=(place(asked, mesh).teacher, one_batch)
+        )
+        with jax.set_mesh(mesh):
+            teacher = jitted.lower(asked.teacher.variables, batch)
+    facts = Facts(
+        task.batch_size,
+        task.total_steps,
+        len(task.data),
+        task.members or 1,
+        answer.width,
+    )
+    return Lowering(lower_step(task, mesh), teacher, held, facts)
+
+
+def with_answers_kept(task: Task) -> Task:
+    """What is trained when `teacher.precompute` is on: the shapes of the teacher's logits in place
+    of its weights.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from kd.data import example_batch
+    from kd.teachers.make import kept_shapes
+
+    teacher = task.teacher
+    if teacher is None:
+        return task
+    apply = teacher.apply if teacher.pairs is None else jax.vmap(teacher.apply, in_axes=(0, None))
+    rows = len(task.data)
+    batch = jax.eval_shape(lambda: example_batch(task.data, rows))
+    answers = jax.eval_shape(lambda v, b: apply(v, b).astype(jnp.float32), teacher.variables, batch)
+    return dataclasses.replace(task, teacher=kept_shapes(answers, rows, teacher.pairs))

@@ -1,0 +1,1 @@
+"""Several processes as one run: how they join, agree, and notice that one is lost."""

@@ -1,0 +1,410 @@
+"""Several processes as one run: who they are, what they agree on, and what happens when one is
+lost.
+
+Alone, everything here is free: ``count() == 1`` and JAX's distributed runtime is never touched. All
+words between processes go through the key-value store of JAX's coordinator, from host to host; no
+device takes part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from kd.errors import KdError
+from kd.processes.launcher import Place, from_launcher, given
+from kd.processes.relay import Relay, answers
+from kd.processes.signals import Interrupted
+from kd.processes.watchdog import PATIENCE, Patience, Watchdog, end_process
+
+_JAX_PATIENCE = 300  # seconds after which JAX itself gives a process up: long after the watchdog
+_CHUNK = 5  # seconds that one question to the store may take
+
+
+class _Group:
+    """The processes that this one belongs to."""
+
+    def __init__(self, place: Place, client: Any, relay: Relay | None) -> None:
+        self.place, self.client, self.relay = place, client, relay
+        self.numbers: dict[str, Iterator[int]] = {}
+        self.dog: Watchdog | None = None
+        self.put(f"kd/host/{place.index}", socket.gethostname())
+        self.hosts = [self.wait(f"kd/host/{i}") for i in range(place.count)]
+
+    def put(self, key: str, value: str) -> None:
+        self.client.key_value_set(key, value, allow_overwrite=True)
+
+    def folder(self, key: str) -> dict[str, str]:
+        return {
+            name.rpartition("/")[2]: value for name, value in self.client.key_value_dir_get(key)
+        }
+
+    def delete(self, key: str) -> None:
+        self.client.key_value_delete(key)
+
+    def wait(self, key: str, seconds: float = float("inf")) -> str:
+        """The value of `key` as soon as there is one.
+
+        Raises TimeoutError, or a `KdError` if process 0 is gone.
+        """
+        end = time.monotonic() + seconds
+        while True:
+            if self.relay is not None and self.relay.broken.is_set():
+                self.wait_for_watchdog()
+                raise KdError(
+                    "process 0, the coordinator, is lost; start all processes again with the same "
+                    "command"
+                )
+            try:
+                return self.client.blocking_key_value_get(
+                    key, int(1000 * max(0.001, min(_CHUNK, seconds)))
+                )
+            except Exception as error:
+                if not _timed_out(error):
+                    raise
+            if time.monotonic() >= end:
+                raise TimeoutError(key)
+
+    def wait_for_watchdog(self) -> None:
+        """Give it the time to name who is lost and to end this process; without one there is
+        nothing to wait for.
+        """
+        if self.dog is not None:
+            time.sleep(self.dog.patience.lost + 10)
+
+    def number(self, name: str) -> int:
+        """0, 1, 2, ...: how often `name` was asked for, the same in all processes."""
+        return next(self.numbers.setdefault(name, itertools.count()))
+
+
+_group: _Group | None = None
+# stays when the group has parted: what comes after is still said by process 0 alone
+_place = Place("", 1, 0)
+
+
+def count() -> int:
+    """Number of processes of this run."""
+    return _place.count
+
+
+def index() -> int:
+    """Which of them this is, from 0."""
+    return _place.index
+
+
+def is_first() -> bool:
+    """Whether this is process 0: the one that writes what only one may write."""
+    return index() == 0
+
+
+def start(
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    timeout: float = 300,
+) -> None:
+    """Join the other processes: with the three given, or as the launcher says; without either, stay
+    alone.
+
+    Understands Slurm, Open MPI, Cloud TPU and GKE. Call it before anything touches a device.
+
+    Raises:
+      KdError: the three do not fit, process 0 does not answer at HOST:PORT, or not all come within
+        `timeout` seconds.
+    """
+    place = given(coordinator, num_processes, process_id)
+    if place is None:
+        place = from_launcher(os.environ, timeout)
+    if place is not None and place.count > 1:
+        _join(place, timeout)
+
+
+def _join(place: Place, timeout: float) -> None:
+    global _group, _place
+    if _group is not None:
+        raise KdError(
+            "this process has joined the others already; call kd.processes.group.start once"
+        )
+    import jax
+    from jax._src import distributed, xla_bridge
+
+    if xla_bridge.backends_are_initialized():
+        raise KdError(
+            "the other processes must be joined before the first use of a device; start them "
+            "earlier"
+        )
+    begun = time.monotonic()
+    host, _, port = place.address.rpartition(":")
+    host, relay = host.strip("[]"), None
+    if place.index:
+        if not answers(host, int(port), timeout):
+            raise KdError(
+                f"process 0 does not answer at {place.address} within {timeout:g} s; check that "
+                "it runs, the address, "
+                "and that the port is open"
+            )
+        relay = Relay(host, int(port))
+    jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM away from kd
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    _within(
+        timeout - (time.monotonic() - begun),
+        f"not all {place.count} processes came to {place.address} within {timeout:g} s; look for "
+        "one that did not "
+        "start, and start all of them again",
+        lambda: jax.distributed.initialize(
+            relay.address if relay else place.address,
+            place.count,
+            place.index,
+            place.local_device_ids,
+            initialization_timeout=int(timeout) + 600,  # JAX aborts the process then
+            heartbeat_timeout_seconds=_JAX_PATIENCE,
+            shutdown_timeout_seconds=60,
+            cluster_detection_method="deactivate",
+        ),
+    )
+    _group, _place = _Group(place, distributed.global_state.client, relay), place
+
+
+def _within(seconds: float, complaint: str, function: Callable[[], None]) -> None:
+    """Run what can block in C++ for ever, in a thread.
+
+    Raises a `KdError` when it takes longer, or fails.
+    """
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            function()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="kd-join")
+    thread.start()
+    thread.join(max(1.0, seconds))
+    if thread.is_alive():
+        _abandon()
+        raise KdError(complaint)
+    if failed:
+        raise KdError(f"{complaint}: {' '.join(str(failed[0]).split())[:200]}") from failed[0]
+
+
+def first_does(name: str, function: Callable[[], Any]) -> Any:
+    """Process 0 runs `function`; every process gets its result, as JSON keeps it, or raises the
+    same `KdError`.
+
+    `name` is the same in all processes, and they come here in the same order.
+    """
+    if _group is None:
+        return function()
+    key = f"kd/first/{name}/{_group.number(name)}"
+    if _group.place.index:
+        outcome = json.loads(_group.wait(key))
+        if "error" in outcome:
+            raise KdError(outcome["error"])
+        return outcome["result"]
+    try:
+        text = json.dumps({"result": function()})
+    except KdError as error:
+        _group.put(key, json.dumps({"error": str(error)}))
+        raise
+    except BaseException as error:
+        _group.put(key, json.dumps({"error": f"process 0 failed: {type(error).__name__}: {error}"}))
+        raise
+    _group.put(key, text)
+    return json.loads(text)["result"]
+
+
+def check_same(what: str, values: Mapping[str, str]) -> None:
+    """Raise a `KdError`, in every process, unless all processes have the same `values`; it shows
+    who has which.
+    """
+    if _group is None:
+        return
+    folder = f"kd/same/{_group.number('same')}"
+    _group.put(f"{folder}/{_group.place.index}", json.dumps(dict(values)))
+    group = _group
+
+    def compare() -> None:
+        given = [json.loads(group.wait(f"{folder}/{i}")) for i in range(group.place.count)]
+        if difference := differences(given, group.hosts):
+            raise KdError(
+                f"the processes do not {what}: {difference}; start all of them with the same "
+                "command and data"
+            )
+
+    first_does(f"same-{what}", compare)
+
+
+def differences(given: list[dict[str, str]], hosts: list[str]) -> str:
+    """Each key on which the processes differ, with its values and who has them; empty if there is
+    none.
+    """
+    parts = []
+    for key in sorted({key for one in given for key in one}):
+        who: dict[str, list[int]] = {}
+        for i, one in enumerate(given):
+            who.setdefault(one.get(key, "missing"), []).append(i)
+        if len(who) > 1:
+            shown = [f"{value} on {_named(those, hosts)}" for value, those in who.items()]
+            parts.append(f"{key} is {' and '.join(shown)}")
+    return ", ".join(parts)
+
+
+def _named(those: list[int], hosts: list[str]) -> str:
+    names = [f"{i} ({hosts[i]})" for i in those[:4]] + (["..."] if len(those) > 4 else [])
+    return f"process{'es' if len(those) > 1 else ''} {', '.join(names)}"
+
+
+class Agreement:
+    """All processes take the same decision at each dispatch of a loop: go on, or stop because one
+    got a signal.
+
+    Process 0 publishes the word for each step and the others wait for it; one that got a signal
+    tells process 0, which puts it into its next word. Make one per loop, in the same order in all
+    processes.
+    """
+
+    def __init__(self, timeout: float = 1800) -> None:
+        self._timeout, self._published = timeout, list[int]()
+        self._folder = "" if _group is None else f"kd/agree/{_group.number('agree')}"
+
+    def agreed(self, step: int, received: int | None) -> int | None:
+        """The signal for which all stop at `step`, or None to go on; `received` is what this
+        process got.
+
+        Raises:
+          KdError: process 0 does not come to this step in time.
+        """
+        if _group is None:
+            return received
+        return (
+            self._lead(_group, step, received)
+            if is_first()
+            else self._follow(_group, step, received)
+        )
+
+    def _lead(self, group: _Group, step: int, received: int | None) -> int | None:
+        told = [json.loads(text) for text in group.folder(f"{self._folder}/from").values()]
+        signals = [received, *(one["signal"] for one in told)]
+        word = next((signum for signum in signals if signum is not None), None)
+        group.put(f"{self._folder}/word/{step}", json.dumps(word))
+        self._published.append(step)
+        heard = (
+            min((one["at"] for one in told), default=-1)
+            if len(told) == group.place.count - 1
+            else -1
+        )
+        while self._published[0] <= heard:
+            group.delete(f"{self._folder}/word/{self._published.pop(0)}")
+        return word
+
+    def _follow(self, group: _Group, step: int, received: int | None) -> int | None:
+        mine = f"{self._folder}/from/{group.place.index}"
+        if received is not None:
+            group.put(mine, json.dumps({"at": -1, "signal": received}))
+        try:
+            word = json.loads(group.wait(f"{self._folder}/word/{step}", self._timeout))
+        except TimeoutError:
+            raise KdError(
+                f"process 0 did not come to step {step} within {self._timeout:g} s; look at its "
+                "log, and start all of "
+                "them again"
+            ) from None
+        group.put(mine, json.dumps({"at": step, "signal": received}))
+        return word
+
+
+@contextlib.contextmanager
+def watch(
+    say: Callable[[str], None] | None = None, patience: Patience = PATIENCE
+) -> Iterator[None]:
+    """While inside, a process that is lost or fails ends all others: one line that names it, exit
+    code 75.
+
+    Put everything after `start` inside: on leaving, it waits for the others, so that none takes an
+    early end for a loss. `say` gets that last line instead of stderr.
+    """
+    if _group is None:
+        yield
+        return
+    group = _group
+    broken = None if group.relay is None else group.relay.broken
+    end = functools.partial(end_process, say=say)
+    dog = group.dog = Watchdog(
+        group, index(), group.hosts, patience=patience, broken=broken, end=end
+    )
+    try:
+        yield
+    except Interrupted:  # all of them stop, after the same step
+        _leave_together(group, dog)
+        raise
+    except BaseException as error:
+        if type(error).__name__ == "JaxRuntimeError" or "Gloo" in str(
+            error
+        ):  # a collective of any part of the program
+            explain(error)
+        dog.leave(f"failed ({type(error).__name__}: {' '.join(str(error).split())[:300]})")
+        if is_first():
+            dog.wait_for_others(4 * patience.beat)
+        _abandon()
+        raise
+    _leave_together(group, dog)
+
+
+def _leave_together(group: _Group, dog: Watchdog) -> None:
+    """Everyone waits for everyone, then JAX's own shutdown."""
+    global _group
+    group.put(f"kd/done/{group.place.index}", "done")
+    for i in range(group.place.count):
+        group.wait(f"kd/done/{i}")
+    dog.leave()
+    if is_first():
+        dog.wait_for_others(10)
+    dog.stop()
+    import jax
+
+    jax.distributed.shutdown()
+    _group = None
+
+
+_abandoned: list[Any] = []
+
+
+def _abandon() -> None:
+    """Leave without the others: JAX would wait for them for minutes, or complain in C++."""
+    global _group
+    from jax._src import distributed
+
+    state = distributed.global_state
+    _abandoned.extend([state.client, state.service])
+    _keep_for_ever(_abandoned)
+    state.client = state.service = _group = None
+
+
+def _keep_for_ever(what: object) -> None:
+    import ctypes
+
+    # no destructor, not even at the end of the interpreter
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(what))
+
+
+def explain(error: BaseException) -> None:
+    """Call it with what a collective raised: if another process is lost, the watchdog names it and
+    ends this one.
+
+    Returns when all others are alive after all, so that the caller raises its own error.
+    """
+    if _group is not None and not isinstance(error, (KdError, Interrupted)):
+        _group.wait_for_watchdog()
+
+
+def _timed_out(error: Exception) -> bool:
+    return "DEADLINE_EXCEEDED" in str(error) or "NOT_FOUND" in str(error)

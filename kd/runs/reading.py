@@ -1,0 +1,108 @@
+"""How a run is read: as it was recorded, or with a refusal that names what has changed since."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping
+
+import jax
+
+from kd import lineage
+from kd.config import Spec, code_of
+from kd.errors import KdError
+from kd.lineage import DataSet, Lineage, Weights
+from kd.runs.splits import Examples, open_split
+from kd.teachers.make import digest
+from kd.core.types import Teacher
+from kd.user_code import reached
+from kd.runs.workdir import Workdir, find
+
+
+def verify(
+    workdir: Workdir, splits: Mapping[str, str] | None = None, *, despite_changes: bool = False
+) -> tuple[str, ...]:
+    """What of a run's code, and of `splits` by their fingerprints, is not what was recorded.
+
+    What a run of an earlier version did not record cannot be compared, and passes.
+
+    Raises:
+      KdError: something is not what was recorded, and `despite_changes` is off.
+    """
+    code, data = _changes_of_code(workdir), _changes_of_data(workdir, splits or {})
+    if not (code or data) or despite_changes:
+        return (*code, *data)
+    what = " and ".join(["code"] * bool(code) + ["data"] * bool(data))
+    raise KdError(
+        f"{workdir.path} was recorded with other {what}: {'; '.join([*code, *data])}; go back to "
+        "it, or add --despite_changes (in Python despite_changes=True)"
+    )
+
+
+def look(
+    workdir: Workdir, split: str, data_dir: str | None = None, *, despite_changes: bool = False
+) -> tuple[Examples, tuple[str, ...]]:
+    """A split of a run's data to evaluate on, and what has changed: see `verify`.
+
+    A split that nobody has looked at before is noted beside the run.
+
+    Raises:
+      KdError: as `verify`, or no such split.
+    """
+    data = open_split(workdir.spec, split, data_dir)
+    changes = verify(workdir, {split: data.fingerprint}, despite_changes=despite_changes)
+    workdir.note_split(split, data.fingerprint)
+    return data, changes
+
+
+def lineage_of(
+    spec: Spec, data: Examples, splits: Mapping[str, str], teacher: Teacher | None
+) -> Lineage:
+    """Where a run that begins now comes from.
+
+    `splits` are the fingerprints of all that it looks at.
+    """
+    place = "" if spec.data.data_dir is None else str(pathlib.Path(spec.data.data_dir).resolve())
+    return Lineage(
+        data=(DataSet(spec.data.source, place, data.fingerprint, splits, spec.data.licence),),
+        code=code_of(spec),
+        stack=lineage.stack(jax.default_backend()),
+        teacher=None if teacher is None else _weights(spec, teacher),
+    )
+
+
+def _weights(spec: Spec, teacher: Teacher) -> Weights:
+    assert spec.teacher.workdir is not None
+    return Weights(
+        source=f"run:{pathlib.Path(spec.teacher.workdir).resolve()}",
+        fingerprint=teacher.fingerprint,
+        digest=digest(teacher),
+        licence=spec.teacher.licence,
+        changes=verify(find(spec.teacher.workdir), despite_changes=True),
+    )
+
+
+def _changes_of_code(workdir: Workdir) -> list[str]:
+    recorded = {} if workdir.lineage is None else workdir.lineage.code
+    now = reached(recorded)
+    return [
+        _change(f"module {name}", recorded.get(name), now.get(name))
+        for name in sorted({*recorded, *now})
+        if recorded.get(name) != now.get(name)
+    ]
+
+
+def _changes_of_data(workdir: Workdir, splits: Mapping[str, str]) -> list[str]:
+    recorded = workdir.splits
+    return [
+        _change(f"split {name}", recorded[name], seen)
+        for name, seen in splits.items()
+        if recorded.get(name, seen) != seen
+    ]
+
+
+def _change(what: str, was: str | None, now: str | None) -> str:
+    if now is None:
+        return f"{what} is not there any more; is its folder on PYTHONPATH?"
+    if was is None:
+        return f"{what} has come since"
+    return f"{what} has changed since (was {was[:8]}.., now {now[:8]}..)"

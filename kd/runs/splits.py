@@ -1,0 +1,134 @@
+"""The examples of a config: to train on, to evaluate on, to stop early by."""
+
+from __future__ import annotations
+
+from kd import data as kd_data
+from kd.config import Spec
+from kd.data.dataset import parse_split, split_rows
+from kd.errors import KdError
+from kd.data.seen import check_alike
+
+Examples = kd_data.Dataset | kd_data.Stream
+
+
+def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
+    """The examples to train on, those to evaluate on, and those that early stopping looks at.
+
+    Raises:
+      KdError: a split that is not there, without the classes or labels asked for, or of another
+        kind than the others.
+    """
+    data = shown(spec, open_split(spec, spec.data.train, training=True))
+    held_out = open_split(spec, spec.data.eval)
+    validation = None if spec.early_stopping is None else open_split(spec, spec.early_stopping)
+    if spec.data.examples not in (None, len(data)):
+        raise KdError(
+            f"config.data.examples declares {spec.data.examples} and {spec.data.train} has "
+            f"{len(data)}; mend it"
+        )
+    _check_held_out("data.eval", held_out, data)
+    if validation is not None:
+        _check_apart(spec)
+        _check_held_out("early_stopping", validation, data)
+        if not validation.labelled:
+            raise KdError(
+                f"early stopping counts errors and '{spec.early_stopping}' has no labels; name "
+                "another split"
+            )
+    return data, held_out, validation
+
+
+def split_fingerprints(
+    spec: Spec, data: Examples, held_out: Examples, validation: Examples | None
+) -> dict[str, str]:
+    """The fingerprint of every split that a run looks at, as it is read for an evaluation.
+
+    The examples are those of `load_splits`.
+    """
+    as_it_is = spec.data.classes is None and spec.data.crop == "none" and not spec.data.flip
+    splits = {spec.data.train: data if as_it_is else open_split(spec, spec.data.train)}
+    splits[spec.data.eval] = held_out
+    if validation is not None and spec.early_stopping is not None:
+        splits[spec.early_stopping] = validation
+    return {name: examples.fingerprint for name, examples in splits.items()}
+
+
+def shown(spec: Spec, data: Examples) -> Examples:
+    """Those of a training split's examples that a run is trained on: of `data.classes` alone where
+    it names some.
+    """
+    classes = spec.data.classes
+    if classes is None:
+        return data
+    chosen = (
+        data.of_classes(classes)
+        if isinstance(data, kd_data.Stream)
+        else kd_data.of_classes(data, classes)
+    )
+    if len(chosen) == len(data):
+        raise KdError(
+            f"config.data.classes={classes} changes nothing: {spec.data.train} holds no other "
+            "class; leave it out"
+        )
+    return chosen
+
+
+def open_split(
+    spec: Spec, split: str, data_dir: str | None = None, *, training: bool = False
+) -> Examples:
+    """A split of a config's data, in memory or streamed; random crops and flips are for `training`
+    alone.
+    """
+    data, where = spec.data, data_dir or spec.data.data_dir
+    if not data.stream and data.image_size is None:
+        return kd_data.load(data.source, split, where, data.scale)
+    crop, flip = (data.crop, data.flip) if training else ("none", False)
+    stream = kd_data.open_stream(
+        data.source,
+        split,
+        where,
+        size=data.image_size,
+        crop=crop,
+        flip=flip,
+        scale=data.scale,
+    )
+    return stream if data.stream else kd_data.in_memory(stream)
+
+
+def _check_apart(spec: Spec) -> None:
+    """Raise a `KdError` where early stopping looks at examples of the test set.
+
+    Two splits may be spelled differently and share examples: what counts are their rows.
+    """
+    splits = spec.early_stopping or "", spec.data.eval
+    name, other = (parse_split(split)[0] for split in splits)
+    if name != other or not name.startswith("test"):
+        return
+    examples = len(open_split(spec, name))
+    ours, theirs = (split_rows(split, examples) for split in splits)
+    shared = min(ours.stop, theirs.stop) - max(ours.start, theirs.start)
+    if shared > 0:
+        raise KdError(
+            f"config.early_stopping '{splits[0]}' would choose the state by {shared} examples of "
+            f"the test set that it is measured on, '{splits[1]}'; name another split, e.g. a part "
+            "of the training set"
+        )
+
+
+def _check_held_out(key: str, held_out: Examples, data: Examples) -> None:
+    shapes, classes = (
+        (held_out.first.shape[1:], data.first.shape[1:]),
+        (held_out.num_classes, data.num_classes),
+    )
+    if shapes[0] != shapes[1] or classes[0] > classes[1]:
+        raise KdError(
+            f"config.{key} has inputs of shape {shapes[0]} and {classes[0]} classes, "
+            f"config.data.train {shapes[1]} "
+            f"and {classes[1]}; evaluate on a split of the same kind"
+        )
+    if not kd_data.same_names(held_out.class_names, data.class_names):
+        raise KdError(
+            f"config.{key} and config.data.train have different class names; give both the same "
+            "classes"
+        )
+    check_alike(f"config.{key}", held_out.seen, data.seen)

@@ -1,0 +1,210 @@
+"""Logits of a model, or of every member of a population, for a whole data set."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from kd.core.manifest import check_answers
+from kd.core.types import Batch, Model, Outputs, PyTree, Teacher
+from kd.data import (
+    Dataset,
+    Stream,
+    as_floats,
+    example_batch,
+    gather,
+    in_order,
+    padded_rows,
+    to_device,
+)
+from kd.data.seen import scale_for
+from kd.errors import KdError
+from kd.placement.ambient import pinned
+from kd.placement.mesh import BATCH, batch_parts, mesh_of, put, replicated, sharding
+from kd.teachers.make import unpaired_answer
+
+
+@pinned()
+def predict(
+    model: Model,
+    params: PyTree,
+    extra: PyTree,
+    data: Dataset | Stream,
+    *,
+    members: bool,
+    batch_size: int,
+) -> np.ndarray:
+    """Logits in evaluation mode. Shapes: ``[n *p v]``, or ``[m n *p v]`` when every leaf of
+    `params` has a member axis; ``*p`` are the positions of one example, often none.
+
+    Where the parameters live on a mesh, batches are split over it.
+    """
+    outputs = _answer(_apply(model, members), (params, extra), data, batch_size, members)
+    return np.asarray(outputs.logits)
+
+
+@pinned()
+def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) -> Outputs:
+    """A teacher's outputs for every example of `data`, in order: what `kd.teachers.make.kept`
+    wants.
+
+    Shapes: logits ``[n *p v]`` and taps ``[n ...]``; before that an axis ``e`` for an ensemble,
+    and before that one of several teachers that are to be paired with students.
+
+    Raises:
+      KdError: answers that were kept for other examples.
+    """
+    check_answers(teacher.manifest, data)
+    several = teacher.pairs is not None
+    apply = _paired(teacher.apply) if several else teacher.apply
+    return _answer(apply, teacher.variables, data, batch_size, several)
+
+
+def check_data(data: Any) -> None:
+    """Raise a `KdError` unless `data` is a data set."""
+    if not isinstance(data, (Dataset, Stream)):
+        raise KdError(
+            f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, "
+            "num_classes=v)"
+        )
+
+
+@pinned()
+def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher") -> None:
+    """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
+
+    def answer(variables: PyTree) -> Outputs:
+        return unpaired_answer(model)(variables, example_batch(data, 1))
+
+    try:
+        jax.eval_shape(answer, model.variables)
+    except Exception as error:  # a model that was built for other inputs fails in its own words
+        cause = str(error).strip().splitlines()[0]
+        raise KdError(
+            f"{who} cannot read inputs of shape {data.first.shape[1:]}; it was made for others, "
+            "and the data of both "
+            f"must have one shape ({cause})"
+        ) from error
+
+
+def reading(model: Teacher, data: Dataset | Stream, who: str = "the teacher") -> Teacher:
+    """A teacher beside a student of `data`: it sees the student's inputs, in the unit of those that
+    it was trained on.
+
+    Views of the student's inputs are the teacher's too: they are made before the unit is changed.
+
+    Raises:
+      KdError: a teacher that cannot read these inputs, see `check_inputs` and
+        `kd.data.seen.scale_for`.
+    """
+    check_inputs(model, data, who)
+    factor = scale_for(model.seen, data.seen, who) / data.scale
+    if factor == 1.0:
+        return dataclasses.replace(model, seen=None)
+
+    def apply(variables: PyTree, batch: Batch) -> Outputs:
+        return model.apply(variables, {**batch, "inputs": batch["inputs"] * factor})
+
+    return dataclasses.replace(model, apply=apply, seen=None)
+
+
+@functools.lru_cache(
+    maxsize=64
+)  # one function per model, so that what was compiled for it is found again
+def _apply(model: Model, members: bool) -> Callable[[PyTree, Batch], Outputs]:
+    def one(variables: PyTree, batch: Batch) -> Outputs:
+        params, extra = variables
+        return model.apply(params, extra, batch["inputs"], train=False)[0]
+
+    return jax.vmap(one, in_axes=(0, None), spmd_axis_name="member") if members else one
+
+
+@functools.lru_cache(maxsize=64)
+def _paired(apply: Callable[[PyTree, Batch], Outputs]) -> Callable[[PyTree, Batch], Outputs]:
+    return jax.vmap(apply, in_axes=(0, None), spmd_axis_name="member")
+
+
+def _answer(
+    apply: Callable[[PyTree, Batch], Outputs],
+    variables: PyTree,
+    data: Dataset | Stream,
+    batch_size: int,
+    members: bool,
+) -> Outputs:
+    """Outputs for all examples, on the host; with `members` every array has a leading axis of
+    them.
+    """
+    mesh = mesh_of(variables)
+    batch_size = min(batch_size, len(data))
+    if mesh is not None:
+        batch_size = -(-batch_size // batch_parts(mesh)) * batch_parts(mesh)
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+        outputs = _batches(apply, variables, data, batch_size, mesh)
+    ahead = members + (outputs.average is not None)
+    return jax.tree.map(lambda leaf: _examples(leaf, ahead, len(data)), outputs)
+
+
+def _batches(
+    apply: Callable[[PyTree, Batch], Outputs],
+    variables: PyTree,
+    data: Dataset | Stream,
+    batch_size: int,
+    mesh: Any,
+) -> Outputs:
+    if isinstance(data, Stream):
+        with in_order(data, batch_size) as batches:
+            parts = [
+                _one(apply, mesh, variables, *_streamed(batch, data, mesh)) for batch in batches
+            ]
+        return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *parts)
+    rows = padded_rows(len(data), batch_size)
+    if mesh is None:
+        outputs = _all(apply, None, variables, to_device(data), jnp.asarray(rows))
+    else:
+        table = to_device(data, lambda array: put(array, replicated(mesh)))
+        outputs = _all(apply, mesh, variables, table, put(rows, sharding(mesh, None, BATCH)))
+    return jax.tree.map(np.asarray, outputs)
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "mesh"))
+def _all(
+    apply: Any, mesh: Mesh | None, variables: PyTree, table: PyTree, rows: jax.Array
+) -> Outputs:
+    return _fetchable(
+        jax.lax.map(lambda of_batch: apply(variables, gather(table, of_batch)), rows), mesh
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "mesh"))
+def _one(
+    apply: Any, mesh: Mesh | None, variables: PyTree, batch: Batch, scale: jax.Array
+) -> Outputs:
+    return _fetchable(apply(variables, as_floats(batch, scale)), mesh)
+
+
+def _streamed(batch: Batch, data: Stream, mesh: Mesh | None) -> tuple[Batch, np.float32]:
+    arrays = dict(batch) if mesh is None else put(dict(batch), sharding(mesh, BATCH))
+    return arrays, np.float32(data.scale)
+
+
+def _fetchable(outputs: Outputs, mesh: Mesh | None) -> Outputs:
+    """In float32, and whole on every device: each process can fetch all of it."""
+    outputs = outputs.astype(jnp.float32)
+    return outputs if mesh is None else jax.lax.with_sharding_constraint(outputs, replicated(mesh))
+
+
+def _examples(values: np.ndarray, ahead: int, examples: int) -> np.ndarray:
+    """``[batches *a b ...] -> [*a n ...]``, where ``*a`` are `ahead` axes: batches in a row,
+    without the padding of the last.
+    """
+    values = np.moveaxis(values, 0, ahead)
+    first, rest = values.shape[:ahead], values.shape[ahead + 2 :]
+    return values.reshape(*first, -1, *rest)[(slice(None),) * ahead + (slice(examples),)]

@@ -1,0 +1,1 @@
+"""From a task to a trained state: compile, loop, log, write, save."""

@@ -1,0 +1,238 @@
+"""The library in one call: train any Flax module on NumPy arrays, with or without a teacher."""
+
+from __future__ import annotations
+
+import math
+import numbers as abstract
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optax
+
+from kd.core.members import check_population, init_seeds, numbers, paired_teachers
+from kd.core.objective import Term
+from kd.core.schedules import Schedule
+from kd.core.step import View
+from kd.core.types import Teacher
+from kd.data import Dataset, same_names, steps_of, steps_per_epoch
+from kd.data.seen import check_alike
+from kd.errors import KdError
+from kd.models import as_model
+from kd.placement.ambient import pinned
+from kd.placement.mesh import MeshSpec
+from kd.placement.sharding import Sharding
+from kd.teachers.answers import reading
+from kd.teachers.trained import Trained
+from kd.training import loop
+from kd.training.writers import Progress, Write
+
+
+@pinned()
+def fit(
+    model: Any,
+    data: Dataset,
+    terms: Sequence[Term],
+    *,
+    teacher: Teacher | None = None,
+    epochs: float = 10,
+    batch_size: int = 100,
+    optimizer: optax.GradientTransformation | None = None,
+    learning_rate: float | None = None,
+    learning_rate_schedule: Schedule | None = None,
+    population: Mapping[str, Any] | None = None,
+    seed: int | np.integer = 0,
+    view: View | None = None,
+    validation: Dataset | None = None,
+    accumulate: int = 1,
+    ema: float = 0.0,
+    mesh: MeshSpec = MeshSpec(devices=1),
+    sharding: Sharding = Sharding(),
+    title: str = "fit",
+) -> Trained:
+    """Train `model` on `data` and return it.
+
+    Args:
+      model: a Flax Linen module that maps ``[b ...]`` inputs to ``[b v]`` logits, or a `Model`.
+      data: see `kd.arrays`.
+      terms: the objective, e.g.
+        ``[kd.term("soft_targets", temperature=4.0), kd.term("hard", weight=0.5)]``.
+      teacher: what ``Trained.teacher()`` returns; None to train on labels alone.
+      epochs: length of the run in passes over the data.
+      batch_size: examples in a step.
+      optimizer: any Optax optimiser; SGD with momentum 0.9 by default.
+      learning_rate: 0.05 by default. With an optimiser of your own, whose rate is in it already,
+        this is a factor of its updates, 1 by default; so is the ``learning_rate`` of a population.
+      learning_rate_schedule: shape of the rate over the run, linear to zero by default. With an
+        optimiser of your own, whose schedule is in it already, it multiplies and is constant by
+        default.
+      population: columns with one value per member, e.g. ``kd.product(seed=range(5))``; all train
+        in one program.
+      seed: of a single run; weights, order of examples, dropout and augmentation are functions of
+        it.
+      view: augmentation, e.g. ``kd.jitter(2)``.
+      validation: for early stopping: after every epoch each member is judged by its errors on these
+        labelled examples, and what is returned is its best state and not its last. None to train to
+        the end.
+      accumulate: parts of each batch, taken one after another.
+      ema: decay of a moving average of the parameters, which is then what is returned; 0 for none.
+      mesh: devices and how they are laid out; one device by default, ``kd.MeshSpec()`` for all.
+      sharding: how the parameters of student and teacher are split over the mesh.
+      title: what the progress bar says.
+
+    Raises:
+      KdError: parts that do not fit together, or a loss that is not finite (the step is named).
+    """
+    _check_types(data, terms, teacher)
+    _check_numbers(epochs, seed, learning_rate)
+    if learning_rate_schedule is None:
+        learning_rate_schedule = Schedule("linear" if optimizer is None else "constant")
+    _check_training(optimizer, learning_rate_schedule, view)
+    if validation is not None:
+        _check_validation(validation, data)
+    population = {} if population is None else population
+    check_population(population, terms)
+    _check_columns(population, seed, learning_rate)
+    teacher = _paired(teacher, population)
+    teacher = None if teacher is None else reading(teacher, data)
+    if learning_rate is None:
+        learning_rate = 0.05 if optimizer is None else 1.0
+    seeds, hparams = numbers(terms, learning_rate, population, int(seed))
+    task = loop.Task(
+        model=as_model(model),
+        data=data,
+        terms=terms,
+        optimizer=optax.sgd(1.0, momentum=0.9) if optimizer is None else optimizer,
+        total_steps=steps_of(epochs, len(data), batch_size),
+        batch_size=batch_size,
+        seeds=seeds,
+        hparams=hparams,
+        teacher=teacher,
+        view=view,
+        learning_rate_schedule=learning_rate_schedule,
+        init_seeds=init_seeds(population),
+        early_stopping=validation is not None,
+        accumulate=accumulate,
+        ema=ema,
+        mesh=mesh,
+        sharding=sharding,
+    )
+    every = None if validation is None else steps_per_epoch(len(data), batch_size)
+    with Progress(title, task.total_steps, batch_size * (task.members or 1)) as progress:
+
+        def start_writing(resumed_at: int) -> list[Write]:
+            progress.resume(resumed_at)
+            progress.say(f"{title}: {data.seen.text}")
+            return [progress.write]
+
+        state = loop.run(
+            task,
+            cadence=loop.Cadence(evaluate=every),
+            validate=None
+            if validation is None
+            else lambda state: loop.latest(task, state).errors(validation),
+            start_writing=start_writing,
+        )
+    return loop.result(task, state)
+
+
+def _check_columns(population: Mapping[str, Any], seed: Any, learning_rate: Any) -> None:
+    """Raise a `KdError` for an argument that a column of the population stands in place of."""
+    for name, value in (("seed", int(seed) or None), ("learning_rate", learning_rate)):
+        if value is not None and name in population:
+            raise KdError(
+                f"{name}={value} changes nothing: population has a column {name} with one for "
+                "every member; leave one of them out"
+            )
+
+
+def _paired(teacher: Teacher | None, population: Mapping[str, Any]) -> Teacher | None:
+    """The teacher, refused where the population's column ``teacher`` names other pairs than its
+    own.
+    """
+    pairs = paired_teachers(population)
+    if pairs is not None and (teacher is None or teacher.pairs != pairs):
+        raise KdError(
+            "population.teacher pairs students with teachers and the teacher is not paired so; "
+            "pass "
+            f"teacher=trained.teacher(pairs={pairs})"
+        )
+    return teacher
+
+
+def _check_types(data: Any, terms: Any, teacher: Any) -> None:
+    if not isinstance(data, Dataset):
+        raise KdError(
+            f"data must be a Dataset, got {type(data).__name__}; make one with kd.arrays(inputs, "
+            "labels)"
+        )
+    if not isinstance(terms, (list, tuple)) or not all(isinstance(t, Term) for t in terms):
+        raise KdError("terms must be a list of terms, e.g. [kd.term('hard')]")
+    if teacher is not None and not isinstance(teacher, Teacher):
+        raise KdError(
+            f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers "
+            ".teacher()"
+        )
+
+
+def _check_numbers(epochs: Any, seed: Any, learning_rate: Any) -> None:
+    if not _is_number(epochs) or not _is_number(seed):
+        raise KdError(f"epochs and seed must be numbers, got epochs={epochs!r} and seed={seed!r}")
+    if not 0 < epochs < math.inf or not 0 <= seed < 2**31 or seed != int(seed):
+        raise KdError(
+            "epochs must be more than 0 and seed a whole number in [0, 2^31), got "
+            f"epochs={epochs!r} and seed={seed!r}"
+        )
+    if learning_rate is not None and not (
+        _is_number(learning_rate) and 0 < learning_rate <= sys.float_info.max
+    ):
+        raise KdError(
+            f"learning_rate must be a finite number above 0, got {learning_rate!r}; its shape over "
+            "the run is learning_rate_schedule"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, abstract.Real) and not isinstance(value, bool)
+
+
+def _check_training(optimizer: Any, schedule: Any, view: Any) -> None:
+    if optimizer is not None and not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise KdError(
+            f"optimizer must be an optimiser of Optax, got {optimizer!r:.80}; e.g. optax.adam(1e-3)"
+        )
+    if not isinstance(schedule, Schedule):
+        raise KdError(
+            f"learning_rate_schedule must be a kd.Schedule, got {schedule!r:.80}; e.g. "
+            "kd.Schedule('cosine')"
+        )
+    if view is not None and not callable(view):
+        raise KdError(
+            f"view must be a function of a key and a batch, got {view!r:.80}; e.g. kd.jitter(2)"
+        )
+
+
+def _check_validation(validation: Any, data: Dataset) -> None:
+    if not isinstance(validation, Dataset):
+        raise KdError(
+            f"validation must be a Dataset, got {type(validation).__name__}; make one with "
+            "kd.arrays"
+        )
+    if not validation.labelled:
+        raise KdError(
+            "validation is judged by errors and these examples have no labels; pass labelled ones"
+        )
+    shapes, classes = (
+        (validation.first.shape[1:], data.first.shape[1:]),
+        (validation.num_classes, data.num_classes),
+    )
+    if shapes[0] != shapes[1] or classes[0] > classes[1]:
+        raise KdError(
+            f"validation has inputs of shape {shapes[0]} and {classes[0]} classes, data "
+            f"{shapes[1]} and {classes[1]}; "
+            "pass examples of the same kind"
+        )
+    if not same_names(validation.class_names, data.class_names):
+        raise KdError("validation and data have different class names; give both the same classes")
+    check_alike("validation", validation.seen, data.seen)

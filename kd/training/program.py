@@ -1,0 +1,229 @@
+"""The one place that compiles a training step: shardings in and out, the state donated, data in
+memory or streamed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from kd import data as kd_data
+from kd.core.state import State
+from kd.core.step import many
+from kd.core.types import Batch, PyTree
+from kd.placement.mesh import BATCH, put, replicated, sharding
+from kd.placement.sharding import state_shardings, teacher_shardings
+from kd.training.task import Task, abstract_batch, abstract_state, make_step, teacher_variables
+
+_AHEAD = 2  # steps that the host may be ahead of the device: each holds a batch there
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """Where the arrays of a run live: a `NamedSharding` for every leaf."""
+
+    mesh: Mesh
+    state: State
+    teacher: PyTree
+    batch: NamedSharding
+    """Of every array of a batch: ``[b ...]``, or ``[m b ...]`` in a population."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A compiled run: ``advance(state, step, until) -> (state, metrics)`` takes the steps [step,
+    until).
+
+    The metrics of one call have a leading axis of at least ``until - step`` rows.
+    ``until(step, stop)`` is how far one call goes. `position` is where the data stands, for the
+    checkpoint, or None where that is a function of the step; `close` ends its threads.
+    """
+
+    advance: Callable[[State, int, int], tuple[State, Any]]
+    until: Callable[[int, int], int] = lambda _, stop: stop
+    position: Callable[[], dict[str, Any] | None] = lambda: None
+    close: Callable[[], None] = lambda: None
+
+
+def place(task: Task, mesh: Mesh) -> Placement:
+    """Where a task's arrays live on `mesh`, by its rules."""
+    population = task.members is not None
+    return Placement(
+        mesh,
+        state_shardings(abstract_state(task), task.sharding.student, mesh, population=population),
+        teacher_shardings(
+            task.teacher,
+            jax.eval_shape(lambda: teacher_variables(task)),
+            task.sharding.teacher,
+            mesh,
+        ),
+        sharding(mesh, "member", BATCH) if population else sharding(mesh, BATCH),
+    )
+
+
+def lower(task: Task, mesh: Mesh) -> Any:
+    """The task's step on one batch, lowered for `mesh`, which may be of devices that are not here;
+    nothing is computed.
+
+    ``(state, teacher_variables, batch, hparams) -> (state, metrics)``. Teacher and data may be
+    shapes alone.
+    """
+    return _lower(task, place(task, mesh))
+
+
+def _lower(task: Task, where: Placement) -> Any:
+    abstract = (
+        abstract_state(task),
+        jax.eval_shape(lambda: teacher_variables(task)),
+        host_batch(task),
+    )
+    with jax.set_mesh(where.mesh):
+        return _jitted(_prepared(task), where).lower(
+            *abstract, jax.eval_shape(lambda: dict(task.hparams))
+        )
+
+
+def compile_program(
+    task: Task, where: Placement, capacity: int, start: int, position: dict[str, Any] | None
+) -> Program:
+    """The program of a run whose data is in memory, `capacity` steps a dispatch, or is streamed,
+    one step a dispatch.
+
+    Streamed data stands at step `start`, or at `position` where a checkpoint saved one.
+    """
+    variables = put(teacher_variables(task), where.teacher)
+    hparams = put(dict(task.hparams), replicated(where.mesh))
+    if isinstance(task.data, kd_data.Stream):
+        return _streamed(task, task.data, where, variables, hparams, start, position)
+    return _in_memory(task, task.data, where, variables, hparams, capacity)
+
+
+def _in_memory(
+    task: Task,
+    data: kd_data.Dataset,
+    where: Placement,
+    variables: PyTree,
+    hparams: PyTree,
+    capacity: int,
+) -> Program:
+    everywhere = replicated(where.mesh)
+    table = kd_data.to_device(data, lambda array: put(array, everywhere))
+    gather = kd_data.gather if task.members is None else jax.vmap(kd_data.gather, in_axes=(None, 0))
+
+    def gather_sharded(table: PyTree, rows: jax.Array) -> Batch:
+        return jax.lax.with_sharding_constraint(dict(gather(table, rows)), where.batch)
+
+    rows_at = NamedSharding(where.mesh, jax.sharding.PartitionSpec(None, *where.batch.spec))
+    run = many(make_step(task), gather_sharded, capacity)
+    ins = (where.state, where.teacher, everywhere, rows_at, everywhere, everywhere)
+    jitted = jax.jit(
+        run, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0
+    )
+    seeds = (task.seeds,) if isinstance(task.seeds, int) else task.seeds
+    order = kd_data.Order(seeds, len(data), task.batch_size)
+    rows = jax.ShapeDtypeStruct(_table(task, order, range(0), capacity).shape, np.int32)
+    with jax.set_mesh(where.mesh):
+        program = jitted.lower(
+            abstract_state(task), variables, table, rows, np.int32(0), hparams
+        ).compile()
+
+    def advance(state: State, step: int, until: int) -> tuple[State, Any]:
+        rows = put(_table(task, order, range(step, until), capacity), rows_at)
+        return program(state, variables, table, rows, np.int32(until - step), hparams)
+
+    return Program(advance)
+
+
+def _streamed(
+    task: Task,
+    data: kd_data.Stream,
+    where: Placement,
+    variables: PyTree,
+    hparams: PyTree,
+    start: int,
+    position: dict[str, Any] | None,
+) -> Program:
+    program = _lower(task, where).compile()
+    share = _share(task, where)
+    feed = kd_data.batches(data, task.seeds, task.batch_size, share, start, stop=task.total_steps)
+    if position is not None:
+        feed.set_state(position)
+
+    def on_devices(local: Any) -> jax.Array:
+        axis = 0 if task.members is None else 1
+        shape = (*local.shape[:axis], task.batch_size, *local.shape[axis + 1 :])
+
+        def part(index: Any) -> Any:
+            begin, end, _ = index[axis].indices(task.batch_size)
+            return local[
+                (*index[:axis], slice(begin - share.start, end - share.start), *index[axis + 1 :])
+            ]
+
+        return jax.make_array_from_callback(shape, where.batch, part)
+
+    running: list[Any] = []
+
+    def advance(state: State, step: int, until: int) -> tuple[State, Any]:
+        assert until == step + 1
+        batch = jax.tree.map(on_devices, dict(next(feed)))
+        state, metrics = program(state, variables, batch, hparams)
+        running.append(metrics)
+        if len(running) > _AHEAD:
+            jax.block_until_ready(running.pop(0))
+        return state, jax.tree.map(lambda leaf: leaf[None], metrics)
+
+    return Program(advance, lambda step, _: step + 1, feed.get_state, feed.close)
+
+
+def _jitted(step: Callable[..., Any], where: Placement) -> Any:
+    everywhere = replicated(where.mesh)
+    ins = (where.state, where.teacher, where.batch, everywhere)
+    return jax.jit(
+        step, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0
+    )
+
+
+def _prepared(task: Task) -> Callable[..., Any]:
+    """The step on batches as they come from the host: images are bytes until they are on the
+    device.
+    """
+    step = make_step(task)
+
+    def run(state: State, variables: PyTree, batch: Batch, hparams: PyTree) -> tuple[State, Any]:
+        return step(state, variables, kd_data.as_floats(batch, task.data.scale), hparams)
+
+    return run
+
+
+def host_batch(task: Task) -> Batch:
+    """Shapes of what the step is fed: the batch of a run, or one per member; inputs as they are
+    stored.
+    """
+    batch = dict(abstract_batch(task))
+    batch["inputs"] = jax.ShapeDtypeStruct(batch["inputs"].shape, task.data.dtype)
+    if task.members is None:
+        return batch
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((task.members, *leaf.shape), leaf.dtype), batch
+    )
+
+
+def _share(task: Task, where: Placement) -> slice:
+    """The part of every batch that this process's devices need."""
+    shape = (task.batch_size,) if task.members is None else (task.members, task.batch_size)
+    parts = where.batch.addressable_devices_indices_map(shape).values()
+    bounds = [part[-1].indices(task.batch_size) for part in parts if part is not None]
+    return slice(min(begin for begin, _, _ in bounds), max(end for _, end, _ in bounds))
+
+
+def _table(task: Task, order: kd_data.Order, steps: range, capacity: int) -> np.ndarray:
+    """Rows of the batches of `steps`: ``[capacity b]`` or ``[capacity m b]``, zeros behind."""
+    table = np.zeros((capacity, task.members or 1, task.batch_size), np.int32)
+    for place, step in enumerate(steps):
+        table[place] = order.rows(step)
+    return table if task.members is not None else table[:, 0]

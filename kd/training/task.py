@@ -1,0 +1,245 @@
+"""What a training run is made of, before anything is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from kd import data as kd_data
+from kd.core import rng
+from kd.core.manifest import check_answers
+from kd.core.objective import Term, check_positions, check_widths, make_objective
+from kd.core.schedules import Schedule, make_schedule
+from kd.core.state import State, init_state, with_best, with_ema
+from kd.core.step import Constraint, Step, View, make_train_step, population
+from kd.core.types import Batch, Hparams, Model, Outputs, PyTree, Teacher
+from kd.errors import KdError
+from kd.models.abstract import check_model
+from kd.placement.mesh import MeshSpec, check_batch, check_members, is_whole, make_mesh
+from kd.placement.sharding import Sharding, check_rule, specs, teacher_shardings
+from kd.teachers.make import unpaired_answer
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Everything that a run is made of, ready to compile.
+
+    `seeds` is one seed for a single run, or a sequence with one per member of a population; then
+    every leaf of `hparams` has a leading member axis too. `init_seeds` draw the first weights,
+    where that is not the part of `seeds`: members that share a seed and differ in it differ in
+    nothing else.
+    """
+
+    model: Model
+    data: kd_data.Dataset | kd_data.Stream
+    terms: Sequence[Term]
+    optimizer: optax.GradientTransformation
+    total_steps: int
+    batch_size: int
+    seeds: int | Sequence[int]
+    hparams: Hparams
+    teacher: Teacher | None = None
+    view: View | None = None
+    constraint: Constraint | None = None
+    learning_rate_schedule: Schedule = Schedule()
+    early_stopping: bool = False
+    init_seeds: int | Sequence[int] | None = None
+    accumulate: int = 1
+    ema: float = 0.0
+    mesh: MeshSpec = MeshSpec()
+    sharding: Sharding = Sharding()
+
+    @property
+    def members(self) -> int | None:
+        """Size of the population; None for a single run."""
+        return None if isinstance(self.seeds, int) else len(self.seeds)
+
+    @property
+    def has_own_teachers(self) -> bool:
+        """Whether each member of the population learns from a teacher of its own."""
+        return self.teacher is not None and self.teacher.pairs is not None
+
+
+def initial_state(task: Task, shardings: State | None = None) -> State:
+    """The state before the first step; a population's members start as runs of their own would.
+
+    Drawn in place: with `shardings` every device computes its part only, and the numbers are the
+    same.
+    """
+    example = jnp.asarray(task.data.first)
+
+    def one(seeds: tuple[jax.Array, jax.Array]) -> State:
+        state = init_state(task.model, task.optimizer, seeds[0], example, seeds[1])
+        state = with_ema(state) if task.ema else state
+        return with_best(state) if task.early_stopping else state
+
+    def each(seeds: tuple[jax.Array, jax.Array]) -> State:
+        # one after another: random numbers compile several times faster than in vmap
+        return jax.lax.map(one, seeds)
+
+    init_seeds = task.seeds if task.init_seeds is None else task.init_seeds
+    seeds = jnp.asarray(task.seeds, jnp.uint32), jnp.asarray(init_seeds, jnp.uint32)
+    draw = one if task.members is None else each
+    return (jax.jit(draw) if shardings is None else jax.jit(draw, out_shardings=shardings))(seeds)
+
+
+def abstract_state(task: Task) -> State:
+    """Shapes and types of the state; nothing is computed."""
+    return jax.eval_shape(lambda: initial_state(task))
+
+
+def make_step(task: Task) -> Step:
+    """The task's training step, of a single run or of a population; pure and uncompiled."""
+    step = make_train_step(
+        task.model,
+        task.teacher,
+        make_objective(task.terms, task.total_steps),
+        task.optimizer,
+        view=task.view,
+        constraint=task.constraint,
+        learning_rate_shape=make_schedule(task.learning_rate_schedule, task.total_steps),
+        accumulate=task.accumulate,
+        ema=task.ema,
+    )
+    return step if task.members is None else population(step, own_teachers=task.has_own_teachers)
+
+
+def teacher_variables(task: Task) -> PyTree:
+    """What the step is given: one teacher's arrays, or with `pairs` those of each member's own
+    teacher.
+    """
+    if task.teacher is None:
+        return None
+    if task.teacher.pairs is None:
+        return task.teacher.variables
+    pairs = jnp.asarray(task.teacher.pairs)
+
+    def choose(variables: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[pairs], variables)
+
+    abstract = any(
+        isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(task.teacher.variables)
+    )
+    return (
+        jax.eval_shape(choose, task.teacher.variables)
+        if abstract
+        else choose(task.teacher.variables)
+    )
+
+
+def abstract_batch(task: Task) -> Batch:
+    """Shapes and types of one batch of a single run, before augmentation."""
+    return jax.eval_shape(lambda: kd_data.example_batch(task.data, task.batch_size))
+
+
+def check(task: Task, mesh: Mesh | None = None) -> None:
+    """Raise a `KdError` if student, teacher, data, terms and devices do not fit, before anything is
+    compiled.
+
+    `mesh` is one of other devices than those that are here.
+    """
+    _check_numbers(task)
+    kd_data.steps_per_epoch(len(task.data), task.batch_size)
+    mesh = make_mesh(task.mesh) if mesh is None else mesh
+    check_batch(mesh, task.batch_size, task.accumulate)
+    check_members(mesh, task.members)
+    make_objective(task.terms, task.total_steps)
+    make_schedule(task.learning_rate_schedule, task.total_steps)
+    batch = abstract_batch(task)
+    if task.view is not None:
+        batch = jax.eval_shape(task.view, rng.key(0), batch)
+    with jax.set_mesh(mesh):
+        student = check_model(task.model, batch["inputs"])
+    _check_optimizer(task.optimizer, student.params)
+    if not jnp.issubdtype(student.outputs.logits.dtype, jnp.floating):
+        raise KdError(
+            f"the student answers with {student.outputs.logits.dtype}, which has no gradient; "
+            "answer with logits in floating point"
+        )
+    specs(task.sharding.student, student.params, mesh)
+    teacher = _check_teacher(task, batch, mesh)
+    check_widths(student.outputs.width, teacher, task.terms, "labels" in batch)
+    check_positions("student", student.outputs, batch)
+    if student.outputs.width < task.data.num_classes:
+        raise KdError(
+            f"the student answers with {student.outputs.width} classes and the data has "
+            f"{task.data.num_classes}"
+        )
+
+
+def _check_teacher(task: Task, batch: Batch, mesh: Mesh) -> int | None:
+    """The number of classes that the task's teacher answers with; None without a teacher."""
+    teacher = task.teacher
+    if teacher is None:
+        if task.sharding.teacher.paths:
+            raise KdError(
+                "sharding.teacher.paths names parameters of a teacher and there is none; leave it "
+                "out"
+            )
+        return None
+    check_answers(
+        teacher.manifest,
+        task.data,
+        view="" if task.view is None else getattr(task.view, "identity", None),
+        without_zeros=[t.name for t in task.terms if t.info.teacher and not t.info.zeros],
+    )
+    _check_pairs(teacher.pairs, task.members, jax.tree.leaves(teacher.variables))
+    answer: Any = jax.eval_shape(unpaired_answer(teacher), teacher.variables, batch)
+    if not isinstance(answer, Outputs):
+        raise KdError(
+            "a teacher's function must answer with Outputs, and this one does not; wrap: "
+            "Outputs(logits)"
+        )
+    check_positions("teacher", answer, batch)
+    teacher_shardings(teacher, teacher.variables, task.sharding.teacher, mesh)
+    return answer.width
+
+
+def _check_numbers(task: Task) -> None:
+    if not is_whole(task.accumulate) or task.accumulate < 1:
+        raise KdError(f"accumulate must be a whole number of 1 or more, got {task.accumulate!r}")
+    decay: Any = task.ema
+    if (
+        not isinstance(decay, (float, int, np.floating))
+        or isinstance(decay, bool)
+        or not 0 <= decay < 1
+    ):
+        raise KdError(f"ema is a decay and must lie in [0, 1), got {decay!r}; 0 keeps no average")
+    if not isinstance(task.sharding, Sharding):
+        raise KdError(
+            f"sharding must be a kd.Sharding, got {task.sharding!r}; e.g. "
+            "kd.Sharding(student=kd.Rule('fsdp'))"
+        )
+    check_rule(task.sharding.teacher, "teacher")
+
+
+def _check_optimizer(optimizer: optax.GradientTransformation, params: PyTree) -> None:
+    """Some of Optax's want the loss itself at every update, which the step does not give."""
+    try:
+        jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
+    except TypeError as error:
+        raise KdError(
+            f"this optimiser asks for more than gradients and parameters ({error}); take another"
+        ) from error
+
+
+def _check_pairs(pairs: tuple[int, ...] | None, members: int | None, leaves: Sequence[Any]) -> None:
+    if pairs is None:
+        return
+    if len(pairs) != members:
+        raise KdError(
+            f"{len(pairs)} teachers are paired with {members or 1} students; give one teacher per "
+            "member"
+        )
+    for pair in pairs:
+        if not 0 <= pair < len(leaves[0]):
+            raise KdError(
+                f"a student is paired with teacher {pair} and there are {len(leaves[0])}, from 0"
+            )
