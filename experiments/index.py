@@ -9,8 +9,7 @@ from __future__ import annotations
 import pathlib
 
 from experiments import EXPERIMENTS, Experiment
-from kd.pages.report import build_page, fill_file, load_results, write_report
-from kd.pages.tables import Table
+from kd.pages import Table, build_page, fill_file, load_results, write_report
 
 HERE = pathlib.Path(__file__).parent
 

@@ -13,9 +13,7 @@ if TYPE_CHECKING:
     from kd import evals, evidence
     from kd.auditing.limits import high_temperature_limit
     from kd.auditing.measures import audit
-    from kd.core.members import product
-    from kd.core.objective import term
-    from kd.core.schedules import Schedule
+    from kd.core import LossInfo, Model, Number, Outputs, Schedule, Teacher, product, term
     from kd.data import Dataset, arrays, jitter, load, of_classes
     from kd.errors import KdError
     from kd.models import linen
@@ -30,10 +28,15 @@ if TYPE_CHECKING:
 __all__ = [
     "Dataset",
     "KdError",
+    "LossInfo",
     "MeshSpec",
+    "Model",
+    "Number",
+    "Outputs",
     "Rule",
     "Schedule",
     "Sharding",
+    "Teacher",
     "Trained",
     "arrays",
     "audit",
@@ -56,11 +59,16 @@ __all__ = [
 _HOME = {
     "Dataset": "kd.data",
     "KdError": "kd.errors",
+    "LossInfo": "kd.core",
     "MeshSpec": "kd.placement.mesh",
+    "Model": "kd.core",
+    "Number": "kd.core",
+    "Outputs": "kd.core",
     "Rule": "kd.placement.sharding",
-    "Schedule": "kd.core.schedules",
+    "Schedule": "kd.core",
     "Sharding": "kd.placement.sharding",
-    "Trained": "kd.teachers.trained",
+    "Teacher": "kd.core",
+    "Trained": "kd.teachers",
     "arrays": "kd.data",
     "audit": "kd.auditing.measures",
     "fit": "kd.training.fit",
@@ -68,13 +76,13 @@ _HOME = {
     "jitter": "kd.data",
     "linen": "kd.models",
     "load": "kd.data",
-    "load_trained": "kd.runs.build",
+    "load_trained": "kd.runs",
     "of_classes": "kd.data",
-    "precompute": "kd.teachers.trained",
-    "product": "kd.core.members",
+    "precompute": "kd.teachers",
+    "product": "kd.core",
     "soft_labels": "kd.teachers.soft_labels",
-    "term": "kd.core.objective",
-    "train_workdir": "kd.runs.run",
+    "term": "kd.core",
+    "train_workdir": "kd.runs",
 }
 
 

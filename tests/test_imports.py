@@ -1,6 +1,7 @@
 """Who may import whom: packages in order, one room for a heavy library, ``kd --help`` at once."""
 
 import ast
+import subprocess
 import time
 
 import pytest
@@ -78,6 +79,29 @@ def test_no_arrow_goes_up(module):
     mine = imports(module, typing=True) & set(MODULES)
     others = {name for name in mine if package(name) != home}
     assert {name for name in others if FLOOR[package(name)] >= FLOOR[home]} == set()
+
+
+@pytest.mark.parametrize(
+    "module", sorted(m for m in MODULES if package(m) in ("experiments", "configs"))
+)
+def test_experiments_import_packages_and_no_files_inside_them(module):
+    names = {n for n in imports(module, typing=True) & set(MODULES) if n.startswith("kd.")}
+    inside = {n for n in names if MODULES[n].name != "__init__.py" and n.count(".") > 1}
+    assert inside == set()
+
+
+def test_every_folder_is_a_package():
+    """Or it would be left out of what is installed."""
+    folders = {path.parent for path in (ROOT / "kd").rglob("*.py")}
+    assert {folder for folder in folders if not (folder / "__init__.py").is_file()} == set()
+    tracked = subprocess.run(
+        ["git", "check-ignore", *map(str, (ROOT / "kd").rglob("*.py"))],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert tracked.stdout == ""
 
 
 def circle(graph):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd.errors import KdError
-from kd.pages.report import Page, build_page, demoted
+from kd.pages import Page, build_page, demoted
 
 ORDER = ("hinton2015-mnist", "hinton2015-speech")
 TITLE = "Distilling the Knowledge in a Neural Network (Hinton, Vinyals & Dean, 2015), reproduced"

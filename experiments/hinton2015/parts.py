@@ -14,8 +14,8 @@ import numpy as np
 from kd.config import Spec, resolve
 from kd.data import Dataset
 from kd.errors import KdError
-from kd.pages.tables import Table
-from kd.runs.stages import Done
+from kd.pages import Table
+from kd.runs import Done
 
 
 def choices(run: Mapping[str, Any]) -> dict[str, str]:

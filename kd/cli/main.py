@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 from kd.cli.arguments import parser
 from kd.errors import KdError, unknown
-from kd.pages.tables import show, titled
 from kd.system.kept import keep_compiled
 from kd.system.paths import split_file
 
@@ -165,7 +164,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
 
         table = layout(planned(spec))
         if group.is_first():
-            show(table)
+            _show(table)
         return
     outcome = train_workdir(
         spec,
@@ -200,7 +199,7 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
     for topology in args.topology:
         found = plan(config, topology, say=_say, **options)
         for one in tables(found):
-            show(one)
+            _show(one)
         print(describe_change(found))
         if args.json:
             pathlib.Path(args.json).write_text(as_json(found) + "\n", "utf-8")
@@ -249,7 +248,7 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     )
     html = write_audit(found, out)
     for table in tables(found):
-        show(table)
+        _show(table)
     print(html.resolve())
 
 
@@ -315,11 +314,18 @@ def _list(args: argparse.Namespace, overrides: list[str]) -> None:
 
 def _show_members(title: str, outcome: Mapping[str, Any], population: Mapping[str, Any]) -> None:
     from kd.core.members import settings
+    from kd.pages import titled
     from kd.pages.members import members_table
 
     title = titled(title, outcome.get("despite_changes", ()))
     if outcome["members"]:
-        show(members_table(title, outcome["members"], settings(population)))
+        _show(members_table(title, outcome["members"], settings(population)))
+
+
+def _show(table: Any) -> None:
+    from kd.pages import show
+
+    show(table)
 
 
 _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {

@@ -1,1 +1,24 @@
 """The mathematics: types, losses, objective, step. It imports neither files nor data."""
+
+from kd.core.losses import LOSSES, LossInfo, Number
+from kd.core.members import product
+from kd.core.objective import Term, term
+from kd.core.schedules import Schedule
+from kd.core.types import Average, Batch, Hparams, Loss, Model, Outputs, Teacher
+
+__all__ = [
+    "LOSSES",
+    "Average",
+    "Batch",
+    "Hparams",
+    "Loss",
+    "LossInfo",
+    "Model",
+    "Number",
+    "Outputs",
+    "Schedule",
+    "Teacher",
+    "Term",
+    "product",
+    "term",
+]

@@ -17,24 +17,24 @@ from jax.sharding import Mesh
 
 from kd import config as kd_config
 from kd import data as kd_data
-from kd.training import loop
-from kd.placement.ambient import pinned
 from kd.config import Spec, TeacherSpec
+from kd.core.members import check_population, init_seeds, numbers, paired_teachers, population_size
+from kd.core.optim import make_optimizer, max_norm
+from kd.core.types import Model, Teacher
+from kd.data.seen import from_record
 from kd.errors import KdError
 from kd.lineage import despite
 from kd.models import MODELS, as_model
 from kd.models.abstract import shapes
-from kd.core.optim import make_optimizer, max_norm
-from kd.core.members import check_population, init_seeds, numbers, paired_teachers, population_size
 from kd.models.precision import in_bfloat16, rematerialised
-from kd.teachers.answers import reading
-from kd.runs.reading import verify
 from kd.names import lookup
-from kd.data.seen import from_record
+from kd.placement.ambient import pinned
+from kd.runs.reading import verify
 from kd.runs.splits import Examples, load_splits
-from kd.teachers.trained import Trained
-from kd.core.types import Model, Teacher
 from kd.runs.workdir import Workdir, find
+from kd.teachers.answers import reading
+from kd.teachers.trained import Trained
+from kd.training import loop
 
 _TRIES = 5  # to read a checkpoint beside a run that removes old ones
 

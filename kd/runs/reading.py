@@ -9,13 +9,13 @@ import jax
 
 from kd import lineage
 from kd.config import Spec, code_of
+from kd.core.types import Teacher
 from kd.errors import KdError
 from kd.lineage import DataSet, Lineage, Weights
 from kd.runs.splits import Examples, open_split
-from kd.teachers.make import digest
-from kd.core.types import Teacher
-from kd.user_code import reached
 from kd.runs.workdir import Workdir, find
+from kd.teachers.make import digest
+from kd.user_code import reached
 
 
 def verify(

@@ -13,23 +13,22 @@ import numpy as np
 
 from kd import data as kd_data
 from kd import evals
-from kd.processes import group
-from kd.training import loop
-from kd.training import writers
-from kd.placement.ambient import pinned
-from kd.runs.build import build_task, load_teacher
 from kd.config import Spec, fingerprint_of, identity
-from kd.placement.mesh import check_batch, make_mesh, put
-from kd.system.paths import local
-from kd.training.program import place
-from kd.runs.reading import lineage_of, verify
-from kd.training.room import check_room
-from kd.placement.sharding import teacher_shardings
-from kd.runs.splits import Examples, load_splits, split_fingerprints
 from kd.core.state import State
-from kd.teachers.trained import Trained, evaluation, precompute
 from kd.core.types import Teacher
+from kd.placement.ambient import pinned
+from kd.placement.mesh import check_batch, make_mesh, put
+from kd.placement.sharding import teacher_shardings
+from kd.processes import group
+from kd.runs.build import build_task, load_teacher
+from kd.runs.reading import lineage_of, verify
+from kd.runs.splits import Examples, load_splits, split_fingerprints
 from kd.runs.workdir import Workdir, claim, made
+from kd.system.paths import local
+from kd.teachers.trained import Trained, evaluation, precompute
+from kd.training import loop, writers
+from kd.training.program import place
+from kd.training.room import check_room
 
 
 @pinned()
@@ -49,7 +48,8 @@ def train_workdir(
     recorded; then ``despite_changes`` of the evaluation lists what is different.
 
     Raises:
-      KdError: anything a user can mend. kd.processes.signals.Interrupted: asked to stop; the state was saved.
+      KdError: anything a user can mend.
+      kd.processes.signals.Interrupted: asked to stop; the state was saved.
     """
     path = local(path, "a work directory")
     # before data is read, for minutes maybe

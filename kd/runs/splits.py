@@ -5,8 +5,8 @@ from __future__ import annotations
 from kd import data as kd_data
 from kd.config import Spec
 from kd.data.dataset import parse_split, split_rows
-from kd.errors import KdError
 from kd.data.seen import check_alike
+from kd.errors import KdError
 
 Examples = kd_data.Dataset | kd_data.Stream
 

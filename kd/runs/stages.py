@@ -13,16 +13,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kd.config import Spec, check_idle, code_names, fingerprint_of, identity, make_terms
+from kd.core.members import check_population
+from kd.errors import KdError, unknown
+from kd.names import lookup
 from kd.placement.ambient import pinned
 from kd.runs.build import check_spec, load_trained
-from kd.config import Spec, check_idle, code_names, fingerprint_of, identity, make_terms
-from kd.errors import KdError, unknown
-from kd.core.members import check_population
-from kd.names import lookup
 from kd.runs.run import train_workdir
+from kd.runs.workdir import Workdir, find, write_json
 from kd.teachers.trained import Trained
 from kd.user_code import reached
-from kd.runs.workdir import Workdir, find, write_json
 
 
 @dataclasses.dataclass(frozen=True)

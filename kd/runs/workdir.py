@@ -12,13 +12,13 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from kd.training.checkpoint import Checkpoints
 from kd.config import Spec, code_names, fingerprint_of, identity, settings, stored_spec, to_json
+from kd.config.allowed import packages
 from kd.data import Dataset, Stream
 from kd.errors import KdError
 from kd.lineage import Lineage
 from kd.system.paths import local
-from kd.config.allowed import packages
+from kd.training.checkpoint import Checkpoints
 
 _RESTORE = "choose another folder, or restore that file"
 _OUTSIDE = ("code", "data_fingerprint")  # of an identity: what its config does not say

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.hinton2015.parts import choices, making, provenance
 from kd.evidence import Comparison, compare_errors, mean_sd
-from kd.pages.report import Page, plain_axes
-from kd.pages.tables import Table, plus_minus
+from kd.pages import Page, Table, plain_axes, plus_minus
 
 _INK = {"teachers": "#8c8c8c", "ensemble": "#4d4d4d", "baseline": "#c2543a", "distilled": "#2b6cb0"}
 _NAMES = {

@@ -21,13 +21,11 @@ from experiments.hinton2015.parts import (
 )
 from kd import evals
 from kd.config import Spec, build, make_terms
-from kd.core.members import product
-from kd.core.types import Average, Outputs
+from kd.core import Average, Outputs, product
 from kd.data import Dataset, load
 from kd.errors import KdError, unknown
-from kd.runs.stages import Done, Stage, run_stages
-from kd.teachers.make import predicts_by
-from kd.teachers.trained import member_evaluation
+from kd.runs import Done, Stage, run_stages
+from kd.teachers import member_evaluation, predicts_by
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.hinton2015.mnist.figures import grid
 from kd.evidence import MIN_SEEDS, Comparison, compare_errors, interval, mean_sd, t_interval
-from kd.pages.tables import Table
+from kd.pages import Table
 
 Results = Mapping[str, Any]
 HIGH, BEST = 8.0, (2.5, 4.0)  # "all temperatures above 8" at 300 units or more; "2.5 to 4" at 30

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from experiments.hinton2015.mnist.rows import plural
 from kd.evidence import mean_sd, t_interval
-from kd.pages.report import plain_axes
+from kd.pages import plain_axes
 
 Results = Mapping[str, Any]
 INK = {"teachers": "#8c8c8c", "baseline": "#c2543a", "distilled": "#2b6cb0", "other": "#4d4d4d"}

@@ -14,11 +14,11 @@ from experiments.hinton2015.mnist.rows import check_names
 from experiments.hinton2015.parts import curve, labels_of
 from kd import evals
 from kd.config import Spec, resolve
-from kd.core.types import Average, Outputs
+from kd.core import Average, Outputs
 from kd.data import Dataset, load, parse_split, split_rows
 from kd.errors import KdError
-from kd.runs.stages import Done
-from kd.teachers.trained import member_evaluation
+from kd.runs import Done
+from kd.teachers import member_evaluation
 
 TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)  # of section 2.1
 OFFSETS = tuple(float(x) for x in np.arange(0, 12.25, 0.25))  # of a bias curve, in size

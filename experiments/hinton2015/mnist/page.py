@@ -10,8 +10,7 @@ from experiments.hinton2015.mnist.protocol import RUNS
 from experiments.hinton2015.mnist.rows import main_table, missed, plural
 from experiments.hinton2015.parts import choices, making, provenance
 from kd.evidence import mean_sd
-from kd.pages.report import Page
-from kd.pages.tables import Table, plus_minus
+from kd.pages import Page, Table, plus_minus
 
 Results = Mapping[str, Any]
 

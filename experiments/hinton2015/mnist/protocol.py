@@ -8,9 +8,9 @@ from typing import Any
 
 from experiments.hinton2015.parts import check_distinct, check_same_test, plain, resolved
 from kd.config import Spec
-from kd.core.members import product
+from kd.core import product
 from kd.errors import KdError
-from kd.runs.stages import Computation, Stage
+from kd.runs import Computation, Stage
 
 Run = Mapping[str, Any]
 RUNS = ("teachers", "baseline", "distilled", "sweep", "omitted", "only", "small_hard", "small_soft")

@@ -14,12 +14,11 @@ from typing import Any
 
 import kd
 from kd.config import Spec, resolve
-from kd.core.members import product
+from kd.core import product
 from kd.data import load
-from kd.runs.build import build_task
-from kd.runs.stages import Done
-from kd.teachers.trained import precompute
-from kd.training import loop
+from kd.runs import Done, build_task
+from kd.teachers import precompute
+from kd.training import Cadence, run
 
 DISPATCHES, STEPS = 6, 25
 
@@ -60,9 +59,9 @@ def _seconds_per_step(spec: Spec, data: kd.Dataset, teacher: Any) -> float:
     """Median over dispatches, the first left out: it holds what happens once."""
     short = dataclasses.replace(spec, total_epochs=None, total_steps=DISPATCHES * STEPS)
     task, clock = build_task(short, data, teacher), []
-    loop.run(
+    run(
         task,
-        cadence=loop.Cadence(dispatch=STEPS),
+        cadence=Cadence(dispatch=STEPS),
         start_writing=lambda _: [lambda *_: clock.append(time.perf_counter())],
     )
     return statistics.median(b - a for a, b in itertools.pairwise(clock[1:])) / STEPS

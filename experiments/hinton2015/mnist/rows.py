@@ -10,7 +10,7 @@ from typing import Any
 
 from kd.errors import unknown
 from kd.evidence import mean_sd
-from kd.pages.tables import Table, plus_minus
+from kd.pages import Table, plus_minus
 
 Results = Mapping[str, Any]
 

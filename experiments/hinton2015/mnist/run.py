@@ -10,7 +10,7 @@ from experiments.hinton2015.mnist.measure import check, measure
 from experiments.hinton2015.mnist.protocol import Protocol, make_stages
 from experiments.hinton2015.parts import finished, of_this_data, plain
 from kd.config import build
-from kd.runs.stages import run_stages
+from kd.runs import run_stages
 
 
 def run(

@@ -14,7 +14,7 @@ from experiments.hinton2015.speech import hmm
 from experiments.hinton2015.speech.corpus import SPLITS, Split, padded, read, real, write_frames
 from kd.data import load
 from kd.errors import KdError
-from kd.runs.stages import Done
+from kd.runs import Done
 
 
 def flat(

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from kd.data.audio.features import Utterance
-from kd.data.audio.speech import load_speech
+from kd.data.audio import Utterance, load_speech
 from kd.errors import KdError
-from kd.runs.stages import Done
+from kd.runs import Done
 
 SPLITS = ("train", "validation", "test")
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from experiments.hinton2015.speech.claims import accuracies
 from kd.evidence import mean_sd
-from kd.pages.report import plain_axes
+from kd.pages import plain_axes
 
 _INK = {"baseline": "#c2543a", "distilled": "#2b6cb0", "ensemble": "#4d4d4d"}
 _SMALL_INK = {"hard 100%": "#8c8c8c", "hard 3%": "#c2543a", "soft 3%": "#2b6cb0"}

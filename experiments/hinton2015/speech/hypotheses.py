@@ -18,7 +18,7 @@ from experiments.hinton2015.speech.claims import (
 )
 from experiments.hinton2015.speech.protocol import Arm, Hypothesis
 from kd.evidence import Comparison
-from kd.pages.tables import Table, plus_minus
+from kd.pages import Table, plus_minus
 
 Results = Mapping[str, Any]
 _BAND: Mapping[Arm, str] = {

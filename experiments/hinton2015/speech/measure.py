@@ -16,9 +16,9 @@ from experiments.hinton2015.speech import hmm
 from experiments.hinton2015.speech.align import Alignment
 from experiments.hinton2015.speech.corpus import Split, read
 from kd.data import Dataset
-from kd.evals.words import word_errors
-from kd.runs.stages import Done
-from kd.teachers.trained import Trained
+from kd.evals import word_errors
+from kd.runs import Done
+from kd.teachers import Trained
 
 
 def tune(

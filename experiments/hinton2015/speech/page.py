@@ -19,8 +19,7 @@ from experiments.hinton2015.speech.claims import (
     word_error_rates,
 )
 from experiments.hinton2015.speech.figures import small_figure, systems_figure
-from kd.pages.report import Page
-from kd.pages.tables import Table, plus_minus
+from kd.pages import Page, Table, plus_minus
 
 
 def page(results: Mapping[str, Any]) -> Page:

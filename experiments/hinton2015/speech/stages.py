@@ -13,9 +13,9 @@ from experiments.hinton2015.parts import finished, of_this_data, plain
 from experiments.hinton2015.speech.corpus import read
 from experiments.hinton2015.speech.protocol import Protocol, check, hypotheses
 from kd.config import Spec, build, resolve
-from kd.core.members import product
-from kd.data.audio.speech import speech_fingerprint
-from kd.runs.stages import Computation, Done, Stage, run_stages
+from kd.core import product
+from kd.data.audio import speech_fingerprint
+from kd.runs import Computation, Done, Stage, run_stages
 
 _HERE = "experiments.hinton2015.speech"
 _AUDIO = ("kd.data.audio.speech",)
