@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import tomllib
 
 import pytest
 from hypothesis import given
@@ -190,3 +191,30 @@ def test_reproduce_stopped_continued_and_done(tmp_path, monkeypatch, capfd):
     assert main(["report", str(tmp_path)]) == 0
     assert capfd.readouterr().out.splitlines() == [str(report)]
     assert runs.hashes(tmp_path) == before
+
+
+def test_the_version_is_that_of_the_project(capfd):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    declared = tomllib.loads((runs.ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert end.value.code == 0
+    assert capfd.readouterr().out == f"kd {declared['version']}\n"
+
+
+def test_a_dry_run_says_who_the_run_will_be_and_leaves_nothing(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    assert main(runs.kd("train", "--dry_run")) == 0
+    shown = capfd.readouterr().out
+    owner = json.loads((runs.finished() / "run.json").read_text())
+    assert cell(shown, "fingerprint") == owner["fingerprint"]
+    assert cell(shown, "steps") == str(runs.lines(runs.finished())[-1]["step"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_refuses_what_training_refuses(tmp_path, capfd):
+    keys = {"student__classes": 3}
+    assert main(runs.kd("train", "--dry_run", **keys)) == 2
+    dry = capfd.readouterr().err
+    assert main(runs.kd("train", f"--workdir={tmp_path / 'run'}", **keys)) == 2
+    assert capfd.readouterr().err == dry
+    assert dry.count("\n") == 1

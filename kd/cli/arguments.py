@@ -25,11 +25,22 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"kd: {one_line(message)}; see '{self.prog} --help'\n")
 
 
+class _Version(argparse.Action):
+    """The version is looked up when it is asked for: that takes longer than all the rest here."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import importlib.metadata
+
+        print(f"kd {importlib.metadata.version('kd')}")
+        parser.exit()
+
+
 def parser() -> Parser:
     """Of the whole command; ``command`` is the name of the chosen one."""
     whole = Parser(
         prog="kd", description="Knowledge distillation in JAX and Flax.", allow_abbrev=False
     )
+    whole.add_argument("--version", action=_Version, nargs=0, help="print kd's version and end")
     commands = whole.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _train(
         commands.add_parser(
@@ -79,6 +90,11 @@ def _train(train: argparse.ArgumentParser) -> None:
         "--show-sharding",
         action="store_true",
         help="only print where every parameter will lie, and how large it is",
+    )
+    train.add_argument(
+        "--dry_run",
+        action="store_true",
+        help="only check everything, and print how long and how large the run will be",
     )
     train.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
     _data_dir(train)

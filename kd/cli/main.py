@@ -151,13 +151,21 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd.processes import group
     from kd.runs.run import train_workdir
 
-    if (
-        not args.workdir and not args.show_sharding
-    ):  # empty too, as an unset variable of the shell is
+    # empty too, as an unset variable of the shell is
+    if not (args.workdir or args.show_sharding or args.dry_run):
         raise KdError(
-            "kd train needs --workdir=DIR, where the run lives; only --show-sharding does without"
+            "kd train needs --workdir=DIR, where the run lives; only --show-sharding and --dry_run "
+            "do without"
         )
     spec = resolve(_run_config(args, overrides))
+    if args.dry_run:
+        from kd.pages.dry_run import dry_run
+        from kd.runs.build import check_spec
+
+        table = dry_run(spec, check_spec(spec))
+        if group.is_first():
+            _show(table)
+        return
     if args.show_sharding:
         from kd.pages.sharding import layout
         from kd.runs.build import planned

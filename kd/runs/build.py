@@ -241,9 +241,9 @@ def total_steps(spec: Spec, examples: int) -> int:
 
 
 @pinned()
-def check_spec(spec: Spec, teacher: Spec | None = None) -> None:
-    """Raise a `KdError` for all that can be known to be wrong with a run before its teacher is
-    trained.
+def check_spec(spec: Spec, teacher: Spec | None = None) -> loop.Task:
+    """The task of a run, of which all is known to be right that can be known before its teacher is
+    trained. Raises a `KdError` for what is wrong.
 
     `teacher` is the config of that teacher, whose shapes stand in for it; without one the run's own
     is looked at. The splits are loaded, nothing is computed.
@@ -253,7 +253,9 @@ def check_spec(spec: Spec, teacher: Spec | None = None) -> None:
     taught = (
         load_teacher(spec, data) if teacher is None else _as_teacher(untrained(teacher), spec, data)
     )
-    loop.check(build_task(spec, data, taught))
+    task = build_task(spec, data, taught)
+    loop.check(task)
+    return task
 
 
 def untrained(spec: Spec) -> Trained:

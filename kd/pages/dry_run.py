@@ -1,0 +1,45 @@
+"""What a run will be, as a table: ``kd train --dry_run``."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+
+from kd.config import Spec, fingerprint_of, identity
+from kd.pages.tables import Table
+from kd.placement.mesh import make_mesh
+from kd.system.memory import size
+from kd.training.program import place
+from kd.training.room import check_room, kept
+from kd.training.task import Task, abstract_state
+
+
+def dry_run(spec: Spec, task: Task) -> Table:
+    """Length, size, memory and fingerprint of a run that was checked. Nothing is computed.
+
+    Raises:
+      KdError: what it would keep does not fit into memory.
+    """
+    where = place(task, make_mesh(task.mesh))
+    check_room(task, where)
+    members = task.members or 1
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_state(task).params))
+    teacher = "" if task.teacher is None else task.teacher.fingerprint
+    rows = [
+        ["steps", f"{task.total_steps:,}"],
+        ["examples a step", f"{task.batch_size:,}"],
+        ["examples", f"{len(task.data):,}"],
+        ["inputs", task.data.seen.text.removeprefix("inputs ")],
+        ["members", "none, a single run" if task.members is None else f"{members:,}"],
+        ["parameters of a member", f"{parameters // members:,}"],
+        ["terms", ", ".join(term.name for term in task.terms)],
+        ["teacher", teacher or "none"],
+        ["kept in memory, a device", size(sum(kept(task, where).values()))],
+        ["fingerprint", _fingerprint(spec, task, teacher)],
+    ]
+    return Table("Checked, and not trained", ["", "this run"], rows)
+
+
+def _fingerprint(spec: Spec, task: Task, teacher: str) -> str:
+    return fingerprint_of({**identity(spec, teacher), "data_fingerprint": task.data.fingerprint})
