@@ -21,6 +21,10 @@ if (
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
+if "KD_CACHE_DIR" not in os.environ:  # nothing of the tests stays
+    os.environ["KD_CACHE_DIR"] = tempfile.mkdtemp(prefix="kd-kept-")
+    atexit.register(shutil.rmtree, os.environ["KD_CACHE_DIR"], ignore_errors=True)
+
 import hypothesis
 import jax
 import jaxtyping

@@ -273,7 +273,7 @@ def test_soft_targets_keeps_its_t_squared_with_or_without_a_hard_term(
     with_hard, zs, zt, temperature
 ):
     terms = [term("soft_targets", temperature=temperature), *([term("hard")] if with_hard else [])]
-    batch = {"labels": np.zeros(4, np.int32), "weight": np.ones(4, np.float32)}
+    batch = {"labels": jnp.zeros(4, jnp.int32), "weight": jnp.ones(4)}
     hparams = {"terms": initial_numbers(terms)}
     total, values = make_objective(terms)(
         Outputs(jnp.asarray(zs)), Outputs(jnp.asarray(zt)), batch, hparams, jnp.zeros((), jnp.int32)

@@ -18,6 +18,7 @@ from kd.data.images.crops import Crop, viewed
 from kd.data.seen import Seen
 from kd.data.stored import check_scale, check_seen
 from kd.errors import KdError, cause
+from kd.system import kept
 from kd.system.memory import check_fits
 
 _BLOCK = 256  # examples that are read together
@@ -269,12 +270,41 @@ class Stream:
             ) from error
 
 
-def in_memory(stream: Stream) -> Dataset:
+def in_memory(stream: Stream, files: Sequence[str | os.PathLike[str]] = ()) -> Dataset:
     """The examples of a stream as arrays, seen as evaluation sees them.
+
+    With `files`, those that it is read from, what was decoded once is kept on disk and taken from
+    there as long as they are the same: see `kd.system.kept`.
 
     Raises:
       KdError: as `Stream.read` does, or they are more than memory holds.
     """
+    key = _key(stream, files)
+    stored = None if key is None else kept.read("data", key)
+    if stored is None:
+        stored = _decoded(stream)
+        if key is not None:
+            kept.write("data", key, stored)
+    return arrays(
+        stored["images"],
+        stored.get("labels"),
+        num_classes=stream.num_classes,
+        scale=stream.scale,
+        class_names=stream.class_names,
+    )
+
+
+def _key(stream: Stream, files: Sequence[str | os.PathLike[str]]) -> str | None:
+    """Who the decoded examples are; None where nobody can say."""
+    try:
+        stats = [os.stat(file) for file in files]
+    except OSError:  # in a bucket, say
+        return None
+    stamps = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+    return kept.key_of(stream.fingerprint, stamps) if stamps else None
+
+
+def _decoded(stream: Stream) -> dict[str, np.ndarray]:
     n, shape = len(stream), stream.shape
     check_fits(
         n * math.prod(shape) * stream.dtype.itemsize,
@@ -295,13 +325,7 @@ def in_memory(stream: Stream) -> Dataset:
             done.result()
     finally:
         pool.shutdown(cancel_futures=True)
-    return arrays(
-        images,
-        labels,
-        num_classes=stream.num_classes,
-        scale=stream.scale,
-        class_names=stream.class_names,
-    )
+    return {"images": images} if labels is None else {"images": images, "labels": labels}
 
 
 def described(

@@ -33,7 +33,8 @@ def load_tfds(dataset: str, split: str, data_dir: str | None) -> Dataset:
         set or split, no image and label, damaged or missing files, an image that cannot be read,
         images of several sizes, or more than memory holds.
     """
-    return in_memory(stream_tfds(dataset, split, data_dir))
+    stream = stream_tfds(dataset, split, data_dir)
+    return in_memory(stream, getattr(stream.source, "files", ()))
 
 
 def stream_tfds(
@@ -85,6 +86,7 @@ class _Records:
 
         self._decoded = builder.as_data_source(split=split)
         self._bytes = builder.as_data_source(split=split, decoders={"image": decode.SkipDecoding()})
+        self.files = tuple(str(path) for path in builder.info.splits[split].filepaths)
 
     def __len__(self) -> int:
         return len(self._decoded)
