@@ -80,6 +80,7 @@ def here(world, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "here"))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("KD_ALLOW_CODE", "mymodels")
     for name in CODE:
         wipe(name.removesuffix(".py"))
     return tmp_path / "here"
