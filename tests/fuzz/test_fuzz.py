@@ -21,14 +21,7 @@ def runs_there():
         yield made
 
 
-BAD_MEMBERS = pytest.mark.xfail(
-    strict=True, reason="members of an .npz file that are encrypted, too large or no arrays"
-)
-
-
-@pytest.mark.parametrize(
-    "family", [pytest.param(f, marks=BAD_MEMBERS if f == "files" else ()) for f in CASES]
-)
+@pytest.mark.parametrize("family", CASES)
 def test_no_traceback_no_hang_no_silent_wrong(family, runs_there):
     paths, recorded = runs_there
     tasks = [(family, number) for number in range(SHORT)]
