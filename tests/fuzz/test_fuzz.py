@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 import pytest
 
+import runs
 from fuzz import bases, page, pool
 from fuzz.__main__ import CASES
 from fuzz.oracle import WRONG, Case, Outcome, disagreements, judged
@@ -103,8 +104,7 @@ def test_a_run_that_learnt_nothing_is_wrong(runs_there, tmp_path):
         ({"nll": float("nan")}, "not finite"),
         ({"accuracy": 0.01, "errors": count * 0.99}, "below chance"),
     ]:
-        text = json.dumps({**evaluation, "members": [{**member, **changes}]})
-        (run / "evaluation.json").write_text(text)
+        runs.edit(run / "evaluation.json", members=[{**member, **changes}])
         assert any(wrong in words for words in trained(run, learns=True)), wrong
 
 
