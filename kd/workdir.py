@@ -171,6 +171,11 @@ class Workdir:
         return self.metrics.exists() and self.metrics.stat().st_size > 0
 
     @property
+    def has_evaluation(self) -> bool:
+        """Whether a run has ended here."""
+        return os.path.lexists(self.path / "evaluation.json")
+
+    @property
     def has_checkpoint(self) -> bool:
         """Whether a checkpoint was ever finished here."""
         folder = self.path / "checkpoints"
@@ -231,8 +236,8 @@ def claim(
     teacher_fingerprint: str,
     lineage: Callable[[], Lineage],
 ) -> Workdir:
-    """Make `path` the work directory of this run, or find that it is already. One that never took a
-    step is free. `lineage` is asked where the run begins, and recorded.
+    """Make `path` the work directory of this run, or find that it is already. One that holds
+    no step and no record is free. `lineage` is asked where the run begins, and recorded.
 
     Raises:
       KdError: it belongs to another run (the first keys that differ are shown), or cannot be
@@ -249,7 +254,7 @@ def claim(
     # what the caller's own config names was typed by the caller
     workdir = dataclasses.replace(made(path), allow_code=code_names(spec))
     try:
-        if not (workdir.has_metrics or workdir.has_checkpoint):
+        if not (workdir.has_metrics or workdir.has_checkpoint or workdir.has_evaluation):
             workdir.write("run.json", {**owner, "lineage": lineage().to_json()})
             return workdir
         if not (path / "run.json").exists():
@@ -257,7 +262,7 @@ def claim(
                 f"{path} holds a run but no run.json to say which; restore it, or choose another "
                 "--workdir"
             )
-        found, _ = workdir.owner, workdir.spec  # an edited one is refused here
+        found, *_ = workdir.owner, workdir.spec, workdir.evaluation  # edited ones are refused here
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
@@ -273,8 +278,8 @@ def claim(
         )
     if not (path / "checkpoints").is_dir():
         raise KdError(
-            f"{path} has metrics and no checkpoints/ to continue from; restore that folder, choose "
-            "another --workdir, or remove metrics.jsonl to start again at step 0"
+            f"{path} holds a run and no checkpoints/ to continue from; restore that folder, choose "
+            "another --workdir, or remove metrics.jsonl and evaluation.json to start anew"
         )
     return workdir
 

@@ -64,9 +64,10 @@ def test_a_run_without_its_checkpoints_is_refused_and_nothing_is_lost(workdir, c
     before = runs.hashes(workdir)
     code, said = again(workdir, capfd)
     assert code == 2
-    assert "metrics and no checkpoints/ to continue from; restore that folder" in said
+    assert "a run and no checkpoints/ to continue from; restore that folder" in said
     assert runs.hashes(workdir) == before
     (workdir / "metrics.jsonl").unlink()
+    (workdir / "evaluation.json").unlink()
     assert again(workdir, capfd)[0] == 0
     runs.same_bytes(workdir, runs.finished())
 

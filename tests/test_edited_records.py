@@ -49,3 +49,29 @@ def test_a_record_of_an_earlier_version_is_read(run, name):
     del whole["digest"]
     (run / name).write_text(json.dumps(whole))
     assert READERS[name](run) == content == whole
+
+
+def test_a_damaged_record_is_refused_before_a_step_is_taken(run, capfd):
+    (run / "evaluation.json").write_text("{")
+    (run / "metrics.jsonl").write_text("")
+    before = runs.hashes(run)
+    capfd.readouterr()
+    assert runs.train(run) == 2
+    [line] = capfd.readouterr().err.splitlines()
+    assert line.startswith("kd: ")
+    assert "evaluation.json is damaged" in line
+    assert runs.hashes(run) == before
+
+
+def test_a_record_without_its_run_is_nobody_elses(run, capfd):
+    """The folder of a run whose weights and metrics were removed is not free while its record is
+    there.
+    """
+    shutil.rmtree(run / "checkpoints")
+    (run / "metrics.jsonl").unlink()
+    assert runs.train(run, seed=7) == 2
+    assert "belongs to another run" in capfd.readouterr().err
+    assert runs.train(run) == 2
+    assert "no checkpoints/ to continue from" in capfd.readouterr().err
+    (run / "evaluation.json").unlink()
+    assert runs.train(run, seed=7) == 0

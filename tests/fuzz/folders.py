@@ -236,7 +236,8 @@ def _edited(random, folder, edit):
     path = choice(random, paths) if paths else folder
     with contextlib.suppress(OSError, ValueError):
         rows = [line.split(",") for line in path.read_text("utf-8").splitlines()]
-        path.write_text("\n".join(",".join(row) for row in edit(rows)), "utf-8")
+        if rows:
+            path.write_text("\n".join(",".join(row) for row in edit(rows)), "utf-8")
 
 
 def _an_odd_cell(random, folder):
