@@ -64,9 +64,10 @@ def test_a_run_without_its_checkpoints_is_refused_and_nothing_is_lost(workdir, c
     before = runs.hashes(workdir)
     code, said = again(workdir, capfd)
     assert code == 2
-    assert "metrics and no checkpoints/ to continue from; restore that folder" in said
+    assert "a run and no checkpoints/ to continue from; restore that folder" in said
     assert runs.hashes(workdir) == before
     (workdir / "metrics.jsonl").unlink()
+    (workdir / "evaluation.json").unlink()
     assert again(workdir, capfd)[0] == 0
     runs.same_bytes(workdir, runs.finished())
 
@@ -115,7 +116,7 @@ EDITS = {
 @pytest.mark.parametrize("command", ["train", "eval", "teacher"])
 def test_an_edited_run_json_is_refused(workdir, key, command, capfd, tmp_path):
     path = workdir / "run.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), key: EDITS[key]}))
+    runs.edit(path, **{key: EDITS[key]})
     before = runs.hashes(workdir)
     words = {
         "train": runs.kd("train", f"--workdir={workdir}"),
@@ -134,10 +135,10 @@ def test_an_edited_spec_is_no_other_run_under_the_same_name(workdir, capfd):
     path = workdir / "run.json"
     owner = json.loads(path.read_text())
     owner["spec"]["student"]["widths"] = [4]
-    path.write_text(json.dumps(owner))
+    runs.edit(path, **owner)
     assert main(["eval", f"--workdir={workdir}"]) == 2
     assert "student.widths is [8] in its identity and [4] in its spec" in capfd.readouterr().err
     owner["spec"]["student"]["widths"] = [8]
     owner["spec"]["log_steps"] = 1  # is no part of who the run is
-    path.write_text(json.dumps(owner))
+    runs.edit(path, **owner)
     assert main(["eval", f"--workdir={workdir}"]) == 0

@@ -237,7 +237,8 @@ def test_a_split_that_stops_early_is_known(here, capfd):
 
 def test_a_finished_record_is_never_overwritten(here, monkeypatch, capfd):
     record = here / "teacher" / "evaluation.json"
-    record.write_text(record.read_text().replace('"errors": ', '"errors": 1'))
+    members = json.loads(record.read_text().replace('"errors": ', '"errors": 1'))["members"]
+    runs.edit(record, members=members)
     before = record.read_text()
     monkeypatch.setattr(kd_run, "evaluation", lambda *_: pytest.fail("it was evaluated anew"))
     assert train("teacher") == 0
@@ -286,9 +287,7 @@ def test_licences_are_recorded_and_make_no_other_run(here):
 
 
 def test_a_run_that_did_not_say_is_read(here):
-    owner = json.loads((here / "teacher" / "run.json").read_text())
-    del owner["lineage"]
-    (here / "teacher" / "run.json").write_text(json.dumps(owner))
+    runs.edit(here / "teacher" / "run.json", lineage=None)
     edit(here, "layers.py")
     assert find("teacher").lineage is None
     assert main(["eval", "--workdir=teacher"]) == 0
@@ -298,8 +297,7 @@ def test_a_run_that_did_not_say_is_read(here):
 
 @pytest.mark.parametrize("damage", ["3", '{"data": 3}', '{"data": [], "code": 1}', "[]"])
 def test_a_damaged_lineage_is_one_line(here, damage, capfd):
-    owner = json.loads((here / "teacher" / "run.json").read_text())
-    (here / "teacher" / "run.json").write_text(json.dumps({**owner, "lineage": json.loads(damage)}))
+    runs.edit(here / "teacher" / "run.json", lineage=json.loads(damage))
     assert main(["eval", "--workdir=teacher"]) == 2
     assert "run.json is damaged: its lineage" in capfd.readouterr().err
 

@@ -57,7 +57,7 @@ def copied(tmp_path):
     def change(path, value):
         changed = copy.deepcopy(whole)
         traps.put(changed, path, value)
-        file.write_text(json.dumps(changed))
+        runs.edit(file, **changed)
         return tmp_path / "run"
 
     return change
@@ -98,8 +98,7 @@ def test_every_command_refuses_code_of_a_run(copied, refused, path, value):
 def test_a_run_cannot_allow_itself(copied):
     run = copied(("spec", "student", "name"), "trap:go")
     owner = json.loads((run / "run.json").read_text())
-    owner["spec"]["allow_code"] = ["trap"]
-    (run / "run.json").write_text(json.dumps(owner))
+    runs.edit(run / "run.json", spec={**owner["spec"], "allow_code": ["trap"]})
     with pytest.raises(KdError, match="--allow_code=trap"):
         assert find(run).spec
     assert not traps.sprung()

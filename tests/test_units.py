@@ -165,10 +165,9 @@ def test_a_damaged_record_of_inputs_is_one_line(tmp_path):
     path = tmp_path / "run" / "run.json"
     owner = json.loads(path.read_text())
     for inputs in ({}, {**owner["inputs"], "scale": 0}, {**owner["inputs"], "shape": 3}, [1]):
-        path.write_text(json.dumps({**owner, "inputs": inputs}))
+        runs.edit(path, inputs=inputs)
         with pytest.raises(KdError, match="damaged"):
             kd.load_trained(tmp_path / "run")
-    del owner["inputs"]  # of a run before there were any
-    path.write_text(json.dumps(owner))
+    runs.edit(path, inputs=None)  # of a run before there were any
     assert kd.load_trained(tmp_path / "run").seen is None
     assert dataclasses.replace(TEACHER, seen=None).logits(OTHERS["floats"]).any()

@@ -21,6 +21,7 @@ from kd.system.paths import local
 from kd.training.checkpoint import Checkpoints
 
 _RESTORE = "choose another folder, or restore that file"
+_DIGEST = "digest"  # of what else a JSON file of a run holds
 _OUTSIDE = ("code", "data_fingerprint")  # of an identity: what its config does not say
 _PRINT = "[0-9a-f]" * 8  # what a stage's folder has after its name
 _OWNER = {"fingerprint": str, "identity": dict, "num_classes": int, "spec": dict}
@@ -48,7 +49,7 @@ class Workdir:
         Raises:
           KdError: it is damaged.
         """
-        owner = read_json(self.path / "run.json", _RESTORE)
+        owner = self._whole("run.json", _RESTORE)
         for name, kind in _OWNER.items():
             if type(owner.get(name)) is not kind:
                 raise self._damaged(f"'{name}' is missing or no {kind.__name__}")
@@ -170,6 +171,11 @@ class Workdir:
         return self.metrics.exists() and self.metrics.stat().st_size > 0
 
     @property
+    def has_evaluation(self) -> bool:
+        """Whether a run has ended here."""
+        return os.path.lexists(self.path / "evaluation.json")
+
+    @property
     def has_checkpoint(self) -> bool:
         """Whether a checkpoint was ever finished here."""
         folder = self.path / "checkpoints"
@@ -180,18 +186,32 @@ class Workdir:
         return Checkpoints(self.path / "checkpoints", read_only=read_only)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a JSON file whole or not at all."""
+        """Write a JSON file whole or not at all, with a digest of its content."""
+        plain = {key: value for key, value in content.items() if key != _DIGEST}
         try:
-            write_json(self.path / name, content)
+            write_json(self.path / name, {**plain, _DIGEST: fingerprint_of(plain)})
         except OSError as error:
             raise _not_writable(self.path / name, error) from error
 
     def read(self, name: str) -> dict[str, Any] | None:
-        """A JSON file of the run, or None."""
-        path = self.path / name
-        if not os.path.lexists(path):
+        """A JSON file of the run, or None.
+
+        Raises:
+          KdError: it is damaged, or was edited.
+        """
+        if not os.path.lexists(self.path / name):
             return None
-        return read_json(path, "remove it and start that run again")
+        return self._whole(name, "restore it, or remove it and start that run again")
+
+    def _whole(self, name: str, fix: str) -> dict[str, Any]:
+        """The content of a JSON file as it was written; files of earlier versions hold no digest
+        to compare.
+        """
+        content = read_json(self.path / name, fix)
+        digest = content.pop(_DIGEST, None)
+        if digest not in (None, fingerprint_of(content)):
+            raise KdError(f"{self.path / name} is damaged: it was edited; {fix}")
+        return content
 
 
 def made(path: pathlib.Path) -> Workdir:
@@ -216,8 +236,8 @@ def claim(
     teacher_fingerprint: str,
     lineage: Callable[[], Lineage],
 ) -> Workdir:
-    """Make `path` the work directory of this run, or find that it is already. One that never took a
-    step is free. `lineage` is asked where the run begins, and recorded.
+    """Make `path` the work directory of this run, or find that it is already. One that holds
+    no step and no record is free. `lineage` is asked where the run begins, and recorded.
 
     Raises:
       KdError: it belongs to another run (the first keys that differ are shown), or cannot be
@@ -234,15 +254,15 @@ def claim(
     # what the caller's own config names was typed by the caller
     workdir = dataclasses.replace(made(path), allow_code=code_names(spec))
     try:
-        if not (workdir.has_metrics or workdir.has_checkpoint):
-            write_json(path / "run.json", {**owner, "lineage": lineage().to_json()})
+        if not (workdir.has_metrics or workdir.has_checkpoint or workdir.has_evaluation):
+            workdir.write("run.json", {**owner, "lineage": lineage().to_json()})
             return workdir
         if not (path / "run.json").exists():
             raise KdError(
                 f"{path} holds a run but no run.json to say which; restore it, or choose another "
                 "--workdir"
             )
-        found, _ = workdir.owner, workdir.spec  # an edited one is refused here
+        found, *_ = workdir.owner, workdir.spec, workdir.evaluation  # edited ones are refused here
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
@@ -258,8 +278,8 @@ def claim(
         )
     if not (path / "checkpoints").is_dir():
         raise KdError(
-            f"{path} has metrics and no checkpoints/ to continue from; restore that folder, choose "
-            "another --workdir, or remove metrics.jsonl to start again at step 0"
+            f"{path} holds a run and no checkpoints/ to continue from; restore that folder, choose "
+            "another --workdir, or remove metrics.jsonl and evaluation.json to start anew"
         )
     return workdir
 

@@ -1,6 +1,6 @@
 """Odd input in bulk: a table in the terminal, results.json, and docs/fuzz.md.
 
-Twenty minutes on two cores.
+Ten minutes on two cores.
 """
 
 import argparse

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import pathlib
 import tempfile
 
@@ -13,7 +12,7 @@ from fuzz.oracle import evaluated
 @contextlib.contextmanager
 def made():
     """Paths by name, what ``kd eval`` says of each by "name: eval", and evaluations by
-    fingerprint.
+    fingerprints.
     """
     with tempfile.TemporaryDirectory(prefix="kd-fuzz-bases-") as scratch, contextlib.chdir(scratch):
         bases, recorded = {}, {}
@@ -22,7 +21,7 @@ def made():
             _said(words)
             bases[f"{name}: eval"] = _said(["eval", "--workdir=run"])
             bases[name] = str(pathlib.Path("run").rename(name).resolve())
-            recorded[_fingerprint(bases[name])] = evaluated(_in(bases[name]))
+            recorded |= evaluated(pathlib.Path(name))
         yield bases, recorded
 
 
@@ -33,11 +32,3 @@ def _said(words):
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
         assert main([str(word) for word in words]) == 0
     return out.getvalue()
-
-
-def _in(path):
-    return pathlib.Path(path, "evaluation.json")
-
-
-def _fingerprint(path):
-    return json.loads(pathlib.Path(path, "run.json").read_text("utf-8"))["fingerprint"]

@@ -20,7 +20,7 @@ def jitter(pixels: int) -> View | None:
     None when `pixels` is 0.
 
     Raises:
-      KdError: a negative number of pixels.
+      KdError: a negative number of pixels, or as many as an image has in either direction.
 
     Source: Hinton, Vinyals & Dean (2015), section 3.
     """
@@ -35,6 +35,11 @@ def jitter(pixels: int) -> View | None:
             raise KdError(
                 f"jitter needs images [b h w ...], got inputs of shape {images.shape}; set "
                 "data.jitter_pixels=0"
+            )
+        if pixels >= min(images.shape[1:3]):
+            raise KdError(
+                f"data.jitter_pixels is {pixels}, and images of {images.shape[1]} x "
+                f"{images.shape[2]} pixels would be shifted out of sight; set a smaller one"
             )
         padded = jnp.pad(
             images, [(0, 0), (pixels, pixels), (pixels, pixels), *[(0, 0)] * (images.ndim - 3)]
