@@ -193,7 +193,7 @@ def test_a_module_that_is_gone_is_named(here, capfd):
     (here / "layers.py").unlink()
     wipe("layers")
     assert main(["eval", "--workdir=teacher"]) == 2
-    assert "module layers is not there any more" in capfd.readouterr().err
+    assert "no module 'layers'; is its folder on PYTHONPATH?" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("reader", ["eval", "audit", "train again"])

@@ -42,8 +42,8 @@ def test_a_teacher_answers_for_other_storage_as_for_its_own(what, streamed):
     want = TEACHER.logits(OWN)
     np.testing.assert_allclose(TEACHER.logits(data), want, **LIKE_OWN)
     table = kd.precompute(TEACHER.teacher(), data)
-    np.testing.assert_allclose(table.variables, want, **LIKE_OWN)
-    assert table.answers_for == data.fingerprint
+    np.testing.assert_allclose(table.variables.logits, want, **LIKE_OWN)
+    assert table.manifest.data == data.fingerprint
     taught = reading(TEACHER.teacher(), data)
     np.testing.assert_allclose(answers(taught, data).logits, want, **LIKE_OWN)
     assert reading(taught, data) is not None  # once is enough: a second time changes nothing
