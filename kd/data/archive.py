@@ -137,7 +137,7 @@ def find_data(source: str, data_dir: str | None) -> pathlib.Path:
     """
     source = os.path.expanduser(source)
     other = os.environ.get("KD_DATA_DIR")
-    places = [data_dir] if data_dir else [*([other] if other else []), "."]
+    places = [data_dir] if data_dir else [place for place in (other, ".") if place]
     paths = [pathlib.Path(place).expanduser() / source for place in places]
     for path in paths:
         if source and os.path.exists(path):

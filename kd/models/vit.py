@@ -235,12 +235,11 @@ def vit(
     transformers", for g.
     """
     named, pixels = parse_variant(variant)
-    size = Size(
-        width=named.width if width is None else width,
-        depth=named.depth if depth is None else depth,
-        mlp=mlp if mlp is not None else named.mlp if width is None else 4 * width,
-        heads=named.heads if heads is None else heads,
-    )
+    given = {"width": width, "depth": depth, "mlp": mlp, "heads": heads}
+    if mlp is None and width is not None:
+        given["mlp"] = 4 * width
+    own = {name: number for name, number in given.items() if number is not None}
+    size = dataclasses.replace(named, **own)
     pixels = pixels if patch is None else patch
     if unroll is None:
         unroll = size.depth if size.depth <= _IN_A_ROW and not remat else 1

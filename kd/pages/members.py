@@ -46,8 +46,6 @@ def members_table(
 
 def _cell(members: Sequence[Mapping[str, Any]], name: str) -> tuple[str, str]:
     values = [one[name] for one in members if one.get(name) is not None]
-    return (
-        (plus_minus(values, 1 if name == "errors" else 4), str(len(values)))
-        if values
-        else ("–", "0")
-    )
+    if not values:
+        return "–", "0"
+    return plus_minus(values, 1 if name == "errors" else 4), str(len(values))

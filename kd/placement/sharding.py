@@ -157,7 +157,7 @@ def _checked(
         )
     used: list[str] = []
     for length, axis in zip(shape, axes, strict=False):
-        names = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
+        names = _names(axis)
         for name in names:
             if name not in AXES:
                 raise unknown(f"axis in {where}:", name, AXES)
@@ -180,6 +180,13 @@ def _checked(
                 "dimension, or another size of that axis"
             )
     return axes
+
+
+def _names(axis: Any) -> tuple[str, ...]:
+    """The mesh's axes that one dimension is split over."""
+    if axis is None:
+        return ()
+    return axis if isinstance(axis, tuple) else (axis,)
 
 
 def state_shardings(state: State, rule: Rule, mesh: Mesh, *, population: bool) -> State:

@@ -115,7 +115,9 @@ def _memory(plan: Plan) -> Table:
 
 
 def _verdict(plan: Plan) -> str:
-    return "NO" if not plan.fits else "unknown" if plan.available is None else "yes"
+    if not plan.fits:
+        return "NO"
+    return "unknown" if plan.available is None else "yes"
 
 
 def _step(plan: Plan) -> Table:

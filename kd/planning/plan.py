@@ -87,13 +87,9 @@ class Plan:
         """
         refused = self.answer["step"].get("refused")
         usable = self.topology.chip.usable
-        return (
-            refused["available"]
-            if refused
-            else None
-            if usable is None
-            else usable // self.topology.chip.devices
-        )
+        if refused:
+            return refused["available"]
+        return None if usable is None else usable // self.topology.chip.devices
 
     @property
     def fits(self) -> bool:
