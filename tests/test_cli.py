@@ -1,7 +1,11 @@
 """The commands, end to end."""
 
 import json
+import os
 import pathlib
+import pty
+import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -218,3 +222,18 @@ def test_a_dry_run_refuses_what_training_refuses(tmp_path, capfd):
     assert main(runs.kd("train", f"--workdir={tmp_path / 'run'}", **keys)) == 2
     assert capfd.readouterr().err == dry
     assert dry.count("\n") == 1
+
+
+def test_whoever_watches_sees_a_first_word(capfd):
+    """On a terminal, before anything heavy is there; a file gets nothing but what matters."""
+    reader, terminal = pty.openpty()
+    command = [sys.executable, "-m", "kd.cli", "eval", "--workdir=absent"]
+    process = subprocess.Popen(command, cwd=runs.ROOT, stderr=terminal, env=runs.environment(1))
+    assert process.wait() == 2
+    os.close(terminal)
+    first, second = os.read(reader, 2**16).decode().splitlines()
+    os.close(reader)
+    assert first == "kd eval: starting"
+    assert second.startswith("kd: absent is not a work directory")
+    assert main(["eval", "--workdir=absent"]) == 2
+    assert capfd.readouterr().err == second + "\n"

@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         args = parser().parse_args(known)
+        _first_word(args)
         keep_compiled()
         if overrides and "config" not in args:
             raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
@@ -67,6 +68,12 @@ def main(arguments: list[str] | None = None) -> int:
             f"cannot write {where}: {error.strerror}; free some space or choose another folder"
         )
     return 0  # the reader has gone
+
+
+def _first_word(args: argparse.Namespace) -> None:
+    """Somebody who watches sees at once that the command was understood: JAX takes seconds."""
+    if sys.stderr.isatty() and args.command != "list":
+        print(f"kd {args.command}: starting", file=sys.stderr, flush=True)
 
 
 def _leave(signum: int, _frame: Any) -> None:

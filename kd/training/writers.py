@@ -102,7 +102,9 @@ class Progress:
     def __enter__(self) -> Progress:
         if self._bar is not None:
             self._bar.start()
-            self._task = self._bar.add_task(self._title, total=self._total, rate="", note="")
+            self._task = self._bar.add_task(
+                self._title, total=self._total, rate="", note="compiling"
+            )
         return self
 
     def __exit__(
