@@ -21,7 +21,7 @@ AGAIN = "start all of them again with the same command: they continue from the l
 def test_alone_everything_is_free():
     code = """
 import sys
-from kd import distributed
+from kd.processes import group
 group.start()
 assert (group.count(), group.index(), group.is_first()) == (1, 0, True)
 assert group.first_does("x", lambda: (1,)) == (1,)

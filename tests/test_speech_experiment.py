@@ -272,18 +272,21 @@ def test_features_are_normalised_by_the_training_split_alone(finished):
 # --- claims and page ---
 
 
+def member(total):
+    """A model that gets `total` frames of each of six utterances wrong."""
+    frame_errors = " ".join([str(total)] * 6)
+    return {"frame_errors": frame_errors, "word_errors": "0 1 0 1 0 1", "train_accuracy": 0.5}
+
+
 def invented(**errors):
-    """Results with given wrong frames per system, for two utterances of 100 frames by two
+    """Results with given wrong frames per system, for six utterances of 100 frames by six
     speakers.
     """
 
-    def member(total):
-        return {"frame_errors": f"{total} {total}", "word_errors": "0 1", "train_accuracy": 0.5}
-
     names = ("baseline", "ensemble", "distilled T=1")
     return {
-        "frames": 200,
-        "speakers": "ann bob",
+        "frames": 600,
+        "speakers": "ann bob cas dot eve fay",
         "seeds": [0, 1, 2, 3, 4],
         "chosen": 0,
         "protocol": {
@@ -314,7 +317,7 @@ def test_the_share_of_the_gain(distilled, share, met):
     assert claim.met == met
     found = claims.verdict(results)
     assert found.verdict == ("HELPS" if distilled < 40 else "NO EVIDENCE")
-    assert found.difference == 2 * (distilled - 40)
+    assert found.difference == 6 * (distilled - 40)
 
 
 def test_accuracies_and_word_error_rates():
@@ -360,9 +363,8 @@ def hypothetical(errors, **changes):
     run = copy.deepcopy(config["distilled"]) | {"total_epochs": 7.0}
     run["objective"]["soft_targets"]["temperature"] = 1.0
     results["protocol"]["hypotheses"] = {"one": {"claim": "so it is", "run": run, **changes}}
-    member = {"frame_errors": f"{errors} {errors}", "word_errors": "0 1", "train_accuracy": 0.5}
     results["hypotheses"], results["teachers"], results["protocol"]["split"] = (
-        {"one": [member] * 5},
+        {"one": [member(errors)] * 5},
         {},
         "test",
     )
@@ -386,7 +388,7 @@ def test_what_a_hypothesis_says(errors, said):
     results = hypothetical(errors)
     found = hypotheses.tested(results, "one")
     assert found.share[0] == pytest.approx((40 - errors) / 10)
-    assert found.change.difference == 2 * (errors - 36)
+    assert found.change.difference == 6 * (errors - 36)
     assert hypotheses.outcome(results, "one") == said
     assert hypotheses.numbers(results, "one").startswith(f"{36 - errors:+.2f} (")
 

@@ -208,7 +208,7 @@ def test_no_array_is_unpickled(tmp_path, key):
     bad = np.empty(1, object)
     bad[0] = Pickled()
     np.savez(tmp_path / "a.npz", **{**arrays, key: bad})
-    with pytest.raises(KdError, match=r"cannot read .*a\.npz"):
+    with pytest.raises(KdError, match=r"a\.npz holds Python objects"):
         kd.load(f"npz:{tmp_path / 'a.npz'}", "train")
 
 

@@ -13,7 +13,8 @@ import faulty
 import runs
 from kd.training import writers
 
-STREAMED = {"data__stream": True, "teacher__precompute": False}
+STREAMED = {"data__stream": True}
+LIVE = {"teacher__precompute": False}
 CADENCE = {
     "total_steps": 18,
     "checkpoint_epochs": 2,
@@ -28,8 +29,8 @@ def losses(workdir):
 
 @pytest.mark.parametrize("arg", ["", "distilled", "population"])
 def test_streamed_is_in_memory(arg, tmp_path):
-    keys = {"teacher__workdir": runs.finished()} if arg else {}
-    assert runs.train(tmp_path / "memory", arg=arg, teacher__precompute=False, **keys) == 0
+    keys = {"teacher__workdir": runs.finished(), **LIVE} if arg else {}
+    assert runs.train(tmp_path / "memory", arg=arg, **keys) == 0
     assert runs.train(tmp_path / "streamed", arg=arg, **STREAMED, **keys) == 0
     np.testing.assert_allclose(
         losses(tmp_path / "streamed"), losses(tmp_path / "memory"), rtol=1e-6
@@ -52,6 +53,7 @@ def test_stopped_within_a_line_and_killed_and_started_again(devices, tmp_path):
     keys = {
         "teacher__workdir": runs.finished(),
         "mesh__devices": devices,
+        **LIVE,
         **STREAMED,
         **CADENCE,
         "accumulate": 5,

@@ -120,7 +120,7 @@ def write(kind: str, key: str, arrays: Mapping[str, Any]) -> None:
         return
     try:
         for name, array in arrays.items():
-            np.save(unfinished / f"{name}.npy", np.asarray(array), allow_pickle=False)
+            np.save(unfinished / f"{name}.npy", np.asarray(array))
         sums = {name: _sum(unfinished / f"{name}.npy") for name in arrays}
         (unfinished / "sums.json").write_text(json.dumps(sums), "utf-8")
         _remove(place / key)
