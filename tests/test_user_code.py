@@ -5,6 +5,7 @@ import textwrap
 
 import pytest
 
+from kd.config import code_names, code_of, resolve
 from kd.user_code import reached
 
 MODEL = '''
@@ -154,3 +155,13 @@ else: print(x, *x, sep='', **x)
 def test_every_version_of_python_gives_the_same_hash(package):
     """Recorded once: the versions' syntax trees differ, the hash does not."""
     assert package(model=ODD) == {"model": "971c4fea5392"}
+
+
+@pytest.mark.parametrize("term", [{"model:loss": {}}, {"mine": {"loss": "model:loss"}}])
+def test_a_loss_counts_however_its_term_names_it(package, term):
+    package(
+        model="def loss(student, teacher, batch, hparams):\n    return student.logits[..., 0]\n"
+    )
+    spec = resolve({"student": {"name": "mlp"}, "objective": term, "total_steps": 1})
+    assert code_names(spec) == ("model:loss",)
+    assert list(code_of(spec)) == ["model"]

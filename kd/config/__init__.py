@@ -1,6 +1,6 @@
 """Configs: what a run may say of itself, how files and overrides are read, and who a run is."""
 
-from kd.config.identity import code_of, fingerprint_of, identity, settings
+from kd.config.identity import code_names, code_of, fingerprint_of, identity, settings
 from kd.config.idle import check_idle
 from kd.config.overrides import choose, load_config
 from kd.config.spec import (
@@ -14,7 +14,7 @@ from kd.config.spec import (
     resolve,
     to_json,
 )
-from kd.config.stored import code_names, stored_spec
+from kd.config.stored import damaged, stored_spec
 from kd.config.typed import build, plain
 from kd.hints import check_type
 
@@ -30,6 +30,7 @@ __all__ = [
     "choose",
     "code_names",
     "code_of",
+    "damaged",
     "fingerprint_of",
     "from_json",
     "identity",

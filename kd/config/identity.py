@@ -13,7 +13,7 @@ from kd.config.spec import Spec, option_types
 from kd.config.typed import floats, plain
 from kd.core.members import WHOLE
 from kd.core.schedules import Schedule
-from kd.data import SOURCES
+from kd.data import is_code
 from kd.fields import in_identity
 from kd.user_code import reached
 
@@ -27,7 +27,8 @@ def fingerprint_of(value: Any) -> str:
 def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
     """What makes this run this run: its settings, and the code that they name."""
     told = settings(spec, teacher_fingerprint)
-    told["code"] = {**{name: "" for name in _names(spec) if not _module(name)}, **code_of(spec)}
+    own = _own_code(spec)
+    told["code"] = {**{name: "" for name in _names(spec) if name not in own}, **code_of(spec)}
     return told
 
 
@@ -35,7 +36,27 @@ def code_of(spec: Spec) -> dict[str, str]:
     """Every module of the user's own that a run's model, losses and data source are made of, and
     the hash of what it says.
     """
-    return reached(module for name in _names(spec) if (module := _module(name)))
+    return reached(name.partition(":")[0] for name in _own_code(spec))
+
+
+def code_names(spec: Spec) -> tuple[str, ...]:
+    """Every ``package.module:name`` that a config names: what the run is made of, and the declared
+    model of a teacher that is not there yet.
+    """
+    declared: Any = (spec.teacher.model or {}).get("name")
+    teacher = {declared} if _is_code(declared) else set()
+    return tuple(sorted(_own_code(spec) | teacher))
+
+
+def _own_code(spec: Spec) -> set[str]:
+    terms = {name: term for name, term in spec.objective.items() if isinstance(term, Mapping)}
+    names = [spec.student.get("name"), *(term.get("loss", name) for name, term in terms.items())]
+    sources = {spec.data.source} if is_code(spec.data.source) else set()
+    return {name for name in names if _is_code(name)} | sources
+
+
+def _is_code(name: Any) -> bool:
+    return isinstance(name, str) and ":" in name
 
 
 def _names(spec: Spec) -> list[str]:
@@ -45,12 +66,6 @@ def _names(spec: Spec) -> list[str]:
         *((term or {}).get("loss") for term in spec.objective.values()),
     ]
     return [name for name in names if isinstance(name, str)]
-
-
-def _module(name: str) -> str:
-    """The module that ``package.module:name`` names; "" for a name of a table."""
-    module, colon, _ = name.partition(":")
-    return module if colon and module not in SOURCES else ""
 
 
 def canonical(spec: Spec) -> Spec:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from kd.config.allowed import packages, stored_object
+from kd.config.identity import code_names
 from kd.config.spec import Spec, resolve
 from kd.config.typed import build
-from kd.data import is_code
 from kd.errors import KdError
 
 
@@ -25,29 +25,16 @@ def stored_spec(config: Any, file: pathlib.Path, allow_code: Iterable[str] = ())
     try:
         names = code_names(build(Spec, config, "config"))
     except KdError as error:
-        raise _damaged(file, error) from error
+        raise damaged(file, error) from error
     for name in names:
         stored_object(name, file, allow_code)
     try:
         spec = resolve(config)
     except KdError as error:
-        raise _damaged(file, error) from error
+        raise damaged(file, error) from error
     return dataclasses.replace(spec, allow_code=packages(allow_code))
 
 
-def _damaged(file: pathlib.Path, error: KdError) -> KdError:
-    return KdError(f"{file} is damaged: {error}; choose another folder, or restore that file")
-
-
-def code_names(spec: Spec) -> tuple[str, ...]:
-    """Every ``package.module:name`` that a config names."""
-    terms = {name: term for name, term in spec.objective.items() if isinstance(term, Mapping)}
-    named = [
-        spec.student.get("name"),
-        (spec.teacher.model or {}).get("name"),
-        *(term.get("loss", name) for name, term in terms.items()),
-    ]
-    code = {name for name in named if isinstance(name, str) and ":" in name}
-    if is_code(spec.data.source):
-        code.add(spec.data.source)
-    return tuple(sorted(code))
+def damaged(file: pathlib.Path, why: object) -> KdError:
+    """A stored file that is not as it was written, and what to do about it."""
+    return KdError(f"{file} is damaged: {why}; choose another folder, or restore that file")

@@ -2,6 +2,7 @@
 
 from kd.data.dataset import Dataset, arrays, of_classes, parse_split, split_rows, take
 from kd.data.device import as_floats, example_batch, gather, to_device
+from kd.data.held_out import check_same_kind
 from kd.data.opening import open_stream
 from kd.data.order import Order, padded_rows, rows, steps_of, steps_per_epoch
 from kd.data.pipeline import Batches, batches, in_order
@@ -10,7 +11,6 @@ from kd.data.stored import prepare
 from kd.data.stream import Stream, as_stream, described, in_memory
 from kd.data.views.jitter import jitter
 from kd.data.views.mixup import chain, mixup
-from kd.data.words import same_names
 
 __all__ = [
     "SOURCES",
@@ -23,6 +23,7 @@ __all__ = [
     "as_stream",
     "batches",
     "chain",
+    "check_same_kind",
     "described",
     "example_batch",
     "gather",
@@ -38,7 +39,6 @@ __all__ = [
     "parse_split",
     "prepare",
     "rows",
-    "same_names",
     "split_rows",
     "steps_of",
     "steps_per_epoch",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kd import data as kd_data
 from kd.config import Spec
+from kd.data import check_same_kind
 from kd.data.dataset import parse_split, split_rows
-from kd.data.seen import check_alike
 from kd.errors import KdError
 
 Examples = kd_data.Dataset | kd_data.Stream
@@ -116,19 +116,5 @@ def _check_apart(spec: Spec) -> None:
 
 
 def _check_held_out(key: str, held_out: Examples, data: Examples) -> None:
-    shapes, classes = (
-        (held_out.first.shape[1:], data.first.shape[1:]),
-        (held_out.num_classes, data.num_classes),
-    )
-    if shapes[0] != shapes[1] or classes[0] > classes[1]:
-        raise KdError(
-            f"config.{key} has inputs of shape {shapes[0]} and {classes[0]} classes, "
-            f"config.data.train {shapes[1]} "
-            f"and {classes[1]}; evaluate on a split of the same kind"
-        )
-    if not kd_data.same_names(held_out.class_names, data.class_names):
-        raise KdError(
-            f"config.{key} and config.data.train have different class names; give both the same "
-            "classes"
-        )
-    check_alike(f"config.{key}", held_out.seen, data.seen)
+    fix = "evaluate on a split of the same kind"
+    check_same_kind(f"config.{key}", held_out, "config.data.train", data, fix)

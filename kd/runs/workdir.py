@@ -12,7 +12,16 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from kd.config import Spec, code_names, fingerprint_of, identity, settings, stored_spec, to_json
+from kd.config import (
+    Spec,
+    code_names,
+    damaged,
+    fingerprint_of,
+    identity,
+    settings,
+    stored_spec,
+    to_json,
+)
 from kd.config.allowed import packages
 from kd.data import Dataset, Stream
 from kd.errors import KdError
@@ -58,7 +67,7 @@ class Workdir:
         return owner
 
     def _damaged(self, why: object) -> KdError:
-        return KdError(f"{self.path / 'run.json'} is damaged: {why}; {_RESTORE}")
+        return damaged(self.path / "run.json", why)
 
     @property
     def fingerprint(self) -> str:

@@ -16,8 +16,7 @@ from kd.core.objective import Term
 from kd.core.schedules import Schedule
 from kd.core.step import View
 from kd.core.types import Teacher
-from kd.data import Dataset, same_names, steps_of, steps_per_epoch
-from kd.data.seen import check_alike
+from kd.data import Dataset, check_same_kind, steps_of, steps_per_epoch
 from kd.errors import KdError
 from kd.models import as_model
 from kd.placement.ambient import pinned
@@ -223,16 +222,5 @@ def _check_validation(validation: Any, data: Dataset) -> None:
         raise KdError(
             "validation is judged by errors and these examples have no labels; pass labelled ones"
         )
-    shapes, classes = (
-        (validation.first.shape[1:], data.first.shape[1:]),
-        (validation.num_classes, data.num_classes),
-    )
-    if shapes[0] != shapes[1] or classes[0] > classes[1]:
-        raise KdError(
-            f"validation has inputs of shape {shapes[0]} and {classes[0]} classes, data "
-            f"{shapes[1]} and {classes[1]}; "
-            "pass examples of the same kind"
-        )
-    if not same_names(validation.class_names, data.class_names):
-        raise KdError("validation and data have different class names; give both the same classes")
-    check_alike("validation", validation.seen, data.seen)
+    fix = "pass examples of the same kind"
+    check_same_kind("validation", validation, "data", data, fix)
