@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -15,13 +13,13 @@ from kd.core.members import WHOLE
 from kd.core.schedules import Schedule
 from kd.data import is_code
 from kd.fields import in_identity
+from kd.system.records import digest_of
 from kd.user_code import reached
 
 
 def fingerprint_of(value: Any) -> str:
     """Hash of anything JSON can hold: 12 hexadecimal digits."""
-    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return digest_of(plain(value))
 
 
 def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:

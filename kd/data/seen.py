@@ -46,7 +46,7 @@ class Seen:
         return dataclasses.replace(self, scale=scale, low=ends[0], high=ends[1])
 
 
-def from_record(record: Any) -> Seen | None:
+def from_record(record: Any, file: object = "run.json") -> Seen | None:
     """What `dataclasses.asdict` made of a `Seen`, read back from JSON; None of a run that has
     none.
 
@@ -69,7 +69,7 @@ def from_record(record: Any) -> Seen | None:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise KdError(
-            f"the inputs of run.json are damaged: {error!r}; restore that file, or train that run "
+            f"the inputs of {file} are damaged: {error!r}; restore that file, or train that run "
             "again"
         ) from error
 

@@ -13,7 +13,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from kd.core.types import Model, Outputs, PyTree
+from kd.core.types import Made, Model, Outputs, PyTree
 from kd.errors import KdError
 from kd.models.modes import MODES, check_statistics, flags, layers_in
 from kd.models.supply import Rngs, supplied
@@ -85,7 +85,8 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
             check_statistics(extra, updated)
         return _outputs(answer), updated
 
-    return Model(init, apply, mixed)
+    kind = type(module)
+    return Model(init, apply, mixed, Made(f"{kind.__module__}:{kind.__qualname__}"))
 
 
 def as_model(given: Any) -> Model:

@@ -41,7 +41,8 @@ def in_bfloat16(model: Model) -> Model:
         updated = jax.tree.map(lambda new, old: new.astype(old.dtype), updated, extra)
         return outputs.astype(jnp.float32), updated
 
-    return dataclasses.replace(model, apply=apply)
+    made = model.made and dataclasses.replace(model.made, compute="bfloat16")
+    return dataclasses.replace(model, apply=apply, made=made)
 
 
 def rematerialised(model: Model) -> Model:

@@ -20,7 +20,8 @@ from kd.names import lookup
 from kd.placement.ambient import pinned
 from kd.runs.build import check_spec, load_trained
 from kd.runs.run import train_workdir
-from kd.runs.workdir import Workdir, find, write_json
+from kd.runs.workdir import Workdir, find
+from kd.system.records import write_json
 from kd.teachers.trained import Trained
 from kd.user_code import reached
 

@@ -27,10 +27,10 @@ from kd.data import Dataset, Stream
 from kd.errors import KdError
 from kd.lineage import Lineage
 from kd.system.paths import local
+from kd.system.records import read_record, write_record
 from kd.training.checkpoint import Checkpoints
 
 _RESTORE = "choose another folder, or restore that file"
-_DIGEST = "digest"  # of what else a JSON file of a run holds
 _OUTSIDE = ("code", "data_fingerprint")  # of an identity: what its config does not say
 _PRINT = "[0-9a-f]" * 8  # what a stage's folder has after its name
 _OWNER = {"fingerprint": str, "identity": dict, "num_classes": int, "spec": dict}
@@ -58,7 +58,7 @@ class Workdir:
         Raises:
           KdError: it is damaged.
         """
-        owner = self._whole("run.json", _RESTORE)
+        owner = read_record(self.path / "run.json", _RESTORE)
         for name, kind in _OWNER.items():
             if type(owner.get(name)) is not kind:
                 raise self._damaged(f"'{name}' is missing or no {kind.__name__}")
@@ -196,9 +196,8 @@ class Workdir:
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file whole or not at all, with a digest of its content."""
-        plain = {key: value for key, value in content.items() if key != _DIGEST}
         try:
-            write_json(self.path / name, {**plain, _DIGEST: fingerprint_of(plain)})
+            write_record(self.path / name, content)
         except OSError as error:
             raise _not_writable(self.path / name, error) from error
 
@@ -210,17 +209,7 @@ class Workdir:
         """
         if not os.path.lexists(self.path / name):
             return None
-        return self._whole(name, "restore it, or remove it and start that run again")
-
-    def _whole(self, name: str, fix: str) -> dict[str, Any]:
-        """The content of a JSON file as it was written; files of earlier versions hold no digest
-        to compare.
-        """
-        content = read_json(self.path / name, fix)
-        digest = content.pop(_DIGEST, None)
-        if digest not in (None, fingerprint_of(content)):
-            raise KdError(f"{self.path / name} is damaged: it was edited; {fix}")
-        return content
+        return read_record(self.path / name, "restore it, or remove it and start that run again")
 
 
 def made(path: pathlib.Path) -> Workdir:
@@ -256,6 +245,7 @@ def claim(
     owner = {
         "fingerprint": fingerprint_of(who),
         "num_classes": data.num_classes,
+        "class_names": data.class_names,
         "inputs": dataclasses.asdict(data.seen),
         "identity": who,
         "spec": json.loads(to_json(spec)),
@@ -320,25 +310,6 @@ def find(path: str | pathlib.Path, allow_code: str | Iterable[str] = ()) -> Work
             "train'"
         )
     return workdir
-
-
-def read_json(path: pathlib.Path, fix: str) -> dict[str, Any]:
-    """The object that a JSON file holds. Raises a `KdError` with that `fix` where it is damaged."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no object")
-    except (OSError, ValueError, RecursionError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise KdError(f"{path} is damaged: {cause}; {fix}") from error
-    return content
-
-
-def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Write JSON whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    unfinished.replace(path)
 
 
 def _difference(

@@ -6,21 +6,28 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from kd import evals
+from kd import evals, exporting
 from kd.core.types import Average, Model, PyTree, Teacher
 from kd.data import Dataset, Stream
 from kd.data.seen import Seen, scale_for
-from kd.errors import KdError
+from kd.errors import KdError, unknown
+from kd.lineage import Lineage
+from kd.placement.ambient import pinned
 from kd.placement.mesh import is_whole
+from kd.system.paths import local
 from kd.teachers import make as kd_teacher
 from kd.teachers.answers import answers, check_data, check_inputs, predict, reading
 
 _BATCH = 500
+FORMATS = ("both", "safetensors", "stablehlo")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +46,10 @@ class Trained:
     seen: Seen | None = None
     """Inputs that it was trained on; it is shown others in the same unit."""
     changes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
+    """The words for the classes, where its data had some."""
+    lineage: Lineage | None = None
+    """Where it comes from, where that was recorded."""
 
     def logits(self, data: Dataset | Stream) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a
@@ -122,6 +133,116 @@ class Trained:
             make = functools.partial(kd_teacher.ensemble, average=average)
         made = make(self.model, self.params, self.extra, fingerprint=self.fingerprint)
         return dataclasses.replace(made, seen=self.seen)
+
+    @property
+    def count(self) -> int | None:
+        """Members of a population; None of a single model."""
+        return len(jax.tree.leaves(self.params)[0]) if self.members else None
+
+    def member(self, i: int) -> Trained:
+        """Member `i` of a population, from 0, as a model of its own.
+
+        Raises:
+          KdError: no such member, or a single model.
+        """
+        if self.count is None:
+            raise KdError("this is a single model and has no members; leave the number out")
+        if not is_whole(i) or not 0 <= i < self.count:
+            raise KdError(f"there are {self.count} members, from 0, and none is {i!r}")
+        params, extra = jax.tree.map(lambda leaf: leaf[i], (self.params, self.extra))
+        name = f"{self.fingerprint}-member-{i}" if self.fingerprint else ""
+        return dataclasses.replace(
+            self, params=params, extra=extra, members=False, fingerprint=name
+        )
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Keep this in a folder, model.safetensors and config.json: `kd.load` reads it back, bit
+        for bit.
+
+        Raises:
+          KdError: a model is there already and `overwrite` is off, the folder holds a run or cannot
+            be written, or nothing says which inputs this model reads.
+        """
+        self._write(path, exporting.arrays_of(self.params, self.extra), None, overwrite)
+
+    def export(
+        self, path: str | os.PathLike[str], *, format: str = "both", overwrite: bool = False
+    ) -> None:
+        """Write this for where kd is not: what `save` writes, and model.stablehlo, a program from
+        stored inputs ``[b ...]`` to logits ``[b *p v]`` for any b, as `jax.export` reads it.
+
+        `format` is both of them, "safetensors" or "stablehlo" alone.
+
+        Raises:
+          KdError: as `save`, a population (export its members one by one), or a model that cannot
+            be written as a program.
+        """
+        if format not in FORMATS:
+            raise unknown("format", format, FORMATS)
+        if self.count is not None:
+            raise KdError(
+                f"this is a population of {self.count} members, and one of them is exported: say "
+                f"which, 0 to {self.count - 1} (--member=0, in Python trained.member(0))"
+            )
+        arrays = exporting.arrays_of(self.params, self.extra) if format != "stablehlo" else None
+        program = None
+        if format != "safetensors":
+            program = exporting.lowered(self.model, self.params, self.extra, self._known())
+        self._write(path, arrays, program, overwrite)
+
+    @pinned()
+    def _write(
+        self,
+        path: str | os.PathLike[str],
+        arrays: dict[str, np.ndarray] | None,
+        program: tuple[bytes, tuple[str, ...]] | None,
+        overwrite: bool,
+    ) -> None:
+        kept = exporting.Kept(
+            made=self.model.made,
+            seen=self._known(),
+            width=exporting.declared(self.model, self._known()).outputs.width,
+            members=self.count,
+            fingerprint=self.fingerprint,
+            changes=self.changes,
+            class_names=self.class_names,
+            lineage=self.lineage,
+        )
+        exporting.write(local(path, "a folder"), kept, arrays, program, overwrite=overwrite)
+
+    def _known(self) -> Seen:
+        if self.seen is None:
+            raise KdError(
+                "nothing says which inputs this model reads; give them: dataclasses.replace("
+                "trained, seen=data.seen)"
+            )
+        return self.seen
+
+
+def load_saved(path: str | os.PathLike[str], model: Any = None) -> Trained:
+    """What `Trained.save` has kept in a folder, bit for bit; reading it runs no code.
+
+    `model` is the module, where it is one of the user's own.
+
+    Raises:
+      KdError: no such folder, a damaged file in it, no `model` where one is needed, or one whose
+        arrays are others.
+    """
+    folder: pathlib.Path = local(path, "a folder")
+    kept, arrays = exporting.read(folder)
+    built = exporting.model_of(kept, model, folder)
+    params, extra = exporting.trees_of(built, kept, arrays, folder)
+    return Trained(
+        built,
+        params,
+        extra,
+        kept.members is not None,
+        kept.fingerprint,
+        kept.seen,
+        kept.changes,
+        kept.class_names,
+        kept.lineage,
+    )
 
 
 def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:

@@ -157,7 +157,8 @@ def result(task: Task, state: State) -> Trained:
 
 
 def _trained(task: Task, params: PyTree, extra: PyTree) -> Trained:
-    return Trained(task.model, params, extra, task.members is not None, seen=task.data.seen)
+    members, data = task.members is not None, task.data
+    return Trained(task.model, params, extra, members, seen=data.seen, class_names=data.class_names)
 
 
 def _due(every: int | None, step: int, first: int) -> bool:
