@@ -33,6 +33,16 @@ class Weights:
 
 
 @dataclasses.dataclass(frozen=True)
+class FirstWeights(Weights):
+    """`Weights` that a run began with: the names of the arrays that it took, and of those that it
+    drew itself.
+    """
+
+    copied: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class DataSet:
     """Data that a run has seen.
 
@@ -61,7 +71,7 @@ class Lineage:
     code: Mapping[str, str]
     stack: Mapping[str, str]
     teacher: Weights | None = None
-    init: Weights | None = None
+    init: FirstWeights | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As dictionaries and lists, for a JSON file."""
@@ -78,7 +88,7 @@ class Lineage:
                 code=_texts(told["code"]),
                 stack=_texts(told["stack"]),
                 teacher=_weights(told["teacher"]),
-                init=_weights(told["init"]),
+                init=_first(told["init"]),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"its lineage is not one: {error}") from error
@@ -111,6 +121,13 @@ def recorded(fingerprint: str) -> str:
 
 def _weights(told: Any) -> Weights | None:
     return None if told is None else Weights(**{**told, "changes": tuple(told["changes"])})
+
+
+def _first(told: Any) -> FirstWeights | None:
+    if told is None:
+        return None
+    lists = {name: tuple(told[name]) for name in ("changes", "copied", "fresh")}
+    return FirstWeights(**{**told, **lists})
 
 
 def _texts(told: Mapping[str, Any]) -> dict[str, str]:

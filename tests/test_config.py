@@ -148,6 +148,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "data.mixup": True,
     "data.scale": 0.5,
     "optim.clip_norm": 1.0,
+    "optim.freeze": ("Dense_0/*",),
     "population.init_seed": (0, 1),
 }
 SAME = {  # and those that may change without making it another run

@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from kd.config.idle import check_idle
+from kd.config.init import RESERVED, parse_init, with_folder
 from kd.config.typed import build, plain
 from kd.core.members import Members, make_members
 from kd.core.objective import Term, term
@@ -104,6 +105,7 @@ class Spec:
     ``<term>: {weight | temperature | ...}`` to a tuple with one value per member; all members train
     in one program. `early_stopping` is None or a validation split: the result is then, for each
     member, its state with the fewest errors on that split, looked at every `eval_epochs`.
+    `student.init` names a finished run, ``run:DIR``, to begin with: see `kd.config.init`.
 
     `accumulate` takes each batch in so many parts, one after another; `remat` computes activations
     again instead of keeping them; `compute` is the type that the student computes in, while
@@ -206,8 +208,12 @@ def _on_this_machine(spec: Spec) -> Spec:
 
     data_dir = path(spec.data.data_dir, "data.data_dir")
     workdir = path(spec.teacher.workdir, "teacher.workdir")
+    init, student = parse_init(spec.student), spec.student
+    if init is not None:
+        student = with_folder(student, str(local(init[0], "config.student.init")))
     return dataclasses.replace(
         spec,
+        student=student,
         data=dataclasses.replace(spec.data, data_dir=data_dir),
         teacher=dataclasses.replace(spec.teacher, workdir=workdir),
     )
@@ -286,11 +292,13 @@ def check_options(student: Mapping[str, Any], path: str = "config.student") -> N
     model = lookup("model", student["name"], MODELS)
     accepted = inspect.signature(model).parameters
     hints = option_types(student)
+    if "init" in student and path != "config.student":
+        raise KdError(f"{path}.init changes nothing: only config.student begins with weights")
     for key, value in student.items():
-        if key == "name" or (key == "classes" and value is None):
+        if key in RESERVED or (key == "classes" and value is None):
             continue
         if key not in accepted:
-            raise unknown(f"key in {path}:", key, ["name", *accepted])
+            raise unknown(f"key in {path}:", key, [*RESERVED, *accepted])
         check_type(value, hints.get(key, Any), f"{path}.{key}")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from kd.core import rng
+from kd.core.leaves import held, without_gradient
 from kd.core.metrics import Mean, weighted_mean
 from kd.core.objective import Objective
 from kd.core.schedules import Shape
@@ -34,6 +35,7 @@ def make_train_step(
     learning_rate_shape: Shape | None = None,
     accumulate: int = 1,
     ema: float = 0.0,
+    freeze: Sequence[str] = (),
 ) -> Step:
     """``step(state, teacher_variables, batch, hparams) -> (state, metrics)``, pure and uncompiled.
 
@@ -42,6 +44,7 @@ def make_train_step(
     optimiser's update is multiplied by ``hparams["learning_rate"] * learning_rate_shape(step)``;
     `constraint` projects the new parameters; `view` augments the batch, and the teacher sees the
     same view. With `ema` above 0 the state's average moves after every step, see `moved_average`.
+    Parameters whose names match `freeze` have no gradient and stay as they are, bit for bit.
     Only ``teacher.apply`` is used here: the weights come in as an argument, so they are neither
     baked into the program nor saved with the student.
     """
@@ -64,7 +67,11 @@ def make_train_step(
 
             def loss(params: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
                 student, updated = model.apply(
-                    params, extra, batch["inputs"], train=True, key=dropout
+                    without_gradient(params, freeze),
+                    extra,
+                    batch["inputs"],
+                    train=True,
+                    key=dropout,
                 )
                 total, terms = objective(student, answer, batch, hparams, state.step)
                 metrics = {"loss": weighted_mean(total, batch["weight"])}
@@ -90,8 +97,11 @@ def make_train_step(
         params = optax.apply_updates(state.params, jax.tree.map(lambda u: u * rate, updates))
         if constraint is not None:
             params = constraint(params)
+        params = held(params, state.params, freeze)
         count = state.step + 1
-        average = None if state.ema is None else moved_average(state.ema, params, ema, count)
+        average = None
+        if state.ema is not None:
+            average = held(moved_average(state.ema, params, ema, count), state.ema, freeze)
         return State(count, params, extra, opt_state, state.key, state.best, average), metrics
 
     return step

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd.core.leaves import by_name, name_of
 from kd.core.types import Model, PyTree
 from kd.errors import KdError, reading
 from kd.exporting.files import Kept
@@ -26,7 +27,7 @@ def arrays_of(params: PyTree, extra: PyTree) -> dict[str, np.ndarray]:
       KdError: two of one name.
     """
     leaves = jax.tree_util.tree_leaves_with_path({"params": params, "extra": extra})
-    arrays = {_name(path): np.ascontiguousarray(leaf) for path, leaf in leaves}
+    arrays = {name_of(path): np.ascontiguousarray(leaf) for path, leaf in leaves}
     if len(arrays) < len(leaves):
         raise KdError("two arrays of this model have one name; let no layer's name have a slash")
     return arrays
@@ -82,8 +83,7 @@ def trees_of(
         ) from error
     members = () if kept.members is None else (kept.members,)
     tree = {"params": wanted.params, "extra": wanted.extra}
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    shaped = {_name(path): (*members, *leaf.shape) for path, leaf in leaves}
+    shaped = {name: (*members, *leaf.shape) for name, leaf in by_name(tree).items()}
     there = {name: array.shape for name, array in arrays.items()}
     for name in sorted({*shaped, *there}):
         if shaped.get(name) != there.get(name):
@@ -92,14 +92,10 @@ def trees_of(
                 f"{_shown(shaped.get(name))}; give the module that was trained"
             )
     filled = jax.tree_util.tree_map_with_path(
-        lambda path, _: jnp.asarray(arrays[_name(path)]), tree
+        lambda path, _: jnp.asarray(arrays[name_of(path)]), tree
     )
     return filled["params"], filled["extra"]
 
 
 def _shown(shape: tuple[int, ...] | None) -> str:
     return "nothing" if shape is None else f"[{' '.join(map(str, shape))}]"
-
-
-def _name(path: Any) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -32,7 +32,7 @@ from kd.runs.reading import verify
 from kd.runs.splits import Examples, load_splits
 from kd.runs.workdir import Workdir, find
 from kd.teachers.answers import reading
-from kd.teachers.trained import Trained
+from kd.teachers.trained import Trained, of_member
 from kd.training import loop
 from kd.training.task import Task, make_task
 
@@ -47,7 +47,7 @@ def build_model(spec: Spec, num_classes: int) -> Model:
 
 
 def _model(given: Mapping[str, Any], num_classes: int, *, compute: str, remat: bool) -> Model:
-    options = {key: value for key, value in given.items() if key != "name"}
+    options = kd_config.options_of(given)
     classes = options.pop("classes", None)
     function = lookup("model", given["name"], MODELS)
     by_layer = remat and "remat" in inspect.signature(function).parameters
@@ -212,8 +212,47 @@ def _check_precompute(spec: Spec) -> None:
         )
 
 
+def load_init(spec: Spec, *, despite_changes: bool = False) -> Trained | None:
+    """The finished run that a student's first weights are of, or None.
+
+    Raises:
+      KdError: as `load_teacher`, or it has no such member.
+    """
+    named = kd_config.parse_init(spec.student)
+    if named is None:
+        return None
+    allowed = (*spec.allow_code, *kd_config.code_names(spec))
+    run = load_finished(
+        named[0],
+        "the run of the first weights",
+        allow_code=allowed,
+        despite_changes=despite_changes,
+    )
+    return run if named[1] is None else run.member(named[1])
+
+
+def init_fingerprint(spec: Spec) -> str:
+    """The fingerprint of what `load_init` reads, without reading it; "" without one."""
+    named = kd_config.parse_init(spec.student)
+    if named is None:
+        return ""
+    fingerprint = find(named[0]).fingerprint
+    return fingerprint if named[1] is None else of_member(fingerprint, named[1])
+
+
+def _source(spec: Spec) -> str:
+    named = kd_config.parse_init(spec.student)
+    if named is None:
+        return ""
+    return kd_config.with_folder(spec.student, str(pathlib.Path(named[0]).resolve()))["init"]
+
+
 def build_task(
-    spec: Spec, data: Examples, teacher: Teacher | None, mesh: Mesh | None = None
+    spec: Spec,
+    data: Examples,
+    teacher: Teacher | None,
+    mesh: Mesh | None = None,
+    init: Trained | None = None,
 ) -> Task:
     """Everything a run is made of, on `mesh` or on the one that it describes.
 
@@ -227,7 +266,10 @@ def build_task(
         batch_size=spec.data.batch_size,
         steps=total_steps(spec, len(data)),
         optimizer=make_optimizer(spec.optim),
+        freeze=spec.optim.freeze,
         teacher=teacher,
+        init=init,
+        init_source=_source(spec),
         view=kd_data.chain(
             kd_data.jitter(spec.data.jitter_pixels), kd_data.mixup() if spec.data.mixup else None
         ),
@@ -260,7 +302,7 @@ def check_spec(spec: Spec, teacher: Spec | None = None) -> Task:
     taught = (
         load_teacher(spec, data) if teacher is None else _as_teacher(untrained(teacher), spec, data)
     )
-    task = build_task(spec, data, taught)
+    task = build_task(spec, data, taught, init=load_init(spec))
     loop.check(task)
     return task
 

@@ -15,6 +15,7 @@ from kd.lineage import DataSet, Lineage, Weights
 from kd.runs.splits import Examples, open_split
 from kd.runs.workdir import Workdir, find
 from kd.teachers.make import digest
+from kd.training.task import Task
 from kd.user_code import reached
 
 
@@ -54,19 +55,19 @@ def look(
     return data, changes
 
 
-def lineage_of(
-    spec: Spec, data: Examples, splits: Mapping[str, str], teacher: Teacher | None
-) -> Lineage:
+def lineage_of(spec: Spec, splits: Mapping[str, str], task: Task) -> Lineage:
     """Where a run that begins now comes from.
 
     `splits` are the fingerprints of all that it looks at.
     """
+    data, teacher = task.data, task.teacher
     place = "" if spec.data.data_dir is None else str(pathlib.Path(spec.data.data_dir).resolve())
     return Lineage(
         data=(DataSet(spec.data.source, place, data.fingerprint, splits, spec.data.licence),),
         code=code_of(spec),
         stack=lineage.stack(jax.default_backend()),
         teacher=None if teacher is None else _weights(spec, teacher),
+        init=None if task.first is None else task.first.record,
     )
 
 
@@ -75,7 +76,7 @@ def _weights(spec: Spec, teacher: Teacher) -> Weights:
     return Weights(
         source=f"run:{pathlib.Path(spec.teacher.workdir).resolve()}",
         fingerprint=teacher.fingerprint,
-        digest=digest(teacher),
+        digest=digest(teacher.variables),
         licence=spec.teacher.licence,
         changes=verify(find(spec.teacher.workdir), despite_changes=True),
     )

@@ -20,7 +20,7 @@ from kd.placement.ambient import pinned
 from kd.placement.mesh import check_batch, make_mesh, put
 from kd.placement.sharding import teacher_shardings
 from kd.processes import group
-from kd.runs.build import build_task, load_teacher
+from kd.runs.build import build_task, load_init, load_teacher
 from kd.runs.reading import lineage_of, verify
 from kd.runs.splits import Examples, load_splits, split_fingerprints
 from kd.runs.workdir import Workdir, claim, made
@@ -56,22 +56,24 @@ def train_workdir(
     check_batch(make_mesh(spec.mesh), spec.data.batch_size, spec.accumulate)
     data, held_out, validation = load_splits(spec)
     teacher = load_teacher(spec, data, despite_changes=despite_changes)
-    task = build_task(spec, data, teacher)
+    init = load_init(spec, despite_changes=despite_changes)
+    task = build_task(spec, data, teacher, init=init)
     loop.check(task)
     check_room(task, place(task))
     who = "" if teacher is None else teacher.fingerprint
     splits = split_fingerprints(spec, data, held_out, validation)
-    same = {"config": fingerprint_of(identity(spec, who)), "data": data.fingerprint}
+    begun = "" if init is None else init.fingerprint
+    same = {"config": fingerprint_of(identity(spec, who, begun)), "data": data.fingerprint}
     group.check_same("train the same run", {**same, "splits": fingerprint_of(splits)})
-    begin = functools.partial(lineage_of, spec, data, splits, teacher)
+    begin = functools.partial(lineage_of, spec, splits, task)
     with contextlib.ExitStack() as held:
 
         def take() -> list[str]:
             # first: who does not hold it must not say whose folder this is
             held.enter_context(made(path).locked())
-            workdir = claim(path, spec, data, who, begin)
+            workdir = claim(path, spec, data, who, begin, begun)
             changes = verify(workdir, splits, despite_changes=despite_changes)
-            return [*changes, *_changes_of_teacher(workdir)]
+            return [*changes, *_changes_of_weights(workdir)]
 
         changes = group.first_does("claim", take)
         workdir = Workdir(path)
@@ -101,10 +103,11 @@ def _recorded(
     return outcome
 
 
-def _changes_of_teacher(workdir: Workdir) -> tuple[str, ...]:
-    """What had changed of the run's teacher when the run began."""
+def _changes_of_weights(workdir: Workdir) -> list[str]:
+    """What had changed of the run's teacher and of its first weights when the run began."""
     lineage = workdir.lineage
-    return () if lineage is None or lineage.teacher is None else lineage.teacher.changes
+    weights = [] if lineage is None else [lineage.teacher, lineage.init]
+    return [change for one in weights if one is not None for change in one.changes]
 
 
 def on_mesh(task: loop.Task) -> Teacher:
@@ -136,6 +139,8 @@ def _train_in(
                 return []
             progress.resume(resumed_at)
             progress.say(f"{title}: {task.data.seen.text}")
+            if task.first is not None and not resumed_at:
+                progress.say(f"{title}: {task.first.text}")
             if not resumed_at and workdir.has_metrics:
                 progress.say(
                     f"{title}: no whole checkpoint in {workdir.path}; starting again at step 0, "

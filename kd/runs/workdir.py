@@ -85,7 +85,8 @@ class Workdir:
         owner = self.owner
         spec = stored_spec(owner["spec"], self.path / "run.json", self.allow_code)
         theirs = {key: value for key, value in owner["identity"].items() if key not in _OUTSIDE}
-        ours = settings(spec, _flat(theirs).get("teacher.workdir", ""))
+        names = (_flat(theirs).get(key, "") for key in ("teacher.workdir", "student.init"))
+        ours = settings(spec, *names)
         if difference := _difference(theirs, ours, "in its identity", "in its spec"):
             raise self._damaged(difference)
         return spec
@@ -233,6 +234,7 @@ def claim(
     data: Dataset | Stream,
     teacher_fingerprint: str,
     lineage: Callable[[], Lineage],
+    init_fingerprint: str = "",
 ) -> Workdir:
     """Make `path` the work directory of this run, or find that it is already. One that holds
     no step and no record is free. `lineage` is asked where the run begins, and recorded.
@@ -241,7 +243,8 @@ def claim(
       KdError: it belongs to another run (the first keys that differ are shown), or cannot be
         written.
     """
-    who = {**identity(spec, teacher_fingerprint), "data_fingerprint": data.fingerprint}
+    who = identity(spec, teacher_fingerprint, init_fingerprint)
+    who["data_fingerprint"] = data.fingerprint
     owner = {
         "fingerprint": fingerprint_of(who),
         "num_classes": data.num_classes,

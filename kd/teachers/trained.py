@@ -150,7 +150,7 @@ class Trained:
         if not is_whole(i) or not 0 <= i < self.count:
             raise KdError(f"there are {self.count} members, from 0, and none is {i!r}")
         params, extra = jax.tree.map(lambda leaf: leaf[i], (self.params, self.extra))
-        name = f"{self.fingerprint}-member-{i}" if self.fingerprint else ""
+        name = of_member(self.fingerprint, int(i)) if self.fingerprint else ""
         return dataclasses.replace(
             self, params=params, extra=extra, members=False, fingerprint=name
         )
@@ -217,6 +217,11 @@ class Trained:
                 "trained, seen=data.seen)"
             )
         return self.seen
+
+
+def of_member(fingerprint: str, i: int) -> str:
+    """The fingerprint of member `i` of a population."""
+    return f"{fingerprint}-member-{i}"
 
 
 def load_saved(path: str | os.PathLike[str], model: Any = None) -> Trained:
