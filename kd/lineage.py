@@ -1,6 +1,7 @@
 """Where a run comes from: its data, its teacher, its first weights, its code, what ran it.
 
-It is recorded once, when the run begins, and nobody who reads the run changes it.
+It is recorded once, when the run begins, and nobody who reads the run changes it; a run that is
+made longer adds what it was.
 """
 
 from __future__ import annotations
@@ -43,6 +44,14 @@ class FirstWeights(Weights):
 
 
 @dataclasses.dataclass(frozen=True)
+class Shorter:
+    """What a run was before it was made longer: its fingerprint, and how many steps it had."""
+
+    fingerprint: str
+    steps: int
+
+
+@dataclasses.dataclass(frozen=True)
 class DataSet:
     """Data that a run has seen.
 
@@ -64,7 +73,8 @@ class Lineage:
 
     `code` maps the modules of the user's own to the hash of what they say, `stack` Python, the
     libraries and the backend to their versions. `teacher` is None where labels alone taught, `init`
-    where the first weights were drawn from the seed.
+    where the first weights were drawn from the seed. `before` are the shorter runs that this one
+    was, oldest first.
     """
 
     data: tuple[DataSet, ...]
@@ -72,6 +82,7 @@ class Lineage:
     stack: Mapping[str, str]
     teacher: Weights | None = None
     init: FirstWeights | None = None
+    before: tuple[Shorter, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As dictionaries and lists, for a JSON file."""
@@ -89,6 +100,7 @@ class Lineage:
                 stack=_texts(told["stack"]),
                 teacher=_weights(told["teacher"]),
                 init=_first(told["init"]),
+                before=tuple(Shorter(**one) for one in told.get("before", ())),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"its lineage is not one: {error}") from error

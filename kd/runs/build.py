@@ -28,6 +28,7 @@ from kd.models.abstract import shapes
 from kd.models.precision import in_bfloat16, rematerialised
 from kd.names import lookup
 from kd.placement.ambient import pinned
+from kd.runs.longer import total_steps
 from kd.runs.reading import verify
 from kd.runs.splits import Examples, load_splits
 from kd.runs.workdir import Workdir, find
@@ -281,13 +282,6 @@ def build_task(
         mesh=spec.mesh if mesh is None else mesh,
         sharding=spec.sharding,
     )
-
-
-def total_steps(spec: Spec, examples: int) -> int:
-    """Length of the run in steps."""
-    if spec.total_steps is not None:
-        return spec.total_steps
-    return kd_data.steps_of(spec.total_epochs or 0, examples, spec.data.batch_size)
 
 
 @pinned()

@@ -21,9 +21,10 @@ from kd.placement.mesh import check_batch, make_mesh, put
 from kd.placement.sharding import teacher_shardings
 from kd.processes import group
 from kd.runs.build import build_task, load_init, load_teacher
+from kd.runs.longer import cadence_of, lengthen
 from kd.runs.reading import lineage_of, verify
 from kd.runs.splits import Examples, load_splits, split_fingerprints
-from kd.runs.workdir import Workdir, claim, made
+from kd.runs.workdir import Workdir, claim, made, owner_of
 from kd.system.paths import local
 from kd.teachers.trained import Trained, evaluation, precompute
 from kd.training import loop, writers
@@ -73,6 +74,7 @@ def train_workdir(
             held.enter_context(made(path).locked())
             workdir = claim(path, spec, data, who, begin, begun)
             changes = verify(workdir, splits, despite_changes=despite_changes)
+            lengthen(workdir, owner_of(spec, data, who, begun), spec, len(data))
             return [*changes, *_changes_of_weights(workdir)]
 
         changes = group.first_does("claim", take)
@@ -130,7 +132,7 @@ def _train_in(
     tensorboard: bool,
 ) -> State:
     checkpoints = workdir.checkpoints()
-    cadence = _cadence(spec, len(task.data), task.total_steps)
+    cadence = cadence_of(spec, len(task.data))
     watch = writers.Progress if group.is_first() else writers.Silence
     with watch(title, task.total_steps, task.batch_size * (task.members.size or 1)) as progress:
 
@@ -146,7 +148,14 @@ def _train_in(
                     f"{title}: no whole checkpoint in {workdir.path}; starting again at step 0, "
                     "and its metrics with it"
                 )
-            unwritten = cadence.dispatch - 1 if isinstance(task.data, kd_data.Stream) else 0
+            shorter = _before(workdir)
+            if resumed_at and resumed_at in shorter:
+                progress.say(
+                    f"{title}: it was {resumed_at:,} steps long and is made {task.total_steps:,}; "
+                    f"the record of the shorter run is kept as evaluation-{resumed_at}.json"
+                )
+            in_a_line = isinstance(task.data, kd_data.Stream) or resumed_at in shorter
+            unwritten = cadence.dispatch - 1 if in_a_line else 0
             lines = writers.jsonl(workdir.metrics, resumed_at, progress.say, unwritten)
             sinks = [lines, progress.write]
             return (
@@ -177,10 +186,7 @@ def _held_out(run: Trained, data: Examples) -> dict[str, Any]:
     return values if run.members else {name: value[0] for name, value in values.items()}
 
 
-def _cadence(spec: Spec, examples: int, total: int) -> loop.Cadence:
-    def steps(epochs: float | None) -> int | None:
-        return None if epochs is None else kd_data.steps_of(epochs, examples, spec.data.batch_size)
-
-    return loop.Cadence(
-        min(spec.log_steps, total), steps(spec.eval_epochs), steps(spec.checkpoint_epochs)
-    )
+def _before(workdir: Workdir) -> list[int]:
+    """The steps at which this run ended, when it was a shorter one."""
+    lineage = workdir.lineage
+    return [] if lineage is None else [one.steps for one in lineage.before]

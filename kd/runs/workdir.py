@@ -32,6 +32,7 @@ from kd.training.checkpoint import Checkpoints
 
 _RESTORE = "choose another folder, or restore that file"
 _OUTSIDE = ("code", "data_fingerprint")  # of an identity: what its config does not say
+_LENGTH = ("total_epochs", "total_steps")
 _PRINT = "[0-9a-f]" * 8  # what a stage's folder has after its name
 _OWNER = {"fingerprint": str, "identity": dict, "num_classes": int, "spec": dict}
 
@@ -228,6 +229,22 @@ def _not_writable(path: pathlib.Path, error: OSError) -> KdError:
     )
 
 
+def owner_of(
+    spec: Spec, data: Dataset | Stream, teacher_fingerprint: str, init_fingerprint: str = ""
+) -> dict[str, Any]:
+    """What run.json says of a run, besides its lineage."""
+    who = identity(spec, teacher_fingerprint, init_fingerprint)
+    who["data_fingerprint"] = data.fingerprint
+    return {
+        "fingerprint": fingerprint_of(who),
+        "num_classes": data.num_classes,
+        "class_names": data.class_names,
+        "inputs": dataclasses.asdict(data.seen),
+        "identity": who,
+        "spec": json.loads(to_json(spec)),
+    }
+
+
 def claim(
     path: pathlib.Path,
     spec: Spec,
@@ -237,22 +254,15 @@ def claim(
     init_fingerprint: str = "",
 ) -> Workdir:
     """Make `path` the work directory of this run, or find that it is already. One that holds
-    no step and no record is free. `lineage` is asked where the run begins, and recorded.
+    no step and no record is free. `lineage` is asked where the run begins, and recorded. One that
+    differs in its length alone is let through: see `kd.runs.longer`.
 
     Raises:
       KdError: it belongs to another run (the first keys that differ are shown), or cannot be
         written.
     """
-    who = identity(spec, teacher_fingerprint, init_fingerprint)
-    who["data_fingerprint"] = data.fingerprint
-    owner = {
-        "fingerprint": fingerprint_of(who),
-        "num_classes": data.num_classes,
-        "class_names": data.class_names,
-        "inputs": dataclasses.asdict(data.seen),
-        "identity": who,
-        "spec": json.loads(to_json(spec)),
-    }
+    owner = owner_of(spec, data, teacher_fingerprint, init_fingerprint)
+    who = owner["identity"]
     # what the caller's own config names was typed by the caller
     workdir = dataclasses.replace(made(path), allow_code=code_names(spec))
     try:
@@ -269,7 +279,9 @@ def claim(
             raise PermissionError(13, "Permission denied")
     except OSError as error:
         raise _not_writable(path, error) from error
-    if found["fingerprint"] != owner["fingerprint"]:
+    if found["fingerprint"] != owner["fingerprint"] and not _of_another_length(
+        found["identity"], who
+    ):
         raise KdError(
             f"work directory {path} belongs to another run: {_difference(found['identity'], who)}; "
             "choose another --workdir, or go back to that config and code"
@@ -313,6 +325,12 @@ def find(path: str | pathlib.Path, allow_code: str | Iterable[str] = ()) -> Work
             "train'"
         )
     return workdir
+
+
+def _of_another_length(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether two identities differ in nothing but how long the run is."""
+    a, b = ({k: v for k, v in _flat(who).items() if k not in _LENGTH} for who in (theirs, ours))
+    return a == b
 
 
 def _difference(
