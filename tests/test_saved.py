@@ -220,3 +220,12 @@ def test_a_model_of_unknown_inputs_says_what_to_give(train, tmp_path):
     with pytest.raises(kd.KdError, match=r"seen=data\.seen"):
         unknown.save(tmp_path / "kept")
     assert not (tmp_path / "kept").exists()
+
+
+def test_what_a_loss_trained_to_stay_is_kept_too(train, tmp_path):
+    trained = fitted(tiny.PLAIN, train)
+    heads = {"map": {"kernel": jnp.arange(6.0).reshape(2, 3), "deep": {"bias": jnp.ones(3)}}}
+    owning = dataclasses.replace(trained, heads=heads)
+    owning.save(tmp_path / "kept")
+    tiny.close(kd.load(tmp_path / "kept").heads, heads, 0, 0)
+    assert kd.load(tmp_path / "kept").logits(train).tobytes() == trained.logits(train).tobytes()

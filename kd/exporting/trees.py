@@ -19,14 +19,20 @@ from kd.models.abstract import Shapes, shapes
 from kd.models.made import as_computed
 from kd.placement.ambient import pinned
 
+_HEADS = "heads/"
 
-def arrays_of(params: PyTree, extra: PyTree) -> dict[str, np.ndarray]:
-    """Every array by its name, such as ``params/Dense_0/kernel``.
+
+def arrays_of(
+    params: PyTree, extra: PyTree, heads: Mapping[str, PyTree] | None = None
+) -> dict[str, np.ndarray]:
+    """Every array by its name, such as ``params/Dense_0/kernel``; `heads` are what losses have
+    trained to stay.
 
     Raises:
       KdError: two of one name.
     """
-    leaves = jax.tree_util.tree_leaves_with_path({"params": params, "extra": extra})
+    whole = {"params": params, "extra": extra, "heads": heads or {}}
+    leaves = jax.tree_util.tree_leaves_with_path(whole)
     arrays = {name_of(path): np.ascontiguousarray(leaf) for path, leaf in leaves}
     if len(arrays) < len(leaves):
         raise KdError("two arrays of this model have one name; let no layer's name have a slash")
@@ -65,8 +71,8 @@ def model_of(kept: Kept, given: Any, folder: pathlib.Path) -> Model:
 @pinned()
 def trees_of(
     model: Model, kept: Kept, arrays: Mapping[str, np.ndarray], folder: pathlib.Path
-) -> tuple[PyTree, PyTree]:
-    """Parameters and untrained variables of `model`, from arrays by name; bit for bit.
+) -> tuple[PyTree, PyTree, dict[str, PyTree]]:
+    """Parameters and untrained variables of `model`, and heads, from arrays by name; bit for bit.
 
     Raises:
       KdError: the model holds other arrays; the first that differs is shown.
@@ -84,7 +90,7 @@ def trees_of(
     members = () if kept.members is None else (kept.members,)
     tree = {"params": wanted.params, "extra": wanted.extra}
     shaped = {name: (*members, *leaf.shape) for name, leaf in by_name(tree).items()}
-    there = {name: array.shape for name, array in arrays.items()}
+    there = {n: array.shape for n, array in arrays.items() if not n.startswith(_HEADS)}
     for name in sorted({*shaped, *there}):
         if shaped.get(name) != there.get(name):
             raise KdError(
@@ -94,7 +100,20 @@ def trees_of(
     filled = jax.tree_util.tree_map_with_path(
         lambda path, _: jnp.asarray(arrays[name_of(path)]), tree
     )
-    return filled["params"], filled["extra"]
+    return filled["params"], filled["extra"], _heads(arrays)
+
+
+def _heads(arrays: Mapping[str, np.ndarray]) -> dict[str, PyTree]:
+    """What losses own is of no model: it is read as it is named."""
+    heads: dict[str, Any] = {}
+    for name, array in arrays.items():
+        if name.startswith(_HEADS):
+            *parents, leaf = name.removeprefix(_HEADS).split("/")
+            here = heads
+            for parent in parents:
+                here = here.setdefault(parent, {})
+            here[leaf] = jnp.asarray(array)
+    return heads
 
 
 def _shown(shape: tuple[int, ...] | None) -> str:

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -50,6 +50,8 @@ class Trained:
     """The words for the classes, where its data had some."""
     lineage: Lineage | None = None
     """Where it comes from, where that was recorded."""
+    heads: Mapping[str, PyTree] = dataclasses.field(default_factory=dict, repr=False)
+    """What a loss trained to stay with it, by the name of the term: see `kd.Heads`."""
 
     def logits(self, data: Dataset | Stream) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a
@@ -149,10 +151,11 @@ class Trained:
             raise KdError("this is a single model and has no members; leave the number out")
         if not is_whole(i) or not 0 <= i < self.count:
             raise KdError(f"there are {self.count} members, from 0, and none is {i!r}")
-        params, extra = jax.tree.map(lambda leaf: leaf[i], (self.params, self.extra))
+        own = (self.params, self.extra, self.heads)
+        params, extra, heads = jax.tree.map(lambda leaf: leaf[i], own)
         name = of_member(self.fingerprint, int(i)) if self.fingerprint else ""
         return dataclasses.replace(
-            self, params=params, extra=extra, members=False, fingerprint=name
+            self, params=params, extra=extra, heads=heads, members=False, fingerprint=name
         )
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -163,7 +166,7 @@ class Trained:
           KdError: a model is there already and `overwrite` is off, the folder holds a run or cannot
             be written, or nothing says which inputs this model reads.
         """
-        self._write(path, exporting.arrays_of(self.params, self.extra), None, overwrite)
+        self._write(path, exporting.arrays_of(self.params, self.extra, self.heads), None, overwrite)
 
     def export(
         self, path: str | os.PathLike[str], *, format: str = "both", overwrite: bool = False
@@ -184,7 +187,11 @@ class Trained:
                 f"this is a population of {self.count} members, and one of them is exported: say "
                 f"which, 0 to {self.count - 1} (--member=0, in Python trained.member(0))"
             )
-        arrays = exporting.arrays_of(self.params, self.extra) if format != "stablehlo" else None
+        arrays = (
+            exporting.arrays_of(self.params, self.extra, self.heads)
+            if format != "stablehlo"
+            else None
+        )
         program = None
         if format != "safetensors":
             program = exporting.lowered(self.model, self.params, self.extra, self._known())
@@ -236,7 +243,7 @@ def load_saved(path: str | os.PathLike[str], model: Any = None) -> Trained:
     folder: pathlib.Path = local(path, "a folder")
     kept, arrays = exporting.read(folder)
     built = exporting.model_of(kept, model, folder)
-    params, extra = exporting.trees_of(built, kept, arrays, folder)
+    params, extra, heads = exporting.trees_of(built, kept, arrays, folder)
     return Trained(
         built,
         params,
@@ -247,16 +254,17 @@ def load_saved(path: str | os.PathLike[str], model: Any = None) -> Trained:
         kept.changes,
         kept.class_names,
         kept.lineage,
+        heads,
     )
 
 
-def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
+def precompute(teacher: Teacher, data: Dataset | Stream, *, taps: Sequence[str] = ()) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by
     ``batch["index"]``.
 
     For a fixed transfer set only: a student that sees augmented images needs the live teacher. The
     members of an ensemble are kept apart, so any temperature and averaging rule can still be asked
-    of them.
+    of them. `taps` are paths of inner features that are kept beside the logits.
 
     Raises:
       KdError: a teacher that cannot read these inputs, or whose answers are not finite; a stream
@@ -273,7 +281,7 @@ def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
             "answers are kept for examples as they are, and this stream shows others in every "
             "epoch (crop, flip); pass the teacher itself"
         )
-    teacher = reading(teacher, data)
+    teacher = reading(teacher, data).tapped(tuple(taps))
     outputs = answers(teacher, data, batch_size=_BATCH)
     return kd_teacher.kept(
         outputs, teacher=teacher.fingerprint, data=data.fingerprint, pairs=teacher.pairs
