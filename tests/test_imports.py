@@ -185,7 +185,7 @@ def test_the_mathematics_knows_neither_numpy_nor_files(module):
 
 
 NEEDS = {  # the mathematics in a row, and rooms that need nobody
-    "kd.core.types": {"kd.core.manifest"},
+    "kd.core.types": {"kd.core.manifest", "kd.errors"},
     "kd.core.divergences": set(),
     "kd.core.losses.logits": {"kd.core.divergences", "kd.core.types"},
     "kd.core.losses": {"kd.core.losses.logits", "kd.core.types"},
