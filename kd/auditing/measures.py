@@ -132,8 +132,9 @@ def audit_workdirs(
     The missing classes are those that the student's config left out, unless they are given; they
     are matched on the training split of the teacher's config. ``shown`` names those of them that
     the student was trained on after all. With `despite_changes` runs and splits are read although
-    they are not what was recorded, and ``despite_changes`` lists what is different. `allow_code`
-    are packages whose code either run may name: see `kd.config.allowed`.
+    they are not what was recorded, and ``despite_changes`` lists what is different. ``settings``
+    say of each member what sets it apart besides seeds. `allow_code` are packages whose code either
+    run may name: see `kd.config.allowed`.
 
     Raises:
       KdError: as `audit`; no work directory or an unfinished one, no such split, or one without
@@ -170,7 +171,8 @@ def audit_workdirs(
         who: {"workdir": str(path), "fingerprint": models[who].fingerprint}
         for who, path in (("teacher", teacher), ("student", student))
     }
-    told = {"runs": runs, "source": spec.data.source, "split": split}
+    told: dict[str, Any] = {"runs": runs, "source": spec.data.source, "split": split}
+    told["settings"] = list(spec.members.settings)
     everything = every(models["teacher"].changes, models["student"].changes, changes, trained_on)
     return {**told, "despite_changes": everything, **audited}
 
