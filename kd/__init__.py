@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from kd.models import linen
     from kd.placement.mesh import MeshSpec
     from kd.placement.sharding import Rule, Sharding
-    from kd.runs.build import load_trained
+    from kd.runs.load import load_trained
     from kd.runs.run import train_workdir
+    from kd.runs.teachers import teacher
     from kd.teachers.soft_labels import soft_labels
     from kd.teachers.trained import Trained, precompute
     from kd.training.fit import fit
@@ -52,6 +53,7 @@ __all__ = [
     "precompute",
     "product",
     "soft_labels",
+    "teacher",
     "term",
     "train_workdir",
 ]
@@ -81,6 +83,7 @@ _HOME = {
     "precompute": "kd.teachers",
     "product": "kd.core",
     "soft_labels": "kd.teachers.soft_labels",
+    "teacher": "kd.runs.teachers",
     "term": "kd.core",
     "train_workdir": "kd.runs",
 }

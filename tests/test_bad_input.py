@@ -15,7 +15,7 @@ import runs
 from kd.cli.main import main
 from kd.errors import KdError
 from kd.runs import stages
-from kd.runs.build import load_finished
+from kd.runs.load import load_finished
 from kd.runs.workdir import Workdir, find
 from kd.teachers import answers as predict
 from kd.training import loop

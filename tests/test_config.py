@@ -169,6 +169,9 @@ SAME = {  # and those that may change without making it another run
     "teacher.model": {"name": "mlp"},
     "teacher.members": 3,
     "teacher.licence": "CC-BY-4.0",
+    "teacher.source": "run:elsewhere/the same teacher",
+    "teacher.kind": "probabilities",  # the answers themselves are part of who the run is
+    "teacher.temperature": 4.0,
     "data.licence": "CC0-1.0",
 }
 
@@ -192,6 +195,8 @@ def with_key(key, value):
         plain["eval_epochs"] = 1.0
     if key in ("data.image_size", "data.crop", "data.flip"):
         plain["data"] |= {"stream": True, "image_size": 32}
+    if key in ("teacher.kind", "teacher.temperature"):
+        plain["teacher"]["source"] = "table:soft.csv"
     if key == "teacher.members":
         plain["teacher"]["model"] = {"name": "mlp"}
     return resolve(plain)

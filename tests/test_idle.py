@@ -15,7 +15,7 @@ from kd.core.objective import check_widths, term
 from kd.core.optim import Optim, make_optimizer
 from kd.core.schedules import Schedule, make_schedule
 from kd.errors import KdError
-from kd.runs import build
+from kd.runs import teachers
 from kd.runs.splits import load_splits
 from kd.runs.stages import Stage, check_stages
 from kd.teachers.trained import Trained
@@ -181,7 +181,7 @@ def test_one_teacher_has_nothing_to_average(members, population, why):
     spec = resolve({**SOFT, "teacher": {"average": "geometric"}, "population": population})
     params = tiny.members() if members else tiny.take(tiny.members(), 0)
     with pytest.raises(KdError, match=rf"config\.teacher\.average=geometric .*{why}"):
-        build._as_teacher(Trained(tiny.WIDE, params, {}, members), spec, tiny.dataset())
+        teachers.as_teacher(Trained(tiny.WIDE, params, {}, members), spec, tiny.dataset())
 
 
 def test_an_experiments_columns_are_seen():

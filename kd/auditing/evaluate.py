@@ -16,7 +16,7 @@ from kd.core.types import Teacher
 from kd.errors import KdError
 from kd.lineage import recorded
 from kd.placement.ambient import pinned
-from kd.runs.build import load_finished, load_trained
+from kd.runs.load import load_finished, load_trained
 from kd.runs.reading import look
 from kd.runs.splits import Examples
 from kd.runs.workdir import Workdir, find
@@ -54,7 +54,7 @@ def evaluate_workdir(
     logits = run.each(data)
     members = [evals.classify(one, labels) for one in logits]
     spec = workdir.spec
-    teacher = teacher or spec.teacher.workdir
+    teacher = teacher or spec.teacher.run
     if teacher is None:
         return {"split": split, "despite_changes": [*changes], "members": members}
     model = load_finished(teacher, "the teacher", **doors)

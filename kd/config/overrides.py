@@ -48,12 +48,26 @@ def load_config(
             f"get_config of {path} returned {type(config).__name__}; return a ConfigDict, see "
             "configs/"
         )
+    overrides = list(overrides)
+    keys = {override.partition("=")[0] for override in overrides}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise KdError(f"--config.{key} needs a value: --config.{key}=VALUE")
         _override(config, key, text)
+        if (other := _other_name(key)) and other not in keys:
+            _override(config, other, "none")
     return config
+
+
+def _other_name(key: str) -> str:
+    """Of where a teacher comes from, which has two: the one that is typed takes the place of what
+    the config file said by the other.
+    """
+    for name, other in (("workdir", "source"), ("source", "workdir")):
+        if key == f"teacher.{name}" or key.endswith(f".teacher.{name}"):
+            return f"{key.removesuffix(name)}{other}"
+    return ""
 
 
 def choose(argument: str, *known: str) -> str:

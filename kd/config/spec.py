@@ -14,6 +14,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from kd.config.idle import check_idle
+from kd.config.teacher import TeacherSpec, check_teacher, here
 from kd.config.typed import build, plain
 from kd.core.members import check_population
 from kd.core.objective import Term, term
@@ -61,36 +62,22 @@ class Data:
     licence: str = outside_identity("own")
 
     @property
-    def why_not_kept(self) -> str:
-        """Why a teacher's answers cannot be kept for this data; "" if they can."""
+    def views(self) -> tuple[str, ...]:
+        """The keys by which every epoch shows other images."""
         views = {
             "config.data.crop": self.crop != "none",
             "config.data.flip": self.flip,
             "config.data.mixup": self.mixup,
             "config.data.jitter_pixels": self.jitter_pixels,
         }
-        names = [name for name, on in views.items() if on]
-        if names:
-            return f"every epoch shows other images ({', '.join(names)})"
+        return tuple(name for name, on in views.items() if on)
+
+    @property
+    def why_not_kept(self) -> str:
+        """Why a teacher's answers cannot be kept for this data; "" if they can."""
+        if self.views:
+            return f"every epoch shows other images ({', '.join(self.views)})"
         return "the examples are streamed (config.data.stream)" if self.stream else ""
-
-
-@dataclasses.dataclass(frozen=True)
-class TeacherSpec:
-    """`workdir` of a finished run, one model or a population; `precompute` its logits on the
-    transfer set or not.
-
-    `model` is its architecture, spelled as `student` is, and `members` how many of them an ensemble
-    has, for planning a run whose teacher is not trained yet; where there is a workdir, what is in
-    it counts. `licence` is that of its weights, recorded with the run.
-    """
-
-    workdir: str | None = None
-    average: Literal["arithmetic", "geometric", "per_member"] = "arithmetic"
-    precompute: bool = True
-    model: Mapping[str, Any] | None = outside_identity(None)
-    members: int | None = outside_identity(None)
-    licence: str = outside_identity("own")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,10 +164,9 @@ def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
             "too"
         )
     check_options(spec.student)
+    check_teacher(spec.teacher)
     if spec.teacher.model is not None:
         check_options(spec.teacher.model, "config.teacher.model")
-    if spec.teacher.members is not None:
-        _check_members(spec)
     check_population(spec.population, make_terms(spec))
     return spec
 
@@ -192,25 +178,11 @@ def _on_this_machine(spec: Spec) -> Spec:
         return str(local(text, f"config.{key}")) if text else text
 
     data_dir = path(spec.data.data_dir, "data.data_dir")
-    workdir = path(spec.teacher.workdir, "teacher.workdir")
     return dataclasses.replace(
         spec,
         data=dataclasses.replace(spec.data, data_dir=data_dir),
-        teacher=dataclasses.replace(spec.teacher, workdir=workdir),
+        teacher=here(spec.teacher),
     )
-
-
-def _check_members(spec: Spec) -> None:
-    if not 0 < (spec.teacher.members or 0) < 2**31:
-        raise KdError(
-            f"config.teacher.members must be 1 or more, got {spec.teacher.members}; none is a "
-            "single model"
-        )
-    if spec.teacher.model is None:
-        raise KdError(
-            "config.teacher.members counts models and config.teacher.model declares none; declare "
-            "it too"
-        )
 
 
 def _check_switches(spec: Spec) -> None:

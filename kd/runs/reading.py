@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 
@@ -14,6 +15,7 @@ from kd.errors import KdError
 from kd.lineage import DataSet, Lineage, Weights
 from kd.runs.splits import Examples, open_split
 from kd.runs.workdir import Workdir, find
+from kd.teachers.function import Unasked
 from kd.teachers.make import digest
 from kd.user_code import reached
 
@@ -71,13 +73,18 @@ def lineage_of(
 
 
 def _weights(spec: Spec, teacher: Teacher) -> Weights:
-    assert spec.teacher.workdir is not None
+    origin = spec.teacher.origin
+    assert origin is not None
+    place = origin.place
+    if origin.scheme != "function":
+        place = str(pathlib.Path(place).resolve())
     return Weights(
-        source=f"run:{pathlib.Path(spec.teacher.workdir).resolve()}",
+        source=dataclasses.replace(origin, place=place).text,
         fingerprint=teacher.fingerprint,
-        digest=digest(teacher),
+        # a function is told by its code, before it is asked
+        digest=teacher.fingerprint if isinstance(teacher, Unasked) else digest(teacher),
         licence=spec.teacher.licence,
-        changes=verify(find(spec.teacher.workdir), despite_changes=True),
+        changes=verify(find(place), despite_changes=True) if origin.scheme == "run" else (),
     )
 
 

@@ -14,21 +14,27 @@ import numpy as np
 from kd import data as kd_data
 from kd import evals
 from kd.config import Spec, fingerprint_of, identity
+from kd.core.manifest import Manifest
 from kd.core.state import State
 from kd.core.types import Teacher
+from kd.errors import KdError
 from kd.placement.ambient import pinned
 from kd.placement.mesh import check_batch, make_mesh, put
 from kd.placement.sharding import teacher_shardings
 from kd.processes import group
-from kd.runs.build import build_task, load_teacher
+from kd.runs.build import build_task
 from kd.runs.reading import lineage_of, verify
 from kd.runs.splits import Examples, load_splits, split_fingerprints
+from kd.runs.teachers import load_teacher
 from kd.runs.workdir import Workdir, claim, made
 from kd.system.paths import local
+from kd.teachers.function import Unasked, complete
 from kd.teachers.trained import Trained, evaluation, precompute
 from kd.training import loop, writers
 from kd.training.program import place
 from kd.training.room import check_room
+
+_ANSWERS = "answers.json"  # what is known of the answers of a function
 
 
 @pinned()
@@ -76,9 +82,51 @@ def train_workdir(
         changes = group.first_does("claim", take)
         workdir = Workdir(path)
         if teacher is not None and spec.teacher.precompute:
-            task = dataclasses.replace(task, teacher=precompute(on_mesh(task), data))
+            task, told = _kept(workdir, task, title, despite_changes)
+            changes = [*changes, *told]
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
         return _recorded(workdir, task, state, held_out, changes)
+
+
+def _kept(
+    workdir: Workdir, task: loop.Task, title: str, despite_changes: bool
+) -> tuple[loop.Task, list[str]]:
+    """The task with its teacher's answers kept, and what of them is not what was recorded.
+
+    Raises:
+      KdError: other answers than those of the same run before, and `despite_changes` is off.
+    """
+    teacher = task.teacher
+    assert teacher is not None
+    if not isinstance(teacher, Unasked):  # a table is kept already
+        taught = precompute(on_mesh(task), task.data) if teacher.manifest is None else teacher
+        return dataclasses.replace(task, teacher=taught), []
+    watch = writers.Progress if group.is_first() else writers.Silence
+    with watch(f"{title}: the teacher answers", len(task.data), 1) as progress:
+        taught = complete(teacher, lambda done: progress.write(done, {}))
+    task = dataclasses.replace(task, teacher=taught)
+    loop.check(task)  # what only the answers themselves tell
+    assert taught.manifest is not None  # it is a table now
+    manifest = taught.manifest
+    group.check_same("have the same teacher", {"its answers": manifest.digest})
+    changed = group.first_does("answers", lambda: _changed_answers(workdir, manifest))
+    if changed and not despite_changes:
+        raise KdError(
+            f"{workdir.path} was trained on other answers: {changed[0]}; restore what its function "
+            "reads, or add --despite_changes (in Python despite_changes=True)"
+        )
+    return task, changed
+
+
+def _changed_answers(workdir: Workdir, manifest: Manifest) -> list[str]:
+    """How a function's answers differ from those that the run began with, which are noted."""
+    noted = workdir.read(_ANSWERS)
+    if noted is None:
+        workdir.write(_ANSWERS, {"manifest": dataclasses.asdict(manifest)})
+        return []
+    was, now = str((noted.get("manifest") or {}).get("digest")), manifest.digest
+    same = "the teacher's answers have changed since"
+    return [] if was == now else [f"{same} (was {was[:8]}.., now {now[:8]}..)"]
 
 
 def _recorded(

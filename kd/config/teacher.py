@@ -1,0 +1,97 @@
+"""What a config says of the teacher."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from kd.config.source import Source, parse
+from kd.core.manifest import Kind
+from kd.errors import KdError
+from kd.fields import outside_identity
+from kd.system.paths import local
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherSpec:
+    """`source` is where it comes from: ``run:DIR`` of a finished run, one model or a population;
+    ``table:FILE`` of soft labels; ``package.module:function`` on NumPy arrays. `workdir` is another
+    name for ``run:DIR``. `precompute` its logits on the transfer set or not.
+
+    `kind` says what a table or a function answers with, where that does not say it itself, and
+    `temperature` at which its probabilities were softened. The answers are part of who the run is,
+    and these two with them.
+
+    `model` is its architecture, spelled as `student` is, and `members` how many of them an ensemble
+    has, for planning a run whose teacher is not trained yet; where there is a workdir, what is in
+    it counts. `licence` is that of its weights or answers, recorded with the run.
+    """
+
+    workdir: str | None = None
+    average: Literal["arithmetic", "geometric", "per_member"] = "arithmetic"
+    precompute: bool = True
+    source: str | None = outside_identity(None)
+    kind: Kind | None = outside_identity(None)
+    temperature: float | None = outside_identity(None)
+    model: Mapping[str, Any] | None = outside_identity(None)
+    members: int | None = outside_identity(None)
+    licence: str = outside_identity("own")
+
+    @property
+    def origin(self) -> Source | None:
+        """Where it comes from; None without a teacher."""
+        if self.source is not None:
+            return parse(self.source)
+        return None if self.workdir is None else Source("run", self.workdir)
+
+    @property
+    def run(self) -> str | None:
+        """The folder of the finished run that teaches, if it is one."""
+        origin = self.origin
+        return origin.place if origin is not None and origin.scheme == "run" else None
+
+    @property
+    def answers_once(self) -> bool:
+        """Whether there is one answer for each example and no model to ask again."""
+        return self.origin is not None and self.run is None
+
+
+def here(teacher: TeacherSpec) -> TeacherSpec:
+    """The same with paths as this machine has them. Raises a `KdError` as `parse` does."""
+    workdir, source = teacher.workdir, teacher.source
+    return dataclasses.replace(
+        teacher,
+        workdir=str(local(workdir, "config.teacher.workdir")) if workdir else workdir,
+        source=None if source is None else parse(source).text,
+    )
+
+
+def check_teacher(teacher: TeacherSpec) -> None:
+    """Raise a `KdError` for what no teacher can be."""
+    if teacher.workdir is not None and teacher.source is not None:
+        raise KdError(
+            f"config.teacher.workdir={teacher.workdir} and config.teacher.source={teacher.source} "
+            "both say where the teacher comes from; leave one out"
+        )
+    temperature = teacher.temperature
+    if temperature is not None and not 0 < temperature < math.inf:
+        raise KdError(
+            f"config.teacher.temperature must be a finite number above 0, got {temperature}"
+        )
+    if teacher.members is not None:
+        _check_members(teacher)
+
+
+def _check_members(teacher: TeacherSpec) -> None:
+    if not 0 < (teacher.members or 0) < 2**31:
+        raise KdError(
+            f"config.teacher.members must be 1 or more, got {teacher.members}; none is a "
+            "single model"
+        )
+    if teacher.model is None:
+        raise KdError(
+            "config.teacher.members counts models and config.teacher.model declares none; declare "
+            "it too"
+        )
