@@ -10,7 +10,7 @@ import kd
 import tiny
 from kd.config import resolve
 from kd.config.idle import IDLE
-from kd.core.members import check_population
+from kd.core.members import make_members
 from kd.core.objective import check_widths, term
 from kd.core.optim import Optim, make_optimizer
 from kd.core.schedules import Schedule, make_schedule
@@ -23,7 +23,7 @@ from kd.teachers.trained import Trained
 HARD = {"objective": {"hard": {}}, "total_steps": 3}
 SOFT = {"objective": {"soft_targets": {}}, "total_steps": 3}
 
-# for each key a value that changes nothing, and what it takes for the same value to have an effect
+# for each row of a key a value that changes nothing, and what it takes for the same value to have an effect
 CASES = {
     "seed": ({"seed": 3, "population": {"seed": (0, 1)}}, {"population": {"init_seed": (0, 1)}}),
     "data.crop": (
@@ -33,6 +33,23 @@ CASES = {
     "data.flip": ({"data": {"flip": True}}, {"data": {"flip": True, "stream": True}}),
     "data.classes": ({"data": {"classes": (1, 1)}}, {"data": {"classes": (1, 2)}}),
     "teacher.workdir": ({"teacher": {"workdir": "run"}}, SOFT),
+    "teacher.source": ({"teacher": {"source": "run:run"}}, SOFT),
+    "teacher.kind": (
+        {**SOFT, "teacher": {"source": "run:run", "kind": "logits"}},
+        {"teacher": {"source": "table:t.csv", "kind": "logits"}},
+    ),
+    "teacher.temperature": (
+        {**SOFT, "teacher": {"source": "run:run", "temperature": 2.0}},
+        {"teacher": {"source": "mine:answer", "temperature": 2.0}},
+    ),
+    "teacher.average of a table": (
+        {**SOFT, "teacher": {"source": "table:t.csv", "average": "geometric"}},
+        {"teacher": {"source": "run:run", "average": "geometric"}},
+    ),
+    "teacher.precompute of a function": (
+        {**SOFT, "teacher": {"source": "mine:answer", "precompute": False}},
+        {"teacher": {"source": "run:run", "precompute": False}},
+    ),
     "teacher.average": ({"teacher": {"average": "geometric"}}, SOFT),
     "teacher.precompute": ({"teacher": {"precompute": False}}, SOFT),
     "teacher.model": ({"teacher": {"model": {"name": "mlp"}}}, SOFT),
@@ -48,12 +65,12 @@ CASES = {
 
 
 def test_every_row_has_a_case():
-    assert sorted(row.key for row in IDLE) == sorted(CASES)
+    assert sorted(row.key for row in IDLE) == sorted(case.split()[0] for case in CASES)
 
 
-@pytest.mark.parametrize("key", CASES)
-def test_what_changes_nothing_is_refused_and_what_changes_something_is_not(key):
-    idle, effective = CASES[key]
+@pytest.mark.parametrize("case", CASES)
+def test_what_changes_nothing_is_refused_and_what_changes_something_is_not(case):
+    (idle, effective), key = CASES[case], case.split()[0]
     model = {"model": {"name": "mlp"}} if key == "teacher.members" else {}
     words = r"config\.teacher\.(model|members)" if model else rf"config\.{re.escape(key)}="
     with pytest.raises(KdError, match=f"{words}.* changes nothing: "):
@@ -89,7 +106,7 @@ def test_a_schedule_says_nothing_in_vain(schedule, named):
 )
 def test_a_copy_is_no_second_member(population, copies):
     with pytest.raises(KdError, match=f"{copies} .* are the same run"):
-        check_population(population, [term("hard")])
+        make_members([term("hard")], population, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -97,16 +114,18 @@ def test_a_copy_is_no_second_member(population, copies):
     [{}, {"seed": (0, 1, 2)}, {"seed": (0, 0), "init_seed": (1, 2)}, {"learning_rate": (0.1, 0.2)}],
 )
 def test_members_that_differ_in_one_column_are_members(population):
-    check_population(population, [term("hard")])
+    members = make_members([term("hard")], population, 0.1)
+    columns = list(population.values())
+    assert members.size == (len(columns[0]) if columns else None)
 
 
 def test_an_objective_weighs_something():
     none, some = term("hard", 0.0), term("soft_targets", 0.0)
     with pytest.raises(KdError, match="the weights are all 0"):
-        check_population({}, [none, some])
+        make_members([none, some], {}, 0.1)
     with pytest.raises(KdError, match="the weights of member 1 are all 0"):
-        check_population({"hard": {"weight": (1.0, 0.0)}}, [none, some])
-    check_population({"hard": {"weight": (1.0, 0.0)}}, [none, term("soft_targets")])
+        make_members([none, some], {"hard": {"weight": (1.0, 0.0)}}, 0.1)
+    make_members([none, term("soft_targets")], {"hard": {"weight": (1.0, 0.0)}}, 0.1)
 
 
 @pytest.mark.parametrize("rate", [0, 0.0, -1.0, True])
@@ -114,7 +133,7 @@ def test_a_rate_at_which_nothing_is_learnt_is_refused(rate):
     with pytest.raises(KdError, match=r"learning_rate must be"):
         make_optimizer(Optim(learning_rate=rate))
     with pytest.raises(KdError, match=r"population\.learning_rate must be"):
-        check_population({"learning_rate": (0.1, rate)}, [term("hard")])
+        make_members([term("hard")], {"learning_rate": (0.1, rate)}, 0.1)
     with pytest.raises(KdError, match=r"learning_rate must be"):
         fit(learning_rate=rate)
 

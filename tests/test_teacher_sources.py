@@ -113,26 +113,6 @@ def test_a_run_and_its_folder_are_one_teacher(tmp_path):
     assert main(distilled(tmp_path / "one", teacher__source=f"run:{teacher}")) == 0
 
 
-IDLE = {
-    "teacher__kind": "logits",
-    "teacher__temperature": 2.0,
-}
-
-
-@pytest.mark.parametrize("key", IDLE)
-def test_a_run_says_itself_what_it_answers_with(key, refused, tmp_path):
-    keys = {"teacher__source": f"run:{runs.finished()}", key: IDLE[key]}
-    refused(distilled(tmp_path, **keys), "changes nothing")
-
-
-@pytest.mark.parametrize("keys", [{"precompute": False}, {"average": "geometric"}])
-def test_a_table_answers_once(keys, refused, tmp_path):
-    keys = {f"teacher__{key}": value for key, value in keys.items()}
-    refused(
-        distilled(tmp_path, teacher__source="table:x.csv", **keys), "changes nothing", "one answer"
-    )
-
-
 def test_a_table_is_refused_beside_views(refused, tmp_path):
     keys = {"teacher__source": "table:x.csv", "data__jitter_pixels": 1}
     refused(distilled(tmp_path, **keys), "answers once", "config.data.jitter_pixels")

@@ -65,7 +65,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     mesh = make_mesh(spec.mesh, devices)
     asked = planned(spec, mesh)
     task = with_answers_kept(asked) if spec.teacher.precompute else asked
-    where = place(task, mesh)
+    where = place(task)
     state, variables = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task))
     held = {
         "parameters": bytes_per_device(state.params, where.state.params),
@@ -80,19 +80,17 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     live = None if asked.teacher is None or asked.teacher.manifest is not None else asked.teacher
     if live is not None and live.pairs is None:
         one_batch = sharding(mesh, BATCH)  # alone it answers once, whatever the number of students
-        jitted = jax.jit(
-            unpaired_answer(live), in_shardings=(place(asked, mesh).teacher, one_batch)
-        )
+        jitted = jax.jit(unpaired_answer(live), in_shardings=(place(asked).teacher, one_batch))
         with jax.set_mesh(mesh):
             teacher = jitted.lower(live.variables, batch)
     facts = Facts(
         task.batch_size,
         task.total_steps,
         len(task.data),
-        task.members or 1,
+        task.members.size or 1,
         answer.width,
     )
-    return Lowering(lower_step(task, mesh), teacher, held, facts)
+    return Lowering(lower_step(task), teacher, held, facts)
 
 
 def with_answers_kept(task: Task) -> Task:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import jax
 from jax.sharding import Mesh
 
-from kd import config as kd_config
 from kd import data as kd_data
 from kd.config import Spec
-from kd.core.members import check_population, init_seeds, numbers
 from kd.core.optim import make_optimizer, max_norm
 from kd.core.types import Teacher
 from kd.errors import KdError
@@ -18,21 +16,24 @@ from kd.runs.splits import Examples, load_splits
 from kd.runs.teachers import as_teacher, load_teacher, planned_teacher
 from kd.teachers.trained import Trained
 from kd.training import loop
+from kd.training.task import Task, make_task
 
 
-def build_task(spec: Spec, data: Examples, teacher: Teacher | None) -> loop.Task:
-    """Everything a run is made of. Raises a `KdError` where the parts do not fit."""
-    terms = kd_config.make_terms(spec)
-    seeds, hparams = numbers(terms, spec.optim.learning_rate, spec.population, spec.seed)
-    return loop.Task(
-        model=build_model(spec, data.num_classes),
-        data=data,
-        terms=terms,
-        optimizer=make_optimizer(spec.optim),
-        total_steps=total_steps(spec, len(data)),
+def build_task(
+    spec: Spec, data: Examples, teacher: Teacher | None, mesh: Mesh | None = None
+) -> Task:
+    """Everything a run is made of, on `mesh` or on the one that it describes.
+
+    Raises a `KdError` where the parts do not fit.
+    """
+    return make_task(
+        build_model(spec, data.num_classes),
+        data,
+        spec.terms,
+        spec.members,
         batch_size=spec.data.batch_size,
-        seeds=seeds,
-        hparams=hparams,
+        steps=total_steps(spec, len(data)),
+        optimizer=make_optimizer(spec.optim),
         teacher=teacher,
         view=kd_data.chain(
             kd_data.jitter(spec.data.jitter_pixels), kd_data.mixup() if spec.data.mixup else None
@@ -40,10 +41,9 @@ def build_task(spec: Spec, data: Examples, teacher: Teacher | None) -> loop.Task
         constraint=max_norm(spec.optim.max_norm),
         learning_rate_schedule=spec.optim.learning_rate_schedule,
         early_stopping=spec.early_stopping is not None,
-        init_seeds=init_seeds(spec.population),
         accumulate=spec.accumulate,
         ema=spec.ema,
-        mesh=spec.mesh,
+        mesh=spec.mesh if mesh is None else mesh,
         sharding=spec.sharding,
     )
 
@@ -56,14 +56,13 @@ def total_steps(spec: Spec, examples: int) -> int:
 
 
 @pinned()
-def check_spec(spec: Spec, teacher: Spec | None = None) -> loop.Task:
+def check_spec(spec: Spec, teacher: Spec | None = None) -> Task:
     """The task of a run, of which all is known to be right that can be known before its teacher is
     trained. Raises a `KdError` for what is wrong.
 
     `teacher` is the config of that teacher, whose shapes stand in for it; without one the run's own
     is looked at. The splits are loaded, nothing is computed.
     """
-    check_population(spec.population, kd_config.make_terms(spec))
     data, _, _ = load_splits(spec)
     taught = (
         load_teacher(spec, data) if teacher is None else as_teacher(untrained(teacher), spec, data)
@@ -80,12 +79,11 @@ def untrained(spec: Spec) -> Trained:
     """
     task = build_task(spec, load_splits(spec)[0], None)
     state = jax.eval_shape(lambda: loop.initial_state(task))
-    members = task.members is not None
-    return Trained(task.model, state.params, state.extra, members, seen=task.data.seen)
+    return Trained(task.model, state.params, state.extra, task.is_population, seen=task.data.seen)
 
 
 @pinned()
-def planned(spec: Spec, mesh: Mesh | None = None) -> loop.Task:
+def planned(spec: Spec, mesh: Mesh | None = None) -> Task:
     """The task of a config for which nothing need be there yet: for compiling and for looking at,
     not for training.
 
@@ -97,8 +95,8 @@ def planned(spec: Spec, mesh: Mesh | None = None) -> loop.Task:
       KdError: what neither is there nor declared, and all that `kd.training.loop.check` finds.
     """
     data = _declared(spec) or _found(spec)
-    task = build_task(spec, data, planned_teacher(spec, data))
-    loop.check(task, mesh)
+    task = build_task(spec, data, planned_teacher(spec, data), mesh)
+    loop.check(task)
     return task
 
 

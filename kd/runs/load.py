@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd.config import Spec
-from kd.core.members import population_size
 from kd.data.seen import from_record
 from kd.errors import KdError
 from kd.lineage import despite
@@ -111,7 +110,7 @@ def _trained(
         )
     arrays = jax.tree.map(jnp.asarray, kept)
     model = build_model(spec, workdir.owner["num_classes"])
-    members = population_size(spec.population) is not None
+    members = spec.members.size is not None
     return Trained(
         model,
         arrays["params"],

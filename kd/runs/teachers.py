@@ -12,7 +12,6 @@ import numpy as np
 from kd import config as kd_config
 from kd.config import Source, Spec, TeacherSpec, fingerprint_of
 from kd.core.manifest import Kind
-from kd.core.members import paired_teachers
 from kd.core.types import Average, Outputs, Teacher
 from kd.data import Dataset, Stream
 from kd.errors import KdError
@@ -102,7 +101,7 @@ def load_teacher(spec: Spec, data: Examples, *, despite_changes: bool = False) -
     """
     origin = spec.teacher.origin
     if origin is None:
-        if paired_teachers(spec.population) is not None:
+        if spec.members.teachers is not None:
             raise KdError(
                 "population.teacher names members of a teacher and there is none; set "
                 "teacher.source=run:DIR"
@@ -110,7 +109,7 @@ def load_teacher(spec: Spec, data: Examples, *, despite_changes: bool = False) -
         return None
     _check_kept(spec)
     if origin.scheme != "run":
-        if paired_teachers(spec.population) is not None:
+        if spec.members.teachers is not None:
             raise KdError(
                 "population.teacher names members of a teacher, and config.teacher.source="
                 f"{origin.text} has none; leave it out"
@@ -147,7 +146,7 @@ def as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
     `load_teacher` does.
     """
     _check_kept(spec)
-    pairs = paired_teachers(spec.population)
+    pairs = spec.members.teachers
     if spec.teacher.average != TeacherSpec.average and (pairs is not None or not run.members):
         whole = "each student has one of its own" if run.members else "it is a single model"
         raise KdError(
@@ -201,7 +200,7 @@ def planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
     model = make_model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
     declared = shapes(model, data.first)
     params, extra = declared.params, declared.extra
-    members, pairs = spec.teacher.members, paired_teachers(spec.population)
+    members, pairs = spec.teacher.members, spec.members.teachers
     if members is None and pairs is not None:  # a population of them, as large as the pairs say
         members = max(pairs) + 1
     if members is not None:
