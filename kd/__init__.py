@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kd.runs.load import load_trained
     from kd.runs.run import train_workdir
     from kd.runs.teachers import teacher
+    from kd.teachers.mixture import mixture
     from kd.teachers.soft_labels import soft_labels
     from kd.teachers.trained import Trained, precompute
     from kd.training.fit import fit
@@ -49,6 +50,7 @@ __all__ = [
     "linen",
     "load",
     "load_trained",
+    "mixture",
     "of_classes",
     "precompute",
     "product",
@@ -79,6 +81,7 @@ _HOME = {
     "linen": "kd.models",
     "load": "kd.data",
     "load_trained": "kd.runs",
+    "mixture": "kd.teachers.mixture",
     "of_classes": "kd.data",
     "precompute": "kd.teachers",
     "product": "kd.core",

@@ -636,7 +636,7 @@ def test_a_column_teacher_without_a_teacher(workdir, refused):
     refused(
         runs.kd("train", f"--workdir={workdir}", columns, arg="distilled"),
         "population.teacher",
-        "set teacher.workdir",
+        "set teacher.source",
     )
 
 

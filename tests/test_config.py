@@ -171,6 +171,7 @@ SAME = {  # and those that may change without making it another run
     "teacher.model": {"name": "mlp"},
     "teacher.members": 3,
     "teacher.licence": "CC-BY-4.0",
+    "teachers": {"a": {"source": "run:a"}, "b": {"source": "table:b.csv", "weight": 2.0}},
     "teacher.source": "run:elsewhere/the same teacher",
     "teacher.kind": "probabilities",  # the answers themselves are part of who the run is
     "teacher.temperature": 4.0,

@@ -21,9 +21,10 @@ from kd.runs.stages import Stage, check_stages
 from kd.teachers.trained import Trained
 
 HARD = {"objective": {"hard": {}}, "total_steps": 3}
+SEVERAL = {"a": {"source": "run:a"}, "b": {"source": "run:b"}}
 SOFT = {"objective": {"soft_targets": {}}, "total_steps": 3}
 
-# for each row of a key a value that changes nothing, and what it takes for the same value to have an effect
+# for each row of a key a value that changes nothing, and what it takes for it to have an effect
 CASES = {
     "seed": ({"seed": 3, "population": {"seed": (0, 1)}}, {"population": {"init_seed": (0, 1)}}),
     "data.crop": (
@@ -33,6 +34,19 @@ CASES = {
     "data.flip": ({"data": {"flip": True}}, {"data": {"flip": True, "stream": True}}),
     "data.classes": ({"data": {"classes": (1, 1)}}, {"data": {"classes": (1, 2)}}),
     "teacher.workdir": ({"teacher": {"workdir": "run"}}, SOFT),
+    "teachers": ({"teachers": SEVERAL}, SOFT),
+    "teacher.licence": (
+        {**SOFT, "teachers": SEVERAL, "teacher": {"licence": "CC0-1.0"}},
+        {"teachers": None},
+    ),
+    "sharding.teacher.rule of several": (
+        {**SOFT, "teachers": SEVERAL, "sharding": {"teacher": {"rule": "fsdp"}}},
+        {"teachers": None},
+    ),
+    "sharding.teacher.paths of several": (
+        {**SOFT, "teachers": SEVERAL, "sharding": {"teacher": {"paths": {"*": ("fsdp",)}}}},
+        {"teachers": None},
+    ),
     "teacher.source": ({"teacher": {"source": "run:run"}}, SOFT),
     "teacher.kind": (
         {**SOFT, "teacher": {"source": "run:run", "kind": "logits"}},

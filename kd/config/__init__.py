@@ -14,13 +14,14 @@ from kd.config.spec import (
     to_json,
 )
 from kd.config.stored import damaged, stored_spec
-from kd.config.teacher import TeacherSpec
+from kd.config.teacher import Part, TeacherSpec
 from kd.config.typed import build, plain
 from kd.hints import check_type
 
 __all__ = [
     "KNOWN",
     "Data",
+    "Part",
     "Source",
     "Spec",
     "TeacherSpec",

@@ -52,13 +52,12 @@ def _own_code(spec: Spec) -> set[str]:
     terms = {name: term for name, term in spec.objective.items() if isinstance(term, Mapping)}
     names = [spec.student.get("name"), *(term.get("loss", name) for name, term in terms.items())]
     sources = {spec.data.source} if is_code(spec.data.source) else set()
-    return {name for name in names if _is_code(name)} | sources | _function(spec)
+    return {name for name in names if _is_code(name)} | sources | _functions(spec)
 
 
-def _function(spec: Spec) -> set[str]:
-    """The function that teaches, if it is one."""
-    origin = spec.teacher.origin
-    return {origin.place} if origin is not None and origin.scheme == "function" else set()
+def _functions(spec: Spec) -> set[str]:
+    """The functions that teach."""
+    return {origin.place for origin in spec.origins if origin.scheme == "function"}
 
 
 def _is_code(name: Any) -> bool:

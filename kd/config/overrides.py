@@ -81,19 +81,25 @@ def choose(argument: str, *known: str) -> str:
 
 # Terms, columns and parameters have names of their own.
 _OPEN = ("objective", "population", "paths")
+_SEVERAL = "config.teachers"  # of a run; in an experiment's config that is a run of its own
+
+
+def _is_open(config: ConfigDict, path: str) -> bool:
+    several = path == _SEVERAL and "objective" in config
+    return several or path.rpartition(".")[2] in _OPEN
 
 
 def _override(config: ConfigDict, key: str, text: str) -> None:
     *parents, leaf = key.split(".")
     here, path = config, "config"
     for parent in parents:
-        if isinstance(here, ConfigDict) and path.rpartition(".")[2] in _OPEN and parent not in here:
+        if isinstance(here, ConfigDict) and _is_open(config, path) and parent not in here:
             here[parent] = ConfigDict()
         if not isinstance(here, ConfigDict) or parent not in here:
             raise unknown(
                 f"key in {path}:", parent, here.keys() if isinstance(here, ConfigDict) else ()
             )
-        if here[parent] is None and (path, parent) == ("config.teacher", "model"):
+        if here[parent] is None and f"{path}.{parent}" in ("config.teacher.model", _SEVERAL):
             with here.unlocked(), here.ignore_type():
                 here[parent] = ConfigDict()
         here, path = here[parent], f"{path}.{parent}"

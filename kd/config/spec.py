@@ -15,7 +15,8 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from kd.config.idle import check_idle
-from kd.config.teacher import TeacherSpec, check_teacher, here
+from kd.config.source import Source
+from kd.config.teacher import Part, TeacherSpec, check_teacher, here, make_parts
 from kd.config.typed import build, plain
 from kd.core.members import Members, make_members
 from kd.core.objective import Term, term
@@ -92,6 +93,10 @@ class Spec:
     in one program. `early_stopping` is None or a validation split: the result is then, for each
     member, its state with the fewest errors on that split, looked at every `eval_epochs`.
 
+    `teachers` names several teachers, each with a `source` and a `weight`, which teach as one: see
+    `kd.config.teacher.Part`. `teacher.average` then says how they are mixed, and who they are is
+    part of the identity as one teacher is.
+
     `accumulate` takes each batch in so many parts, one after another; `remat` computes activations
     again instead of keeping them; `compute` is the type that the student computes in, while
     parameters, sums and logits stay float32 (a teacher computes as it was trained); `ema` above 0
@@ -104,6 +109,7 @@ class Spec:
     data: Data = Data()
     student: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "mlp"})
     teacher: TeacherSpec = TeacherSpec()
+    teachers: Mapping[str, Any] | None = outside_identity(None)
     objective: Mapping[str, Mapping[str, Any] | None] = dataclasses.field(default_factory=dict)
     optim: Optim = Optim()
     total_epochs: float | None = None
@@ -127,6 +133,17 @@ class Spec:
         well-formed.
         """
         return _terms(self.objective)
+
+    @functools.cached_property
+    def parts(self) -> Mapping[str, Part]:
+        """The several teachers, by name. Raises a `KdError` as `make_parts` does."""
+        return make_parts(self.teachers, self.teacher)
+
+    @property
+    def origins(self) -> tuple[Source, ...]:
+        """Where each teacher comes from."""
+        told = [self.teacher, *(part.spec for part in self.parts.values())]
+        return tuple(teacher.origin for teacher in told if teacher.origin is not None)
 
     @functools.cached_property
     def members(self) -> Members:
@@ -178,6 +195,7 @@ def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
         )
     check_options(spec.student)
     check_teacher(spec.teacher)
+    _ = spec.parts
     if spec.teacher.model is not None:
         check_options(spec.teacher.model, "config.teacher.model")
     _ = spec.members  # made now, so that what is wrong with them is said now

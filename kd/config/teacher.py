@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from kd.config.source import Source, parse
+from kd.config.typed import build
 from kd.core.manifest import Kind
 from kd.errors import KdError
 from kd.fields import outside_identity
@@ -56,6 +57,58 @@ class TeacherSpec:
     def answers_once(self) -> bool:
         """Whether there is one answer for each example and no model to ask again."""
         return self.origin is not None and self.run is None
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One of several teachers: where it comes from and how much it counts, by its share of all
+    weights. `average` joins the members of a population; the other keys are those of
+    `TeacherSpec`.
+    """
+
+    source: str
+    weight: float = 1.0
+    average: Literal["arithmetic", "geometric", "per_member"] = "arithmetic"
+    kind: Kind | None = None
+    temperature: float | None = None
+    licence: str = "own"
+
+    @property
+    def spec(self) -> TeacherSpec:
+        """The same as the only teacher."""
+        told = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        del told["weight"]
+        return TeacherSpec(**told)
+
+
+def make_parts(given: Mapping[str, Any] | None, teacher: TeacherSpec) -> dict[str, Part]:
+    """The several teachers of a config, in the order of their names, beside what it says of all.
+
+    Raises:
+      KdError: one that is not well-formed, a single one, a weight that is not above 0, or a teacher
+        beside them.
+    """
+    parts: dict[str, Part] = {}
+    for name, told in sorted((given or {}).items()):
+        if told is None:  # --config.teachers.NAME=none drops one
+            continue
+        path = f"config.teachers.{name}"
+        part = parts[name] = build(Part, told, path)
+        if not 0 < part.weight < math.inf:
+            raise KdError(f"{path}.weight must be a number above 0, got {part.weight}")
+        origin = parse(part.source, f"{path}.source")
+        if origin.scheme == "run" and (part.kind or part.temperature):
+            raise KdError(f"{path} is a run, which answers with logits; leave out its kind")
+        if origin.scheme != "run" and part.average != Part.average:
+            raise KdError(f"{path}.average changes nothing: {origin.text} has no members")
+        check_teacher(part.spec)
+    if len(parts) == 1:
+        raise KdError("config.teachers mixes several and names one; set config.teacher.source")
+    if parts and teacher.origin is not None:
+        raise KdError(
+            "config.teacher and config.teachers both say where teachers come from; leave one out"
+        )
+    return parts
 
 
 def here(teacher: TeacherSpec) -> TeacherSpec:

@@ -194,7 +194,7 @@ def _against_teacher(
         return t.info.loss(student, teacher, batch, numbers)
     members = [teacher.member(i) for i in range(len(teacher.logits))]
     losses = [t.info.loss(student, member, batch, numbers) for member in members]
-    return jnp.mean(jnp.stack(losses), axis=0)
+    return teacher.mean(jnp.stack(losses))
 
 
 def _check_values(name: str, values: Any, positions: tuple[int, ...]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import jax
 
 from kd import lineage
-from kd.config import Spec, code_of
+from kd.config import Spec, TeacherSpec, code_of
 from kd.core.types import Teacher
 from kd.errors import KdError
 from kd.lineage import DataSet, Lineage, Weights
@@ -17,6 +17,7 @@ from kd.runs.splits import Examples, open_split
 from kd.runs.workdir import Workdir, find
 from kd.teachers.function import Unasked
 from kd.teachers.make import digest
+from kd.teachers.mixture import Mixture
 from kd.user_code import reached
 
 
@@ -68,12 +69,20 @@ def lineage_of(
         data=(DataSet(spec.data.source, place, data.fingerprint, splits, spec.data.licence),),
         code=code_of(spec),
         stack=lineage.stack(jax.default_backend()),
-        teacher=None if teacher is None else _weights(spec, teacher),
+        teacher=None if teacher is None or spec.parts else _weights(spec.teacher, teacher),
+        teachers=tuple(
+            _weights(part.spec, taught)
+            for part, taught in zip(spec.parts.values(), _parts(teacher), strict=True)
+        ),
     )
 
 
-def _weights(spec: Spec, teacher: Teacher) -> Weights:
-    origin = spec.teacher.origin
+def _parts(teacher: Teacher | None) -> tuple[Teacher, ...]:
+    return teacher.parts if isinstance(teacher, Mixture) else ()
+
+
+def _weights(told: TeacherSpec, teacher: Teacher) -> Weights:
+    origin = told.origin
     assert origin is not None
     place = origin.place
     if origin.scheme != "function":
@@ -83,7 +92,7 @@ def _weights(spec: Spec, teacher: Teacher) -> Weights:
         fingerprint=teacher.fingerprint,
         # a function is told by its code, before it is asked
         digest=teacher.fingerprint if isinstance(teacher, Unasked) else digest(teacher),
-        licence=spec.teacher.licence,
+        licence=told.licence,
         changes=verify(find(place), despite_changes=True) if origin.scheme == "run" else (),
     )
 

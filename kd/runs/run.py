@@ -28,7 +28,8 @@ from kd.runs.splits import Examples, load_splits, split_fingerprints
 from kd.runs.teachers import load_teacher
 from kd.runs.workdir import Workdir, claim, made
 from kd.system.paths import local
-from kd.teachers.function import Unasked, complete
+from kd.teachers.function import complete, is_unasked
+from kd.teachers.mixture import Mixture, is_live
 from kd.teachers.trained import Trained, evaluation, precompute
 from kd.training import loop, writers
 from kd.training.program import place
@@ -81,26 +82,27 @@ def train_workdir(
 
         changes = group.first_does("claim", take)
         workdir = Workdir(path)
-        if teacher is not None and spec.teacher.precompute:
-            task, told = _kept(workdir, task, title, despite_changes)
+        if task.teacher is not None and is_unasked(task.teacher):
+            task, told = _asked(workdir, task, title, despite_changes)
             changes = [*changes, *told]
+        if task.teacher is not None and spec.teacher.precompute and is_live(task.teacher):
+            taught = precompute(on_mesh(task, task.teacher), data)
+            task = dataclasses.replace(task, teacher=taught)
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
         return _recorded(workdir, task, state, held_out, changes)
 
 
-def _kept(
+def _asked(
     workdir: Workdir, task: loop.Task, title: str, despite_changes: bool
 ) -> tuple[loop.Task, list[str]]:
-    """The task with its teacher's answers kept, and what of them is not what was recorded.
+    """The task with the answers of the functions that teach, and what of them is not what was
+    recorded.
 
     Raises:
       KdError: other answers than those of the same run before, and `despite_changes` is off.
     """
     teacher = task.teacher
     assert teacher is not None
-    if not isinstance(teacher, Unasked):  # a table is kept already
-        taught = precompute(on_mesh(task), task.data) if teacher.manifest is None else teacher
-        return dataclasses.replace(task, teacher=taught), []
     watch = writers.Progress if group.is_first() else writers.Silence
     with watch(f"{title}: the teacher answers", len(task.data), 1) as progress:
         taught = complete(teacher, lambda done: progress.write(done, {}))
@@ -152,17 +154,19 @@ def _recorded(
 def _changes_of_teacher(workdir: Workdir) -> tuple[str, ...]:
     """What had changed of the run's teacher when the run began."""
     lineage = workdir.lineage
-    return () if lineage is None or lineage.teacher is None else lineage.teacher.changes
+    taught_by = () if lineage is None else lineage.taught_by
+    return tuple(change for weights in taught_by for change in weights.changes)
 
 
-def on_mesh(task: loop.Task) -> Teacher:
+def on_mesh(task: loop.Task, teacher: Teacher) -> Teacher:
     """The task's teacher with its arrays on the task's mesh, where its rule puts them."""
-    assert task.teacher is not None
+    if isinstance(teacher, Mixture):
+        return teacher.of([on_mesh(task, part) for part in teacher.parts])
     # all of them answer for every example
-    stacked = task.teacher.stacked if task.teacher.pairs is None else 1
-    plain = dataclasses.replace(task.teacher, pairs=None, stacked=stacked)
+    stacked = teacher.stacked if teacher.pairs is None else 1
+    plain = dataclasses.replace(teacher, pairs=None, stacked=stacked)
     where = teacher_shardings(plain, plain.variables, task.sharding.teacher, task.mesh)
-    return dataclasses.replace(task.teacher, variables=put(task.teacher.variables, where))
+    return dataclasses.replace(teacher, variables=put(teacher.variables, where))
 
 
 def _train_in(

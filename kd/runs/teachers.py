@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import jax
 import numpy as np
 
 from kd import config as kd_config
-from kd.config import Source, Spec, TeacherSpec, fingerprint_of
+from kd.config import Part, Source, Spec, TeacherSpec, fingerprint_of
 from kd.core.manifest import Kind
 from kd.core.types import Average, Outputs, Teacher
 from kd.data import Dataset, Stream
@@ -24,6 +25,7 @@ from kd.runs.splits import Examples
 from kd.teachers.answers import check_data, reading
 from kd.teachers.function import complete, function_teacher
 from kd.teachers.make import kept_shapes
+from kd.teachers.mixture import mixture
 from kd.teachers.table import table_teacher
 from kd.teachers.trained import Trained
 from kd.user_code import reached
@@ -31,7 +33,7 @@ from kd.user_code import reached
 
 @pinned()
 def teacher(
-    source: str | Callable[..., Any],
+    source: Any,
     *,
     data: Dataset | Stream | None = None,
     kind: Kind | None = None,
@@ -99,21 +101,38 @@ def load_teacher(spec: Spec, data: Examples, *, despite_changes: bool = False) -
         `kd.load_trained`), no such table or function, a teacher that cannot read these inputs, or
         answers that are kept for a student that sees jittered images.
     """
-    origin = spec.teacher.origin
-    if origin is None:
-        if spec.members.teachers is not None:
-            raise KdError(
-                "population.teacher names members of a teacher and there is none; set "
-                "teacher.source=run:DIR"
-            )
+    origins = spec.origins
+    if spec.members.teachers is not None and [one.scheme for one in origins] != ["run"]:
+        told = f"{origins[0].text} has none; leave it out" if origins else "there is none"
+        raise KdError(
+            f"population.teacher names members of a teacher, and {told}; set teacher.source=run:DIR"
+        )
+    if not origins:
         return None
-    _check_kept(spec)
+    _check_views(spec)
+    if not spec.parts:
+        return _one(spec, data, despite_changes=despite_changes)
+    several = [
+        (_one(_only(spec, part), data, despite_changes=despite_changes), part.weight)
+        for part in spec.parts.values()
+    ]
+    who = [
+        [taught.fingerprint, weight, part.average]
+        for (taught, weight), part in zip(several, spec.parts.values(), strict=True)
+    ]
+    return mixture(several, average=spec.teacher.average, fingerprint=fingerprint_of(who))
+
+
+def _only(spec: Spec, part: Part) -> Spec:
+    """The config with one of its several teachers as the only one."""
+    teacher = dataclasses.replace(part.spec, precompute=spec.teacher.precompute)
+    return dataclasses.replace(spec, teacher=teacher, teachers=None)
+
+
+def _one(spec: Spec, data: Examples, *, despite_changes: bool) -> Teacher:
+    origin = spec.teacher.origin
+    assert origin is not None
     if origin.scheme != "run":
-        if spec.members.teachers is not None:
-            raise KdError(
-                "population.teacher names members of a teacher, and config.teacher.source="
-                f"{origin.text} has none; leave it out"
-            )
         return _answering(origin, spec.teacher, data, spec.data.batch_size)
     # what the student's own config names was typed by the caller
     allowed = (*spec.allow_code, *kd_config.code_names(spec))
@@ -145,7 +164,7 @@ def as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
     """A finished run, or shapes in its place, as the teacher of a config. Raises a `KdError` as
     `load_teacher` does.
     """
-    _check_kept(spec)
+    _check_precompute(spec)
     pairs = spec.members.teachers
     if spec.teacher.average != TeacherSpec.average and (pairs is not None or not run.members):
         whole = "each student has one of its own" if run.members else "it is a single model"
@@ -156,18 +175,19 @@ def as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
     return reading(run.teacher(spec.teacher.average, pairs=pairs), data)
 
 
-def _check_kept(spec: Spec) -> None:
-    """Raise a `KdError` where one answer is kept for an example that the student sees in several
-    ways.
+def _check_views(spec: Spec) -> None:
+    """Raise a `KdError` where a table or a function teaches a student that sees an example in
+    several ways.
     """
-    if spec.teacher.answers_once:
-        if spec.data.views:
-            raise KdError(
-                f"config.teacher.source={spec.teacher.source} answers once for each example, and "
-                f"every epoch shows other images ({', '.join(spec.data.views)}); leave that out, "
-                "or let a run teach"
-            )
-        return
+    once = [origin.text for origin in spec.origins if origin.scheme != "run"]
+    if once and spec.data.views:
+        raise KdError(
+            f"the teacher {once[0]} answers once for each example, and every epoch shows other "
+            f"images ({', '.join(spec.data.views)}); leave that out, or let a run teach"
+        )
+
+
+def _check_precompute(spec: Spec) -> None:
     why = spec.data.why_not_kept
     if spec.teacher.precompute and why:
         raise KdError(
@@ -183,7 +203,7 @@ def planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
     Raises:
       KdError: it is neither there nor declared.
     """
-    if spec.teacher.answers_once:
+    if any(origin.scheme != "run" for origin in spec.origins):
         answer = jax.ShapeDtypeStruct((len(data), data.num_classes), np.float32)
         return kept_shapes(Outputs(answer), len(data))
     origin = spec.teacher.origin

@@ -14,6 +14,7 @@ from kd.core.types import Outputs, Teacher
 from kd.data import Dataset, Stream, as_stream, prepare
 from kd.errors import KdError
 from kd.teachers.make import kept_shapes
+from kd.teachers.mixture import Mixture
 from kd.teachers.soft_labels import soft_labels
 
 Function = Callable[[np.ndarray], Any]
@@ -31,8 +32,17 @@ class Unasked(Teacher):
     ask: Callable[[Count], Teacher] = dataclasses.field(repr=False, kw_only=True)
 
 
+def is_unasked(teacher: Teacher) -> bool:
+    """Whether `complete` has still to ask for some of its answers."""
+    if isinstance(teacher, Mixture):
+        return any(map(is_unasked, teacher.parts))
+    return isinstance(teacher, Unasked)
+
+
 def complete(teacher: Teacher, count: Count = lambda _: None) -> Teacher:
     """The teacher with all of its answers; one that has them is itself."""
+    if isinstance(teacher, Mixture):
+        return teacher.of([complete(part, count) for part in teacher.parts])
     return teacher.ask(count) if isinstance(teacher, Unasked) else teacher
 
 

@@ -150,7 +150,11 @@ def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
     teacher = reading(teacher, data)
     outputs = answers(teacher, data, batch_size=_BATCH)
     return kd_teacher.kept(
-        outputs, teacher=teacher.fingerprint, data=data.fingerprint, pairs=teacher.pairs
+        outputs,
+        teacher=teacher.fingerprint,
+        data=data.fingerprint,
+        pairs=teacher.pairs,
+        kind="logits" if teacher.manifest is None else teacher.manifest.kind,
     )
 
 
