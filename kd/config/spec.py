@@ -19,9 +19,9 @@ from kd.config.source import Source
 from kd.config.teacher import Part, TeacherSpec, check_teacher, here, make_parts
 from kd.config.typed import build, plain
 from kd.core.members import Members, make_members
-from kd.core.objective import Term, term
 from kd.core.optim import Optim
 from kd.core.schedules import Schedule
+from kd.core.terms import Term, term
 from kd.errors import KdError, unknown
 from kd.fields import later, outside_identity
 from kd.hints import check_type

@@ -16,6 +16,7 @@ from kd import evals
 from kd.config import Spec, fingerprint_of, identity
 from kd.core.manifest import Manifest
 from kd.core.state import State
+from kd.core.terms import teacher_taps
 from kd.core.types import Teacher
 from kd.errors import KdError
 from kd.placement.ambient import pinned
@@ -86,7 +87,7 @@ def train_workdir(
             task, told = _asked(workdir, task, title, despite_changes)
             changes = [*changes, *told]
         if task.teacher is not None and spec.teacher.precompute and is_live(task.teacher):
-            taught = precompute(on_mesh(task, task.teacher), data)
+            taught = precompute(on_mesh(task, task.teacher), data, taps=teacher_taps(spec.terms))
             task = dataclasses.replace(task, teacher=taught)
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
         return _recorded(workdir, task, state, held_out, changes)
