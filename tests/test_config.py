@@ -116,6 +116,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "data.train": "train[:100]",
     "data.eval": "train",
     "data.classes": (1, 2),
+    "teacher.classes": (1, 0),
     "data.batch_size": 50,
     "data.jitter_pixels": 2,
     "student.name": "kd.models:mlp",

@@ -48,6 +48,11 @@ CASES = {
         {**SOFT, "teachers": SEVERAL, "sharding": {"teacher": {"paths": {"*": ("fsdp",)}}}},
         {"teachers": None},
     ),
+    "teacher.classes": ({"teacher": {"classes": (1, 0)}}, SOFT),
+    "teacher.classes of several": (
+        {**SOFT, "teachers": SEVERAL, "teacher": {"classes": (1, 0)}},
+        {"teachers": None},
+    ),
     "teacher.source": ({"teacher": {"source": "run:run"}}, SOFT),
     "teacher.kind": (
         {**SOFT, "teacher": {"source": "run:run", "kind": "logits"}},

@@ -71,6 +71,8 @@ IDLE = (
     Idle("teacher.licence", _is_mixed, _MIXED),
     Idle("sharding.teacher.rule", _is_mixed, _WHOLE),
     Idle("sharding.teacher.paths", _is_mixed, _WHOLE),
+    Idle("teacher.classes", _untaught, _UNTAUGHT),
+    Idle("teacher.classes", _is_mixed, _MIXED),
     Idle("teacher.kind", _is_run, _IS_RUN),
     Idle("teacher.temperature", _is_run, _IS_RUN),
     Idle("teacher.average", _untaught, _UNTAUGHT),

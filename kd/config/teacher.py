@@ -11,7 +11,7 @@ from kd.config.source import Source, parse
 from kd.config.typed import build
 from kd.core.manifest import Kind
 from kd.errors import KdError
-from kd.fields import outside_identity
+from kd.fields import later, outside_identity
 from kd.system.paths import local
 
 
@@ -25,6 +25,9 @@ class TeacherSpec:
     `temperature` at which its probabilities were softened. The answers are part of who the run is,
     and these two with them.
 
+    `classes` are those of its classes that are the student's, in the student's order, by number, or
+    of a table by name: what it says of them is renormalised. None: all of them.
+
     `model` is its architecture, spelled as `student` is, and `members` how many of them an ensemble
     has, for planning a run whose teacher is not trained yet; where there is a workdir, what is in
     it counts. `licence` is that of its weights or answers, recorded with the run.
@@ -36,6 +39,7 @@ class TeacherSpec:
     source: str | None = outside_identity(None)
     kind: Kind | None = outside_identity(None)
     temperature: float | None = outside_identity(None)
+    classes: tuple[int, ...] | tuple[str, ...] | None = later(None)
     model: Mapping[str, Any] | None = outside_identity(None)
     members: int | None = outside_identity(None)
     licence: str = outside_identity("own")
@@ -52,6 +56,13 @@ class TeacherSpec:
         """The folder of the finished run that teaches, if it is one."""
         origin = self.origin
         return origin.place if origin is not None and origin.scheme == "run" else None
+
+    @property
+    def numbers(self) -> tuple[int, ...] | None:
+        """`classes` by number; None for all."""
+        if self.classes is None:
+            return None
+        return tuple(number for number in self.classes if isinstance(number, int))
 
     @property
     def answers_once(self) -> bool:
@@ -71,6 +82,7 @@ class Part:
     average: Literal["arithmetic", "geometric", "per_member"] = "arithmetic"
     kind: Kind | None = None
     temperature: float | None = None
+    classes: tuple[int, ...] | tuple[str, ...] | None = None
     licence: str = "own"
 
     @property
@@ -133,8 +145,25 @@ def check_teacher(teacher: TeacherSpec) -> None:
         raise KdError(
             f"config.teacher.temperature must be a finite number above 0, got {temperature}"
         )
+    if teacher.classes is not None:
+        _check_classes(teacher)
     if teacher.members is not None:
         _check_members(teacher)
+
+
+def _check_classes(teacher: TeacherSpec) -> None:
+    classes = teacher.classes or ()
+    below = any(isinstance(number, int) and number < 0 for number in classes)
+    if not classes or below or len(set(classes)) < len(classes):
+        raise KdError(
+            f"config.teacher.classes must be classes of the teacher, each once, got {classes}"
+        )
+    origin = teacher.origin
+    if (origin is None or origin.scheme != "table") and isinstance(classes[0], str):
+        raise KdError(
+            f"config.teacher.classes={classes} are names, which only a table has; give the numbers "
+            "of the teacher's classes, from 0"
+        )
 
 
 def _check_members(teacher: TeacherSpec) -> None:

@@ -69,8 +69,8 @@ class Outputs:
             "a per-member ensemble has no single distribution: compute the loss against each member"
         )
 
-    def mean_logits(self, temperature: Float[Array, ""] | float = 1.0) -> Float[Array, "*b v"]:
-        """The mean of the members' softened logits, by their `weights`."""
+    def mean_logits(self, temperature: Float[Array, ""] | float = 1.0) -> Any:
+        """The mean of the members' softened logits, by their `weights`: ``[e *b v] -> [*b v]``."""
         scaled = self._scaled(temperature)
         if self.weights is None:
             return scaled.mean(axis=0)
@@ -84,10 +84,10 @@ class Outputs:
         shares = self._shares(values)
         return jnp.where(shares > 0, shares * values, 0.0).sum(axis=0)
 
-    def _scaled(self, temperature: Float[Array, ""] | float) -> Array:
+    def _scaled(self, temperature: Float[Array, ""] | float) -> Any:
         return self.logits.astype(jnp.promote_types(self.logits.dtype, jnp.float32)) / temperature
 
-    def _shares(self, values: Array) -> Array:
+    def _shares(self, values: Any) -> Array:
         return jnp.asarray(self.weights, values.dtype).reshape(-1, *(1,) * (values.ndim - 1))
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 
 from kd import config as kd_config
 from kd.config import Part, Source, Spec, TeacherSpec, fingerprint_of
+from kd.config.teacher import check_teacher
 from kd.core.manifest import Kind
 from kd.core.types import Average, Outputs, Teacher
 from kd.data import Dataset, Stream
@@ -23,6 +24,7 @@ from kd.runs.load import load_finished
 from kd.runs.models import make_model
 from kd.runs.splits import Examples
 from kd.teachers.answers import check_data, reading
+from kd.teachers.classes import of_classes
 from kd.teachers.function import complete, function_teacher
 from kd.teachers.make import kept_shapes
 from kd.teachers.mixture import mixture
@@ -38,6 +40,7 @@ def teacher(
     data: Dataset | Stream | None = None,
     kind: Kind | None = None,
     temperature: float | None = None,
+    classes: Sequence[int] | Sequence[str] | None = None,
     average: Average | None = None,
     batch_size: int = 500,
     allow_code: str | Iterable[str] = (),
@@ -47,13 +50,21 @@ def teacher(
     ``table:FILE``, ``package.module:function``; or the function itself.
 
     A table or a function answers for each example of `data`, once, with logits or with what `kind`
-    says; `temperature` is that at which probabilities were softened. A function is called with
-    ``[b ...]`` NumPy arrays, see `kd.teachers.function`. A run is a model or a population, whose
-    members `average` joins; `allow_code` and `despite_changes` are as in `kd.load_trained`.
+    says; `temperature` is that at which probabilities were softened. `classes` are those of the
+    teacher's classes that are the student's, by number, or of a table by name. A function is called
+    with ``[b ...]`` NumPy arrays, see `kd.teachers.function`. A run is a model or a population,
+    whose members `average` joins; `allow_code` and `despite_changes` are as in `kd.load_trained`.
 
     Raises:
       KdError: no such teacher, one that does not fit `data`, or an argument that changes nothing.
     """
+    told = TeacherSpec(
+        source=source if isinstance(source, str) else None,
+        kind=kind,
+        temperature=temperature,
+        classes=None if classes is None else tuple(classes),  # pyright: ignore[reportArgumentType]
+    )
+    check_teacher(told)
     if not isinstance(source, str):
         if not callable(source):
             raise KdError(f"a teacher comes from {kd_config.KNOWN} or a function, got {source!r}")
@@ -64,6 +75,7 @@ def teacher(
                 _needed(data),
                 kind=kind,
                 temperature=temperature,
+                classes=told.numbers,
                 batch_size=batch_size,
             )
         )
@@ -75,9 +87,8 @@ def teacher(
         )
         if average is not None and not run.members:
             raise KdError(f"average={average} changes nothing: {source} is a single model")
-        return run.teacher(average or "arithmetic")
+        return of_classes(run.teacher(average or "arithmetic"), told.numbers)
     _refuse_idle("a table or a function", average=average, allow_code=allow_code)
-    told = TeacherSpec(source=source, kind=kind, temperature=temperature)
     return complete(_answering(origin, told, _needed(data), batch_size))
 
 
@@ -117,7 +128,7 @@ def load_teacher(spec: Spec, data: Examples, *, despite_changes: bool = False) -
         for part in spec.parts.values()
     ]
     who = [
-        [taught.fingerprint, weight, part.average]
+        [taught.fingerprint, weight, part.average, *([part.classes] if part.classes else [])]
         for (taught, weight), part in zip(several, spec.parts.values(), strict=True)
     ]
     return mixture(several, average=spec.teacher.average, fingerprint=fingerprint_of(who))
@@ -151,7 +162,8 @@ def _answering(
     """A table, or a function that is not asked yet."""
     options: dict[str, Any] = {"kind": told.kind, "temperature": told.temperature}
     if origin.scheme == "table":
-        return table_teacher(pathlib.Path(origin.place), data, **options)
+        return table_teacher(pathlib.Path(origin.place), data, classes=told.classes, **options)
+    options["classes"] = told.numbers
     function = lookup("teacher", origin.place, {})
     if not callable(function):
         raise KdError(f"teacher '{origin.place}' is no function, but {function!r:.80}")
@@ -172,7 +184,8 @@ def as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
             f"config.teacher.average={spec.teacher.average} changes nothing: it averages the "
             f"members of a teacher, and {whole}; leave it out"
         )
-    return reading(run.teacher(spec.teacher.average, pairs=pairs), data)
+    taught = reading(run.teacher(spec.teacher.average, pairs=pairs), data)
+    return of_classes(taught, spec.teacher.numbers)
 
 
 def _check_views(spec: Spec) -> None:

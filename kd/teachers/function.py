@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -13,6 +13,7 @@ from kd.core.manifest import Kind
 from kd.core.types import Outputs, Teacher
 from kd.data import Dataset, Stream, as_stream, prepare
 from kd.errors import KdError
+from kd.teachers.classes import choose
 from kd.teachers.make import kept_shapes
 from kd.teachers.mixture import Mixture
 from kd.teachers.soft_labels import soft_labels
@@ -52,6 +53,7 @@ def function_teacher(
     *,
     kind: Kind | None = None,
     temperature: float | None = None,
+    classes: Sequence[int] | None = None,
     fingerprint: str = "",
     batch_size: int = 100,
 ) -> Unasked:
@@ -59,8 +61,9 @@ def function_teacher(
 
     It is called with NumPy arrays ``[b ...]`` of what a model sees, ``stored * scale`` in float32,
     or of what is stored where it has a true attribute ``stored``; the last batch may be smaller. It
-    answers with logits ``[b v]``, or with what `kind` says. Here it is asked about the first
-    examples alone; `complete` asks about each, once, and keeps a table as `kd.soft_labels` does.
+    answers with logits ``[b v]``, or with what `kind` says; `classes` are those of its classes that
+    are the student's. Here it is asked about the first examples alone; `complete` asks about each,
+    once, and keeps a table as `kd.soft_labels` does.
 
     Raises:
       KdError: answers that are no numbers ``[b v]``. What the function itself raises is its own.
@@ -74,11 +77,15 @@ def function_teacher(
             "function must return a number per class for each, [b v]"
         )
 
+    if classes is not None:
+        answer = choose(answer, classes, kind)
+
     def ask(count: Count) -> Teacher:
         values = np.empty((len(data), *answer.shape[1:]), np.float32)
         done = 0
         for inputs in _batches(data, batch_size, getattr(function, "stored", False)):
             part = _asked(function, inputs)
+            part = part if classes is None else choose(part, classes, kind)
             if part.shape[1:] != answer.shape[1:]:
                 raise KdError(
                     f"the teacher answers with {list(part.shape[1:])} from example {done}, and "

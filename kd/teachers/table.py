@@ -16,8 +16,9 @@ from kd.data import Dataset, Stream
 from kd.data import table as csv
 from kd.data.archive import Member
 from kd.data.npz import read_array, stored_arrays, words
-from kd.errors import KdError
+from kd.errors import KdError, unknown
 from kd.system.memory import check_fits
+from kd.teachers.classes import choose
 from kd.teachers.rows import rows_of
 from kd.teachers.soft_labels import soft_labels
 
@@ -54,6 +55,7 @@ def table_teacher(
     *,
     kind: Kind | None = None,
     temperature: float | None = None,
+    classes: Sequence[int] | Sequence[str] | None = None,
 ) -> Teacher:
     """The teacher that answers what a file says of each example of `data`.
 
@@ -64,6 +66,8 @@ def table_teacher(
     alone, and may have one that names the examples. Columns whose classes are named are brought
     into the order of the data's classes, rows whose examples are named into that of its examples
     (see `kd.teachers.rows`); all else has that order already. `kind` says what the file does not.
+    `classes` are the columns to take, by number or name, in the order of the data's classes; their
+    probabilities are renormalised.
 
     Raises:
       KdError: no such file, a kind that nobody said or that the file contradicts, rows or classes
@@ -86,7 +90,9 @@ def table_teacher(
     )
     rows = rows_of(answers.names, data, str(path))
     values = answers.values if rows is None else answers.values[rows]
-    if answers.classes is not None:
+    if classes is not None:
+        values = choose(values, _chosen(classes, answers.classes, str(path)), kind)
+    elif answers.classes is not None:
         values = values[..., _columns(answers.classes, data, str(path))]
     labels: dict[str, Any] = {kind: values, "temperature": softened}
     return soft_labels(data=data, **labels)
@@ -181,6 +187,19 @@ def _is_header(cells: Sequence[str]) -> bool:
     known = [cell.strip().lower() for cell in cells]
     named = any(cell in _FILES or _CLASS.fullmatch(cell) for cell in known)
     return named or csv.is_header(cells)
+
+
+def _chosen(
+    classes: Sequence[int] | Sequence[str], known: Sequence[str] | None, where: str
+) -> list[int]:
+    """The numbers of the columns that are called or numbered so."""
+    numbers = [name for name in classes if isinstance(name, int)]
+    if len(numbers) == len(classes):
+        return numbers
+    missing = [str(name) for name in classes if known is None or name not in known]
+    if known is None or missing:
+        raise unknown(f"class of {where}:", missing[0], known or ())
+    return [list(known).index(str(name)) for name in classes]
 
 
 def _columns(classes: Sequence[str], data: Dataset | Stream, where: str) -> list[int]:
