@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from kd.models import linen
     from kd.placement.mesh import MeshSpec
     from kd.placement.sharding import Rule, Sharding
-    from kd.runs.build import load_trained
+    from kd.runs.load import load_trained
     from kd.runs.run import train_workdir
+    from kd.runs.teachers import teacher
+    from kd.teachers.mixture import mixture
     from kd.teachers.soft_labels import soft_labels
     from kd.teachers.trained import Trained, precompute
     from kd.training.fit import fit
@@ -49,10 +51,12 @@ __all__ = [
     "linen",
     "load",
     "load_trained",
+    "mixture",
     "of_classes",
     "precompute",
     "product",
     "soft_labels",
+    "teacher",
     "term",
     "train_workdir",
 ]
@@ -79,10 +83,12 @@ _HOME = {
     "linen": "kd.models",
     "load": "kd.data",
     "load_trained": "kd.runs",
+    "mixture": "kd.teachers.mixture",
     "of_classes": "kd.data",
     "precompute": "kd.teachers",
     "product": "kd.core",
     "soft_labels": "kd.teachers.soft_labels",
+    "teacher": "kd.runs.teachers",
     "term": "kd.core",
     "train_workdir": "kd.runs",
 }

@@ -15,7 +15,7 @@ import runs
 from kd.cli.main import main
 from kd.errors import KdError
 from kd.runs import stages
-from kd.runs.build import load_finished
+from kd.runs.load import load_finished
 from kd.runs.workdir import Workdir, find
 from kd.teachers import answers as predict
 from kd.training import loop
@@ -636,7 +636,7 @@ def test_a_column_teacher_without_a_teacher(workdir, refused):
     refused(
         runs.kd("train", f"--workdir={workdir}", columns, arg="distilled"),
         "population.teacher",
-        "set teacher.workdir",
+        "set teacher.source",
     )
 
 

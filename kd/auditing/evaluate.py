@@ -15,11 +15,12 @@ from kd.core.types import Teacher
 from kd.errors import KdError
 from kd.lineage import recorded
 from kd.placement.ambient import pinned
-from kd.runs.build import load_finished, load_trained
+from kd.runs.load import load_finished, load_trained
 from kd.runs.reading import look
 from kd.runs.splits import Examples
 from kd.runs.workdir import Workdir, find
 from kd.teachers.answers import answers, reading
+from kd.teachers.classes import of_classes
 from kd.teachers.make import predicts_by
 
 
@@ -53,12 +54,13 @@ def evaluate_workdir(
     logits = run.each(data)
     members = [evals.classify(one, labels) for one in logits]
     spec = workdir.spec
-    teacher = teacher or spec.teacher.workdir
+    classes = None if teacher else spec.teacher.numbers
+    teacher = teacher or spec.teacher.run
     if teacher is None:
         return {"split": split, "despite_changes": [*changes], "members": members}
     model = load_finished(teacher, "the teacher", **doors)
     pairs = pairs_of(workdir, model.fingerprint)
-    taught = model.teacher(predicts_by(spec.teacher.average), pairs=pairs)
+    taught = of_classes(model.teacher(predicts_by(spec.teacher.average), pairs=pairs), classes)
     answered = answer_each(taught, data, len(members))
     if answered[0].shape[-1] != logits.shape[-1]:
         raise KdError(

@@ -20,7 +20,7 @@ from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 from kd.placement.ambient import pinned
 from kd.placement.mesh import is_whole
-from kd.runs.build import load_finished
+from kd.runs.load import load_finished
 from kd.runs.reading import look
 from kd.runs.splits import Examples, shown
 from kd.runs.workdir import find

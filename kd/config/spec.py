@@ -15,6 +15,8 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from kd.config.idle import check_idle
+from kd.config.source import Source
+from kd.config.teacher import Part, TeacherSpec, check_teacher, here, make_parts
 from kd.config.typed import build, plain
 from kd.core.members import Members, make_members
 from kd.core.optim import Optim
@@ -62,36 +64,22 @@ class Data:
     licence: str = outside_identity("own")
 
     @property
-    def why_not_kept(self) -> str:
-        """Why a teacher's answers cannot be kept for this data; "" if they can."""
+    def views(self) -> tuple[str, ...]:
+        """The keys by which every epoch shows other images."""
         views = {
             "config.data.crop": self.crop != "none",
             "config.data.flip": self.flip,
             "config.data.mixup": self.mixup,
             "config.data.jitter_pixels": self.jitter_pixels,
         }
-        names = [name for name, on in views.items() if on]
-        if names:
-            return f"every epoch shows other images ({', '.join(names)})"
+        return tuple(name for name, on in views.items() if on)
+
+    @property
+    def why_not_kept(self) -> str:
+        """Why a teacher's answers cannot be kept for this data; "" if they can."""
+        if self.views:
+            return f"every epoch shows other images ({', '.join(self.views)})"
         return "the examples are streamed (config.data.stream)" if self.stream else ""
-
-
-@dataclasses.dataclass(frozen=True)
-class TeacherSpec:
-    """`workdir` of a finished run, one model or a population; `precompute` its logits on the
-    transfer set or not.
-
-    `model` is its architecture, spelled as `student` is, and `members` how many of them an ensemble
-    has, for planning a run whose teacher is not trained yet; where there is a workdir, what is in
-    it counts. `licence` is that of its weights, recorded with the run.
-    """
-
-    workdir: str | None = None
-    average: Literal["arithmetic", "geometric", "per_member"] = "arithmetic"
-    precompute: bool = True
-    model: Mapping[str, Any] | None = outside_identity(None)
-    members: int | None = outside_identity(None)
-    licence: str = outside_identity("own")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +93,10 @@ class Spec:
     in one program. `early_stopping` is None or a validation split: the result is then, for each
     member, its state with the fewest errors on that split, looked at every `eval_epochs`.
 
+    `teachers` names several teachers, each with a `source` and a `weight`, which teach as one: see
+    `kd.config.teacher.Part`. `teacher.average` then says how they are mixed, and who they are is
+    part of the identity as one teacher is.
+
     `accumulate` takes each batch in so many parts, one after another; `remat` computes activations
     again instead of keeping them; `compute` is the type that the student computes in, while
     parameters, sums and logits stay float32 (a teacher computes as it was trained); `ema` above 0
@@ -117,6 +109,7 @@ class Spec:
     data: Data = Data()
     student: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "mlp"})
     teacher: TeacherSpec = TeacherSpec()
+    teachers: Mapping[str, Any] | None = outside_identity(None)
     objective: Mapping[str, Mapping[str, Any] | None] = dataclasses.field(default_factory=dict)
     optim: Optim = Optim()
     total_epochs: float | None = None
@@ -140,6 +133,17 @@ class Spec:
         well-formed.
         """
         return _terms(self.objective)
+
+    @functools.cached_property
+    def parts(self) -> Mapping[str, Part]:
+        """The several teachers, by name. Raises a `KdError` as `make_parts` does."""
+        return make_parts(self.teachers, self.teacher)
+
+    @property
+    def origins(self) -> tuple[Source, ...]:
+        """Where each teacher comes from."""
+        told = [self.teacher, *(part.spec for part in self.parts.values())]
+        return tuple(teacher.origin for teacher in told if teacher.origin is not None)
 
     @functools.cached_property
     def members(self) -> Members:
@@ -190,10 +194,10 @@ def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
             "too"
         )
     check_options(spec.student)
+    check_teacher(spec.teacher)
+    _ = spec.parts
     if spec.teacher.model is not None:
         check_options(spec.teacher.model, "config.teacher.model")
-    if spec.teacher.members is not None:
-        _check_members(spec)
     _ = spec.members  # made now, so that what is wrong with them is said now
     return spec
 
@@ -205,25 +209,11 @@ def _on_this_machine(spec: Spec) -> Spec:
         return str(local(text, f"config.{key}")) if text else text
 
     data_dir = path(spec.data.data_dir, "data.data_dir")
-    workdir = path(spec.teacher.workdir, "teacher.workdir")
     return dataclasses.replace(
         spec,
         data=dataclasses.replace(spec.data, data_dir=data_dir),
-        teacher=dataclasses.replace(spec.teacher, workdir=workdir),
+        teacher=here(spec.teacher),
     )
-
-
-def _check_members(spec: Spec) -> None:
-    if not 0 < (spec.teacher.members or 0) < 2**31:
-        raise KdError(
-            f"config.teacher.members must be 1 or more, got {spec.teacher.members}; none is a "
-            "single model"
-        )
-    if spec.teacher.model is None:
-        raise KdError(
-            "config.teacher.members counts models and config.teacher.model declares none; declare "
-            "it too"
-        )
 
 
 def _check_switches(spec: Spec) -> None:

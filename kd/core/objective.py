@@ -158,7 +158,7 @@ def _against_teacher(
     losses = [t.info.loss(student, member, batch, numbers, *heads) for member in members]
     if any(isinstance(values, tuple) for values in losses):
         return losses[0]
-    return jnp.mean(jnp.stack(losses), axis=0)
+    return teacher.mean(jnp.stack(losses))
 
 
 def _check_values(name: str, values: Any, positions: tuple[int, ...]) -> None:

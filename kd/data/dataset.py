@@ -35,7 +35,7 @@ class Dataset:
     windowed: ``inputs[N ...]`` are frames in a row, ``starts[n]`` int32, and example i is
       ``inputs[starts[i] : starts[i] + window]``; overlapping windows are
     stacked in the batch and never in memory. `class_names` are the words for the classes, where
-    the source has some.
+    the source has some, and `named` the `names` of the examples, where those are not 0, 1, ...
     """
 
     inputs: np.ndarray = dataclasses.field(repr=False)
@@ -45,9 +45,17 @@ class Dataset:
     starts: np.ndarray | None = dataclasses.field(default=None, repr=False)
     window: int = 0
     class_names: tuple[str, ...] | None = None
+    named: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.inputs if self.starts is None else self.starts)
+
+    @property
+    def names(self) -> np.ndarray:
+        """What each example is called, ``[n]``: its file as text where it has one,
+        ``split/class/file``, else the number of its row in the split that it is from.
+        """
+        return np.arange(len(self)) if self.named is None else self.named
 
     @property
     def labelled(self) -> bool:
@@ -281,10 +289,10 @@ def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
 
 
 def _examples(data: Dataset, rows: slice | np.ndarray) -> Dataset:
-    labels = None if data.labels is None else data.labels[rows]
+    labels, named = None if data.labels is None else data.labels[rows], data.names[rows]
     if data.starts is not None:  # the frames stay: other examples' windows share them
-        return dataclasses.replace(data, labels=labels, starts=data.starts[rows])
-    return dataclasses.replace(data, inputs=data.inputs[rows], labels=labels)
+        return dataclasses.replace(data, labels=labels, starts=data.starts[rows], named=named)
+    return dataclasses.replace(data, inputs=data.inputs[rows], labels=labels, named=named)
 
 
 def _position(text: str | None, n: int, default: int) -> int:

@@ -37,7 +37,7 @@ def npz(name: str, argument: str, data_dir: str | None, scale: float | None = No
         declares more than is there or than memory holds.
     """
     path = find_data(argument, data_dir)
-    stored = _stored(path)
+    stored = stored_arrays(path)
     splits = _splits(stored, _INPUTS, path)
     if name not in splits:
         raise _no_split(name, splits, stored, path)
@@ -58,7 +58,8 @@ def npz(name: str, argument: str, data_dir: str | None, scale: float | None = No
     )
 
 
-def _stored(path: pathlib.Path) -> dict[str, Member]:
+def stored_arrays(path: pathlib.Path) -> dict[str, Member]:
+    """The arrays of an .npz file by their keys, unread. Raises a `KdError` of any other file."""
     with reading(path, _WRITE), path.open("rb") as file:
         if file.read(2) != b"PK":
             raise ValueError("it is no .npz file")
@@ -101,9 +102,9 @@ def _labels(
     labels = _column(stored[name])
     if labels.dtype.kind not in "US":
         return labels, None
-    words = {split: _words(_column(member), member.where) for split, member in stored.items()}
-    names = class_list(words, str(path))
-    return indices(words[name], names), names
+    texts = {split: words(_column(member), member.where) for split, member in stored.items()}
+    names = class_list(texts, str(path))
+    return indices(texts[name], names), names
 
 
 def _column(member: Member) -> np.ndarray:
@@ -112,7 +113,8 @@ def _column(member: Member) -> np.ndarray:
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
-def _words(labels: np.ndarray, where: str) -> list[str]:
+def words(labels: np.ndarray, where: str) -> list[str]:
+    """An array of words as text, ``[n]``. Raises a `KdError` for one of another shape."""
     if labels.ndim != 1:
         raise KdError(f"{where} has shape {labels.shape}; store one label for each example")
     if labels.dtype.kind == "S":

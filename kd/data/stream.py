@@ -30,8 +30,8 @@ class Source(Protocol):
     there are none.
 
     Optional: ``__getitems__(rows)`` reads several at once, ``labels(rows)`` reads labels ``[n]``
-      and no image. Several
-    threads read at the same time.
+    and no image, ``names(rows)`` says what examples are called, ``[n]``: see `Dataset.names`.
+    Several threads read at the same time.
     """
 
     def __len__(self) -> int: ...
@@ -167,6 +167,13 @@ class Stream:
             self._label({"label": labels[place]}, int(place))
         return labels
 
+    @property
+    def names(self) -> np.ndarray:
+        """What each example is called, ``[n]``: see `kd.data.Dataset.names`."""
+        rows = self._rows(range(len(self)))
+        read = getattr(self.source, "names", None)
+        return rows if read is None else read(rows)
+
     def take(self, split: str) -> Stream:
         """The slice that `split` names, e.g. ``train[:3%]``; nothing is read.
 
@@ -285,13 +292,14 @@ def in_memory(stream: Stream, files: Sequence[str | os.PathLike[str]] = ()) -> D
         stored = _decoded(stream)
         if key is not None:
             kept.write("data", key, stored)
-    return arrays(
+    data = arrays(
         stored["images"],
         stored.get("labels"),
         num_classes=stream.num_classes,
         scale=stream.scale,
         class_names=stream.class_names,
     )
+    return dataclasses.replace(data, named=stream.names)
 
 
 def _key(stream: Stream, files: Sequence[str | os.PathLike[str]]) -> str | None:
@@ -424,3 +432,6 @@ class _Held:
     def labels(self, rows: np.ndarray) -> np.ndarray:
         assert self.data.labels is not None
         return self.data.labels[rows]
+
+    def names(self, rows: np.ndarray) -> np.ndarray:
+        return self.data.names[rows]

@@ -7,7 +7,7 @@ import dataclasses
 import io
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -22,6 +22,7 @@ _LABELS = ("label", "class", "target", "y")
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.I)
 _MEMORY = 20  # times the size of a file that its cells take
+_FIX = "mend it, or leave the column out: csv:FILE?drop=COLUMN"
 
 
 def csv(name: str, argument: str, data_dir: str | None) -> Dataset:
@@ -44,15 +45,15 @@ def csv(name: str, argument: str, data_dir: str | None) -> Dataset:
     files = _files(path)
     if name not in files:
         raise unknown(f"split of {path}:", name, files)
-    table, classes = _table(*files[name]), _classes(options)
+    table, classes = read_table(*files[name]), _classes(options)
     place = _label(table, options)
     dropped = [_column(table, column) for column in options["drop"].split(",") if column]
     columns = [k for k in range(table.width) if k != place and k not in dropped]
-    inputs = _numbers(table, columns)
+    inputs = numbers(table, columns)
     if place is None:
         return arrays(inputs, None, num_classes=classes)
     texts = {
-        split: table.texts(place) if split == name else _texts(_table(*where), options)
+        split: table.texts(place) if split == name else _texts(read_table(*where), options)
         for split, where in files.items()
     }
     if all(_WHOLE.fullmatch(text) for part in texts.values() for text in part):
@@ -63,8 +64,10 @@ def csv(name: str, argument: str, data_dir: str | None) -> Dataset:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Table:
-    """The cells of a file as text; `lines` are the numbers of the rows' lines."""
+class Table:
+    """The cells of a file as text; `lines` are the numbers of the rows' lines, `header` None where
+    the file has none.
+    """
 
     where: str
     header: list[str] | None
@@ -119,7 +122,29 @@ def _files(path: pathlib.Path) -> dict[str, tuple[str, Callable[[], bytes]]]:
     return files if len(files) > 1 else {"train": next(iter(files.values()))}
 
 
-def _table(where: str, read: Callable[[], bytes]) -> _Table:
+def is_header(cells: Sequence[str]) -> bool:
+    """Whether no cell of a first row is a number."""
+    return not any(_NUMBER.fullmatch(cell.strip()) for cell in cells)
+
+
+def read_file(path: pathlib.Path, headed: Callable[[Sequence[str]], bool] = is_header) -> Table:
+    """The cells of a file of its own. Raises a `KdError` as `csv` does, or where it is too large
+    for memory.
+    """
+    check_fits(_MEMORY * path.stat().st_size, f"reading {path}", "split it up")
+    return read_table(str(path), path.read_bytes, headed)
+
+
+def read_table(
+    where: str,
+    read: Callable[[], bytes],
+    headed: Callable[[Sequence[str]], bool] = is_header,
+) -> Table:
+    """The cells of a file; `headed` says whether its first row is a header.
+
+    Raises:
+      KdError: it cannot be read, is empty, or has rows of several lengths.
+    """
     with reading(where, "write it anew, as UTF-8"):
         text = read().decode("utf-8-sig")
         first = text.partition("\n")[0]
@@ -129,7 +154,7 @@ def _table(where: str, read: Callable[[], bytes]) -> _Table:
     if not numbered:
         raise KdError(f"{where} is empty; write a row for each example")
     header = None
-    if not any(_NUMBER.fullmatch(cell.strip()) for cell in numbered[0][1]):
+    if headed(numbered[0][1]):
         header = [cell.strip() for cell in numbered.pop(0)[1]]
         if len(set(header)) < len(header):
             raise KdError(f"{where} has two columns of one name; rename one of them")
@@ -140,18 +165,18 @@ def _table(where: str, read: Callable[[], bytes]) -> _Table:
         if len(row) != width:
             raise KdError(f"{where}, line {line}: {len(row)} cells and {width} columns; mend it")
     return _without_index(
-        _Table(where, header, [row for _, row in numbered], [line for line, _ in numbered])
+        Table(where, header, [row for _, row in numbered], [line for line, _ in numbered])
     )
 
 
-def _without_index(table: _Table) -> _Table:
+def _without_index(table: Table) -> Table:
     """Without the nameless first column that pandas writes: the number of each row."""
     if table.header is None or table.header[0] != "":
         return table
-    return _Table(table.where, table.header[1:], [row[1:] for row in table.rows], table.lines)
+    return Table(table.where, table.header[1:], [row[1:] for row in table.rows], table.lines)
 
 
-def _column(table: _Table, name: str) -> int:
+def _column(table: Table, name: str) -> int:
     """A column by its name, or by its number from 0, or from the end as -1."""
     if table.header is not None and name in table.header:
         return table.header.index(name)
@@ -161,7 +186,7 @@ def _column(table: _Table, name: str) -> int:
     raise unknown(f"column of {table.where}:", name, known)
 
 
-def _label(table: _Table, options: Mapping[str, str]) -> int | None:
+def _label(table: Table, options: Mapping[str, str]) -> int | None:
     if options["label"]:
         return None if options["label"] == "none" else _column(table, options["label"])
     header = [] if table.header is None else [name.lower() for name in table.header]
@@ -177,13 +202,13 @@ def _label(table: _Table, options: Mapping[str, str]) -> int | None:
     )
 
 
-def _texts(table: _Table, options: Mapping[str, str]) -> list[str]:
+def _texts(table: Table, options: Mapping[str, str]) -> list[str]:
     place = _label(table, options)
     return [] if place is None else table.texts(place)
 
 
-def _numbers(table: _Table, columns: list[int]) -> np.ndarray:
-    """``[n columns]`` float32."""
+def numbers(table: Table, columns: Sequence[int], fix: str = _FIX) -> np.ndarray:
+    """``[n columns]`` float32. Raises a `KdError` for a cell that is no finite number."""
     if not columns:
         raise KdError(f"{table.where} has no column of numbers beside its label; add one")
     inputs = np.empty((len(table.rows), len(columns)), np.float32)
@@ -192,13 +217,13 @@ def _numbers(table: _Table, columns: list[int]) -> np.ndarray:
             with np.errstate(over="ignore"):  # seen below
                 inputs[k] = [float(row[place]) for place in columns]
         except (ValueError, OverflowError):
-            raise _no_number(table, k, columns) from None
+            raise _no_number(table, k, columns, fix) from None
         if not np.isfinite(inputs[k]).all():
-            raise _no_number(table, k, columns)
+            raise _no_number(table, k, columns, fix)
     return inputs
 
 
-def _no_number(table: _Table, k: int, columns: list[int]) -> KdError:
+def _no_number(table: Table, k: int, columns: Sequence[int], fix: str) -> KdError:
     def is_number(text: str) -> bool:
         with np.errstate(over="ignore"):
             return bool(_NUMBER.fullmatch(text.strip())) and bool(np.isfinite(np.float32(text)))
@@ -207,6 +232,5 @@ def _no_number(table: _Table, k: int, columns: list[int]) -> KdError:
     place = bad[0] if bad else columns[0]
     return KdError(
         f"{table.where}, line {table.lines[k]}, {table.called(place)} holds "
-        f"'{table.rows[k][place]:.40}', which is no finite number; mend it, or leave the column "
-        "out: csv:FILE?drop=COLUMN"
+        f"'{table.rows[k][place]:.40}', which is no finite number; {fix}"
     )

@@ -152,7 +152,11 @@ def precompute(teacher: Teacher, data: Dataset | Stream, *, taps: Sequence[str] 
     teacher = reading(teacher, data).tapped(tuple(taps))
     outputs = answers(teacher, data, batch_size=_BATCH)
     return kd_teacher.kept(
-        outputs, teacher=teacher.fingerprint, data=data.fingerprint, pairs=teacher.pairs
+        outputs,
+        teacher=teacher.fingerprint,
+        data=data.fingerprint,
+        pairs=teacher.pairs,
+        kind="logits" if teacher.manifest is None else teacher.manifest.kind,
     )
 
 
