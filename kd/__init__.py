@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kd.auditing.limits import high_temperature_limit
     from kd.auditing.measures import audit
     from kd.core import LossInfo, Model, Number, Outputs, Schedule, Teacher, product, term
-    from kd.data import Dataset, arrays, jitter, load, of_classes
+    from kd.data import Dataset, arrays, jitter, load, of_classes, weigh_classes
     from kd.errors import KdError
     from kd.models import linen
     from kd.placement.mesh import MeshSpec
@@ -54,6 +54,7 @@ __all__ = [
     "soft_labels",
     "term",
     "train_workdir",
+    "weigh_classes",
 ]
 
 _HOME = {
@@ -83,6 +84,7 @@ _HOME = {
     "soft_labels": "kd.teachers.soft_labels",
     "term": "kd.core",
     "train_workdir": "kd.runs",
+    "weigh_classes": "kd.data",
 }
 
 

@@ -19,6 +19,7 @@ from kd.core.members import check_population
 from kd.core.objective import Term, term
 from kd.core.optim import Optim
 from kd.core.schedules import Schedule
+from kd.core.types import Targets
 from kd.errors import KdError, unknown
 from kd.fields import later, outside_identity
 from kd.hints import check_type
@@ -40,8 +41,10 @@ class Data:
     read as they are needed and never held in memory; then `crop` takes a random part of each for
     training, and `flip` turns half of them round. `mixup` mixes each image with another; a mixed
     image has no label. The model sees the stored numbers times `scale`; None is the scale of the
-    source: see `kd.data.arrays`. `examples` is the declared number of training examples, for
-    planning a run where the data is not. `licence` is recorded with the run.
+    source: see `kd.data.arrays`; so is `targets`, what the labels of a file are. `class_weights`
+    are "balanced", a number for each class, or a mapping from names of classes: see
+    `kd.data.weigh_classes`. `examples` is the declared number of training examples, for planning a
+    run where the data is not. `licence` is recorded with the run.
     """
 
     source: str = "digits"
@@ -57,6 +60,8 @@ class Data:
     flip: bool = later(False)
     mixup: bool = later(False)
     scale: float | None = later(None)
+    targets: Targets | None = later(None)
+    class_weights: str | tuple[float, ...] | Mapping[str, float] | None = later(None)
     examples: int | None = outside_identity(None)
     licence: str = outside_identity("own")
 

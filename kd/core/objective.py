@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 
 from kd.core.losses import LOSSES, LossInfo, Number
 from kd.core.schedules import Schedule, make_schedule
+from kd.core.targets import masked_labels, where_labelled, with_label_share
 from kd.core.types import Batch, Hparams, Outputs
 from kd.errors import KdError, unknown
 from kd.names import lookup
@@ -116,7 +117,9 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
     ``total = sum_k weight_k(step) * loss_k``, where every number is ``hparams["terms"][name]``
     times its schedule's shape. A teacher that is a per-member ensemble answers with the mean of the
     losses against each member. Where ``batch["weight"]`` is 0 the logits and labels are replaced by
-    zeros first, so whatever they hold, NaN included, reaches neither value nor gradient.
+    zeros first, so whatever they hold, NaN included, reaches neither value nor gradient. Where only
+    a part of a batch is labelled, the values of a loss that reads labels carry the label share of
+    `kd.core.targets`: its mean is one over the labelled examples.
 
     Raises:
       KdError: no terms, or two of the same name.
@@ -135,7 +138,8 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
         student: Outputs, teacher: Outputs | None, batch: Batch, hparams: Hparams, step: jax.Array
     ) -> tuple[Float[Array, "*b"], dict[str, Float[Array, "*b"]]]:
         check_positions("student", student, batch)
-        student, batch = student.masked(batch["weight"]), _masked_labels(batch)
+        batch = with_label_share(masked_labels(batch))
+        student = student.masked(batch["weight"])
         if teacher is not None:
             check_positions("teacher", teacher, batch)
             teacher = teacher.masked(batch["weight"])
@@ -174,7 +178,8 @@ def check_widths(student: int, teacher: int | None, terms: Sequence[Term], label
             raise KdError(
                 f"objective.{t.name} compares distributions over {t.info.classes} classes or more "
                 f"and the student answers with {student}: nothing can be learnt; give the student "
-                "an output per class, or for regression a loss of your own"
+                "an output per class, or take mse or soft_mse for regression, bce or soft_bce for "
+                "one yes or no"
             )
         if t.info.teacher and teacher is None:
             raise KdError(
@@ -195,11 +200,14 @@ def check_widths(student: int, teacher: int | None, terms: Sequence[Term], label
 def _against_teacher(
     t: Term, student: Outputs, teacher: Outputs | None, batch: Batch, numbers: Hparams
 ) -> Array:
-    if teacher is None or not t.info.teacher or teacher.average != "per_member":
-        return t.info.loss(student, teacher, batch, numbers)
-    members = [teacher.member(i) for i in range(len(teacher.logits))]
-    losses = [t.info.loss(student, member, batch, numbers) for member in members]
-    return jnp.mean(jnp.stack(losses), axis=0)
+    def loss(student: Outputs, teacher: Outputs | None, batch: Batch) -> Array:
+        if teacher is None or not t.info.teacher or teacher.average != "per_member":
+            return t.info.loss(student, teacher, batch, numbers)
+        members = [teacher.member(i) for i in range(len(teacher.logits))]
+        losses = [t.info.loss(student, member, batch, numbers) for member in members]
+        return jnp.mean(jnp.stack(losses), axis=0)
+
+    return where_labelled(t.name, t.info, loss, student, teacher, batch)
 
 
 def _check_values(name: str, values: Any, positions: tuple[int, ...]) -> None:
@@ -232,9 +240,3 @@ def check_positions(who: str, outputs: Outputs, batch: Batch) -> None:
             f"the {who} answers for positions {outputs.positions} and the batch has "
             f"{batch['weight'].shape}; they must match"
         )
-
-
-def _masked_labels(batch: Batch) -> Batch:
-    if "labels" not in batch:
-        return batch
-    return {**batch, "labels": jnp.where(batch["weight"] > 0, batch["labels"], 0)}

@@ -30,6 +30,8 @@ from kd.training import loop, writers
 from kd.training.program import place
 from kd.training.room import check_room
 
+_SHOWN = ("accuracy", "errors", "nll")  # of classes, beside the losses
+
 
 @pinned()
 def train_workdir(
@@ -167,8 +169,15 @@ def _train_in(
 def _held_out(run: Trained, data: Examples) -> dict[str, Any]:
     if data.labels is None:
         return {}
-    metrics = [evals.classify(one, data.labels) for one in run.each(data)]
-    values = {f"eval/{name}": [m[name] for m in metrics] for name in ("accuracy", "errors", "nll")}
+    rows, targets = data.has_label, data.targets
+    labels = data.labels[rows]
+    metrics = [evals.measured(one[rows], labels, targets) for one in run.each(data)]
+    names = _SHOWN if targets == "classes" else evals.metrics_of(targets, data.num_classes)
+    values = {
+        f"eval/{name}": [m[name] for m in metrics]
+        for name in names
+        if all(m[name] is not None for m in metrics)
+    }
     return values if run.members else {name: value[0] for name, value in values.items()}
 
 

@@ -19,6 +19,7 @@ from kd.core.objective import Term, check_positions, check_widths, make_objectiv
 from kd.core.schedules import Schedule, make_schedule
 from kd.core.state import State, init_state, with_best, with_ema
 from kd.core.step import Constraint, Step, View, make_train_step, population
+from kd.core.targets import check_targets
 from kd.core.types import Batch, Hparams, Model, Outputs, PyTree, Teacher
 from kd.errors import KdError
 from kd.models.abstract import check_model
@@ -107,6 +108,7 @@ def make_step(task: Task) -> Step:
         learning_rate_shape=make_schedule(task.learning_rate_schedule, task.total_steps),
         accumulate=task.accumulate,
         ema=task.ema,
+        targets=task.data.targets,
     )
     return step if task.members is None else population(step, own_teachers=task.has_own_teachers)
 
@@ -165,6 +167,9 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
         )
     specs(task.sharding.student, student.params, mesh)
     teacher = _check_teacher(task, batch, mesh)
+    if "labels" in batch:
+        losses = [(t.name, t.info) for t in task.terms]
+        check_targets(losses, task.data.targets, task.data.num_classes, student.outputs.width)
     check_widths(student.outputs.width, teacher, task.terms, "labels" in batch)
     check_positions("student", student.outputs, batch)
     if student.outputs.width < task.data.num_classes:
