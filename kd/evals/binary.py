@@ -9,16 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
 
 from kd.errors import KdError
 
-Logits = Float[np.ndarray, "n v"]
-Labels = Float[np.ndarray, "n v"]
-"""In [0, 1]; ``[n]`` is taken for ``[n 1]``."""
+Logits = np.ndarray
+"""``[n v]``."""
+Labels = np.ndarray
+"""In [0, 1], ``[n v]``; ``[n]`` is taken for ``[n 1]``."""
 
 
-def wrong(logits: Logits, labels: Labels) -> Int[np.ndarray, " k"]:
+def wrong(logits: Logits, labels: Labels) -> np.ndarray:
     """Rows of which an output lies on the other side of one half than its label, in rising
     order.
     """
@@ -105,7 +105,7 @@ def mean_average_precision(logits: Logits, labels: Labels) -> float | None:
     return float(np.mean([average_precision_score(y[:, k], z[:, k]) for k in some]))
 
 
-def check_binary(logits: Any, labels: Any) -> tuple[Float[np.ndarray, "n v"], np.ndarray]:
+def check_binary(logits: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64 ``[n v]``.
 
     Raises:
@@ -124,8 +124,8 @@ def check_binary(logits: Any, labels: Any) -> tuple[Float[np.ndarray, "n v"], np
     return z, y
 
 
-def _hard(labels: Labels) -> bool | Bool[np.ndarray, ""]:
-    return ((labels == 0) | (labels == 1)).all()
+def _hard(labels: Labels) -> bool:
+    return bool(((labels == 0) | (labels == 1)).all())
 
 
 BINARY: dict[str, Callable[[Logits, Labels], object]] = {

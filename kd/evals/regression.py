@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from kd.errors import KdError
 
-Answers = Float[np.ndarray, "n v"]
-"""Labels too; ``[n]`` is taken for ``[n 1]``."""
+Answers = np.ndarray
+"""``[n v]``, labels too; ``[n]`` is taken for ``[n 1]``."""
 
 
 def rmse(answers: Answers, labels: Answers) -> float:
