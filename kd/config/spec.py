@@ -21,6 +21,7 @@ from kd.core.optim import Optim
 from kd.core.schedules import Schedule
 from kd.core.types import Targets
 from kd.errors import KdError, unknown
+from kd.evals import MORE_IS_BETTER
 from kd.fields import later, outside_identity
 from kd.hints import check_type
 from kd.models import MODELS
@@ -107,7 +108,10 @@ class Spec:
     ``teacher`` (a member of it for each student), ``learning_rate``, or
     ``<term>: {weight | temperature | ...}`` to a tuple with one value per member; all members train
     in one program. `early_stopping` is None or a validation split: the result is then, for each
-    member, its state with the fewest errors on that split, looked at every `eval_epochs`.
+    member, its state with the fewest errors on that split, looked at every `eval_epochs`; or the
+    best by the metric that `watch` names (by nll where labels are yes or no, by rmse where they are
+    numbers). With `patience` the run ends when every member has been looked at so many times
+    without getting better.
 
     `accumulate` takes each batch in so many parts, one after another; `remat` computes activations
     again instead of keeping them; `compute` is the type that the student computes in, while
@@ -128,6 +132,8 @@ class Spec:
     population: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     log_steps: int = outside_identity(50)
     early_stopping: str | None = None
+    patience: int | None = later(None)
+    watch: str | None = later(None)
     eval_epochs: float | None = outside_identity(None)
     checkpoint_epochs: float | None = outside_identity(None)
     accumulate: int = later(1)
@@ -219,6 +225,10 @@ def _check_members(spec: Spec) -> None:
 
 
 def _check_switches(spec: Spec) -> None:
+    if spec.patience is not None and not 0 < spec.patience < 2**31:
+        raise KdError(f"config.patience must be 1 or more, or none, got {spec.patience}")
+    if spec.watch is not None and spec.watch not in MORE_IS_BETTER:
+        raise unknown("metric to watch:", spec.watch, MORE_IS_BETTER)
     if not 0 <= spec.ema < 1:
         raise KdError(
             f"config.ema is a decay and must lie in [0, 1), got {spec.ema}; 0 keeps no average"

@@ -225,6 +225,7 @@ def build_task(spec: Spec, data: Examples, teacher: Teacher | None) -> loop.Task
         constraint=max_norm(spec.optim.max_norm),
         learning_rate_schedule=spec.optim.learning_rate_schedule,
         early_stopping=spec.early_stopping is not None,
+        patience=spec.patience,
         init_seeds=init_seeds(spec.population),
         accumulate=spec.accumulate,
         ema=spec.ema,

@@ -22,7 +22,7 @@ from kd.placement.sharding import teacher_shardings
 from kd.processes import group
 from kd.runs.build import build_task, load_teacher
 from kd.runs.reading import lineage_of, verify
-from kd.runs.splits import Examples, load_splits, split_fingerprints
+from kd.runs.splits import Examples, load_splits, split_fingerprints, watched
 from kd.runs.workdir import Workdir, claim, made
 from kd.system.paths import local
 from kd.teachers.trained import Trained, evaluation, precompute
@@ -159,9 +159,16 @@ def _train_in(
             evaluate=lambda state: _held_out(loop.latest(task, state), held_out),
             validate=None
             if validation is None
-            else lambda state: loop.latest(task, state).errors(validation),
+            else lambda state: loop.latest(task, state).badness(
+                validation, watched(spec, validation)
+            ),
             start_writing=start_writing,
         )
+        stopped = int(np.max(np.asarray(state.step)))
+        if stopped < task.total_steps:
+            progress.say(
+                f"{title}: stopped at step {stopped}, {spec.patience} looks after the best one"
+            )
     checkpoints.close()
     return state
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from kd import data as kd_data
+from kd import evals
 from kd.config import Spec
 from kd.data import check_same_kind
 from kd.data.dataset import parse_split, split_rows
@@ -37,7 +38,13 @@ def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
                 f"early stopping counts errors and '{spec.early_stopping}' has no labels; name "
                 "another split"
             )
+        evals.watchable(watched(spec, validation), validation.targets, validation.num_classes)
     return data, held_out, validation
+
+
+def watched(spec: Spec, validation: Examples) -> str:
+    """The metric by which early stopping judges a run."""
+    return evals.DEFAULT_WATCH[validation.targets] if spec.watch is None else spec.watch
 
 
 def split_fingerprints(

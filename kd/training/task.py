@@ -35,7 +35,8 @@ class Task:
     `seeds` is one seed for a single run, or a sequence with one per member of a population; then
     every leaf of `hparams` has a leading member axis too. `init_seeds` draw the first weights,
     where that is not the part of `seeds`: members that share a seed and differ in it differ in
-    nothing else.
+    nothing else. With `patience` the run ends when every member has been judged so many times
+    without getting better.
     """
 
     model: Model
@@ -51,6 +52,7 @@ class Task:
     constraint: Constraint | None = None
     learning_rate_schedule: Schedule = Schedule()
     early_stopping: bool = False
+    patience: int | None = None
     init_seeds: int | Sequence[int] | None = None
     accumulate: int = 1
     ema: float = 0.0
@@ -210,6 +212,9 @@ def _check_teacher(task: Task, batch: Batch, mesh: Mesh) -> int | None:
 def _check_numbers(task: Task) -> None:
     if not is_whole(task.accumulate) or task.accumulate < 1:
         raise KdError(f"accumulate must be a whole number of 1 or more, got {task.accumulate!r}")
+    patience: Any = task.patience
+    if patience is not None and not (is_whole(patience) and patience >= 1):
+        raise KdError(f"patience must be a whole number of 1 or more, got {patience!r}")
     decay: Any = task.ema
     if (
         not isinstance(decay, (float, int, np.floating))
