@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from kd import evals
-from kd.core.members import paired_teachers
 from kd.core.types import Teacher
 from kd.errors import KdError
 from kd.lineage import recorded
@@ -98,7 +97,7 @@ def pairs_of(student: Workdir, teacher: str) -> tuple[int, ...] | None:
     """
     # an identity knows the teacher by fingerprint
     own = recorded(student.owner["identity"]["teacher"]["workdir"]) == recorded(teacher)
-    return paired_teachers(student.spec.population) if own else None
+    return student.spec.members.teachers if own else None
 
 
 def check_classes(what: str, data: Examples) -> None:

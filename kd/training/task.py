@@ -15,16 +15,19 @@ from jax.sharding import Mesh
 from kd import data as kd_data
 from kd.core import rng
 from kd.core.manifest import check_answers
+from kd.core.members import Members
 from kd.core.objective import Term, check_positions, check_widths, make_objective
 from kd.core.schedules import Schedule, make_schedule
 from kd.core.state import State, init_state, with_best, with_ema
 from kd.core.step import Constraint, Step, View, make_train_step, population
 from kd.core.targets import check_targets
-from kd.core.types import Batch, Hparams, Model, Outputs, PyTree, Teacher
+from kd.core.types import Batch, Model, Outputs, PyTree, Teacher
 from kd.errors import KdError
+from kd.models import as_model
 from kd.models.abstract import check_model
 from kd.placement.mesh import MeshSpec, check_batch, check_members, is_whole, make_mesh
 from kd.placement.sharding import Sharding, check_rule, specs, teacher_shardings
+from kd.teachers.answers import reading
 from kd.teachers.make import unpaired_answer
 
 
@@ -32,42 +35,79 @@ from kd.teachers.make import unpaired_answer
 class Task:
     """Everything that a run is made of, ready to compile.
 
-    `seeds` is one seed for a single run, or a sequence with one per member of a population; then
-    every leaf of `hparams` has a leading member axis too. `init_seeds` draw the first weights,
-    where that is not the part of `seeds`: members that share a seed and differ in it differ in
-    nothing else. With `patience` the run ends when every member has been judged so many times
-    without getting better.
+    `make_task` makes it, for configs and for the library. `mesh` holds the devices themselves. With
+    `patience` the run ends when every member has been judged so many times without getting better.
     """
 
     model: Model
     data: kd_data.Dataset | kd_data.Stream
     terms: Sequence[Term]
+    members: Members
     optimizer: optax.GradientTransformation
     total_steps: int
     batch_size: int
-    seeds: int | Sequence[int]
-    hparams: Hparams
+    mesh: Mesh
     teacher: Teacher | None = None
     view: View | None = None
     constraint: Constraint | None = None
     learning_rate_schedule: Schedule = Schedule()
     early_stopping: bool = False
     patience: int | None = None
-    init_seeds: int | Sequence[int] | None = None
     accumulate: int = 1
     ema: float = 0.0
-    mesh: MeshSpec = MeshSpec()
     sharding: Sharding = Sharding()
 
     @property
-    def members(self) -> int | None:
-        """Size of the population; None for a single run."""
-        return None if isinstance(self.seeds, int) else len(self.seeds)
+    def is_population(self) -> bool:
+        """Whether state, batches and numbers have a leading member axis."""
+        return self.members.size is not None
 
     @property
     def has_own_teachers(self) -> bool:
         """Whether each member of the population learns from a teacher of its own."""
         return self.teacher is not None and self.teacher.pairs is not None
+
+
+def make_task(
+    model: Any,
+    data: kd_data.Dataset | kd_data.Stream,
+    terms: Sequence[Term],
+    members: Members,
+    *,
+    batch_size: int,
+    epochs: float | None = None,
+    steps: int | None = None,
+    teacher: Teacher | None = None,
+    mesh: MeshSpec | Mesh = MeshSpec(),
+    **options: Any,
+) -> Task:
+    """The task of a run, from a config or from the library's own arguments: there is no other way.
+
+    The run is `steps` long, or as many as `epochs` make. The teacher is shown what the student
+    reads in the unit that it was trained on. `options` are the other fields of `Task`.
+
+    Raises:
+      KdError: students paired with teachers that are not paired so, a teacher that cannot read
+        these inputs, a length or a mesh that cannot be.
+    """
+    if members.teachers is not None and (teacher is None or teacher.pairs != members.teachers):
+        raise KdError(
+            "population.teacher pairs students with teachers and the teacher is not paired so; "
+            f"pass teacher=trained.teacher(pairs={members.teachers})"
+        )
+    if steps is None:
+        steps = kd_data.steps_of(epochs or 0, len(data), batch_size)
+    return Task(
+        model=as_model(model),
+        data=data,
+        terms=terms,
+        members=members,
+        total_steps=steps,
+        batch_size=batch_size,
+        mesh=mesh if isinstance(mesh, Mesh) else make_mesh(mesh),
+        teacher=None if teacher is None else reading(teacher, data),
+        **options,
+    )
 
 
 def initial_state(task: Task, shardings: State | None = None) -> State:
@@ -87,9 +127,9 @@ def initial_state(task: Task, shardings: State | None = None) -> State:
         # one after another: random numbers compile several times faster than in vmap
         return jax.lax.map(one, seeds)
 
-    init_seeds = task.seeds if task.init_seeds is None else task.init_seeds
-    seeds = jnp.asarray(task.seeds, jnp.uint32), jnp.asarray(init_seeds, jnp.uint32)
-    draw = one if task.members is None else each
+    drawn = (task.members.seeds, task.members.init_seeds)
+    seeds = jnp.asarray(drawn[0], jnp.uint32), jnp.asarray(drawn[1], jnp.uint32)
+    draw = each if task.is_population else one
     return (jax.jit(draw) if shardings is None else jax.jit(draw, out_shardings=shardings))(seeds)
 
 
@@ -112,7 +152,7 @@ def make_step(task: Task) -> Step:
         ema=task.ema,
         targets=task.data.targets,
     )
-    return step if task.members is None else population(step, own_teachers=task.has_own_teachers)
+    return population(step, own_teachers=task.has_own_teachers) if task.is_population else step
 
 
 def teacher_variables(task: Task) -> PyTree:
@@ -143,23 +183,20 @@ def abstract_batch(task: Task) -> Batch:
     return jax.eval_shape(lambda: kd_data.example_batch(task.data, task.batch_size))
 
 
-def check(task: Task, mesh: Mesh | None = None) -> None:
+def check(task: Task) -> None:
     """Raise a `KdError` if student, teacher, data, terms and devices do not fit, before anything is
     compiled.
-
-    `mesh` is one of other devices than those that are here.
     """
     _check_numbers(task)
     kd_data.steps_per_epoch(len(task.data), task.batch_size)
-    mesh = make_mesh(task.mesh) if mesh is None else mesh
-    check_batch(mesh, task.batch_size, task.accumulate)
-    check_members(mesh, task.members)
+    check_batch(task.mesh, task.batch_size, task.accumulate)
+    check_members(task.mesh, task.members.size)
     make_objective(task.terms, task.total_steps)
     make_schedule(task.learning_rate_schedule, task.total_steps)
     batch = abstract_batch(task)
     if task.view is not None:
         batch = jax.eval_shape(task.view, rng.key(0), batch)
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(task.mesh):
         student = check_model(task.model, batch["inputs"])
     _check_optimizer(task.optimizer, student.params)
     if not jnp.issubdtype(student.outputs.logits.dtype, jnp.floating):
@@ -167,8 +204,8 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
             f"the student answers with {student.outputs.logits.dtype}, which has no gradient; "
             "answer with logits in floating point"
         )
-    specs(task.sharding.student, student.params, mesh)
-    teacher = _check_teacher(task, batch, mesh)
+    specs(task.sharding.student, student.params, task.mesh)
+    teacher = _check_teacher(task, batch)
     if "labels" in batch:
         losses = [(t.name, t.info) for t in task.terms]
         check_targets(losses, task.data.targets, task.data.num_classes, student.outputs.width)
@@ -181,7 +218,7 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
         )
 
 
-def _check_teacher(task: Task, batch: Batch, mesh: Mesh) -> int | None:
+def _check_teacher(task: Task, batch: Batch) -> int | None:
     """The number of classes that the task's teacher answers with; None without a teacher."""
     teacher = task.teacher
     if teacher is None:
@@ -197,7 +234,7 @@ def _check_teacher(task: Task, batch: Batch, mesh: Mesh) -> int | None:
         view="" if task.view is None else getattr(task.view, "identity", None),
         without_zeros=[t.name for t in task.terms if t.info.teacher and not t.info.zeros],
     )
-    _check_pairs(teacher.pairs, task.members, jax.tree.leaves(teacher.variables))
+    _check_pairs(teacher.pairs, task.members.size, jax.tree.leaves(teacher.variables))
     answer: Any = jax.eval_shape(unpaired_answer(teacher), teacher.variables, batch)
     if not isinstance(answer, Outputs):
         raise KdError(
@@ -205,7 +242,7 @@ def _check_teacher(task: Task, batch: Batch, mesh: Mesh) -> int | None:
             "Outputs(logits)"
         )
     check_positions("teacher", answer, batch)
-    teacher_shardings(teacher, teacher.variables, task.sharding.teacher, mesh)
+    teacher_shardings(teacher, teacher.variables, task.sharding.teacher, task.mesh)
     return answer.width
 
 
