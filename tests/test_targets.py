@@ -15,7 +15,7 @@ import pytest
 import kd
 import tiny
 from kd import data as kd_data
-from kd.core.objective import initial_numbers, make_objective, term
+from kd.core.objective import make_objective, term
 from kd.core.state import init_state
 from kd.core.step import make_train_step
 from kd.core.types import Outputs
@@ -60,7 +60,7 @@ def a_step(*names, taught=True, outputs=5, targets="classes", accumulate=1):
     )
     state = init_state(model, optax.sgd(1.0), 0, jnp.zeros((1, 4, 4)))
     variables = tiny.teacher().variables if taught else None
-    hparams = {"learning_rate": jnp.float32(0.1), "terms": initial_numbers(terms)}
+    hparams = tiny.hparams(terms)
     compiled = jax.jit(step)
     return lambda batch: compiled(state, variables, batch, hparams)
 
@@ -207,7 +207,7 @@ def test_behind_a_missing_label_nothing_is_looked_at():
         "labelled": jnp.array([True, True, False, True]),
         "weight": jnp.ones(4),
     }
-    hparams = {"terms": initial_numbers((term("hard"),))}
+    hparams = tiny.hparams((term("hard"),))
 
     def mean(z):
         return objective(Outputs(z), None, batch, hparams, jnp.int32(0))[0].mean()
