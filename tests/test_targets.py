@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import kd
 import tiny
@@ -20,6 +21,7 @@ from kd.core.state import init_state
 from kd.core.step import make_train_step
 from kd.core.types import Outputs
 from kd.models import mlp
+from kd.placement.mesh import MeshSpec, make_mesh
 
 INPUTS = np.random.default_rng(0).normal(size=(16, 4, 4)).astype(np.float32)
 CLASSES = np.arange(16) % 5
@@ -183,7 +185,25 @@ def test_its_gradient_is_that_of_the_labelled_examples_alone():
     tiny.close(mixed.params, sliced.params)
 
 
-def test_parts_of_a_batch_and_members_share_the_mean_over_the_labelled():
+def test_one_device_is_eight_where_labels_lie_on_a_few():
+    labels = np.where(np.arange(16) < 3, CLASSES, -1)
+    batch = batch_of(kd.arrays(INPUTS, labels, num_classes=5, weights=1.0 + np.arange(16)))
+    split = NamedSharding(make_mesh(MeshSpec(devices=8)), PartitionSpec("data"))
+    same(a_step()(batch), a_step()(jax.device_put(batch, split)))
+
+
+def test_members_take_the_mean_over_their_own_labelled_examples():
+    """Whose batches hold different numbers of labels."""
+    seeds = kd.product(seed=(0, 1))
+    taught = {"teacher": kd.precompute(tiny.teacher(), half_labelled())}
+    terms, how = [TERMS["hard"], TERMS["soft_targets"]], {"epochs": 4, "batch_size": 4}
+    both = kd.fit(tiny.PLAIN, half_labelled(), terms, population=seeds, **taught, **how)
+    for seed in (0, 1):
+        one = kd.fit(tiny.PLAIN, half_labelled(), terms, seed=seed, **taught, **how)
+        tiny.close(tiny.take(both.params, seed), one.params)
+
+
+def test_parts_of_a_batch_share_the_mean_over_the_labelled():
     """Even where a part holds no label at all."""
     labels = np.where(np.arange(16) % 4 == 0, CLASSES, -1)  # all of them in the first of two parts
     batch = batch_of(kd.arrays(INPUTS, labels, num_classes=5))
