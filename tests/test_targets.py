@@ -16,9 +16,10 @@ from jax.sharding import NamedSharding, PartitionSpec
 import kd
 import tiny
 from kd import data as kd_data
-from kd.core.objective import make_objective, term
+from kd.core.objective import make_objective
 from kd.core.state import init_state
 from kd.core.step import make_train_step
+from kd.core.terms import term
 from kd.core.types import Outputs
 from kd.models import mlp
 from kd.placement.mesh import MeshSpec, make_mesh
@@ -32,7 +33,7 @@ def reads_labels(student, teacher, batch, hparams):
     return -jnp.take_along_axis(student.log_probs(), batch["labels"][..., None], -1)[..., 0]
 
 
-TOLD = kd.LossInfo(reads_labels, teacher=False, labels=True)
+TOLD = kd.LossInfo(reads_labels, needs=("labels",))
 TERMS = {
     "hard": term("hard", 0.5),
     "soft_targets": term("soft_targets", temperature=3.0),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from kd.core.losses import LossInfo
 from kd.core.types import Batch, Outputs, Targets
@@ -69,13 +69,13 @@ def with_label_share(batch: Batch) -> Batch:
 def where_labelled(
     name: str,
     info: LossInfo,
-    loss: Callable[[Outputs, Outputs | None, Batch], Array],
+    loss: Callable[[Outputs, Outputs | None, Batch], Any],
     student: Outputs,
     teacher: Outputs | None,
     batch: Batch,
-) -> Array:
-    """The values ``[*b]`` of a term's loss; of a batch of which a part is labelled, times its label
-    share where it reads labels.
+) -> Any:
+    """The values ``[*b]`` of a term's loss, and its buffers where it owns some; of a batch of which
+    a part is labelled, the values times its label share where it reads labels.
 
     There a loss that does not say that it reads labels sees none.
 
@@ -88,7 +88,8 @@ def where_labelled(
         share = batch["label_share"]
         seen = share * batch["weight"]
         taught = None if teacher is None else teacher.masked(seen)
-        return share * loss(student.masked(seen), taught, batch)
+        answer = loss(student.masked(seen), taught, batch)
+        return (share * answer[0], *answer[1:]) if isinstance(answer, tuple) else share * answer
     bare = {key: batch[key] for key in batch if key not in ("labels", "labelled", "label_share")}
     try:
         return loss(student, teacher, bare)
@@ -97,5 +98,5 @@ def where_labelled(
             raise
         raise KdError(
             f"objective.{name} reads labels and some examples have none; say that it needs them: "
-            "kd.LossInfo(function, labels=True)"
+            "kd.LossInfo(function, needs=('labels',))"
         ) from error

@@ -25,13 +25,18 @@ def watched(
         seen = weight * batch["labelled"] if "labelled" in batch else weight
         name, values = _against_labels(student, batch["labels"], targets)
         means[name] = weighted_mean(values, seen)
-    if teacher is None or teacher.average == "per_member" or targets == "numbers":
+    if teacher is None or not _answers_alike(student, teacher) or targets == "numbers":
         return means
     if targets == "classes":
         same = jnp.argmax(student.logits, axis=-1) == jnp.argmax(teacher.log_probs(), axis=-1)
     else:
         same = (_says_yes(student) == _says_yes(teacher)).all(axis=-1)
     return {**means, "agreement": weighted_mean(same.astype(jnp.float32), weight)}
+
+
+def _answers_alike(student: Outputs, teacher: Outputs) -> bool:
+    """Whether student and teacher each have one answer of the same outputs."""
+    return teacher.average != "per_member" and teacher.width == student.width
 
 
 def _against_labels(student: Outputs, labels: Array, targets: Targets) -> tuple[str, Array]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,8 @@ class Trained:
     seen: Seen | None = None
     """Inputs that it was trained on; it is shown others in the same unit."""
     changes: tuple[str, ...] = ()
+    heads: Mapping[str, PyTree] = dataclasses.field(default_factory=dict, repr=False)
+    """What a loss trained to stay with it, by the name of the term: see `kd.Heads`."""
 
     def logits(self, data: Dataset | Stream) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a
@@ -135,13 +137,13 @@ class Trained:
         return dataclasses.replace(made, seen=self.seen)
 
 
-def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
+def precompute(teacher: Teacher, data: Dataset | Stream, *, taps: Sequence[str] = ()) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by
     ``batch["index"]``.
 
     For a fixed transfer set only: a student that sees augmented images needs the live teacher. The
     members of an ensemble are kept apart, so any temperature and averaging rule can still be asked
-    of them.
+    of them. `taps` are paths of inner features that are kept beside the logits.
 
     Raises:
       KdError: a teacher that cannot read these inputs, or whose answers are not finite; a stream
@@ -158,7 +160,7 @@ def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
             "answers are kept for examples as they are, and this stream shows others in every "
             "epoch (crop, flip); pass the teacher itself"
         )
-    teacher = reading(teacher, data)
+    teacher = reading(teacher, data).tapped(tuple(taps))
     outputs = answers(teacher, data, batch_size=_BATCH)
     return kd_teacher.kept(
         outputs, teacher=teacher.fingerprint, data=data.fingerprint, pairs=teacher.pairs
