@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kd.auditing.limits import high_temperature_limit
     from kd.auditing.measures import audit
     from kd.core import Heads, LossInfo, Model, Number, Outputs, Schedule, Teacher, product, term
-    from kd.data import Dataset, arrays, jitter, load, of_classes
+    from kd.data import Dataset, arrays, jitter, load, of_classes, weigh_classes
     from kd.errors import KdError
     from kd.models import linen
     from kd.placement.mesh import MeshSpec
@@ -59,6 +59,7 @@ __all__ = [
     "teacher",
     "term",
     "train_workdir",
+    "weigh_classes",
 ]
 
 _HOME = {
@@ -91,6 +92,7 @@ _HOME = {
     "teacher": "kd.runs.teachers",
     "term": "kd.core",
     "train_workdir": "kd.runs",
+    "weigh_classes": "kd.data",
 }
 
 

@@ -138,6 +138,10 @@ CHANGES = {  # every key of a run, and another value than its default
     "total_epochs": 7.0,
     "total_steps": 70,
     "population.seed": (0, 1),
+    "patience": 3,
+    "watch": "nll",
+    "data.targets": "numbers",
+    "data.class_weights": "balanced",
     "early_stopping": "train[:100]",
     "accumulate": 2,
     "compute": "bfloat16",
@@ -195,8 +199,8 @@ def with_key(key, value):
     here[leaf] = value
     if key == "total_epochs":
         plain["total_steps"] = None
-    if key == "early_stopping":
-        plain["eval_epochs"] = 1.0
+    if key in ("early_stopping", "patience", "watch"):
+        plain |= {"early_stopping": "train[90%:]", "eval_epochs": 1.0, key: value}
     if key in ("data.image_size", "data.crop", "data.flip"):
         plain["data"] |= {"stream": True, "image_size": 32}
     if key in ("teacher.kind", "teacher.temperature"):

@@ -118,7 +118,7 @@ def test_the_library_returns_the_best_state(monkeypatch):
         validation=validation,
     )
     seen = []
-    monkeypatch.setattr(loop, "_keep_best", lambda state, errors, _: seen.append(errors) or state)
+    monkeypatch.setattr(loop, "_keep_best", lambda state, errors, *_: seen.append(errors) or state)
     kd.fit(
         tiny.PLAIN,
         data,

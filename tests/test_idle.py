@@ -26,7 +26,10 @@ SEVERAL = {"a": {"source": "run:a"}, "b": {"source": "run:b"}}
 SOFT = {"objective": {"soft_targets": {}}, "total_steps": 3}
 
 # for each row of a key a value that changes nothing, and what it takes for it to have an effect
+WATCHED = {"early_stopping": "train[90%:]", "eval_epochs": 1.0}
 CASES = {
+    "patience": ({"patience": 3}, WATCHED),
+    "watch": ({"watch": "nll"}, WATCHED),
     "seed": ({"seed": 3, "population": {"seed": (0, 1)}}, {"population": {"init_seed": (0, 1)}}),
     "data.crop": (
         {"data": {"crop": "random", "image_size": 8}},

@@ -58,10 +58,19 @@ _IS_RUN = "it says what a table or a function answers with, and a run answers wi
 _MIXED = "each of config.teachers has its own; say it there"
 _WHOLE = "several teachers (config.teachers) lie whole on every device; leave it out"
 _ONCE = "a table or a function gives one answer for each example, which is kept; leave it out"
+
+
+def _unwatched(spec: Any, _: Sequence[Term]) -> bool:
+    return spec.early_stopping is None
+
+
+_UNWATCHED = "it is about config.early_stopping, a validation split; set that too"
 _UNTAUGHT = "no term of config.objective reads a teacher; add e.g. soft_targets, or leave it out"
 _IN_MEMORY = "it is done while images are read; set config.data.stream=true too"
 IDLE = (
     Idle("seed", _seeded, "config.population.seed gives every member its own; leave one out"),
+    Idle("patience", _unwatched, _UNWATCHED),
+    Idle("watch", _unwatched, _UNWATCHED),
     Idle("data.crop", _in_memory, _IN_MEMORY),
     Idle("data.flip", _in_memory, _IN_MEMORY),
     Idle("data.classes", _named_twice, "a class in it comes twice; name each once"),

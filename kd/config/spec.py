@@ -22,7 +22,9 @@ from kd.core.members import Members, make_members
 from kd.core.optim import Optim
 from kd.core.schedules import Schedule
 from kd.core.terms import Term, term
+from kd.core.types import Targets
 from kd.errors import KdError, unknown
+from kd.evals import MORE_IS_BETTER
 from kd.fields import later, outside_identity
 from kd.hints import check_type
 from kd.models import MODELS
@@ -43,8 +45,10 @@ class Data:
     read as they are needed and never held in memory; then `crop` takes a random part of each for
     training, and `flip` turns half of them round. `mixup` mixes each image with another; a mixed
     image has no label. The model sees the stored numbers times `scale`; None is the scale of the
-    source: see `kd.data.arrays`. `examples` is the declared number of training examples, for
-    planning a run where the data is not. `licence` is recorded with the run.
+    source: see `kd.data.arrays`; so is `targets`, what the labels of a file are. `class_weights`
+    are "balanced", a number for each class, or a mapping from names of classes: see
+    `kd.data.weigh_classes`. `examples` is the declared number of training examples, for planning a
+    run where the data is not. `licence` is recorded with the run.
     """
 
     source: str = "digits"
@@ -60,6 +64,8 @@ class Data:
     flip: bool = later(False)
     mixup: bool = later(False)
     scale: float | None = later(None)
+    targets: Targets | None = later(None)
+    class_weights: str | tuple[float, ...] | Mapping[str, float] | None = later(None)
     examples: int | None = outside_identity(None)
     licence: str = outside_identity("own")
 
@@ -91,7 +97,10 @@ class Spec:
     ``teacher`` (a member of it for each student), ``learning_rate``, or
     ``<term>: {weight | temperature | ...}`` to a tuple with one value per member; all members train
     in one program. `early_stopping` is None or a validation split: the result is then, for each
-    member, its state with the fewest errors on that split, looked at every `eval_epochs`.
+    member, its state with the fewest errors on that split, looked at every `eval_epochs`; or the
+    best by the metric that `watch` names (by nll where labels are yes or no, by rmse where they are
+    numbers). With `patience` the run ends when every member has been looked at so many times
+    without getting better.
 
     `teachers` names several teachers, each with a `source` and a `weight`, which teach as one: see
     `kd.config.teacher.Part`. `teacher.average` then says how they are mixed, and who they are is
@@ -117,6 +126,8 @@ class Spec:
     population: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     log_steps: int = outside_identity(50)
     early_stopping: str | None = None
+    patience: int | None = later(None)
+    watch: str | None = later(None)
     eval_epochs: float | None = outside_identity(None)
     checkpoint_epochs: float | None = outside_identity(None)
     accumulate: int = later(1)
@@ -217,6 +228,10 @@ def _on_this_machine(spec: Spec) -> Spec:
 
 
 def _check_switches(spec: Spec) -> None:
+    if spec.patience is not None and not 0 < spec.patience < 2**31:
+        raise KdError(f"config.patience must be 1 or more, or none, got {spec.patience}")
+    if spec.watch is not None and spec.watch not in MORE_IS_BETTER:
+        raise unknown("metric to watch:", spec.watch, MORE_IS_BETTER)
     if not 0 <= spec.ema < 1:
         raise KdError(
             f"config.ema is a decay and must lie in [0, 1), got {spec.ema}; 0 keeps no average"

@@ -20,13 +20,19 @@ from kd.errors import KdError
 PyTree = Any
 Batch = Mapping[str, Any]
 """``inputs``, ``labels`` (absent when unlabelled), ``weight`` (0 = ignore), ``index`` (identity of
-the example).
+the example), and where only some examples have a label ``labelled``, which says whether this one
+does.
 """
 
 Hparams = Mapping[str, Any]
 """Numbers that may differ between the members of a population. Arrays, never Python constants."""
 
 Average = Literal["arithmetic", "geometric", "per_member"]
+
+Targets = Literal["classes", "binary", "numbers"]
+"""What labels are: the index of one class; a yes or no of every output (of several: multi-label),
+or the chance of a yes; numbers to be met (regression).
+"""
 
 
 @jax.tree_util.register_dataclass

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kd.core.types import Targets
 from kd.data.archive import Member, find_data, members
 from kd.data.dataset import Dataset, arrays
 from kd.data.words import class_list, indices
@@ -18,19 +19,27 @@ from kd.errors import KdError, reading, unknown
 
 _INPUTS = ("inputs", "x", "images", "data", "features")
 _LABELS = ("labels", "y", "targets")
+_WEIGHTS = ("weights", "sample_weights")
 _WRITE = "write it with numpy.savez(file, train_inputs=..., train_labels=..., ...)"
 
 
-def npz(name: str, argument: str, data_dir: str | None, scale: float | None = None) -> Dataset:
+def npz(
+    name: str,
+    argument: str,
+    data_dir: str | None,
+    scale: float | None = None,
+    targets: Targets | None = None,
+) -> Dataset:
     """Arrays in a NumPy file: ``npz:FILE`` holding ``<split>_inputs`` and, unless unlabelled,
     ``<split>_labels``.
 
     The keys may be spelled otherwise: ``x_train``, ``X_train``, ``train_images``, ``train_x``, ...
-    with ``y_train``, ``train_targets``, ... Labels may be words. ``num_classes`` may be stored
-    too; otherwise it is the largest label of the split plus one. So may ``scale``, which the inputs
-    are multiplied by; otherwise it is that of `kd.data.arrays`. ``<split>_starts`` and ``window``
-    make the split a windowed one: see `Dataset`. The file lies in `data_dir`, else in
-    ``KD_DATA_DIR``, else here.
+    with ``y_train``, ``train_targets``, ... Labels may be words, of which an empty one is no label,
+    or all that `kd.data.arrays` takes. ``<split>_weights`` are weights of the examples.
+    ``num_classes`` may be stored too; otherwise it is the largest label of the split plus one. So
+    may ``scale``, which the inputs are multiplied by; otherwise it is that of `kd.data.arrays`.
+    ``<split>_starts`` and ``window`` make the split a windowed one: see `Dataset`. The file lies in
+    `data_dir`, else in ``KD_DATA_DIR``, else here.
 
     Raises:
       KdError: no such file or split, a file or array that is damaged, holds Python objects, or
@@ -47,6 +56,7 @@ def npz(name: str, argument: str, data_dir: str | None, scale: float | None = No
     inputs, given, names = read_array(stored[splits[name]]), None, None
     if name in labels:
         given, names = _labels({split: stored[key] for split, key in labels.items()}, name, path)
+    weights = _splits(stored, _WEIGHTS, path)
     return arrays(
         inputs,
         given,
@@ -55,6 +65,8 @@ def npz(name: str, argument: str, data_dir: str | None, scale: float | None = No
         starts=None if starts is None else read_array(starts),
         window=window,
         class_names=names,
+        targets=targets,
+        weights=_column(stored[weights[name]]) if name in weights else None,
     )
 
 
@@ -108,7 +120,7 @@ def _labels(
 
 
 def _column(member: Member) -> np.ndarray:
-    """``[n 1]`` is taken for ``[n]``: so some write labels."""
+    """``[n 1]`` is taken for ``[n]``: so some write labels and weights."""
     labels = read_array(member)
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from kd.core.types import Targets
 from kd.data.dataset import Dataset, arrays, of_classes, take
 from kd.data.images.crops import Crop, viewed
 from kd.data.seen import Seen
@@ -119,6 +120,16 @@ class Stream:
         stream = dataclasses.replace(self, scale=scale, identity=identity)
         check_seen(stream.seen)
         return stream
+
+    @property
+    def targets(self) -> Targets:
+        """Streamed labels are classes."""
+        return "classes"
+
+    @property
+    def has_label(self) -> np.ndarray:
+        """Which examples have a label, ``[n]``: of a stream all, or none."""
+        return np.full(len(self), self.labelled)
 
     @property
     def augmented(self) -> bool:
@@ -381,6 +392,11 @@ def as_stream(
     Raises:
       KdError: a crop, flip or size of what is no image.
     """
+    if data.targets != "classes" or data.weights is not None or data.partly_labelled:
+        raise KdError(
+            "a stream's examples have classes as labels, all of them or none, and no weights; "
+            "leave data.stream and data.image_size out for this data"
+        )
     shape, windowed = data.first.shape[1:], data.starts is not None
     images = len(shape) in (2, 3) and not windowed
     if (size is not None or crop == "random") and not (images and data.inputs.dtype == np.uint8):

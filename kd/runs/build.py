@@ -41,6 +41,7 @@ def build_task(
         constraint=max_norm(spec.optim.max_norm),
         learning_rate_schedule=spec.optim.learning_rate_schedule,
         early_stopping=spec.early_stopping is not None,
+        patience=spec.patience,
         accumulate=spec.accumulate,
         ema=spec.ema,
         mesh=spec.mesh if mesh is None else mesh,

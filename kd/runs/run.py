@@ -25,7 +25,7 @@ from kd.placement.sharding import teacher_shardings
 from kd.processes import group
 from kd.runs.build import build_task
 from kd.runs.reading import lineage_of, verify
-from kd.runs.splits import Examples, load_splits, split_fingerprints
+from kd.runs.splits import Examples, load_splits, split_fingerprints, watched
 from kd.runs.teachers import load_teacher
 from kd.runs.workdir import Workdir, claim, made
 from kd.system.paths import local
@@ -37,6 +37,7 @@ from kd.training.program import place
 from kd.training.room import check_room
 
 _ANSWERS = "answers.json"  # what is known of the answers of a function
+_SHOWN = ("accuracy", "errors", "nll")  # of classes, beside the losses
 
 
 @pinned()
@@ -210,9 +211,16 @@ def _train_in(
             evaluate=lambda state: _held_out(loop.latest(task, state), held_out),
             validate=None
             if validation is None
-            else lambda state: loop.latest(task, state).errors(validation),
+            else lambda state: loop.latest(task, state).badness(
+                validation, watched(spec, validation)
+            ),
             start_writing=start_writing,
         )
+        stopped = int(np.max(np.asarray(state.step)))
+        if stopped < task.total_steps:
+            progress.say(
+                f"{title}: stopped at step {stopped}, {spec.patience} looks after the best one"
+            )
     checkpoints.close()
     return state
 
@@ -220,8 +228,15 @@ def _train_in(
 def _held_out(run: Trained, data: Examples) -> dict[str, Any]:
     if data.labels is None:
         return {}
-    metrics = [evals.classify(one, data.labels) for one in run.each(data)]
-    values = {f"eval/{name}": [m[name] for m in metrics] for name in ("accuracy", "errors", "nll")}
+    rows, targets = data.has_label, data.targets
+    labels = data.labels[rows]
+    metrics = [evals.measured(one[rows], labels, targets) for one in run.each(data)]
+    names = _SHOWN if targets == "classes" else evals.metrics_of(targets, data.num_classes)
+    values = {
+        f"eval/{name}": [m[name] for m in metrics]
+        for name in names
+        if all(m[name] is not None for m in metrics)
+    }
     return values if run.members else {name: value[0] for name, value in values.items()}
 
 
