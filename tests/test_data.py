@@ -285,15 +285,15 @@ def test_windows_come_back_from_an_npz_file(tmp_path):
         tmp_path / "w.npz",
         train_inputs=FRAMES,
         train_labels=data.labels,
-        train_starts=data.starts,
-        window=data.window,
+        train_starts=data.inputs.starts,
+        window=data.inputs.width,
     )
     assert kd_data.load("npz:w.npz", "train", str(tmp_path)).fingerprint == data.fingerprint
     np.savez(
         tmp_path / "bad.npz",
         train_inputs=FRAMES,
         train_labels=data.labels,
-        train_starts=data.starts,
+        train_starts=data.inputs.starts,
     )
     with pytest.raises(KdError, match="window must lie between"):
         kd_data.load("npz:bad.npz", "train", str(tmp_path))

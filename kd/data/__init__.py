@@ -2,7 +2,7 @@
 
 from kd.data.class_weights import weigh_classes
 from kd.data.dataset import Dataset, arrays, of_classes, parse_split, split_rows, take
-from kd.data.device import as_floats, example_batch, gather, to_device
+from kd.data.device import as_seen, example_batch, gather, to_device
 from kd.data.held_out import check_same_kind
 from kd.data.opening import open_stream
 from kd.data.order import Order, padded_rows, rows, steps_of, steps_per_epoch
@@ -20,7 +20,7 @@ __all__ = [
     "Order",
     "Stream",
     "arrays",
-    "as_floats",
+    "as_seen",
     "as_stream",
     "batches",
     "chain",

@@ -45,7 +45,7 @@ def weigh_classes(data: Dataset, weights: ClassWeights) -> Dataset:
     there = has_label(data.labels)
     of_example = np.where(there, of_class[np.where(there, data.labels, 0)], 1.0)
     before = 1.0 if data.weights is None else data.weights.astype(np.float64)
-    return dataclasses.replace(data, weights=check_weights(before * of_example, len(data)))
+    return dataclasses.replace(data, weights=check_weights(before * of_example, there.shape))
 
 
 def _table(data: Dataset, weights: Any) -> np.ndarray:

@@ -15,6 +15,7 @@ from kd.core.types import Targets
 from kd.data.seen import Seen
 from kd.data.stored import (
     as_array,
+    check_ids,
     check_numbers,
     check_scale,
     check_seen,
@@ -24,6 +25,7 @@ from kd.data.stored import (
 )
 from kd.data.targets import check_labels, check_targets, has_label
 from kd.data.weights import check_weights
+from kd.data.windows import Windows, windows
 from kd.errors import KdError
 from kd.hints import checked
 from kd.placement.mesh import is_whole
@@ -37,27 +39,27 @@ class Dataset:
     classes, -1 for an example that has none; float32 ``[n]`` or ``[n v]`` of all else, NaN for an
     example that has none) or None, ``weights[n]`` float32 or None; the model sees
     ``inputs * scale`` as float32 (`kd.data.prepare`), so images may stay bytes in memory, and
-    whole numbers that are no images keep their value. With `starts` the data set is
-    windowed: ``inputs[N ...]`` are frames in a row, ``starts[n]`` int32, and example i is
-      ``inputs[starts[i] : starts[i] + window]``; overlapping windows are
-    stacked in the batch and never in memory. `class_names` are the words for the classes, where
-    the source has some, and `named` the `names` of the examples, where those are not 0, 1, ...
-    `num_classes` is the number of outputs that the labels ask for.
+    whole numbers that are no images keep their value; where they are `ids`, such as tokens, it sees
+    them as they are, int32. The inputs may be `Windows` of frames. With `positions` there is an
+    answer for each of them, ``labels[n *p]`` and ``weights[n *p]``, such as one per token.
+    `class_names` are the words for the classes, where the source has some, and `named` the `names`
+    of the examples, where those are not 0, 1, ... `num_classes` is the number of outputs that the
+    labels ask for.
     """
 
-    inputs: np.ndarray = dataclasses.field(repr=False)
+    inputs: np.ndarray | Windows = dataclasses.field(repr=False)
     labels: np.ndarray | None = dataclasses.field(repr=False)
     num_classes: int
     scale: float = 1.0
-    starts: np.ndarray | None = dataclasses.field(default=None, repr=False)
-    window: int = 0
     class_names: tuple[str, ...] | None = None
     named: np.ndarray | None = dataclasses.field(default=None, repr=False)
     targets: Targets = "classes"
     weights: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    ids: bool = False
+    positions: tuple[int, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.inputs if self.starts is None else self.starts)
+        return len(self.inputs)
 
     @property
     def names(self) -> np.ndarray:
@@ -73,9 +75,9 @@ class Dataset:
 
     @functools.cached_property
     def has_label(self) -> np.ndarray:
-        """Which examples have a label: ``[n]`` of truth values."""
+        """Which examples have a label, position by position: ``[n *p]`` of truth values."""
         if self.labels is None:
-            return np.zeros(len(self), bool)
+            return np.zeros((len(self), *self.positions), bool)
         return has_label(self.labels)
 
     @property
@@ -89,22 +91,23 @@ class Dataset:
         return self.inputs.dtype
 
     @property
+    def unit(self) -> np.float32 | None:
+        """What the stored numbers are multiplied by: see `kd.data.stored.prepare`."""
+        return None if self.ids else np.float32(self.scale)
+
+    @property
     def first(self) -> np.ndarray:
-        """The first example as the model sees it, float32, in a batch of one: ``[1 ...]``."""
-        example = (
-            self.inputs[:1]
-            if self.starts is None
-            else self.inputs[None, self.starts[0] :][:, : self.window]
-        )
-        return prepare(example, np.float32(self.scale))
+        """The first example as the model sees it, in a batch of one: ``[1 ...]``."""
+        return prepare(self.inputs[:1], self.unit)
 
     @functools.cached_property
     def seen(self) -> Seen:
         """What a model sees of these inputs: shape of one example, stored type, scale and range."""
-        shape, windowed = self.inputs.shape[1:], self.starts is not None
-        low, high = float(self.inputs.min()), float(self.inputs.max())
-        shape, image = ((self.window, *shape), False) if windowed else (shape, is_image(shape))
-        return Seen(shape, str(self.dtype), 1.0, low, high, image).at(self.scale)
+        windowed = isinstance(self.inputs, Windows)
+        stored = self.inputs.frames if isinstance(self.inputs, Windows) else self.inputs
+        low, high, shape = float(stored.min()), float(stored.max()), self.inputs.shape[1:]
+        image = is_image(shape) and not windowed and not self.ids
+        return Seen(shape, str(self.dtype), 1.0, low, high, image, self.ids).at(self.scale)
 
     def scaled(self, scale: float | None) -> Dataset:
         """The same stored numbers, seen at another scale; None: as they are.
@@ -114,6 +117,10 @@ class Dataset:
         """
         if scale is None or scale == self.scale:
             return self
+        if self.ids:
+            raise KdError(
+                f"inputs are identities, and a scale of {scale} is of numbers; leave it out"
+            )
         data = dataclasses.replace(self, scale=check_scale(scale))
         check_seen(data.seen)
         return data
@@ -121,14 +128,16 @@ class Dataset:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of every byte: two data sets with the same fingerprint are the same data set."""
+        windowed = self.inputs if isinstance(self.inputs, Windows) else None
+        stored = self.inputs if windowed is None else windowed.frames
         digest = hashlib.sha256(
-            f"{self.inputs.shape} {self.inputs.dtype} {self.num_classes} {self.scale}".encode()
+            f"{stored.shape} {stored.dtype} {self.num_classes} {self.scale}".encode()
         )
-        digest.update(np.ascontiguousarray(self.inputs).data)
+        digest.update(np.ascontiguousarray(stored).data)
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels).data)
-        if self.starts is not None:
-            digest.update(f"{self.window}".encode() + np.ascontiguousarray(self.starts).data)
+        if windowed is not None:
+            digest.update(f"{windowed.width}".encode() + np.ascontiguousarray(windowed.starts).data)
         if self.class_names is not None:
             digest.update(repr(self.class_names).encode("utf-8", "surrogateescape"))
         if self.targets != "classes":
@@ -136,6 +145,8 @@ class Dataset:
             digest.update(f"{self.targets} {shape}".encode())
         if self.weights is not None:
             digest.update(b"weights" + np.ascontiguousarray(self.weights).data)
+        if self.ids or self.positions:
+            digest.update(f"ids {self.ids} positions {self.positions}".encode())
         return digest.hexdigest()[:16]
 
 
@@ -150,6 +161,8 @@ def arrays(
     class_names: Sequence[str] | None = None,
     targets: Targets | None = None,
     weights: np.ndarray | Sequence[float] | None = None,
+    ids: bool = False,
+    positions: Sequence[int] = (),
 ) -> Dataset:
     """A data set from NumPy arrays; without labels, a transfer set for soft targets alone.
 
@@ -159,11 +172,15 @@ def arrays(
     lie in [0, 1]. An example without a label has -1 for a class, NaN for numbers, or None.
     `weights` ``[n]`` are how much each example counts in training, 1 without them; 0 is ignored.
 
+    With ``ids=True`` inputs are identities, such as tokens, and not numbers. Of a model that
+    answers for each of several `positions` of an example, such as ``(length,)``, labels are classes
+    ``[n *p]`` and weights ``[n *p]``: 0 is padding.
+
     `num_classes` is the number of outputs. Of classes it defaults to the number of `class_names`,
     else to the largest label plus one. The model sees ``inputs * scale``; without a `scale`, images
     of unsigned numbers, ``[n h w]`` or ``[n h w c]`` with 1, 3 or 4 channels, are divided by the
     largest number of their type, bytes by 255, and all else stays as it is. `starts` and `window`
-    make a windowed data set, see `Dataset`.
+    make a windowed data set, see `Windows`.
 
     Raises:
       KdError: no examples, lengths that differ, inputs that are not finite numbers or that float32
@@ -179,7 +196,9 @@ def arrays(
         raise KdError("the split is empty: 0 examples; choose another split or widen its slice")
     if inputs.size == 0:
         raise KdError(f"inputs of shape {inputs.shape} hold no numbers; pass [n ...]")
-    check_numbers(inputs)
+    check_numbers(inputs, precise=not ids)
+    if ids:
+        check_ids(inputs)
     if num_classes is not None and not (is_whole(num_classes) and 1 <= num_classes < 2**31):
         raise KdError(
             f"num_classes must be 1 or more, got {num_classes!r}; pass how many classes there are"
@@ -188,15 +207,23 @@ def arrays(
     if names is not None:
         num_classes = len(names) if num_classes is None else num_classes
         _check_names(names, num_classes)
-    starts = _check_windows(starts, window, len(inputs))
     if scale is None:
-        scale = default_scale(inputs) if starts is None else 1.0
-    data = Dataset(inputs, None, num_classes or 1, check_scale(scale), starts, window, names)
+        scale = 1.0 if ids or starts is not None else default_scale(inputs)
+    data = Dataset(
+        _windowed(inputs, starts, window),
+        None,
+        num_classes or 1,
+        check_scale(scale),
+        names,
+        ids=ids,
+        positions=_positions(positions),
+    )
     check_seen(data.seen)
+    shape = (len(data), *data.positions)
     if weights is not None:
-        data = dataclasses.replace(data, weights=check_weights(weights, len(data)))
+        data = dataclasses.replace(data, weights=check_weights(weights, shape))
     if labels is not None:
-        labels, num_classes, targets = check_labels(labels, len(data), num_classes, targets)
+        labels, num_classes, targets = check_labels(labels, shape, num_classes, targets)
     elif num_classes is None:
         raise KdError("without labels num_classes cannot be counted; pass num_classes")
     check_targets(targets)
@@ -212,27 +239,22 @@ def _check_names(names: tuple[str, ...], num_classes: int) -> None:
         )
 
 
-def _check_windows(starts: np.ndarray | None, window: int, frames: int) -> np.ndarray | None:
-    if starts is None:
-        if window:
-            raise KdError(
-                "a window without starts has no examples; pass starts, the first frame of each"
-            )
-        return None
-    starts = as_array("starts", starts)
-    if not is_whole(window) or not 1 <= window <= frames:
-        raise KdError(f"window must lie between 1 and the {frames} frames of inputs, got {window}")
-    if starts.ndim != 1 or starts.dtype.kind not in "ui" or len(starts) == 0:
+def _windowed(inputs: np.ndarray, starts: np.ndarray | None, window: int) -> np.ndarray | Windows:
+    if starts is not None:
+        return windows(inputs, starts, window)
+    if window:
         raise KdError(
-            f"starts must be whole numbers, one per example, got {starts.dtype}{list(starts.shape)}"
+            "a window without starts has no examples; pass starts, the first frame of each"
         )
-    if starts.min() < 0 or starts.max() > frames - window:
-        bad = int(np.flatnonzero((starts < 0) | (starts > frames - window))[0])
-        raise KdError(
-            f"the window of example {bad}, {window} frames from {starts[bad]}, leaves the "
-            f"{frames} frames of inputs"
-        )
-    return starts.astype(np.int32)
+    return inputs
+
+
+def _positions(positions: Any) -> tuple[int, ...]:
+    if isinstance(positions, Sequence) and all(is_whole(n) and n >= 1 for n in positions):
+        return tuple(map(int, positions))
+    raise KdError(
+        f"positions must be the shape of an example's answers, got {positions!r}; e.g. (length,)"
+    )
 
 
 _SLICE = re.compile(r"(?P<name>\w+)(\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?")
@@ -297,6 +319,8 @@ def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
     absent = [c for c in classes if c not in have]
     if absent or not classes:
         raise KdError(f"data.classes must name classes that the split holds, {have}, got {classes}")
+    if data.positions:
+        raise KdError("examples are chosen by class and these have a label for each position")
     rows = np.flatnonzero(np.isin(data.labels, classes))
     return _examples(data, rows)
 
@@ -305,13 +329,12 @@ def _examples(data: Dataset, rows: slice | np.ndarray) -> Dataset:
     labels, named = None if data.labels is None else data.labels[rows], data.names[rows]
     if labels is not None and not has_label(labels).any():
         labels = None
-    weights = (
-        None if data.weights is None else check_weights(data.weights[rows], len(data.weights[rows]))
-    )
-    data = dataclasses.replace(data, labels=labels, weights=weights, named=named)
-    if data.starts is not None:  # the frames stay: other examples' windows share them
-        return dataclasses.replace(data, starts=data.starts[rows])
-    return dataclasses.replace(data, inputs=data.inputs[rows])
+    weights = None if data.weights is None else data.weights[rows]
+    if weights is not None:
+        weights = check_weights(weights, weights.shape)
+    stored = data.inputs
+    inputs = stored.take(rows) if isinstance(stored, Windows) else stored[rows]
+    return dataclasses.replace(data, inputs=inputs, labels=labels, weights=weights, named=named)
 
 
 def _position(text: str | None, n: int, default: int) -> int:

@@ -38,8 +38,9 @@ def npz(
     or all that `kd.data.arrays` takes. ``<split>_weights`` are weights of the examples.
     ``num_classes`` may be stored too; otherwise it is the largest label of the split plus one. So
     may ``scale``, which the inputs are multiplied by; otherwise it is that of `kd.data.arrays`.
-    ``<split>_starts`` and ``window`` make the split a windowed one: see `Dataset`. The file lies in
-    `data_dir`, else in ``KD_DATA_DIR``, else here.
+    ``<split>_starts`` and ``window`` make the split a windowed one: see `Windows`. With ``ids`` = 1
+    inputs are identities, and ``positions`` are the shape of an example's answers: see
+    `kd.data.arrays`. The file lies in `data_dir`, else in ``KD_DATA_DIR``, else here.
 
     Raises:
       KdError: no such file or split, a file or array that is damaged, holds Python objects, or
@@ -67,6 +68,8 @@ def npz(
         class_names=names,
         targets=targets,
         weights=_column(stored[weights[name]]) if name in weights else None,
+        ids=bool(_whole_number(stored, "ids")),
+        positions=_shape(stored, "positions"),
     )
 
 
@@ -141,6 +144,15 @@ def _whole_number(stored: Mapping[str, Member], key: str) -> int | None:
     if value.size != 1 or value.dtype.kind not in "ui":
         raise KdError(f"{stored[key].where} must be one whole number; store e.g. {key}=10")
     return int(value.item())
+
+
+def _shape(stored: Mapping[str, Member], key: str) -> tuple[int, ...]:
+    if key not in stored:
+        return ()
+    value = read_array(stored[key])
+    if value.dtype.kind not in "ui" or value.ndim > 1:
+        raise KdError(f"{stored[key].where} must be whole numbers; store e.g. {key}=[length]")
+    return tuple(value.reshape(-1).tolist())
 
 
 def _scale(stored: Mapping[str, Member]) -> float | None:

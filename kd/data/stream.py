@@ -18,6 +18,7 @@ from kd.data.dataset import Dataset, arrays, of_classes, take
 from kd.data.images.crops import Crop, viewed
 from kd.data.seen import Seen
 from kd.data.stored import check_scale, check_seen
+from kd.data.windows import Windows
 from kd.errors import KdError, cause
 from kd.system import kept
 from kd.system.memory import check_fits
@@ -122,6 +123,16 @@ class Stream:
         return stream
 
     @property
+    def unit(self) -> np.float32:
+        """What the stored numbers are multiplied by: see `kd.data.stored.prepare`."""
+        return np.float32(self.scale)
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """A streamed example has one answer."""
+        return ()
+
+    @property
     def targets(self) -> Targets:
         """Streamed labels are classes."""
         return "classes"
@@ -190,14 +201,14 @@ class Stream:
 
         Raises a `KdError` as `kd.data.take`.
         """
-        return self._chosen(take(self._places(None), split).inputs)
+        return self._chosen(np.asarray(take(self._places(None), split).inputs))
 
     def of_classes(self, classes: Sequence[int]) -> Stream:
         """The examples of these labels; the number of classes stays.
 
         Raises a `KdError` as `kd.data.of_classes`.
         """
-        return self._chosen(of_classes(self._places(self.labels), classes).inputs)
+        return self._chosen(np.asarray(of_classes(self._places(self.labels), classes).inputs))
 
     def read(
         self, places: Sequence[int], draw: Sequence[np.random.Generator] | None = None
@@ -392,12 +403,13 @@ def as_stream(
     Raises:
       KdError: a crop, flip or size of what is no image.
     """
-    if data.targets != "classes" or data.weights is not None or data.partly_labelled:
+    odd = data.weights is not None or data.partly_labelled or data.positions or data.ids
+    if data.targets != "classes" or odd:
         raise KdError(
-            "a stream's examples have classes as labels, all of them or none, and no weights; "
+            "a stream's examples are numbers with one class each, or none, and have no weights; "
             "leave data.stream and data.image_size out for this data"
         )
-    shape, windowed = data.first.shape[1:], data.starts is not None
+    shape, windowed = data.first.shape[1:], isinstance(data.inputs, Windows)
     images = len(shape) in (2, 3) and not windowed
     if (size is not None or crop == "random") and not (images and data.inputs.dtype == np.uint8):
         raise KdError(
@@ -435,10 +447,7 @@ class _Held:
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         data = self.data
-        if data.starts is None:
-            image = data.inputs[index]
-        else:
-            image = data.inputs[data.starts[index] : data.starts[index] + data.window]
+        image = data.inputs[index]
         return (
             {"image": image}
             if data.labels is None

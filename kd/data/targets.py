@@ -15,29 +15,39 @@ NO_LABEL = -1
 
 
 def check_labels(
-    labels: object, examples: int, outputs: int | None, targets: Targets | None
+    labels: object, shape: tuple[int, ...], outputs: int | None, targets: Targets | None
 ) -> tuple[np.ndarray, int, Targets]:
     """Labels as they are kept, the number of outputs that they ask for, and of which kind they are.
 
-    Classes are int32 ``[n]``; "binary" labels and "numbers" are float32, ``[n]`` of one output and
-    ``[n v]`` of several. Without `targets` whole numbers ``[n]`` are classes; floats, truth values
-    and labels ``[n v]`` are "binary" where all of them lie in [0, 1], and numbers where not.
+    `shape` is that of the answers, ``[n *p]``: the examples, and the positions of each where there
+    are some. Classes are int32 ``[n *p]``, and of positions nothing else; "binary" labels and
+    "numbers" are float32, ``[n]`` of one output and ``[n v]`` of several. Without `targets` whole
+    numbers ``[n]`` are classes; floats, truth values and labels ``[n v]`` are "binary" where all of
+    them lie in [0, 1], and numbers where not.
 
     Raises:
       KdError: labels of another shape or type, out of range, or an example that has none.
     """
     array = _filled(labels)
     check_targets(targets)
-    if array.ndim not in (1, 2) or len(array) != examples or array.size == 0:
+    if len(shape) > 1 and (array.shape != shape or targets not in (None, "classes")):
         raise KdError(
-            f"labels have shape {array.shape} and there are {examples} examples; pass one label "
-            "each, or a row of them"
+            f"each example has {list(shape[1:])} positions, so labels are classes {list(shape)}; "
+            f"got {array.dtype}{list(array.shape)}"
+        )
+    if len(shape) == 1 and (array.ndim not in (1, 2) or len(array) != shape[0] or not array.size):
+        raise KdError(
+            f"labels have shape {array.shape} and there are {shape[0]} examples; pass one label "
+            "each, or a row of them; of several positions an example, positions too"
         )
     if array.dtype.kind not in "uifb":
         raise KdError(
             f"labels must be whole numbers, or floats, got {array.dtype}; pass class indices, and "
             "class_names beside them"
         )
+    if len(shape) > 1:
+        flat, classes = _classes(array.reshape(-1), outputs)
+        return flat.reshape(shape), classes, "classes"
     kind = _kind(array) if targets is None else targets
     if kind == "classes":
         return *_classes(array, outputs), kind
@@ -51,7 +61,7 @@ def check_targets(targets: Any) -> None:
 
 
 def has_label(labels: np.ndarray) -> np.ndarray:
-    """Which examples have a label: ``[n]`` of truth values."""
+    """Which examples have a label: truth values ``[n]``, or ``[n *p]`` of classes by position."""
     if labels.dtype.kind != "f":
         return labels != NO_LABEL
     return ~np.isnan(labels.reshape(len(labels), -1)[:, 0])

@@ -18,7 +18,7 @@ from kd.core.types import Answer, Batch, Model, Outputs, PyTree, Teacher
 from kd.data import (
     Dataset,
     Stream,
-    as_floats,
+    as_seen,
     example_batch,
     gather,
     in_order,
@@ -191,15 +191,13 @@ def _all(
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "mesh"))
-def _one(
-    apply: Any, mesh: Mesh | None, variables: PyTree, batch: Batch, scale: jax.Array
-) -> Outputs:
-    return _fetchable(apply(variables, as_floats(batch, scale)), mesh)
+def _one(apply: Any, mesh: Mesh | None, variables: PyTree, batch: Batch, unit: Any) -> Outputs:
+    return _fetchable(apply(variables, as_seen(batch, unit)), mesh)
 
 
-def _streamed(batch: Batch, data: Stream, mesh: Mesh | None) -> tuple[Batch, np.float32]:
+def _streamed(batch: Batch, data: Stream, mesh: Mesh | None) -> tuple[Batch, np.float32 | None]:
     arrays = dict(batch) if mesh is None else put(dict(batch), sharding(mesh, BATCH))
-    return arrays, np.float32(data.scale)
+    return arrays, data.unit
 
 
 def _fetchable(outputs: Outputs, mesh: Mesh | None) -> Outputs:

@@ -120,4 +120,4 @@ def _batches(data: Dataset | Stream, size: int, stored: bool) -> Iterator[np.nda
     stream = data if isinstance(data, Stream) else as_stream(data)
     for start in range(0, len(data), size):
         inputs, _ = stream.read(range(start, min(start + size, len(data))))
-        yield inputs if stored else prepare(inputs, np.float32(data.scale))
+        yield inputs if stored else prepare(inputs, data.unit)

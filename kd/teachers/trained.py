@@ -177,9 +177,9 @@ def evaluation(run: Trained, data: Dataset | Stream) -> dict[str, Any]:
     """
     if data.labels is None:
         return {"members": []}
-    rows = np.flatnonzero(data.has_label)
-    labels = data.labels[rows]
-    members = [member_evaluation(one[rows], labels, data.targets) for one in run.each(data)]
+    rows, judged = np.flatnonzero(data.has_label), data.has_label
+    labels = data.labels[judged]
+    members = [member_evaluation(one[judged], labels, data.targets) for one in run.each(data)]
     for member in members:
         if "wrong" in member:
             member["wrong"] = rows[member["wrong"]].tolist()

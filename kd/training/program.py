@@ -198,7 +198,7 @@ def _prepared(task: Task) -> Callable[..., Any]:
     step = make_step(task)
 
     def run(state: State, variables: PyTree, batch: Batch, hparams: PyTree) -> tuple[State, Any]:
-        return step(state, variables, kd_data.as_floats(batch, task.data.scale), hparams)
+        return step(state, variables, kd_data.as_seen(batch, task.data.unit), hparams)
 
     return run
 
