@@ -76,7 +76,8 @@ def train_workdir(
         changes = group.first_does("claim", take)
         workdir = Workdir(path)
         if teacher is not None and spec.teacher.precompute:
-            task = dataclasses.replace(task, teacher=precompute(on_mesh(task), data))
+            answering = precompute(on_mesh(task), data, on_disk=True)
+            task = dataclasses.replace(task, teacher=answering)
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
         return _recorded(workdir, task, state, held_out, changes)
 

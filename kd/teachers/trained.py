@@ -19,6 +19,7 @@ from kd.errors import KdError
 from kd.placement.mesh import is_whole
 from kd.teachers import make as kd_teacher
 from kd.teachers.answers import answers, check_data, check_inputs, predict, reading
+from kd.teachers.remembered import remembered_answers
 
 _BATCH = 500
 
@@ -124,13 +125,14 @@ class Trained:
         return dataclasses.replace(made, seen=self.seen)
 
 
-def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
+def precompute(teacher: Teacher, data: Dataset | Stream, *, on_disk: bool = False) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by
     ``batch["index"]``.
 
     For a fixed transfer set only: a student that sees augmented images needs the live teacher. The
     members of an ensemble are kept apart, so any temperature and averaging rule can still be asked
-    of them.
+    of them. With `on_disk` they are kept between runs too, those of data in memory: see
+    `kd.teachers.remembered`.
 
     Raises:
       KdError: a teacher that cannot read these inputs, or whose answers are not finite; a stream
@@ -148,7 +150,10 @@ def precompute(teacher: Teacher, data: Dataset | Stream) -> Teacher:
             "epoch (crop, flip); pass the teacher itself"
         )
     teacher = reading(teacher, data)
-    outputs = answers(teacher, data, batch_size=_BATCH)
+    if on_disk and isinstance(data, Dataset):
+        outputs = remembered_answers(teacher, data, batch_size=_BATCH)
+    else:
+        outputs = answers(teacher, data, batch_size=_BATCH)
     return kd_teacher.kept(
         outputs, teacher=teacher.fingerprint, data=data.fingerprint, pairs=teacher.pairs
     )
