@@ -16,10 +16,11 @@ import pytest
 
 import runs
 from kd import data as kd_data
+from kd.data.held import as_stream
 from kd.data.images.tfds import stream_tfds
 from kd.data.opening import open_stream
 from kd.data.pipeline import batches, in_order
-from kd.data.stream import Stream, as_stream, described
+from kd.data.stream import Stream, described
 from kd.errors import KdError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 6, 5, 3), np.uint8)
