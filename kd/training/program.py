@@ -14,11 +14,19 @@ from jax.sharding import Mesh, NamedSharding
 
 from kd import data as kd_data
 from kd.core.state import State
-from kd.core.step import many
+from kd.core.step import many, many_of_population
 from kd.core.types import Batch, PyTree
 from kd.placement.mesh import BATCH, put, replicated, sharding
 from kd.placement.sharding import state_shardings, teacher_shardings
-from kd.training.task import Task, abstract_batch, abstract_state, make_step, teacher_variables
+from kd.training.task import (
+    Task,
+    abstract_batch,
+    abstract_state,
+    make_step,
+    member_step,
+    members_of,
+    teacher_variables,
+)
 
 _AHEAD = 2  # steps that the host may be ahead of the device: each holds a batch there
 
@@ -83,7 +91,8 @@ def _lower(task: Task, where: Placement) -> Any:
         host_batch(task),
     )
     with jax.set_mesh(where.mesh):
-        return _jitted(_prepared(task), where).lower(
+        platform = where.mesh.devices.flat[0].platform
+        return _jitted(_prepared(task, platform), where).lower(
             *abstract, jax.eval_shape(lambda: dict(task.hparams))
         )
 
@@ -113,13 +122,15 @@ def _in_memory(
 ) -> Program:
     everywhere = replicated(where.mesh)
     table = kd_data.to_device(data, lambda array: put(array, everywhere))
-    gather = kd_data.gather if task.members is None else jax.vmap(kd_data.gather, in_axes=(None, 0))
+    over_batch = sharding(where.mesh, BATCH)
 
-    def gather_sharded(table: PyTree, rows: jax.Array) -> Batch:
-        return jax.lax.with_sharding_constraint(dict(gather(table, rows)), where.batch)
+    def gather(table: PyTree, rows: jax.Array) -> Batch:
+        return jax.lax.with_sharding_constraint(dict(kd_data.gather(table, rows)), over_batch)
 
     rows_at = NamedSharding(where.mesh, jax.sharding.PartitionSpec(None, *where.batch.spec))
-    run = many(make_step(task), gather_sharded, capacity)
+    run = many(member_step(task), gather, capacity)
+    if task.members is not None:
+        run = many_of_population(run, members_of(task))
     ins = (where.state, where.teacher, everywhere, rows_at, everywhere, everywhere)
     jitted = jax.jit(
         run, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0
@@ -188,11 +199,11 @@ def _jitted(step: Callable[..., Any], where: Placement) -> Any:
     )
 
 
-def _prepared(task: Task) -> Callable[..., Any]:
+def _prepared(task: Task, platform: str) -> Callable[..., Any]:
     """The step on batches as they come from the host: images are bytes until they are on the
     device.
     """
-    step = make_step(task)
+    step = make_step(task, platform)
 
     def run(state: State, variables: PyTree, batch: Batch, hparams: PyTree) -> tuple[State, Any]:
         return step(state, variables, kd_data.as_floats(batch, task.data.scale), hparams)

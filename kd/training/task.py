@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -95,9 +96,58 @@ def abstract_state(task: Task) -> State:
     return jax.eval_shape(lambda: initial_state(task))
 
 
-def make_step(task: Task) -> Step:
-    """The task's training step, of a single run or of a population; pure and uncompiled."""
-    step = make_train_step(
+def make_step(task: Task, platform: str | None = None) -> Step:
+    """The task's training step, of a single run or of a population; pure and uncompiled.
+
+    `platform` is what it is compiled for, where that is not what is here.
+    """
+    step = member_step(task)
+    return step if task.members is None else members_of(task, platform)(step)
+
+
+def members_of(task: Task, platform: str | None = None) -> Callable[[Step], Step]:
+    """What makes a population's step of a member's, computed as ``mesh.members_by`` says."""
+    return functools.partial(
+        population,
+        own_teachers=task.has_own_teachers,
+        at_once=at_once(task, platform),
+        parts=task.mesh.member,
+    )
+
+
+def at_once(task: Task, platform: str | None = None) -> int | None:
+    """How many members of a population a device computes at a time: all of them is None."""
+    by = task.mesh.members_by
+    if by == "auto":
+        by = _measured(task, platform or jax.default_backend())
+    return {"vmap": None, "loop": 1}.get(by, by)
+
+
+_VMAP_BYTES = 8 * 2**20
+
+
+def _measured(task: Task, platform: str) -> str:
+    """The way that was measured to be the fastest; docs/scaling.md says where, and the numbers.
+
+    A GPU has room for all members in every operation. A CPU computes a vmap of convolutions as one
+    grouped convolution, five times slower than a loop; and as soon as the parameters of all
+    members, their gradients and the optimiser's state outgrow its last cache, a vmap fetches them
+    from memory anew in every step, while a loop takes a member through all steps of a dispatch.
+    """
+    if platform != "cpu":
+        return "vmap"
+    example = jax.eval_shape(lambda: kd_data.example_batch(task.data, 1))["inputs"]
+    params, extra = jax.eval_shape(lambda x: task.model.init(rng.key(0), x), example)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    if size * (task.members or 1) > _VMAP_BYTES * task.mesh.member:
+        return "loop"
+    applied = jax.make_jaxpr(lambda p, e, x: task.model.apply(p, e, x, train=False)[0])
+    return "loop" if "conv_general_dilated" in str(applied(params, extra, example)) else "vmap"
+
+
+def member_step(task: Task) -> Step:
+    """The training step of a single run, or of one member of a population."""
+    return make_train_step(
         task.model,
         task.teacher,
         make_objective(task.terms, task.total_steps),
@@ -108,7 +158,6 @@ def make_step(task: Task) -> Step:
         accumulate=task.accumulate,
         ema=task.ema,
     )
-    return step if task.members is None else population(step, own_teachers=task.has_own_teachers)
 
 
 def teacher_variables(task: Task) -> PyTree:
