@@ -21,15 +21,15 @@ from bench.claims import spread
 from bench.problem import LEARNING_RATE, MOMENTUM, SCALE, Problem
 from bench.run import RESULTS, SETTLE_SECONDS, save
 from kd import data as kd_data
-from kd.core.members import numbers
+from kd.core.members import make_members
 from kd.core.objective import term
 from kd.core.optim import Optim, make_optimizer
 from kd.evidence import machine
 from kd.models.mlp import mlp
-from kd.placement.mesh import MeshSpec, make_mesh
+from kd.placement.mesh import MeshSpec
 from kd.training import loop
 from kd.training.program import compile_program, place
-from kd.training.task import at_once
+from kd.training.task import at_once, make_task
 
 WIDTHS = (300, 300)
 CLASSES = 10
@@ -97,23 +97,21 @@ def _name(by: str | int) -> str:
 
 def _task(data: kd_data.Dataset, members: int, batch: int, by: Any, steps: int) -> loop.Task:
     terms = [term("hard")]
-    seeds, hparams = numbers(terms, LEARNING_RATE, {"seed": range(members)})
-    return loop.Task(
-        model=mlp(CLASSES, WIDTHS),
-        data=data,
-        terms=terms,
+    return make_task(
+        mlp(CLASSES, WIDTHS),
+        data,
+        terms,
+        make_members(terms, {"seed": range(members)}, LEARNING_RATE),
         optimizer=make_optimizer(Optim(momentum=MOMENTUM)),
-        total_steps=steps,
+        steps=steps,
         batch_size=batch,
-        seeds=seeds,
-        hparams=hparams,
         mesh=MeshSpec(devices=1, members_by=by),
     )
 
 
 def _timed(task: loop.Task) -> Timed:
     """The seconds of a member's step, in the program of a training run."""
-    where, steps = place(task, make_mesh(task.mesh)), task.total_steps
+    where, steps = place(task), task.total_steps
     program = compile_program(task, where, steps, 0, None)
     state = loop.initial_state(task, where.state)
 
@@ -121,7 +119,7 @@ def _timed(task: loop.Task) -> Timed:
         nonlocal state  # donated: every call goes on from where the last one ended
         start = time.perf_counter()
         state, _ = jax.block_until_ready(program.advance(state, 0, steps))
-        return (time.perf_counter() - start) / steps / (task.members or 1)
+        return (time.perf_counter() - start) / steps / (task.members.size or 1)
 
     return run
 

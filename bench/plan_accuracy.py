@@ -22,7 +22,6 @@ import numpy as np
 
 from kd.config import load_config, resolve, to_json
 from kd.evidence import machine
-from kd.placement.mesh import make_mesh
 from kd.planning.chips import parse_topology
 from kd.planning.plan import ask_worker, needed
 from kd.runs.build import planned
@@ -76,9 +75,8 @@ def measure(case: str) -> dict[str, Any]:
     spec = resolve(load_config(CONFIG, "tiny", [*CASES[case], "mesh.devices=1"]))
     said = ask_worker(to_json(spec), parse_topology("cpu:1"))
     task = planned(spec)
-    mesh = make_mesh(task.mesh)
-    compiled = program.lower(task, mesh).compile()
-    before, peak = run(compiled, task, mesh)
+    compiled = program.lower(task).compile()
+    before, peak = run(compiled, task)
     return {
         "case": case,
         "memory": {
@@ -90,12 +88,12 @@ def measure(case: str) -> dict[str, Any]:
     }
 
 
-def run(compiled: Any, task: Any, mesh: Any) -> tuple[int, int]:
+def run(compiled: Any, task: Any) -> tuple[int, int]:
     """A few steps on arrays made up.
 
     Bytes before the arrays were made, and the peak of the steps.
     """
-    where = program.place(task, mesh)
+    where = program.place(task)
     before = in_use()
     state = initial_state(task, where.state)
     random = np.random.default_rng(0)
@@ -109,7 +107,7 @@ def run(compiled: Any, task: Any, mesh: Any) -> tuple[int, int]:
     jax.block_until_ready((state, variables, batch))
     reset_peak()
     for _ in range(STEPS):
-        state, metrics = compiled(state, variables, batch, dict(task.hparams))
+        state, metrics = compiled(state, variables, batch, task.members.hparams)
     jax.block_until_ready((state, metrics))
     return before, peak_in_use()
 
@@ -121,7 +119,7 @@ def flops_unrolled(case: str) -> float:
     depth = ("student.unroll=6", "teacher.model.unroll=6")
     spec = resolve(load_config(CONFIG, "tiny", [*CASES[case], *depth, "mesh.devices=1"]))
     task = planned(spec)
-    cost = program.lower(task, make_mesh(task.mesh)).compile().cost_analysis()
+    cost = program.lower(task).compile().cost_analysis()
     assert cost is not None
     return float(cost["flops"]) * (1 if task.accumulate == 1 else task.accumulate)
 

@@ -19,7 +19,7 @@ from bench import vit_problem as v
 from bench.problem import Problem
 from bench.worker import Case, timed
 from kd import data as kd_data
-from kd.core.members import numbers
+from kd.core.members import make_members
 from kd.core.objective import term
 from kd.core.optim import Optim, make_optimizer
 from kd.core.state import State, init_state
@@ -28,7 +28,7 @@ from kd.models.precision import in_bfloat16
 from kd.models.vit import MLP, Attention, parse_variant, vit
 from kd.teachers import make as teacher
 from kd.training import loop
-from kd.training.task import make_step
+from kd.training.task import make_step, make_task
 
 PRODUCTS = 20
 ADAM = Optim("adam")
@@ -42,16 +42,14 @@ def task(problem: Problem, variant: str, batch: int, accumulate: int = 1) -> loo
     """Adam, and a teacher whose logits are cached."""
     images, labels, logits = v.data(problem)
     terms = [term("soft_targets", temperature=v.TEMPERATURE), term("hard", v.HARD_WEIGHT)]
-    seeds, hparams = numbers(terms, v.LEARNING_RATE, {})
-    return loop.Task(
-        model=_model(problem, variant),
-        data=kd_data.arrays(images, labels, num_classes=v.CLASSES, scale=v.SCALE),
-        terms=terms,
+    return make_task(
+        _model(problem, variant),
+        kd_data.arrays(images, labels, num_classes=v.CLASSES, scale=v.SCALE),
+        terms,
+        make_members(terms, {}, v.LEARNING_RATE),
         optimizer=make_optimizer(ADAM),
-        total_steps=1000,
+        steps=1000,
         batch_size=batch,
-        seeds=seeds,
-        hparams=hparams,
         teacher=teacher.precomputed(logits),
         accumulate=accumulate,
     )
@@ -86,7 +84,7 @@ class Runner:
         """One step; the loss."""
         variables = None if self._task.teacher is None else self._task.teacher.variables
         self.state, metrics = self._program(
-            self.state, variables, self._table, rows, self._task.hparams
+            self.state, variables, self._table, rows, self._task.members.hparams
         )
         return metrics["loss"].value
 

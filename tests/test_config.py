@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import golden
+import kd
+import kd.training.fit as fit_module
 import runs
+import tiny
 from kd import data as kd_data
 from kd.config import (
     Spec,
@@ -21,11 +24,10 @@ from kd.config import (
     from_json,
     identity,
     load_config,
-    make_terms,
     resolve,
     to_json,
 )
-from kd.core.members import check_population, numbers, population_size, product
+from kd.core.members import make_members, product
 from kd.errors import KdError
 from kd.placement.mesh import MeshSpec
 from kd.runs.build import build_task, total_steps
@@ -321,23 +323,41 @@ def test_product_is_every_combination_the_last_varying_fastest():
         "soft_targets": {"temperature": (1.0, 4.0, 8.0) * 2},
         "hard": {"weight": (0.5,) * 6},
     }
-    assert population_size(columns) == 6
-    assert population_size({}) is None
 
 
 def test_columns_become_the_members_numbers():
     spec = resolve(load_config(runs.__file__, "distilled"))
-    terms = make_terms(spec)
     columns = product(learning_rate=(0.1, 0.2), soft_targets__temperature=(1.0, 4.0))
-    check_population(columns, terms)
-    seeds, hparams = numbers(terms, 0.7, columns, seed=5)
-    assert seeds == (5,) * 4
+    members = make_members(spec.terms, columns, 0.7, seed=5)
+    hparams = members.hparams
+    assert members.size == 4
+    assert members.seeds == members.init_seeds == (5,) * 4
     assert hparams["learning_rate"].tolist() == pytest.approx([0.1, 0.1, 0.2, 0.2])
     assert hparams["terms"]["soft_targets"]["temperature"].tolist() == [1.0, 4.0, 1.0, 4.0]
     assert hparams["terms"]["hard"]["weight"].tolist() == [1.0] * 4
-    seeds, hparams = numbers(terms, 0.5, {}, seed=5)
-    assert seeds == 5
-    assert hparams["learning_rate"].shape == ()
+    single = make_members(spec.terms, {}, 0.5, seed=5)
+    assert (single.size, single.seeds) == (None, 5)
+    assert single.hparams["learning_rate"].shape == ()
+    for i, (rate, temperature) in enumerate(((0.1, 1.0), (0.1, 4.0), (0.2, 1.0), (0.2, 4.0))):
+        alone = members.member(i)
+        assert (alone.size, alone.seeds, alone.learning_rate) == (None, 5, rate)
+        assert alone.terms["soft_targets"]["temperature"] == temperature
+
+
+def test_config_and_library_make_equal_members_of_equal_columns(monkeypatch):
+    made = []
+    monkeypatch.setattr(fit_module, "make_task", lambda *parts, **_: made.append(parts[3]) or 1 / 0)
+    spec = resolve(load_config(runs.__file__, "population"))
+    with pytest.raises(ZeroDivisionError):
+        kd.fit(
+            tiny.PLAIN,
+            tiny.dataset(),
+            spec.terms,
+            population=spec.population,
+            seed=spec.seed,
+        )
+    assert made == [spec.members]
+    assert spec.members.size == 2
 
 
 def test_the_base_config_is_the_default_spec():

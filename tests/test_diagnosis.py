@@ -17,7 +17,6 @@ from kd.core.losses import LossInfo
 from kd.core.types import Outputs, Teacher
 from kd.errors import KdError
 from kd.models import as_model
-from kd.training import loop
 from kd.training.diagnosis import diagnosed
 from kd.training.log import NotFinite
 
@@ -121,11 +120,8 @@ def test_the_rate_is_blamed_for_what_the_steps_did(population):
 
 
 def task(data, **options):
-    model = as_model(Net("answer"))
-    hparams = tiny.hparams((HARD,))
-    return loop.Task(
-        model, data, (HARD,), tiny.optimizer(), 9, 16, seeds=0, hparams=hparams, **options
-    )
+    net, members = Net("answer"), tiny.members_of((HARD,), seed=0)
+    return tiny.task(net, (HARD,), members, data=data, steps=9, teacher=None, **options)
 
 
 @pytest.mark.parametrize("view", [None, kd.jitter(1)])

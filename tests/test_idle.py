@@ -10,7 +10,7 @@ import kd
 import tiny
 from kd.config import resolve
 from kd.config.idle import IDLE
-from kd.core.members import check_population
+from kd.core.members import make_members
 from kd.core.objective import check_widths, term
 from kd.core.optim import Optim, make_optimizer
 from kd.core.schedules import Schedule, make_schedule
@@ -89,7 +89,7 @@ def test_a_schedule_says_nothing_in_vain(schedule, named):
 )
 def test_a_copy_is_no_second_member(population, copies):
     with pytest.raises(KdError, match=f"{copies} .* are the same run"):
-        check_population(population, [term("hard")])
+        make_members([term("hard")], population, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -97,16 +97,18 @@ def test_a_copy_is_no_second_member(population, copies):
     [{}, {"seed": (0, 1, 2)}, {"seed": (0, 0), "init_seed": (1, 2)}, {"learning_rate": (0.1, 0.2)}],
 )
 def test_members_that_differ_in_one_column_are_members(population):
-    check_population(population, [term("hard")])
+    members = make_members([term("hard")], population, 0.1)
+    columns = list(population.values())
+    assert members.size == (len(columns[0]) if columns else None)
 
 
 def test_an_objective_weighs_something():
     none, some = term("hard", 0.0), term("soft_targets", 0.0)
     with pytest.raises(KdError, match="the weights are all 0"):
-        check_population({}, [none, some])
+        make_members([none, some], {}, 0.1)
     with pytest.raises(KdError, match="the weights of member 1 are all 0"):
-        check_population({"hard": {"weight": (1.0, 0.0)}}, [none, some])
-    check_population({"hard": {"weight": (1.0, 0.0)}}, [none, term("soft_targets")])
+        make_members([none, some], {"hard": {"weight": (1.0, 0.0)}}, 0.1)
+    make_members([none, term("soft_targets")], {"hard": {"weight": (1.0, 0.0)}}, 0.1)
 
 
 @pytest.mark.parametrize("rate", [0, 0.0, -1.0, True])
@@ -114,7 +116,7 @@ def test_a_rate_at_which_nothing_is_learnt_is_refused(rate):
     with pytest.raises(KdError, match=r"learning_rate must be"):
         make_optimizer(Optim(learning_rate=rate))
     with pytest.raises(KdError, match=r"population\.learning_rate must be"):
-        check_population({"learning_rate": (0.1, rate)}, [term("hard")])
+        make_members([term("hard")], {"learning_rate": (0.1, rate)}, 0.1)
     with pytest.raises(KdError, match=r"learning_rate must be"):
         fit(learning_rate=rate)
 

@@ -12,8 +12,9 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import reference
+import tiny
 from kd.core.losses import LOSSES
-from kd.core.objective import initial_numbers, make_objective, term
+from kd.core.objective import make_objective, term
 from kd.core.types import Outputs
 from kd.placement.mesh import MeshSpec, make_mesh
 
@@ -143,7 +144,7 @@ def averaged(*names):
     terms = [
         term(name, **{key: float(number) for key, number in middle(name).items()}) for name in names
     ]
-    objective, hparams = make_objective(terms), {"terms": initial_numbers(terms)}
+    objective, hparams = make_objective(terms), tiny.hparams(terms)
 
     def mean(zs, zt, labels, weight):
         batch = {"labels": labels, "weight": weight}
@@ -274,7 +275,7 @@ def test_soft_targets_keeps_its_t_squared_with_or_without_a_hard_term(
 ):
     terms = [term("soft_targets", temperature=temperature), *([term("hard")] if with_hard else [])]
     batch = {"labels": jnp.zeros(4, jnp.int32), "weight": jnp.ones(4)}
-    hparams = {"terms": initial_numbers(terms)}
+    hparams = tiny.hparams(terms)
     total, values = make_objective(terms)(
         Outputs(jnp.asarray(zs)), Outputs(jnp.asarray(zt)), batch, hparams, jnp.zeros((), jnp.int32)
     )

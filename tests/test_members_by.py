@@ -1,6 +1,7 @@
 """How a population is computed changes no number: at once, one after another, or in groups."""
 
 import dataclasses
+import types
 
 import flax.linen as nn
 import jax
@@ -14,7 +15,6 @@ import kd
 import runs
 import tiny
 from kd import data as kd_data
-from kd.core.members import numbers
 from kd.core.step import of_members
 from kd.models import mlp
 from kd.placement.mesh import MeshSpec
@@ -22,33 +22,22 @@ from kd.teachers.trained import Trained, precompute
 from kd.training import loop
 from kd.training.task import at_once
 
-SEEDS = (3, 5, 7, 11, 13)
+SEEDS, RATES = (3, 5, 7, 11, 13), (0.1, 0.03, 0.2, 0.05, 0.07)
 WAYS = ("loop", 2, 9)
 TEACHERS = Trained(tiny.WIDE, tiny.members(), {}, members=True)
 
 
-def task(seeds=SEEDS, by="vmap", **changes):
+def task(seeds=SEEDS, by="vmap", mesh=None, **changes):
     """Students with seeds and rates of their own, dropout and jitter; or the one of a seed."""
-    rates = (0.1, 0.03, 0.2, 0.05, 0.07)
-    population = {"seed": seeds, "learning_rate": rates[: len(np.atleast_1d(seeds))]}
-    alone = isinstance(seeds, int)
-    drawn, hparams = numbers(
-        tiny.TERMS, rates[0], {} if alone else population, seeds if alone else 0
-    )
-    plain = loop.Task(
-        model=tiny.DROPPING,
-        data=tiny.dataset(),
-        terms=tiny.TERMS,
-        optimizer=tiny.optimizer(),
-        total_steps=5,
-        batch_size=16,
-        seeds=drawn,
-        hparams=hparams,
-        teacher=tiny.teacher(),
-        view=kd_data.jitter(1),
-        mesh=MeshSpec(devices=1, members_by=by),
-    )
-    return dataclasses.replace(plain, **changes)
+    rates = RATES[0] if isinstance(seeds, int) else RATES[: len(seeds)]
+    usual = {
+        "model": tiny.DROPPING,
+        "members": tiny.members_of(seed=seeds, learning_rate=rates),
+        "steps": 5,
+        "view": kd_data.jitter(1),
+        "mesh": MeshSpec(devices=1, members_by=by) if mesh is None else mesh,
+    }
+    return tiny.task(**{**usual, **changes})
 
 
 def run(task, **options):
@@ -65,9 +54,7 @@ def run(task, **options):
 def same(changed, by, rtol=1e-5):
     """A task computed one way is the task computed by vmap."""
     state, losses = run(changed)
-    wanted, wanted_losses = run(
-        dataclasses.replace(changed, mesh=MeshSpec(devices=1, members_by=by))
-    )
+    wanted, wanted_losses = run(dataclasses.replace(changed, members_by=by))
     tiny.close(jax.device_get(state), jax.device_get(wanted), rtol=rtol)
     np.testing.assert_allclose(losses, wanted_losses, rtol=1e-6)
     return state
@@ -114,10 +101,9 @@ def test_early_stopping_keeps_the_same_states():
 @pytest.mark.parametrize(("by", "streamed"), [("loop", False), (3, True)])
 def test_members_that_lie_on_several_devices(by, streamed):
     data = kd_data.as_stream(tiny.dataset()) if streamed else tiny.dataset()
-    four = task(SEEDS[:4], data=data)
-    wanted, _ = run(four)
+    wanted, _ = run(task(SEEDS[:4], data=data))
     mesh = MeshSpec(devices=8, member=2, fsdp=2, members_by=by)
-    state, _ = run(dataclasses.replace(four, mesh=mesh))
+    state, _ = run(task(SEEDS[:4], data=data, mesh=mesh))
     assert {len(leaf.sharding.device_set) for leaf in jax.tree.leaves(state)} == {8}
     tiny.close(jax.device_get(state), jax.device_get(wanted), rtol=1e-4, atol=1e-5)
 
@@ -161,14 +147,16 @@ def test_auto_is_what_was_measured():
 
     wide = mlp(tiny.CLASSES, (700, 700))  # 2 MB
     convolving = kd.linen(Convolving())
-    ways = {
-        name: [at_once(task(by="auto", **changes), platform) for platform in ("cpu", "gpu")]
-        for name, changes in {
-            "small": {},
-            "five wide ones": {"model": wide},
-            "convolutions": {"model": convolving},
-        }.items()
-    }
-    assert ways == {"small": [None, None], "five wide ones": [1, None], "convolutions": [1, None]}
-    assert at_once(task(SEEDS[:2], "auto", model=wide), "cpu") is None
-    assert at_once(task(by=4, model=wide), "cpu") == 4
+    of_five = {"small": tiny.PLAIN, "wide": wide, "convolutions": convolving}
+    ways = {name: at_once(task(by="auto", model=model)) for name, model in of_five.items()}
+    assert ways == {"small": None, "wide": 1, "convolutions": 1}
+    assert at_once(task(SEEDS[:2], "auto", model=wide)) is None
+    assert at_once(task(by=4, model=wide)) == 4
+    streamed = {"data": kd_data.as_stream(tiny.dataset())}
+    assert at_once(task(by="auto", model=wide, **streamed)) is None
+    assert at_once(task(by="auto", model=convolving, **streamed)) == 1
+    chips = types.SimpleNamespace(platform="gpu")
+    on_gpu = types.SimpleNamespace(devices=np.asarray(chips))
+    changed = task(by="auto", model=wide)
+    object.__setattr__(changed, "mesh", on_gpu)
+    assert at_once(changed) is None

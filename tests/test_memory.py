@@ -4,7 +4,6 @@ import math
 import resource
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,7 +11,7 @@ import runs
 import tiny
 from kd.errors import KdError
 from kd.models import mlp
-from kd.placement.mesh import MeshSpec, make_mesh
+from kd.placement.mesh import MeshSpec
 from kd.placement.sharding import Rule, Sharding
 from kd.system import memory
 from kd.training import loop, room
@@ -24,23 +23,13 @@ PROC = {
 }
 
 
-def a_task(**options):
-    usual = {"seeds": 0, "hparams": tiny.hparams(tiny.TERMS[:1]), "total_steps": 2, "batch_size": 8}
-    return loop.Task(
-        **{
-            "model": tiny.PLAIN,
-            "data": tiny.dataset(),
-            "terms": tiny.TERMS[:1],
-            "optimizer": tiny.optimizer(),
-            "mesh": MeshSpec(devices=1),
-            **usual,
-            **options,
-        }
-    )
+def a_task(model=tiny.PLAIN, terms=tiny.TERMS[:1], **options):
+    usual = {"steps": 2, "batch_size": 8, "teacher": None, "mesh": MeshSpec(devices=1)}
+    return tiny.task(model, terms, **{**usual, **options})
 
 
 def placed(task):
-    return task, place(task, make_mesh(task.mesh))
+    return task, place(task)
 
 
 def bytes_of(tree):
@@ -68,8 +57,8 @@ def test_what_is_counted_is_what_is_there(options):
 
 def test_members_count_each_and_a_split_counts_a_share():
     one = room.kept(*placed(a_task()))
-    hparams = jax.tree.map(lambda leaf: jnp.stack([leaf] * 5), tiny.hparams(tiny.TERMS[:1]))
-    five = room.kept(*placed(a_task(seeds=(0, 1, 2, 3, 4), hparams=hparams)))
+    members = tiny.members_of(tiny.TERMS[:1], seed=range(5))
+    five = room.kept(*placed(a_task(members=members)))
     assert five["parameters"] == 5 * one["parameters"]
     assert five["data"] == one["data"]
     wide = {"model": mlp(5, (4096,)), "mesh": MeshSpec(devices=8, data=1, fsdp=8)}
@@ -80,7 +69,7 @@ def test_members_count_each_and_a_split_counts_a_share():
 
 def test_a_teacher_counts():
     terms = tiny.TERMS
-    task = a_task(teacher=tiny.teacher(), terms=terms, hparams=tiny.hparams(terms))
+    task = a_task(teacher=tiny.teacher(), terms=terms)
     assert room.kept(*placed(task))["teacher"] == bytes_of(task.teacher.variables)
 
 

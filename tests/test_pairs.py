@@ -9,7 +9,6 @@ import kd
 import runs
 import tiny
 from kd.auditing.evaluate import evaluate_workdir
-from kd.core.members import numbers
 from kd.errors import KdError
 from kd.placement.mesh import MeshSpec
 from kd.teachers.trained import Trained, precompute
@@ -22,20 +21,8 @@ TEACHERS = Trained(tiny.WIDE, tiny.members(), {}, members=True)
 
 def fit(teacher, seeds):
     """Six steps of a population, or of a single run where `seeds` is a number."""
-    population = {"seed": seeds} if isinstance(seeds, tuple) else {}
-    seeds, hparams = numbers(tiny.TERMS, 0.1, population, 0 if population else seeds)
-    task = loop.Task(
-        tiny.PLAIN,
-        tiny.dataset(),
-        tiny.TERMS,
-        tiny.optimizer(),
-        6,
-        16,
-        seeds,
-        hparams,
-        teacher=teacher,
-        mesh=ONE,
-    )
+    members = tiny.members_of(seed=seeds)
+    task = tiny.task(members=members, steps=6, teacher=teacher, mesh=ONE)
     return loop.run(task).params
 
 

@@ -13,7 +13,6 @@ import pytest
 import runs
 from kd.config import resolve, to_json
 from kd.errors import KdError
-from kd.placement.mesh import make_mesh
 from kd.planning.chips import parse_topology
 from kd.planning.lower import lower
 from kd.planning.plan import ask_worker
@@ -76,8 +75,8 @@ def test_answers_computed_beforehand_are_planned_as_they_are_trained_on(
     spec = resolve(config)
     task = build_task(spec, data := load_splits(spec)[0], load_teacher(spec, data))
     task = dataclasses.replace(task, teacher=precompute(task.teacher, data))
-    planned, mesh = lower(spec, jax.devices()[:1]), make_mesh(spec.mesh)
-    assert planned.step.as_text() == program.lower(task, mesh).as_text()
+    planned = lower(spec, jax.devices()[:1])
+    assert planned.step.as_text() == program.lower(task).as_text()
     answers = 120 * 10 * (2 if taught_by == "two" else 1)
     assert planned.held["teacher"] == 4 * answers
     assert (planned.teacher is None) == ("teacher" in population)

@@ -2,8 +2,6 @@
 beforehand.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -131,18 +129,7 @@ def test_the_teacher_has_a_rule_of_its_own():
 
 
 def a_task(**changes):
-    plain = loop.Task(
-        WIDE,
-        tiny.dataset(),
-        tiny.TERMS,
-        tiny.optimizer(),
-        4,
-        16,
-        3,
-        tiny.hparams(),
-        teacher=tiny.teacher(),
-    )
-    return dataclasses.replace(plain, **changes)
+    return tiny.task(WIDE, steps=4, **changes)
 
 
 def losses(task):
@@ -170,17 +157,16 @@ def test_where_arrays_live_changes_no_number(layout):
     spread, there = losses(a_task(optimizer=adam(), mesh=mesh, sharding=sharding))
     np.testing.assert_allclose(spread, alone, rtol=1e-6)
     tiny.close(there.params, state.params, rtol=1e-4, atol=1e-5)
-    where = place(a_task(optimizer=adam(), mesh=mesh, sharding=sharding), make_mesh(mesh))
+    where = place(a_task(optimizer=adam(), mesh=mesh, sharding=sharding))
     assert jax.tree.map(lambda x: x.sharding, there) == where.state
     assert not np.allclose(spread[0], spread[-1])
 
 
 def test_a_population_on_its_axis_is_the_same_population():
-    hparams = jax.tree.map(lambda x: jnp.stack([x] * 4), tiny.hparams())
-    many = a_task(seeds=(0, 1, 2, 3), hparams=hparams, mesh=MeshSpec(devices=1))
-    alone, _ = losses(many)
+    members = tiny.members_of(seed=(0, 1, 2, 3))
+    alone, _ = losses(a_task(members=members, mesh=MeshSpec(devices=1)))
     spread, state = losses(
-        dataclasses.replace(many, mesh=MeshSpec(member=4, fsdp=2), sharding=Sharding(FSDP))
+        a_task(members=members, mesh=MeshSpec(member=4, fsdp=2), sharding=Sharding(FSDP))
     )
     np.testing.assert_allclose(spread, alone, rtol=1e-6)
     assert state.params["Dense_1"]["kernel"].sharding.spec == P("member", "fsdp")

@@ -543,7 +543,7 @@ def test_the_step_of_the_papers_size_compiles(run):
     step = make_step(task)
     rows = jax.ShapeDtypeStruct((spec.data.batch_size,), jnp.int32)
     batch = jax.eval_shape(kd_data.gather, jax.eval_shape(lambda: kd_data.to_device(data)), rows)
-    compiled = jax.jit(step).lower(state, logits, batch, task.hparams).compile()
+    compiled = jax.jit(step).lower(state, logits, batch, task.members.hparams).compile()
     # 6 without the inputs' gradient
     assert compiled.cost_analysis()["flops"] > 5.5 * parameters * spec.data.batch_size
 

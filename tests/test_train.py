@@ -16,10 +16,10 @@ from jax import monitoring
 import runs
 import tiny
 from kd import data as kd_data
-from kd.core.members import init_seeds, numbers, product
-from kd.core.objective import initial_numbers, term
+from kd.core.members import product
+from kd.core.objective import term
 from kd.core.types import Model
-from kd.placement.mesh import MeshSpec
+from kd.placement.mesh import MeshSpec, make_mesh
 from kd.teachers.answers import predict
 from kd.training import loop
 from kd.training.checkpoint import Checkpoints
@@ -43,30 +43,16 @@ def quick(model):
 
 
 PLAIN, DROPPING = quick(tiny.PLAIN), quick(tiny.DROPPING)
+MEMBERS = tiny.members_of(learning_rate=RATES, seed=SEEDS)
 
 
-def task(model=PLAIN, total_steps=7, **changes):
-    plain = loop.Task(
-        model=model,
-        data=tiny.dataset(),
-        terms=tiny.TERMS,
-        optimizer=tiny.optimizer(),
-        total_steps=total_steps,
-        batch_size=16,
-        seeds=3,
-        hparams=tiny.hparams(),
-        teacher=tiny.teacher(),
-    )
-    return dataclasses.replace(plain, **changes)
+def task(model=PLAIN, **changes):
+    return tiny.task(model, **changes)
 
 
-def population(**changes):
+def population(members=MEMBERS, **changes):
     """Two members with seeds and rates of their own, dropout and jitter."""
-    hparams = {
-        "learning_rate": jnp.asarray(RATES),
-        "terms": jax.tree.map(lambda leaf: jnp.stack([leaf] * 2), initial_numbers(tiny.TERMS)),
-    }
-    return task(DROPPING, seeds=SEEDS, hparams=hparams, view=kd_data.jitter(1), **changes)
+    return task(DROPPING, members=members, view=kd_data.jitter(1), **changes)
 
 
 class Log(Checkpoints):
@@ -109,7 +95,7 @@ def run(task, *, cadence=loop.Cadence(3), devices=1, full=False):
     """The last state and the log of a run; with `full`, evaluated and saved too."""
     log = Log()
     options = {"evaluate": log.evaluate, "checkpoints": log} if full else {}
-    task = dataclasses.replace(task, mesh=MeshSpec(devices=devices))
+    task = dataclasses.replace(task, mesh=make_mesh(MeshSpec(devices=devices)))
     return loop.run(task, cadence=cadence, start_writing=log.start_writing, **options), log
 
 
@@ -145,7 +131,9 @@ def test_one_compile_however_long_the_run(monkeypatch, tmp_path):
         durations.clear()
         checkpoints = Checkpoints(tmp_path / str(len(found)))
         loop.run(
-            task(model, steps, mesh=ONE), cadence=loop.Cadence(3, 4, 5), checkpoints=checkpoints
+            task(model, steps=steps, mesh=ONE),
+            cadence=loop.Cadence(3, 4, 5),
+            checkpoints=checkpoints,
         )
         checkpoints.close()
         found.append((sum(traces), len(compiled), len(durations)))
@@ -165,8 +153,7 @@ def together():
 def test_a_member_is_a_run_of_its_own(together, member):
     single = task(
         DROPPING,
-        seeds=SEEDS[member],
-        hparams=tiny.hparams(learning_rate=RATES[member]),
+        members=tiny.members_of(learning_rate=RATES[member], seed=SEEDS[member]),
         view=kd_data.jitter(1),
     )
     alone, log = run(single)
@@ -230,7 +217,7 @@ def test_a_line_of_metrics_is_a_weighted_mean():
             "weight": jnp.isin(batch["labels"], jnp.asarray([1, 2])).astype(jnp.float32),
         }
 
-    weighted = task(view=labelled_one_or_two, total_steps=6)
+    weighted = task(view=labelled_one_or_two, steps=6)
     _, one_by_one = run(weighted, cadence=loop.Cadence(1))
     _, in_threes = run(weighted, cadence=loop.Cadence(3))
     rows = [kd_data.rows(3, step, 64, 16) for step in range(6)]
@@ -246,18 +233,17 @@ def test_a_line_of_metrics_is_a_weighted_mean():
 def test_a_transfer_set_without_labels():
     terms = (term("soft_targets", temperature=3.0),)
     unlabelled = dataclasses.replace(tiny.dataset(), labels=None)
-    state, log = run(task(data=unlabelled, terms=terms, hparams=tiny.hparams(terms)))
-    labelled, _ = run(task(terms=terms, hparams=tiny.hparams(terms)))
+    state, log = run(task(data=unlabelled, terms=terms))
+    labelled, _ = run(task(terms=terms))
     tiny.close(state, labelled)
     assert set(log.events[0][2]) == {"loss", "loss/soft_targets", "agreement"}
 
 
 def test_terms_and_columns_become_the_members_of_a_run():
     columns = product(soft_targets__temperature=(1.0, 6.0), seed=(3, 5))
-    seeds, hparams = numbers(tiny.TERMS, 0.1, columns)
-    state, _ = run(task(seeds=seeds, hparams=hparams))
+    state, _ = run(task(members=tiny.members_of(**columns)))
     terms = (tiny.TERMS[0], term("soft_targets", temperature=6.0))
-    alone, _ = run(task(seeds=5, terms=terms, hparams=tiny.hparams(terms)))
+    alone, _ = run(task(terms=terms, members=tiny.members_of(terms, seed=5)))
     tiny.close(tiny.take(state, 3), alone)
 
 
@@ -309,20 +295,19 @@ def test_members_may_differ_in_their_first_weights_alone():
     """Each is the run that starts with the weights of its own seed and does the rest by the shared
     one.
     """
-    members = dataclasses.replace(population(), seeds=(3, 3), init_seeds=(5, 6))
-    starts = [loop.initial_state(task(DROPPING, seeds=seed)) for seed in (3, 5, 6)]
-    first = loop.initial_state(members)
+    members = tiny.members_of(seed=3, init_seed=(5, 6))
+    starts = [
+        loop.initial_state(task(DROPPING, members=tiny.members_of(seed=seed))) for seed in (3, 5, 6)
+    ]
+    first = loop.initial_state(population(members))
     for i in range(2):
         tiny.close(tiny.take(first.params, i), starts[1 + i].params, rtol=0, atol=0)
         np.testing.assert_array_equal(
             jax.random.key_data(first.key[i]), jax.random.key_data(starts[0].key)
         )
     assert tiny.differ(tiny.take(first.params, 0), tiny.take(first.params, 1))
-    alike = dataclasses.replace(
-        members, init_seeds=(5, 5), hparams=tiny.take(members.hparams, [0, 0])
-    )
-    ends = run(alike)[0]
+    ends = run(population(dataclasses.replace(members, init_seeds=(5, 5))))[0]
     # the same batches and dropout
     tiny.close(tiny.take(ends.params, 0), tiny.take(ends.params, 1), rtol=0, atol=0)
-    assert init_seeds({"init_seed": range(2)}) == (0, 1)
-    assert init_seeds({"seed": (1, 2)}) is None
+    assert tiny.members_of(init_seed=range(2)).init_seeds == (0, 1)
+    assert tiny.members_of(seed=(1, 2)).init_seeds == (1, 2)

@@ -9,12 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd import data as kd_data
-from kd.core.objective import initial_numbers, make_objective, term
+from kd.core.members import make_members
+from kd.core.objective import make_objective, term
 from kd.core.optim import Optim, make_optimizer
 from kd.core.state import init_state
 from kd.core.step import make_train_step
 from kd.models import mlp
 from kd.teachers import make as kd_teacher
+from kd.training.task import make_task
 
 CLASSES = 5
 PLAIN = mlp(CLASSES, (8,))
@@ -60,8 +62,25 @@ def optimizer():
     return make_optimizer(Optim("sgd", momentum=0.9, weight_decay=1e-3))
 
 
+def members_of(terms=TERMS, learning_rate=0.1, seed=3, **columns):
+    """A single run, or a population where `columns`, seeds or rates are several."""
+    for name, value in (("seed", seed), ("learning_rate", learning_rate)):
+        if isinstance(value, (tuple, range)):
+            columns = {name: value, **columns}
+    single = [0 if isinstance(value, (tuple, range)) else value for value in (learning_rate, seed)]
+    return make_members(terms, columns, *single)
+
+
 def hparams(terms=TERMS, learning_rate=0.1):
-    return {"learning_rate": jnp.float32(learning_rate), "terms": initial_numbers(terms)}
+    return members_of(terms, learning_rate).hparams
+
+
+def task(model=PLAIN, terms=TERMS, members=None, **changes):
+    """A task of seven steps, taught by one of the tiny teachers unless `changes` say otherwise."""
+    usual = {"data": dataset(), "optimizer": optimizer(), "teacher": teacher(), "steps": 7}
+    options = {**usual, "batch_size": 16, **changes}
+    members = members_of(terms) if members is None else members
+    return make_task(model, options.pop("data"), terms, members, **options)
 
 
 @functools.cache

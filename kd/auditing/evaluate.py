@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Int
 
 from kd import evals
-from kd.core.members import paired_teachers
 from kd.core.types import Teacher
 from kd.errors import KdError
 from kd.lineage import recorded
@@ -94,7 +93,7 @@ def pairs_of(student: Workdir, teacher: str) -> tuple[int, ...] | None:
     """
     # an identity knows the teacher by fingerprint
     own = recorded(student.owner["identity"]["teacher"]["workdir"]) == recorded(teacher)
-    return paired_teachers(student.spec.population) if own else None
+    return student.spec.members.teachers if own else None
 
 
 def every(*changes: Iterable[str]) -> list[str]:

@@ -12,7 +12,7 @@ import pathlib
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kd.cli.arguments import parser
@@ -188,7 +188,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
         despite_changes=args.despite_changes,
     )
     if group.is_first():
-        _show_members(f"{args.workdir} on {spec.data.eval}", outcome, spec.population)
+        _show_members(f"{args.workdir} on {spec.data.eval}", outcome, spec.members.settings)
 
 
 def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
@@ -239,8 +239,8 @@ def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
         despite_changes=args.despite_changes,
         allow_code=args.allow_code,
     )
-    population = find(args.workdir, args.allow_code).spec.population
-    _show_members(f"{args.workdir} on {outcome['split']}", outcome, population)
+    settings = find(args.workdir, args.allow_code).spec.members.settings
+    _show_members(f"{args.workdir} on {outcome['split']}", outcome, settings)
 
 
 def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
@@ -327,14 +327,13 @@ def _list(args: argparse.Namespace, overrides: list[str]) -> None:
             print(f"  {name:<18} {about}")
 
 
-def _show_members(title: str, outcome: Mapping[str, Any], population: Mapping[str, Any]) -> None:
-    from kd.core.members import settings
+def _show_members(title: str, outcome: Mapping[str, Any], settings: Sequence[str]) -> None:
     from kd.pages import titled
     from kd.pages.members import members_table
 
     title = titled(title, outcome.get("despite_changes", ()))
     if outcome["members"]:
-        _show(members_table(title, outcome["members"], settings(population)))
+        _show(members_table(title, outcome["members"], settings))
 
 
 def _show(table: Any) -> None:

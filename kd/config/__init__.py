@@ -10,7 +10,6 @@ from kd.config.spec import (
     base_config,
     check_options,
     from_json,
-    make_terms,
     resolve,
     to_json,
 )
@@ -35,7 +34,6 @@ __all__ = [
     "from_json",
     "identity",
     "load_config",
-    "make_terms",
     "plain",
     "resolve",
     "settings",

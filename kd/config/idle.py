@@ -63,12 +63,12 @@ IDLE = (
 )
 
 
-def check_idle(spec: Any, terms: Sequence[Term]) -> None:
+def check_idle(spec: Any) -> None:
     """Raise a `KdError` for a key that is not at its default and changes nothing."""
     default = type(spec)()
     for row in IDLE:
         value = _get(spec, row.key)
-        if value != _get(default, row.key) and row.condition(spec, terms):
+        if value != _get(default, row.key) and row.condition(spec, spec.terms):
             raise KdError(f"config.{row.key}={value} changes nothing: {row.why}")
 
 

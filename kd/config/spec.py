@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import inspect
 import json
 import math
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 
 from kd.config.idle import check_idle
 from kd.config.typed import build, plain
-from kd.core.members import check_population
+from kd.core.members import Members, make_members
 from kd.core.objective import Term, term
 from kd.core.optim import Optim
 from kd.core.schedules import Schedule
@@ -133,6 +134,18 @@ class Spec:
     sharding: Sharding = outside_identity(Sharding())
     allow_code: tuple[str, ...] = outside_identity(())
 
+    @functools.cached_property
+    def terms(self) -> tuple[Term, ...]:
+        """The objective's terms. Raises a `KdError` where there is none, or one is not
+        well-formed.
+        """
+        return _terms(self.objective)
+
+    @functools.cached_property
+    def members(self) -> Members:
+        """The members of the run. Raises a `KdError` where a column does not fit."""
+        return make_members(self.terms, self.population, self.optim.learning_rate, self.seed)
+
 
 _LARGEST = 2**14  # pixels: of a larger image not even one fits anywhere
 
@@ -150,7 +163,7 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
         of the two lengths, a key that changes nothing.
     """
     spec = _well_formed(config)
-    check_idle(spec, make_terms(spec))
+    check_idle(spec)
     return spec
 
 
@@ -181,7 +194,7 @@ def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
         check_options(spec.teacher.model, "config.teacher.model")
     if spec.teacher.members is not None:
         _check_members(spec)
-    check_population(spec.population, make_terms(spec))
+    _ = spec.members  # made now, so that what is wrong with them is said now
     return spec
 
 
@@ -242,14 +255,13 @@ def _check_switches(spec: Spec) -> None:
         )
 
 
-def make_terms(spec: Spec) -> list[Term]:
-    """The objective's terms. Raises a `KdError` when there is none, or one is not well-formed."""
-    if not spec.objective:
+def _terms(objective: Mapping[str, Mapping[str, Any] | None]) -> tuple[Term, ...]:
+    if not objective:
         raise KdError(
             "config.objective is empty; set e.g. config.objective = {'hard': {'weight': 1.0}}"
         )
     terms = []
-    for name, given in spec.objective.items():
+    for name, given in objective.items():
         if given is None:  # --config.objective.hard=none drops a term
             continue
         path = f"config.objective.{name}"
@@ -260,7 +272,7 @@ def make_terms(spec: Spec) -> list[Term]:
             if options.get(key) is not None:
                 options[key] = build(Schedule, options[key], f"{path}.{key}")
         terms.append(term(options.pop("loss", name), name=name, **options))
-    return terms
+    return tuple(terms)
 
 
 def check_options(student: Mapping[str, Any], path: str = "config.student") -> None:

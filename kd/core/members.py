@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd.core.objective import Term, check_number, initial_numbers
+from kd.core.objective import Term, check_number
 from kd.errors import KdError, unknown
 
 Columns = Mapping[str, Any]
@@ -55,16 +56,95 @@ def product(**columns: Iterable[Any]) -> dict[str, Any]:
     return nested
 
 
-def population_size(population: Columns) -> int | None:
-    """Number of members, or None for a single run."""
-    columns = [value for _, value in _columns(population)]
-    return len(columns[0]) if columns else None
+@dataclasses.dataclass(frozen=True)
+class Members:
+    """What the members of a run are, made once: seeds, teachers and numbers, checked and plain.
 
-
-def check_population(population: Columns, terms: Iterable[Term]) -> None:
-    """Raise a `KdError` unless every column names something that may vary, all are equally long,
-    no two members are the same run, and every member has a term that weighs something.
+    `size` is None for a single run, whose values are numbers; those of a population are tuples with
+    a value per member. `init_seeds` draw the first weights: members that share a seed and differ
+    in it see the same batches, dropout and augmentation. `teachers` pairs each member with one of
+    the teacher's, or is None where all learn from the whole of it. `settings` say in words what
+    sets each member apart besides: ``soft_targets.temperature=4.0``.
     """
+
+    size: int | None
+    seeds: int | tuple[int, ...]
+    init_seeds: int | tuple[int, ...]
+    teachers: tuple[int, ...] | None
+    learning_rate: float | tuple[float, ...]
+    terms: Mapping[str, Mapping[str, float | tuple[float, ...]]]
+    settings: tuple[str, ...] = ()
+
+    @property
+    def hparams(self) -> dict[str, Any]:
+        """The numbers as arrays, as the step reads them: ``[]``, or ``[m]`` in a population."""
+        numbers = {"learning_rate": self.learning_rate, "terms": self.terms}
+        return jax.tree.map(
+            lambda value: jnp.asarray(value, jnp.float32), numbers, is_leaf=_is_column
+        )
+
+    def member(self, i: int) -> Members:
+        """Member `i` as a single run. A single run has only itself."""
+        if self.size is None:
+            return self
+        chosen = jax.tree.map(lambda column: column[i], dict(self._columns), is_leaf=_is_column)
+        return dataclasses.replace(self, size=None, teachers=None, settings=(), **chosen)
+
+    @property
+    def _columns(self) -> Mapping[str, Any]:
+        names = ("seeds", "init_seeds", "learning_rate", "terms")
+        return {name: getattr(self, name) for name in names}
+
+
+def _is_column(value: Any) -> bool:
+    return isinstance(value, tuple)
+
+
+def make_members(
+    terms: Sequence[Term], population: Columns, learning_rate: float, seed: int = 0
+) -> Members:
+    """The members of a run, from the columns of its population: one place for config and library.
+
+    Raises:
+      KdError: a column that names nothing that may vary, columns of unlike lengths, two members
+        that are the same run, or a member whose terms all weigh nothing.
+    """
+    _check_population(population, terms)
+    columns = dict(_columns(population))
+    size = len(next(iter(columns.values()))) if columns else None
+    repeated = (lambda value: value) if size is None else (lambda value: (value,) * size)
+    seeds = columns.get(("seed",), repeated(seed))
+    numbers = {
+        t.name: {
+            key: _floats(columns.get((t.name, key), repeated(value)))
+            for key, value in t.numbers.items()
+        }
+        for t in terms
+    }
+    return Members(
+        size,
+        seeds,
+        columns.get(("init_seed",), seeds),
+        columns.get(("teacher",)),
+        _floats(columns.get(("learning_rate",), repeated(learning_rate))),
+        numbers,
+        _settings(columns, size or 0),
+    )
+
+
+def _floats(values: Any) -> Any:
+    return tuple(map(float, values)) if isinstance(values, tuple) else float(values)
+
+
+def _settings(columns: Mapping[tuple[str, ...], Any], size: int) -> tuple[str, ...]:
+    told = {".".join(path): values for path, values in columns.items() if path[0] not in WHOLE}
+    return tuple(
+        ", ".join(f"{name}={values[member]}" for name, values in told.items())
+        for member in range(size)
+    )
+
+
+def _check_population(population: Columns, terms: Iterable[Term]) -> None:
     if not isinstance(population, Mapping):
         raise KdError(
             f"population must be a mapping from columns to values, got {population!r:.80}; see "
@@ -89,8 +169,8 @@ def _check_distinct(population: Columns) -> None:
 
 
 def _check_weights(population: Columns, terms: Mapping[str, Term]) -> None:
-    members = population_size(population) or 1
     columns = dict(_columns(population))
+    members = len(next(iter(columns.values()))) if columns else 1
     weights = [
         columns.get((name, "weight"), (t.numbers["weight"],) * members) for name, t in terms.items()
     ]
@@ -138,56 +218,6 @@ def _check_columns(population: Columns, by_name: Mapping[str, Term]) -> None:
         raise KdError(
             f"the columns of population differ in length: {lengths}; give one value per member"
         )
-
-
-def numbers(
-    terms: Sequence[Term], learning_rate: float, population: Columns, seed: int = 0
-) -> tuple[int | tuple[int, ...], dict[str, Any]]:
-    """Seeds and ``hparams`` of a run: plain for a single run, with a leading member axis for a
-    population.
-    """
-    hparams = {"learning_rate": jnp.float32(learning_rate), "terms": initial_numbers(terms)}
-    members = population_size(population)
-    if members is None:
-        return seed, hparams
-    hparams = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (members,)), hparams)
-    for path, column in _columns(population):
-        if path == ("learning_rate",):
-            hparams["learning_rate"] = jnp.asarray(column, jnp.float32)
-        elif len(path) == 2:
-            hparams["terms"][path[0]][path[1]] = jnp.asarray(column, jnp.float32)
-    return dict(_columns(population)).get(("seed",), (seed,) * members), hparams
-
-
-def settings(population: Columns) -> list[str]:
-    """What sets each member apart besides seeds and its own teacher, in words:
-    ``soft_targets.temperature=4.0``.
-    """
-    columns = _columns(population)
-    told = [
-        (".".join(path), values)
-        for path, values in columns
-        if path not in (("seed",), ("init_seed",), ("teacher",))
-    ]
-    members = range(population_size(population) or 0)
-    return [", ".join(f"{name}={values[member]}" for name, values in told) for member in members]
-
-
-def paired_teachers(population: Columns) -> tuple[int, ...] | None:
-    """Which member of the teacher each student learns from, or None where all learn from the whole
-    of it.
-    """
-    return dict(_columns(population)).get(("teacher",))
-
-
-def init_seeds(population: Columns) -> tuple[int, ...] | None:
-    """Seeds of the first weights alone, one per member, where the population varies them; else
-    None.
-
-    Members that share a ``seed`` and differ in ``init_seed`` see the same batches, dropout and
-    augmentation.
-    """
-    return dict(_columns(population)).get(("init_seed",))
 
 
 def _columns(population: Columns) -> list[tuple[tuple[str, ...], Any]]:

@@ -152,11 +152,6 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
     return objective
 
 
-def initial_numbers(terms: Sequence[Term]) -> dict[str, dict[str, Array]]:
-    """The terms' numbers as arrays: what ``hparams["terms"]`` holds for one run."""
-    return {t.name: {key: jnp.float32(value) for key, value in t.numbers.items()} for t in terms}
-
-
 def check_widths(student: int, teacher: int | None, terms: Sequence[Term], labelled: bool) -> None:
     """Check before the first step that student, teacher and data fit the terms.
 

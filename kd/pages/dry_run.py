@@ -8,7 +8,6 @@ import jax
 
 from kd.config import Spec, fingerprint_of, identity
 from kd.pages.tables import Table
-from kd.placement.mesh import make_mesh
 from kd.system.memory import size
 from kd.training.program import place
 from kd.training.room import check_room, kept
@@ -21,9 +20,9 @@ def dry_run(spec: Spec, task: Task) -> Table:
     Raises:
       KdError: what it would keep does not fit into memory.
     """
-    where = place(task, make_mesh(task.mesh))
+    where = place(task)
     check_room(task, where)
-    members = task.members or 1
+    members = task.members.size or 1
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_state(task).params))
     teacher = "" if task.teacher is None else task.teacher.fingerprint
     rows = [
@@ -31,7 +30,7 @@ def dry_run(spec: Spec, task: Task) -> Table:
         ["examples a step", f"{task.batch_size:,}"],
         ["examples", f"{len(task.data):,}"],
         ["inputs", task.data.seen.text.removeprefix("inputs ")],
-        ["members", "none, a single run" if task.members is None else f"{members:,}"],
+        ["members", f"{members:,}" if task.is_population else "none, a single run"],
         ["parameters of a member", f"{parameters // members:,}"],
         ["terms", ", ".join(term.name for term in task.terms)],
         ["teacher", teacher or "none"],

@@ -8,7 +8,7 @@ import jax
 
 from kd.pages.tables import Table
 from kd.placement.ambient import pinned
-from kd.placement.mesh import AXES, make_mesh
+from kd.placement.mesh import AXES
 from kd.placement.sharding import leaf_bytes, path_of
 from kd.system.memory import size
 from kd.training.program import place
@@ -30,8 +30,7 @@ def layout(task: Task) -> Table:
 
     Nothing is computed.
     """
-    mesh = make_mesh(task.mesh)
-    where, state = place(task, mesh), abstract_state(task)
+    mesh, where, state = task.mesh, place(task), abstract_state(task)
     taught = jax.eval_shape(lambda: teacher_variables(task))
     rows = [
         *_rows("student", state.params, where.state.params),

@@ -19,6 +19,8 @@ from kd.errors import KdError
 AXES = ("data", "fsdp", "tensor", "member")
 BATCH = ("data", "fsdp")
 """The axes that a batch is split over."""
+MembersBy = Literal["auto", "vmap", "loop"] | int
+"""How a device computes its members: see `MeshSpec`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,7 @@ class MeshSpec:
     fsdp: int = 1
     tensor: int = 1
     member: int = 1
-    members_by: Literal["auto", "vmap", "loop"] | int = "auto"
+    members_by: MembersBy = "auto"
 
 
 def make_mesh(spec: MeshSpec = MeshSpec(), devices: Sequence[Any] | None = None) -> Mesh:

@@ -65,7 +65,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     mesh = make_mesh(spec.mesh, devices)
     asked = planned(spec, mesh)
     task = with_answers_kept(asked) if spec.teacher.precompute else asked
-    where = place(task, mesh)
+    where = place(task)
     state, variables = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task))
     held = {
         "parameters": bytes_per_device(state.params, where.state.params),
@@ -80,7 +80,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     if asked.teacher is not None and asked.teacher.pairs is None:
         one_batch = sharding(mesh, BATCH)  # alone it answers once, whatever the number of students
         jitted = jax.jit(
-            unpaired_answer(asked.teacher), in_shardings=(place(asked, mesh).teacher, one_batch)
+            unpaired_answer(asked.teacher), in_shardings=(place(asked).teacher, one_batch)
         )
         with jax.set_mesh(mesh):
             teacher = jitted.lower(asked.teacher.variables, batch)
@@ -88,10 +88,10 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
         task.batch_size,
         task.total_steps,
         len(task.data),
-        task.members or 1,
+        task.members.size or 1,
         answer.width,
     )
-    return Lowering(lower_step(task, mesh), teacher, held, facts)
+    return Lowering(lower_step(task), teacher, held, facts)
 
 
 def with_answers_kept(task: Task) -> Task:

@@ -18,7 +18,6 @@ from jax.sharding import Mesh
 from kd import config as kd_config
 from kd import data as kd_data
 from kd.config import Spec, TeacherSpec
-from kd.core.members import check_population, init_seeds, numbers, paired_teachers, population_size
 from kd.core.optim import make_optimizer, max_norm
 from kd.core.types import Model, Teacher
 from kd.data.seen import from_record
@@ -35,6 +34,7 @@ from kd.runs.workdir import Workdir, find
 from kd.teachers.answers import reading
 from kd.teachers.trained import Trained
 from kd.training import loop
+from kd.training.task import Task, make_task
 
 _TRIES = 5  # to read a checkpoint beside a run that removes old ones
 
@@ -146,7 +146,7 @@ def _trained(
         )
     arrays = jax.tree.map(jnp.asarray, kept)
     model = build_model(spec, workdir.owner["num_classes"])
-    members = population_size(spec.population) is not None
+    members = spec.members.size is not None
     return Trained(
         model,
         arrays["params"],
@@ -167,7 +167,7 @@ def load_teacher(spec: Spec, data: Examples, *, despite_changes: bool = False) -
         student that sees jittered images.
     """
     if spec.teacher.workdir is None:
-        if paired_teachers(spec.population) is not None:
+        if spec.members.teachers is not None:
             raise KdError(
                 "population.teacher names members of a teacher and there is none; set "
                 "teacher.workdir"
@@ -186,7 +186,7 @@ def load_teacher(spec: Spec, data: Examples, *, despite_changes: bool = False) -
 
 def _as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
     _check_precompute(spec)
-    pairs = paired_teachers(spec.population)
+    pairs = spec.members.teachers
     if spec.teacher.average != TeacherSpec.average and (pairs is not None or not run.members):
         whole = "each student has one of its own" if run.members else "it is a single model"
         raise KdError(
@@ -205,19 +205,21 @@ def _check_precompute(spec: Spec) -> None:
         )
 
 
-def build_task(spec: Spec, data: Examples, teacher: Teacher | None) -> loop.Task:
-    """Everything a run is made of. Raises a `KdError` where the parts do not fit."""
-    terms = kd_config.make_terms(spec)
-    seeds, hparams = numbers(terms, spec.optim.learning_rate, spec.population, spec.seed)
-    return loop.Task(
-        model=build_model(spec, data.num_classes),
-        data=data,
-        terms=terms,
-        optimizer=make_optimizer(spec.optim),
-        total_steps=total_steps(spec, len(data)),
+def build_task(
+    spec: Spec, data: Examples, teacher: Teacher | None, mesh: Mesh | None = None
+) -> Task:
+    """Everything a run is made of, on `mesh` or on the one that it describes.
+
+    Raises a `KdError` where the parts do not fit.
+    """
+    return make_task(
+        build_model(spec, data.num_classes),
+        data,
+        spec.terms,
+        spec.members,
         batch_size=spec.data.batch_size,
-        seeds=seeds,
-        hparams=hparams,
+        steps=total_steps(spec, len(data)),
+        optimizer=make_optimizer(spec.optim),
         teacher=teacher,
         view=kd_data.chain(
             kd_data.jitter(spec.data.jitter_pixels), kd_data.mixup() if spec.data.mixup else None
@@ -225,10 +227,10 @@ def build_task(spec: Spec, data: Examples, teacher: Teacher | None) -> loop.Task
         constraint=max_norm(spec.optim.max_norm),
         learning_rate_schedule=spec.optim.learning_rate_schedule,
         early_stopping=spec.early_stopping is not None,
-        init_seeds=init_seeds(spec.population),
         accumulate=spec.accumulate,
         ema=spec.ema,
-        mesh=spec.mesh,
+        mesh=spec.mesh if mesh is None else mesh,
+        members_by=spec.mesh.members_by,
         sharding=spec.sharding,
     )
 
@@ -241,14 +243,13 @@ def total_steps(spec: Spec, examples: int) -> int:
 
 
 @pinned()
-def check_spec(spec: Spec, teacher: Spec | None = None) -> loop.Task:
+def check_spec(spec: Spec, teacher: Spec | None = None) -> Task:
     """The task of a run, of which all is known to be right that can be known before its teacher is
     trained. Raises a `KdError` for what is wrong.
 
     `teacher` is the config of that teacher, whose shapes stand in for it; without one the run's own
     is looked at. The splits are loaded, nothing is computed.
     """
-    check_population(spec.population, kd_config.make_terms(spec))
     data, _, _ = load_splits(spec)
     taught = (
         load_teacher(spec, data) if teacher is None else _as_teacher(untrained(teacher), spec, data)
@@ -265,12 +266,11 @@ def untrained(spec: Spec) -> Trained:
     """
     task = build_task(spec, load_splits(spec)[0], None)
     state = jax.eval_shape(lambda: loop.initial_state(task))
-    members = task.members is not None
-    return Trained(task.model, state.params, state.extra, members, seen=task.data.seen)
+    return Trained(task.model, state.params, state.extra, task.is_population, seen=task.data.seen)
 
 
 @pinned()
-def planned(spec: Spec, mesh: Mesh | None = None) -> loop.Task:
+def planned(spec: Spec, mesh: Mesh | None = None) -> Task:
     """The task of a config for which nothing need be there yet: for compiling and for looking at,
     not for training.
 
@@ -282,8 +282,8 @@ def planned(spec: Spec, mesh: Mesh | None = None) -> loop.Task:
       KdError: what neither is there nor declared, and all that `kd.training.loop.check` finds.
     """
     data = _declared(spec) or _found(spec)
-    task = build_task(spec, data, _planned_teacher(spec, data))
-    loop.check(task, mesh)
+    task = build_task(spec, data, _planned_teacher(spec, data), mesh)
+    loop.check(task)
     return task
 
 
@@ -301,7 +301,7 @@ def _planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
     model = _model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
     declared = shapes(model, data.first)
     params, extra = declared.params, declared.extra
-    members, pairs = spec.teacher.members, paired_teachers(spec.population)
+    members, pairs = spec.teacher.members, spec.members.teachers
     if members is None and pairs is not None:  # a population of them, as large as the pairs say
         members = max(pairs) + 1
     if members is not None:

@@ -58,7 +58,7 @@ def train_workdir(
     teacher = load_teacher(spec, data, despite_changes=despite_changes)
     task = build_task(spec, data, teacher)
     loop.check(task)
-    check_room(task, place(task, make_mesh(task.mesh)))
+    check_room(task, place(task))
     who = "" if teacher is None else teacher.fingerprint
     splits = split_fingerprints(spec, data, held_out, validation)
     same = {"config": fingerprint_of(identity(spec, who)), "data": data.fingerprint}
@@ -114,7 +114,7 @@ def on_mesh(task: loop.Task) -> Teacher:
     # all of them answer for every example
     stacked = task.teacher.stacked if task.teacher.pairs is None else 1
     plain = dataclasses.replace(task.teacher, pairs=None, stacked=stacked)
-    where = teacher_shardings(plain, plain.variables, task.sharding.teacher, make_mesh(task.mesh))
+    where = teacher_shardings(plain, plain.variables, task.sharding.teacher, task.mesh)
     return dataclasses.replace(task.teacher, variables=put(task.teacher.variables, where))
 
 
@@ -130,7 +130,7 @@ def _train_in(
     checkpoints = workdir.checkpoints()
     cadence = _cadence(spec, len(task.data), task.total_steps)
     watch = writers.Progress if group.is_first() else writers.Silence
-    with watch(title, task.total_steps, task.batch_size * (task.members or 1)) as progress:
+    with watch(title, task.total_steps, task.batch_size * (task.members.size or 1)) as progress:
 
         def start_writing(resumed_at: int) -> list[writers.Write]:
             if not group.is_first():

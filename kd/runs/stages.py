@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kd.config import Spec, check_idle, code_names, fingerprint_of, identity, make_terms
-from kd.core.members import check_population
+from kd.config import Spec, check_idle, code_names, fingerprint_of, identity
 from kd.errors import KdError, unknown
 from kd.names import lookup
 from kd.placement.ambient import pinned
@@ -187,9 +186,8 @@ def _check_columns(stage: Stage) -> None:
     resolved.
     """
     try:
-        terms = make_terms(stage.spec)
-        check_population(stage.spec.population, terms)
-        check_idle(stage.spec, terms)
+        _ = stage.spec.members
+        check_idle(stage.spec)
     except KdError as error:
         raise KdError(f"stage '{stage.name}': {error}") from error
 

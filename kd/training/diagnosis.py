@@ -42,33 +42,26 @@ def diagnosed(task: Task, error: NotFinite) -> NotFinite:
 
 def _single(task: Task, member: int) -> Task:
     """The run of one member, by itself."""
-    if isinstance(task.seeds, int):
+    if not task.is_population:
         return task
     teacher, pairs = task.teacher, None if task.teacher is None else task.teacher.pairs
     if teacher is not None and pairs is not None:
         variables = jax.tree.map(lambda leaf: leaf[pairs[member]], teacher.variables)
         teacher = dataclasses.replace(teacher, variables=variables, pairs=None)
-    drawn: Any = task.seeds if task.init_seeds is None else task.init_seeds
-    return dataclasses.replace(
-        task,
-        seeds=task.seeds[member],
-        init_seeds=drawn[member],
-        hparams=jax.tree.map(lambda leaf: leaf[member], task.hparams),
-        teacher=teacher,
-    )
+    return dataclasses.replace(task, members=task.members.member(member), teacher=teacher)
 
 
 def _batch(task: Task, step: int) -> Batch:
     """The batch of a step before augmentation, as the step is given it."""
-    assert isinstance(task.seeds, int)
+    seed: Any = task.members.seeds
     if isinstance(task.data, kd_data.Stream):
         feed = kd_data.batches(
-            task.data, task.seeds, task.batch_size, start=step, stop=step + 1, threads=0
+            task.data, seed, task.batch_size, start=step, stop=step + 1, threads=0
         )
         batch = jax.tree.map(jnp.asarray, next(feed))
         feed.close()
         return kd_data.as_floats(batch, jnp.float32(task.data.scale))
-    rows = kd_data.rows(task.seeds, step, len(task.data), task.batch_size)
+    rows = kd_data.rows(seed, step, len(task.data), task.batch_size)
     return kd_data.gather(kd_data.to_device(task.data), jnp.asarray(rows))
 
 
@@ -144,7 +137,7 @@ def _gradient(step: Step, task: Task, state: State, number: int) -> str | None:
 
 def _stepped(step: Step, task: Task, state: State, number: int) -> tuple[State, Any]:
     """A training step from the first weights at rate 0, which only what is not finite survives."""
-    hparams = {**task.hparams, "learning_rate": jnp.float32(0)}
+    hparams = {**task.members.hparams, "learning_rate": jnp.float32(0)}
     variables = None if task.teacher is None else task.teacher.variables
     state = dataclasses.replace(state, step=jnp.int32(number))
     return step(state, variables, _batch(task, number), hparams)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import numbers as abstract
+import numbers
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 import optax
 
-from kd.core.members import check_population, init_seeds, numbers, paired_teachers
+from kd.core.members import make_members
 from kd.core.objective import Term
 from kd.core.schedules import Schedule
 from kd.core.step import View
 from kd.core.types import Teacher
-from kd.data import Dataset, check_same_kind, steps_of, steps_per_epoch
+from kd.data import Dataset, check_same_kind, steps_per_epoch
 from kd.errors import KdError
-from kd.models import as_model
 from kd.placement.ambient import pinned
 from kd.placement.mesh import MeshSpec
 from kd.placement.sharding import Sharding
-from kd.teachers.answers import reading
 from kd.teachers.trained import Trained
 from kd.training import loop
+from kd.training.task import make_task
 from kd.training.writers import Progress, Write
 
 
@@ -91,26 +90,21 @@ def fit(
     if validation is not None:
         _check_validation(validation, data)
     population = {} if population is None else population
-    check_population(population, terms)
     _check_columns(population, seed, learning_rate)
-    teacher = _paired(teacher, population)
-    teacher = None if teacher is None else reading(teacher, data)
     if learning_rate is None:
         learning_rate = 0.05 if optimizer is None else 1.0
-    seeds, hparams = numbers(terms, learning_rate, population, int(seed))
-    task = loop.Task(
-        model=as_model(model),
-        data=data,
-        terms=terms,
-        optimizer=optax.sgd(1.0, momentum=0.9) if optimizer is None else optimizer,
-        total_steps=steps_of(epochs, len(data), batch_size),
+    members = make_members(terms, population, learning_rate, int(seed))
+    task = make_task(
+        model,
+        data,
+        terms,
+        members,
         batch_size=batch_size,
-        seeds=seeds,
-        hparams=hparams,
+        epochs=epochs,
+        optimizer=optax.sgd(1.0, momentum=0.9) if optimizer is None else optimizer,
         teacher=teacher,
         view=view,
         learning_rate_schedule=learning_rate_schedule,
-        init_seeds=init_seeds(population),
         early_stopping=validation is not None,
         accumulate=accumulate,
         ema=ema,
@@ -118,7 +112,7 @@ def fit(
         sharding=sharding,
     )
     every = None if validation is None else steps_per_epoch(len(data), batch_size)
-    with Progress(title, task.total_steps, batch_size * (task.members or 1)) as progress:
+    with Progress(title, task.total_steps, batch_size * (members.size or 1)) as progress:
 
         def start_writing(resumed_at: int) -> list[Write]:
             progress.resume(resumed_at)
@@ -144,20 +138,6 @@ def _check_columns(population: Mapping[str, Any], seed: Any, learning_rate: Any)
                 f"{name}={value} changes nothing: population has a column {name} with one for "
                 "every member; leave one of them out"
             )
-
-
-def _paired(teacher: Teacher | None, population: Mapping[str, Any]) -> Teacher | None:
-    """The teacher, refused where the population's column ``teacher`` names other pairs than its
-    own.
-    """
-    pairs = paired_teachers(population)
-    if pairs is not None and (teacher is None or teacher.pairs != pairs):
-        raise KdError(
-            "population.teacher pairs students with teachers and the teacher is not paired so; "
-            "pass "
-            f"teacher=trained.teacher(pairs={pairs})"
-        )
-    return teacher
 
 
 def _check_types(data: Any, terms: Any, teacher: Any) -> None:
@@ -193,7 +173,7 @@ def _check_numbers(epochs: Any, seed: Any, learning_rate: Any) -> None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, abstract.Real) and not isinstance(value, bool)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def _check_training(optimizer: Any, schedule: Any, view: Any) -> None:

@@ -16,7 +16,6 @@ from kd.core.state import State, keep_best
 from kd.core.types import PyTree
 from kd.errors import KdError
 from kd.placement.ambient import pinned
-from kd.placement.mesh import make_mesh
 from kd.processes import group
 from kd.processes.signals import Interrupted, StopSignals
 from kd.teachers.trained import Trained
@@ -79,10 +78,10 @@ def run(
       Interrupted: SIGINT or SIGTERM arrived, in any of the processes; the state was saved.
     """
     check(task)
-    where = place(task, make_mesh(task.mesh))
+    where = place(task)
     check_room(task, where)
     state, position = initial_state(task, where.state), None
-    population = task.members is not None
+    population = task.is_population
     untrained = digests(state.params, population)
     if checkpoints is not None:
         state = checkpoints.restore(state) or state
@@ -157,7 +156,7 @@ def result(task: Task, state: State) -> Trained:
 
 
 def _trained(task: Task, params: PyTree, extra: PyTree) -> Trained:
-    return Trained(task.model, params, extra, task.members is not None, seen=task.data.seen)
+    return Trained(task.model, params, extra, task.is_population, seen=task.data.seen)
 
 
 def _due(every: int | None, step: int, first: int) -> bool:

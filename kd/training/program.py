@@ -58,9 +58,9 @@ class Program:
     close: Callable[[], None] = lambda: None
 
 
-def place(task: Task, mesh: Mesh) -> Placement:
-    """Where a task's arrays live on `mesh`, by its rules."""
-    population = task.members is not None
+def place(task: Task) -> Placement:
+    """Where a task's arrays live on its mesh, by its rules."""
+    population, mesh = task.is_population, task.mesh
     return Placement(
         mesh,
         state_shardings(abstract_state(task), task.sharding.student, mesh, population=population),
@@ -74,14 +74,14 @@ def place(task: Task, mesh: Mesh) -> Placement:
     )
 
 
-def lower(task: Task, mesh: Mesh) -> Any:
-    """The task's step on one batch, lowered for `mesh`, which may be of devices that are not here;
-    nothing is computed.
+def lower(task: Task) -> Any:
+    """The task's step on one batch, lowered for its mesh, which may be of devices that are not
+    here; nothing is computed.
 
     ``(state, teacher_variables, batch, hparams) -> (state, metrics)``. Teacher and data may be
     shapes alone.
     """
-    return _lower(task, place(task, mesh))
+    return _lower(task, place(task))
 
 
 def _lower(task: Task, where: Placement) -> Any:
@@ -91,9 +91,8 @@ def _lower(task: Task, where: Placement) -> Any:
         host_batch(task),
     )
     with jax.set_mesh(where.mesh):
-        platform = where.mesh.devices.flat[0].platform
-        return _jitted(_prepared(task, platform), where).lower(
-            *abstract, jax.eval_shape(lambda: dict(task.hparams))
+        return _jitted(_prepared(task), where).lower(
+            *abstract, jax.eval_shape(lambda: task.members.hparams)
         )
 
 
@@ -106,7 +105,7 @@ def compile_program(
     Streamed data stands at step `start`, or at `position` where a checkpoint saved one.
     """
     variables = put(teacher_variables(task), where.teacher)
-    hparams = put(dict(task.hparams), replicated(where.mesh))
+    hparams = put(task.members.hparams, replicated(where.mesh))
     if isinstance(task.data, kd_data.Stream):
         return _streamed(task, task.data, where, variables, hparams, start, position)
     return _in_memory(task, task.data, where, variables, hparams, capacity)
@@ -129,13 +128,14 @@ def _in_memory(
 
     rows_at = NamedSharding(where.mesh, jax.sharding.PartitionSpec(None, *where.batch.spec))
     run = many(member_step(task), gather, capacity)
-    if task.members is not None:
+    if task.is_population:
         run = many_of_population(run, members_of(task))
     ins = (where.state, where.teacher, everywhere, rows_at, everywhere, everywhere)
     jitted = jax.jit(
         run, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0
     )
-    seeds = (task.seeds,) if isinstance(task.seeds, int) else task.seeds
+    seeds = task.members.seeds
+    seeds = (seeds,) if isinstance(seeds, int) else seeds
     order = kd_data.Order(seeds, len(data), task.batch_size)
     rows = jax.ShapeDtypeStruct(_table(task, order, range(0), capacity).shape, np.int32)
     with jax.set_mesh(where.mesh):
@@ -161,12 +161,14 @@ def _streamed(
 ) -> Program:
     program = _lower(task, where).compile()
     share = _share(task, where)
-    feed = kd_data.batches(data, task.seeds, task.batch_size, share, start, stop=task.total_steps)
+    feed = kd_data.batches(
+        data, task.members.seeds, task.batch_size, share, start, stop=task.total_steps
+    )
     if position is not None:
         feed.set_state(position)
 
     def on_devices(local: Any) -> jax.Array:
-        axis = 0 if task.members is None else 1
+        axis = int(task.is_population)
         shape = (*local.shape[:axis], task.batch_size, *local.shape[axis + 1 :])
 
         def part(index: Any) -> Any:
@@ -199,11 +201,11 @@ def _jitted(step: Callable[..., Any], where: Placement) -> Any:
     )
 
 
-def _prepared(task: Task, platform: str) -> Callable[..., Any]:
+def _prepared(task: Task) -> Callable[..., Any]:
     """The step on batches as they come from the host: images are bytes until they are on the
     device.
     """
-    step = make_step(task, platform)
+    step = make_step(task)
 
     def run(state: State, variables: PyTree, batch: Batch, hparams: PyTree) -> tuple[State, Any]:
         return step(state, variables, kd_data.as_floats(batch, task.data.scale), hparams)
@@ -217,16 +219,16 @@ def host_batch(task: Task) -> Batch:
     """
     batch = dict(abstract_batch(task))
     batch["inputs"] = jax.ShapeDtypeStruct(batch["inputs"].shape, task.data.dtype)
-    if task.members is None:
+    if not task.is_population:
         return batch
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((task.members, *leaf.shape), leaf.dtype), batch
+        lambda leaf: jax.ShapeDtypeStruct((task.members.size, *leaf.shape), leaf.dtype), batch
     )
 
 
 def _share(task: Task, where: Placement) -> slice:
     """The part of every batch that this process's devices need."""
-    shape = (task.batch_size,) if task.members is None else (task.members, task.batch_size)
+    shape = tuple(size for size in (task.members.size, task.batch_size) if size is not None)
     parts = where.batch.addressable_devices_indices_map(shape).values()
     bounds = [part[-1].indices(task.batch_size) for part in parts if part is not None]
     return slice(min(begin for begin, _, _ in bounds), max(end for _, end, _ in bounds))
@@ -234,7 +236,7 @@ def _share(task: Task, where: Placement) -> slice:
 
 def _table(task: Task, order: kd_data.Order, steps: range, capacity: int) -> np.ndarray:
     """Rows of the batches of `steps`: ``[capacity b]`` or ``[capacity m b]``, zeros behind."""
-    table = np.zeros((capacity, task.members or 1, task.batch_size), np.int32)
+    table = np.zeros((capacity, task.members.size or 1, task.batch_size), np.int32)
     for place, step in enumerate(steps):
         table[place] = order.rows(step)
-    return table if task.members is not None else table[:, 0]
+    return table if task.is_population else table[:, 0]

@@ -60,8 +60,8 @@ def check_room(task: Task, where: Placement) -> None:
         return
     largest = sorted(sums, key=lambda name: -sums[name])[:3]
     parts = ", ".join(f"{name} {size(sums[name])}" for name in largest)
-    members = "" if task.members is None else f" of {task.members} members together"
-    advice = _ADVICE[largest[0]] + ("" if task.members is None else ", or fewer members")
+    members = f" of {task.members.size} members together" if task.is_population else ""
+    advice = _ADVICE[largest[0]] + (", or fewer members" if task.is_population else "")
     raise KdError(
         f"this run{members} keeps {size(needed)} in memory ({parts} a device) and there are "
         f"{size(have)}; take {advice}, or more devices over which sharding.student.rule splits it"

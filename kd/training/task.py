@@ -16,15 +16,18 @@ from jax.sharding import Mesh
 from kd import data as kd_data
 from kd.core import rng
 from kd.core.manifest import check_answers
+from kd.core.members import Members
 from kd.core.objective import Term, check_positions, check_widths, make_objective
 from kd.core.schedules import Schedule, make_schedule
 from kd.core.state import State, init_state, with_best, with_ema
 from kd.core.step import Constraint, Step, View, make_train_step, population
-from kd.core.types import Batch, Hparams, Model, Outputs, PyTree, Teacher
+from kd.core.types import Batch, Model, Outputs, PyTree, Teacher
 from kd.errors import KdError
+from kd.models import as_model
 from kd.models.abstract import check_model
-from kd.placement.mesh import MeshSpec, check_batch, check_members, is_whole, make_mesh
+from kd.placement.mesh import MembersBy, MeshSpec, check_batch, check_members, is_whole, make_mesh
 from kd.placement.sharding import Sharding, check_rule, specs, teacher_shardings
+from kd.teachers.answers import reading
 from kd.teachers.make import unpaired_answer
 
 
@@ -32,40 +35,81 @@ from kd.teachers.make import unpaired_answer
 class Task:
     """Everything that a run is made of, ready to compile.
 
-    `seeds` is one seed for a single run, or a sequence with one per member of a population; then
-    every leaf of `hparams` has a leading member axis too. `init_seeds` draw the first weights,
-    where that is not the part of `seeds`: members that share a seed and differ in it differ in
-    nothing else.
+    `make_task` makes it, for configs and for the library. `mesh` holds the devices themselves.
     """
 
     model: Model
     data: kd_data.Dataset | kd_data.Stream
     terms: Sequence[Term]
+    members: Members
     optimizer: optax.GradientTransformation
     total_steps: int
     batch_size: int
-    seeds: int | Sequence[int]
-    hparams: Hparams
+    mesh: Mesh
     teacher: Teacher | None = None
     view: View | None = None
     constraint: Constraint | None = None
     learning_rate_schedule: Schedule = Schedule()
     early_stopping: bool = False
-    init_seeds: int | Sequence[int] | None = None
     accumulate: int = 1
     ema: float = 0.0
-    mesh: MeshSpec = MeshSpec()
     sharding: Sharding = Sharding()
+    members_by: MembersBy = "auto"
 
     @property
-    def members(self) -> int | None:
-        """Size of the population; None for a single run."""
-        return None if isinstance(self.seeds, int) else len(self.seeds)
+    def is_population(self) -> bool:
+        """Whether state, batches and numbers have a leading member axis."""
+        return self.members.size is not None
 
     @property
     def has_own_teachers(self) -> bool:
         """Whether each member of the population learns from a teacher of its own."""
         return self.teacher is not None and self.teacher.pairs is not None
+
+
+def make_task(
+    model: Any,
+    data: kd_data.Dataset | kd_data.Stream,
+    terms: Sequence[Term],
+    members: Members,
+    *,
+    batch_size: int,
+    epochs: float | None = None,
+    steps: int | None = None,
+    teacher: Teacher | None = None,
+    mesh: MeshSpec | Mesh = MeshSpec(),
+    **options: Any,
+) -> Task:
+    """The task of a run, from a config or from the library's own arguments: there is no other way.
+
+    The run is `steps` long, or as many as `epochs` make. The teacher is shown what the student
+    reads in the unit that it was trained on. `options` are the other fields of `Task`.
+
+    Raises:
+      KdError: students paired with teachers that are not paired so, a teacher that cannot read
+        these inputs, a length or a mesh that cannot be.
+    """
+    if members.teachers is not None and (teacher is None or teacher.pairs != members.teachers):
+        raise KdError(
+            "population.teacher pairs students with teachers and the teacher is not paired so; "
+            f"pass teacher=trained.teacher(pairs={members.teachers})"
+        )
+    if steps is None:
+        steps = kd_data.steps_of(epochs or 0, len(data), batch_size)
+    if isinstance(mesh, MeshSpec):
+        options.setdefault("members_by", mesh.members_by)
+        mesh = make_mesh(mesh)
+    return Task(
+        model=as_model(model),
+        data=data,
+        terms=terms,
+        members=members,
+        total_steps=steps,
+        batch_size=batch_size,
+        mesh=mesh,
+        teacher=None if teacher is None else reading(teacher, data),
+        **options,
+    )
 
 
 def initial_state(task: Task, shardings: State | None = None) -> State:
@@ -85,9 +129,9 @@ def initial_state(task: Task, shardings: State | None = None) -> State:
         # one after another: random numbers compile several times faster than in vmap
         return jax.lax.map(one, seeds)
 
-    init_seeds = task.seeds if task.init_seeds is None else task.init_seeds
-    seeds = jnp.asarray(task.seeds, jnp.uint32), jnp.asarray(init_seeds, jnp.uint32)
-    draw = one if task.members is None else each
+    drawn = (task.members.seeds, task.members.init_seeds)
+    seeds = jnp.asarray(drawn[0], jnp.uint32), jnp.asarray(drawn[1], jnp.uint32)
+    draw = each if task.is_population else one
     return (jax.jit(draw) if shardings is None else jax.jit(draw, out_shardings=shardings))(seeds)
 
 
@@ -96,50 +140,47 @@ def abstract_state(task: Task) -> State:
     return jax.eval_shape(lambda: initial_state(task))
 
 
-def make_step(task: Task, platform: str | None = None) -> Step:
-    """The task's training step, of a single run or of a population; pure and uncompiled.
-
-    `platform` is what it is compiled for, where that is not what is here.
-    """
+def make_step(task: Task) -> Step:
+    """The task's training step, of a single run or of a population; pure and uncompiled."""
     step = member_step(task)
-    return step if task.members is None else members_of(task, platform)(step)
+    return members_of(task)(step) if task.is_population else step
 
 
-def members_of(task: Task, platform: str | None = None) -> Callable[[Step], Step]:
+def members_of(task: Task) -> Callable[[Step], Step]:
     """What makes a population's step of a member's, computed as ``mesh.members_by`` says."""
     return functools.partial(
         population,
         own_teachers=task.has_own_teachers,
-        at_once=at_once(task, platform),
-        parts=task.mesh.member,
+        at_once=at_once(task),
+        parts=task.mesh.shape["member"],
     )
 
 
-def at_once(task: Task, platform: str | None = None) -> int | None:
+def at_once(task: Task) -> int | None:
     """How many members of a population a device computes at a time: all of them is None."""
-    by = task.mesh.members_by
-    if by == "auto":
-        by = _measured(task, platform or jax.default_backend())
+    by = _measured(task) if task.members_by == "auto" else task.members_by
     return {"vmap": None, "loop": 1}.get(by, by)
 
 
 _VMAP_BYTES = 8 * 2**20
 
 
-def _measured(task: Task, platform: str) -> str:
+def _measured(task: Task) -> str:
     """The way that was measured to be the fastest; docs/scaling.md says where, and the numbers.
 
     A GPU has room for all members in every operation. A CPU computes a vmap of convolutions as one
-    grouped convolution, five times slower than a loop; and as soon as the parameters of all
-    members, their gradients and the optimiser's state outgrow its last cache, a vmap fetches them
-    from memory anew in every step, while a loop takes a member through all steps of a dispatch.
+    grouped convolution, five times slower than a loop. As soon as the parameters of all members,
+    their gradients and the optimiser's state outgrow its last cache, a vmap fetches them from
+    memory in every step, while a loop takes one member through all steps of a dispatch; streamed
+    data has one step a dispatch.
     """
-    if platform != "cpu":
+    if task.mesh.devices.flat[0].platform != "cpu":
         return "vmap"
     example = jax.eval_shape(lambda: kd_data.example_batch(task.data, 1))["inputs"]
     params, extra = jax.eval_shape(lambda x: task.model.init(rng.key(0), x), example)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-    if size * (task.members or 1) > _VMAP_BYTES * task.mesh.member:
+    large = size * (task.members.size or 1) > _VMAP_BYTES * task.mesh.shape["member"]
+    if large and not isinstance(task.data, kd_data.Stream):
         return "loop"
     applied = jax.make_jaxpr(lambda p, e, x: task.model.apply(p, e, x, train=False)[0])
     return "loop" if "conv_general_dilated" in str(applied(params, extra, example)) else "vmap"
@@ -188,23 +229,20 @@ def abstract_batch(task: Task) -> Batch:
     return jax.eval_shape(lambda: kd_data.example_batch(task.data, task.batch_size))
 
 
-def check(task: Task, mesh: Mesh | None = None) -> None:
+def check(task: Task) -> None:
     """Raise a `KdError` if student, teacher, data, terms and devices do not fit, before anything is
     compiled.
-
-    `mesh` is one of other devices than those that are here.
     """
     _check_numbers(task)
     kd_data.steps_per_epoch(len(task.data), task.batch_size)
-    mesh = make_mesh(task.mesh) if mesh is None else mesh
-    check_batch(mesh, task.batch_size, task.accumulate)
-    check_members(mesh, task.members)
+    check_batch(task.mesh, task.batch_size, task.accumulate)
+    check_members(task.mesh, task.members.size)
     make_objective(task.terms, task.total_steps)
     make_schedule(task.learning_rate_schedule, task.total_steps)
     batch = abstract_batch(task)
     if task.view is not None:
         batch = jax.eval_shape(task.view, rng.key(0), batch)
-    with jax.set_mesh(mesh):
+    with jax.set_mesh(task.mesh):
         student = check_model(task.model, batch["inputs"])
     _check_optimizer(task.optimizer, student.params)
     if not jnp.issubdtype(student.outputs.logits.dtype, jnp.floating):
@@ -212,8 +250,8 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
             f"the student answers with {student.outputs.logits.dtype}, which has no gradient; "
             "answer with logits in floating point"
         )
-    specs(task.sharding.student, student.params, mesh)
-    teacher = _check_teacher(task, batch, mesh)
+    specs(task.sharding.student, student.params, task.mesh)
+    teacher = _check_teacher(task, batch)
     check_widths(student.outputs.width, teacher, task.terms, "labels" in batch)
     check_positions("student", student.outputs, batch)
     if student.outputs.width < task.data.num_classes:
@@ -223,7 +261,7 @@ def check(task: Task, mesh: Mesh | None = None) -> None:
         )
 
 
-def _check_teacher(task: Task, batch: Batch, mesh: Mesh) -> int | None:
+def _check_teacher(task: Task, batch: Batch) -> int | None:
     """The number of classes that the task's teacher answers with; None without a teacher."""
     teacher = task.teacher
     if teacher is None:
@@ -239,7 +277,7 @@ def _check_teacher(task: Task, batch: Batch, mesh: Mesh) -> int | None:
         view="" if task.view is None else getattr(task.view, "identity", None),
         without_zeros=[t.name for t in task.terms if t.info.teacher and not t.info.zeros],
     )
-    _check_pairs(teacher.pairs, task.members, jax.tree.leaves(teacher.variables))
+    _check_pairs(teacher.pairs, task.members.size, jax.tree.leaves(teacher.variables))
     answer: Any = jax.eval_shape(unpaired_answer(teacher), teacher.variables, batch)
     if not isinstance(answer, Outputs):
         raise KdError(
@@ -247,7 +285,7 @@ def _check_teacher(task: Task, batch: Batch, mesh: Mesh) -> int | None:
             "Outputs(logits)"
         )
     check_positions("teacher", answer, batch)
-    teacher_shardings(teacher, teacher.variables, task.sharding.teacher, mesh)
+    teacher_shardings(teacher, teacher.variables, task.sharding.teacher, task.mesh)
     return answer.width
 
 

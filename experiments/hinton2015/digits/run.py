@@ -20,7 +20,7 @@ from experiments.hinton2015.parts import (
     resolved,
 )
 from kd import evals
-from kd.config import Spec, build, make_terms
+from kd.config import Spec, build
 from kd.core import Average, Outputs, product
 from kd.data import Dataset, load
 from kd.errors import KdError, unknown
@@ -126,7 +126,7 @@ def measure(protocol: Protocol, stages: list[Stage], done: Mapping[str, Done]) -
         specs["baseline"].data.source, specs["baseline"].data.eval, specs["baseline"].data.data_dir
     )
     ensemble = _ensemble(done["teachers"], specs["distilled"].teacher.average, test)
-    main = next(t for t in make_terms(specs["distilled"]) if t.name == "soft_targets").numbers[
+    main = next(t for t in specs["distilled"].terms if t.name == "soft_targets").numbers[
         "temperature"
     ]
     by_temperature = {main: [m["errors"] for m in done["distilled"].evaluation["members"]]}
