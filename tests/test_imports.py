@@ -140,7 +140,7 @@ HOMES = {
     "jax._src": ("kd.processes.group", "kd.processes.launcher"),
     "tensorflow_datasets": ("kd.data.",),
     "grain": ("kd.data.pipeline",),
-    "sklearn": ("kd.data.",),
+    "sklearn": (),  # its digits are read as a file
     "flax": ("kd.models.",),
     "ml_collections": ("kd.config.", "kd.cli.main", "configs."),
     "tensorflow": (),

@@ -21,7 +21,6 @@ from kd.placement.sharding import state_shardings, teacher_shardings
 from kd.training.task import (
     Task,
     abstract_batch,
-    abstract_state,
     make_step,
     member_step,
     members_of,
@@ -63,7 +62,7 @@ def place(task: Task) -> Placement:
     population, mesh = task.is_population, task.mesh
     return Placement(
         mesh,
-        state_shardings(abstract_state(task), task.sharding.student, mesh, population=population),
+        state_shardings(task.abstract_state, task.sharding.student, mesh, population=population),
         teacher_shardings(
             task.teacher,
             jax.eval_shape(lambda: teacher_variables(task)),
@@ -86,7 +85,7 @@ def lower(task: Task) -> Any:
 
 def _lower(task: Task, where: Placement) -> Any:
     abstract = (
-        abstract_state(task),
+        task.abstract_state,
         jax.eval_shape(lambda: teacher_variables(task)),
         host_batch(task),
     )
@@ -140,7 +139,7 @@ def _in_memory(
     rows = jax.ShapeDtypeStruct(_table(task, order, range(0), capacity).shape, np.int32)
     with jax.set_mesh(where.mesh):
         program = jitted.lower(
-            abstract_state(task), variables, table, rows, np.int32(0), hparams
+            task.abstract_state, variables, table, rows, np.int32(0), hparams
         ).compile()
 
     def advance(state: State, step: int, until: int) -> tuple[State, Any]:

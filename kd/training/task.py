@@ -66,6 +66,11 @@ class Task:
         """Whether each member of the population learns from a teacher of its own."""
         return self.teacher is not None and self.teacher.pairs is not None
 
+    @functools.cached_property
+    def abstract_state(self) -> State:
+        """Shapes and types of the state; nothing is computed, and traced once."""
+        return jax.eval_shape(lambda: initial_state(self))
+
 
 def make_task(
     model: Any,
@@ -135,11 +140,6 @@ def initial_state(task: Task, shardings: State | None = None) -> State:
     return (jax.jit(draw) if shardings is None else jax.jit(draw, out_shardings=shardings))(seeds)
 
 
-def abstract_state(task: Task) -> State:
-    """Shapes and types of the state; nothing is computed."""
-    return jax.eval_shape(lambda: initial_state(task))
-
-
 def make_step(task: Task) -> Step:
     """The task's training step, of a single run or of a population; pure and uncompiled."""
     step = member_step(task)
@@ -159,7 +159,9 @@ def members_of(task: Task) -> Callable[[Step], Step]:
 def at_once(task: Task) -> int | None:
     """How many members of a population a device computes at a time: all of them is None."""
     by = _measured(task) if task.members_by == "auto" else task.members_by
-    return {"vmap": None, "loop": 1}.get(by, by)
+    if isinstance(by, str):
+        return None if by == "vmap" else 1
+    return by
 
 
 _VMAP_BYTES = 8 * 2**20
