@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/.ready
+PINS = constraints-py$$("$(BIN)/python" -c 'import sys; print("311" if sys.version_info < (3, 12) else "312")').txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: reproduce test test-core lint bench faults fuzz clean
+.PHONY: reproduce test test-core lint docs tour bench faults fuzz clean
 .DELETE_ON_ERROR:
 
 reproduce: $(READY)
@@ -28,6 +29,16 @@ lint: $(READY)
 	"$(BIN)/ruff" format --check .
 	PATH="$(CURDIR)/$(BIN):$$PATH" "$(BIN)/pyright"
 
+# The search of the site works where it is served: python -m http.server --directory site
+docs: $(READY)
+	@"$(BIN)/python" -c 'import mkdocs_jupyter, mkdocstrings_handlers.python' 2>/dev/null || \
+		"$(BIN)/python" -m pip install -q -e '.[docs]' -c $(PINS)
+	@NO_MKDOCS_2_WARNING=1 "$(BIN)/python" -m mkdocs build --quiet --strict
+	@echo "$(CURDIR)/site/index.html"
+
+tour: $(READY)
+	"$(BIN)/python" -m tests.tour
+
 bench: $(READY)
 	"$(BIN)/python" -m pip install -q torch==2.13.0
 	"$(BIN)/python" -m bench.run
@@ -45,8 +56,7 @@ $(READY): pyproject.toml constraints-py311.txt constraints-py312.txt
 		{ echo "kd needs Python 3.11 or newer; try: make PYTHON=python3.12" >&2; exit 2; }
 	@echo "setting up $(VENV) from pinned versions; this takes a minute or two, once"
 	@"$(PYTHON)" -m venv "$(VENV)"
-	@"$(BIN)/python" -m pip install -q -e '.[dev]' -c \
-		constraints-py$$("$(BIN)/python" -c 'import sys; print("311" if sys.version_info < (3, 12) else "312")').txt
+	@"$(BIN)/python" -m pip install -q -e '.[dev]' -c $(PINS)
 	@touch "$(READY)"
 
 clean:

@@ -22,8 +22,8 @@ from bench.problem import LEARNING_RATE, MOMENTUM, SCALE, Problem
 from bench.run import RESULTS, SETTLE_SECONDS, save
 from kd import data as kd_data
 from kd.core.members import make_members
-from kd.core.objective import term
 from kd.core.optim import Optim, make_optimizer
+from kd.core.terms import term
 from kd.evidence import machine
 from kd.models.mlp import mlp
 from kd.placement.mesh import MeshSpec
@@ -36,7 +36,7 @@ CLASSES = 10
 WAYS = ("vmap", "loop", 8)
 REACH = 1.1
 MEMBER_STEPS = 2048  # that are timed at once, as far as the steps allow
-FEWEST, MOST = 8, 50  # steps of a dispatch
+FEWEST, MOST = 4, 50  # steps of a dispatch
 
 Timed = Callable[[], float]
 

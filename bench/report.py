@@ -20,7 +20,7 @@ ACCURACY_MARKER = "plan accuracy"
 def table(results: Mapping[str, Any]) -> str:
     """The claims as Markdown, with what they were measured on underneath."""
     difference = max(
-        value for found in results["relative_difference"].values() for value in found.values()
+        value for errors in results["relative_difference"].values() for value in errors.values()
     )
     return "\n".join(
         [
@@ -106,8 +106,8 @@ def _times(row: Mapping[str, Any]) -> str:
 
 
 def _pair(pair: Mapping[str, float], unit: float) -> str:
-    said, found = pair["predicted"], pair["reported"]
-    return f"{said / unit:,.1f} | {found / unit:,.1f} | {said / found:.2f}"
+    predicted, reported = pair["predicted"], pair["reported"]
+    return f"{predicted / unit:,.1f} | {reported / unit:,.1f} | {predicted / reported:.2f}"
 
 
 def _ratio(ratio: Mapping[str, Any]) -> str:

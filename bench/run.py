@@ -40,26 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"the machine is busy (load {load:.1f}): the timings will not mean much",
             file=sys.stderr,
         )
-    problem = Problem(
-        args.examples,
-        args.steps,
-        args.vit,
-        args.small_vit,
-        args.pixels,
-        records=args.records,
-        floats=args.floats,
-    )
-    batches = Batches(
-        tuple(args.batches), args.accumulated_batch, args.vit_batch, args.small_vit_batch
-    )
-    if args.records < batches.pipeline:
-        batches = Batches(*list(vars(batches).values())[:-1], pipeline=args.records)
-    groups = claims.groups(batches, args.vit, args.small_vit)
+    problem = _problem(args)
+    groups = claims.groups(_batches(args), args.vit, args.small_vit)
     with Worker("bench.with_kd", problem) as kd, Worker("bench.with_torch", problem) as torch:
         workers = {"kd": kd, "torch": torch}
         difference = {str(batch): check(workers, batch) for batch in args.batches}
         difference[f"vit, {args.vit_batch}"] = check(workers, args.vit_batch, "check vit")
-        worst = max(value for found in difference.values() for value in found.values())
+        worst = max(value for errors in difference.values() for value in errors.values())
         if not worst < TOLERANCE:
             print(
                 f"kd and PyTorch do not compute the same: they differ by {worst:.1e}",
@@ -71,9 +58,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         inside = claims.parts(args.vit_batch)
         of_parts, _ = measure(workers, claims.cases(inside), args.repeats, "parts of the ViT")
-    samples = {case: values for found, _ in measured for case, values in found.items()}
+    samples = {case: values for cases, _ in measured for case, values in cases.items()}
     results = {
         "command": " ".join(["python -m bench.run", *(sys.argv[1:] if argv is None else argv)]),
+        **_settings(args, load),
+        "relative_difference": difference,
+        "compiles_per_run": max(compiles for _, compiles in measured),
+        "comparisons": [claim.judged(samples) for group in groups for claim in group],
+        "vit_parts": [claim.judged(of_parts) for claim in inside],
+        "ms_per_step": {
+            str(case): claims.spread(values) for case, values in (samples | of_parts).items()
+        },
+    }
+    save(args.out, results)
+    return 0
+
+
+def _problem(args: argparse.Namespace) -> Problem:
+    return Problem(
+        args.examples,
+        args.steps,
+        args.vit,
+        args.small_vit,
+        args.pixels,
+        records=args.records,
+        floats=args.floats,
+    )
+
+
+def _batches(args: argparse.Namespace) -> Batches:
+    batches = Batches(
+        tuple(args.batches), args.accumulated_batch, args.vit_batch, args.small_vit_batch
+    )
+    if args.records < batches.pipeline:
+        return Batches(*list(vars(batches).values())[:-1], pipeline=args.records)
+    return batches
+
+
+def _settings(args: argparse.Namespace, load: float) -> dict[str, Any]:
+    """What was measured, and on what."""
+    return {
         "student": "-".join(map(str, WIDTHS)),
         "examples": args.examples,
         "steps": args.steps,
@@ -86,16 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "load_after": round(os.getloadavg()[0], 2),
         },
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
-        "relative_difference": difference,
-        "compiles_per_run": max(compiles for _, compiles in measured),
-        "comparisons": [claim.judged(samples) for group in groups for claim in group],
-        "vit_parts": [claim.judged(of_parts) for claim in inside],
-        "ms_per_step": {
-            str(case): claims.spread(values) for case, values in (samples | of_parts).items()
-        },
     }
-    save(args.out, results)
-    return 0
 
 
 def save(path: pathlib.Path, results: Mapping[str, Any]) -> None:
@@ -136,12 +151,12 @@ def check(workers: Mapping[str, Worker], batch: int, what: str = "check") -> dic
     their largest value.
     """
     with tempfile.TemporaryDirectory() as folder:
-        found = {}
+        outputs = {}
         for name, worker in workers.items():
             file = str(pathlib.Path(folder, f"{name}.npz"))
             worker.ask(what, batch, file)
-            found[name] = dict(np.load(file))
-    ours, theirs = found["kd"], found["torch"]
+            outputs[name] = dict(np.load(file))
+    ours, theirs = outputs["kd"], outputs["torch"]
     return {
         key: float(np.abs(ours[key] - theirs[key]).max() / np.abs(theirs[key]).max())
         for key in theirs

@@ -20,9 +20,9 @@ from bench.problem import Problem
 from bench.worker import Case, timed
 from kd import data as kd_data
 from kd.core.members import make_members
-from kd.core.objective import term
 from kd.core.optim import Optim, make_optimizer
 from kd.core.state import State, init_state
+from kd.core.terms import term
 from kd.core.types import Model
 from kd.models.precision import in_bfloat16
 from kd.models.vit import MLP, Attention, parse_variant, vit

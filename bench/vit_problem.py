@@ -72,37 +72,37 @@ def torch_layout(params: Params) -> Params:
     width = params["patches/bias"].size
     patch = round((params["patches/kernel"].shape[0] / 3) ** 0.5)
     convolution = params["patches/kernel"].reshape(patch, patch, 3, width).transpose(3, 2, 0, 1)
-    found = {"patches.weight": convolution, "patches.bias": params["patches/bias"]}
+    layout = {"patches.weight": convolution, "patches.bias": params["patches/bias"]}
     for i in range(len(params["blocks/mlp/up/bias"])):
         block = {
             name.removeprefix("blocks/"): array[i]
             for name, array in params.items()
             if name.startswith("blocks/")
         }
-        found |= {f"blocks.{i}.{name}": array for name, array in _torch_block(block).items()}
+        layout |= {f"blocks.{i}.{name}": array for name, array in _torch_block(block).items()}
     for name, leaf in (("norm", "scale"), ("head", "kernel")):
-        found |= {
+        layout |= {
             f"{name}.weight": params[f"{name}/{leaf}"].T,
             f"{name}.bias": params[f"{name}/bias"],
         }
-    return {name: np.ascontiguousarray(array) for name, array in found.items()}
+    return {name: np.ascontiguousarray(array) for name, array in layout.items()}
 
 
 def _torch_block(block: Params) -> Params:
     qkv = [f"attention/{name}" for name in ("query", "key", "value")]
-    found = {
+    layout = {
         "attention.qkv.weight": np.concatenate([block[f"{name}/kernel"].T for name in qkv]),
         "attention.qkv.bias": np.concatenate([block[f"{name}/bias"] for name in qkv]),
     }
     names = {"attention/out": "attention.out", "mlp/up": "mlp.0", "mlp/down": "mlp.2"}
     for ours, theirs in names.items():
-        found |= {
+        layout |= {
             f"{theirs}.weight": block[f"{ours}/kernel"].T,
             f"{theirs}.bias": block[f"{ours}/bias"],
         }
     for name in ("attention_norm", "mlp_norm"):
-        found |= {f"{name}.weight": block[f"{name}/scale"], f"{name}.bias": block[f"{name}/bias"]}
-    return found
+        layout |= {f"{name}.weight": block[f"{name}/scale"], f"{name}.bias": block[f"{name}/bias"]}
+    return layout
 
 
 def flat(params: Params) -> np.ndarray:

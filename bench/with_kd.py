@@ -22,10 +22,10 @@ from bench.problem import Problem
 from bench.worker import Case, Reply, serve, timed
 from kd import data as kd_data
 from kd.core.members import make_members
-from kd.core.objective import term
 from kd.core.optim import Optim, make_optimizer
 from kd.core.state import State
 from kd.core.step import many, many_of_population
+from kd.core.terms import term
 from kd.models.mlp import mlp
 from kd.teachers import make as teacher
 from kd.training import loop, writers

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from kd import evals, evidence
     from kd.auditing.limits import high_temperature_limit
     from kd.auditing.measures import audit
-    from kd.core import LossInfo, Model, Number, Outputs, Schedule, Teacher, product, term
+    from kd.core import Heads, LossInfo, Model, Number, Outputs, Schedule, Teacher, product, term
     from kd.data import Dataset, arrays, jitter, load, of_classes
     from kd.errors import KdError
     from kd.models import linen
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset",
+    "Heads",
     "KdError",
     "LossInfo",
     "MeshSpec",
@@ -58,6 +59,7 @@ __all__ = [
 
 _HOME = {
     "Dataset": "kd.data",
+    "Heads": "kd.core",
     "KdError": "kd.errors",
     "LossInfo": "kd.core",
     "MeshSpec": "kd.placement.mesh",

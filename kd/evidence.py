@@ -73,7 +73,8 @@ def compare_errors(
     of them.
 
     Args:
-      treatment, control: for each seed, the rows of the test set that it got wrong.
+      treatment: for each seed, the rows of the test set that it got wrong.
+      control: the same of the other arm.
       examples: size of the test set.
       resamples: bootstrap samples; the generator's seed is fixed, so a report is reproducible.
 
@@ -107,7 +108,8 @@ def compare_counts(
     speakers, documents.
 
     Args:
-      treatment, control: for each seed, the number of errors in every unit.
+      treatment: for each seed, the number of errors in every unit.
+      control: the same of the other arm.
       resamples: bootstrap samples.
 
     Raises:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from kd import shipped
 from kd.errors import KdError, unknown
 
 
@@ -27,6 +28,7 @@ def lookup(what: str, name: Any, table: Mapping[str, Any]) -> Any:
     module_name, _, attribute = name.partition(":")
     if not (re.fullmatch(r"\w+(\.\w+)*", module_name) and attribute.isidentifier()):
         raise KdError(f"{what} '{name}' is not of the form package.module:name")
+    shipped.importable(module_name)
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec
 from typing import Any
 
+from kd import shipped
+
 Import = tuple[str, str, str | None]
 """Where a name comes from, the name ("" for the module itself), and what it is called here."""
 
@@ -116,6 +118,8 @@ def _is_own(module: str) -> bool:
 
 def _is_installed(path: pathlib.Path) -> bool:
     path = path.resolve()
+    if shipped.holds(path):  # an experiment is the same one, whether kd is installed or cloned
+        return False
     if {"site-packages", "dist-packages"} & set(path.parts):
         return True
     return any(path.is_relative_to(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib"))

@@ -48,7 +48,7 @@ class Net(nn.Module):
 
 
 def own(loss):
-    return kd.term(LossInfo(lambda student, *_: loss(student.logits), teacher=False), name="own")
+    return kd.term(LossInfo(lambda student, *_: loss(student.logits), needs=()), name="own")
 
 
 def teacher(*pairs):

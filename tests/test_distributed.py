@@ -49,7 +49,7 @@ assert "jax" not in sys.modules
 )
 def test_options_that_do_not_fit(options, message):
     with pytest.raises(KdError, match=message):
-        launcher.given(*options)
+        launcher.from_arguments(*options)
 
 
 SLURM = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_PROCID": "2", "SLURM_LOCALID": "0"}

@@ -11,9 +11,10 @@ import tiny
 from kd.config import resolve
 from kd.config.idle import IDLE
 from kd.core.members import make_members
-from kd.core.objective import check_widths, term
+from kd.core.objective import check_widths
 from kd.core.optim import Optim, make_optimizer
 from kd.core.schedules import Schedule, make_schedule
+from kd.core.terms import term
 from kd.errors import KdError
 from kd.runs import build
 from kd.runs.splits import load_splits

@@ -41,6 +41,7 @@ def imports(module, *, typing=False):
 
 # The packages from the lowest floor to the highest. A package imports from floors below its own.
 FLOORS = [
+    ["shipped"],
     ["errors", "fields", "lineage", "user_code"],
     ["hints", "names", "evidence", "evals", "processes", "system"],
     ["core"],
@@ -130,9 +131,9 @@ def test_no_circle_of_files():
 
 
 def test_flat_rooms_are_the_lowest():
-    """Whatever lies flat in ``kd/`` is small and on the first two floors."""
+    """Whatever lies flat in ``kd/`` is small and on the first three floors."""
     flat = {path.stem for path in (ROOT / "kd").glob("*.py")} - {"__init__"}
-    assert flat <= {name for floor in FLOORS[:2] for name in floor}
+    assert flat <= {name for floor in FLOORS[:3] for name in floor}
 
 
 HOMES = {

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import tiny
 from kd import data as kd_data
-from kd.core.objective import term
+from kd.core.terms import term
 from kd.data import chain, jitter, mixup
 from kd.errors import KdError
 

@@ -9,7 +9,8 @@ import pytest
 
 import tiny
 from kd.core.losses import LossInfo
-from kd.core.objective import make_objective, term
+from kd.core.objective import make_objective
+from kd.core.terms import term
 from kd.core.types import Outputs
 from kd.models.precision import in_bfloat16, rematerialised
 from kd.teachers import answers as predict
@@ -130,6 +131,6 @@ def test_the_objective_reads_a_masked_tap():
     student = Outputs(drawn(2, 3), taps={"twice": taps})
     teacher = Outputs(drawn(2, 3), taps={"twice": drawn(2, 3)})
     hparams = {"terms": {"features": {"weight": jnp.float32(1.0)}}}
-    total, _ = make_objective(terms)(student, teacher, {"weight": weight}, hparams, jnp.int32(0))
+    total, _, _ = make_objective(terms)(student, teacher, {"weight": weight}, hparams, jnp.int32(0))
     assert np.isfinite(total[0])
     assert total[1] == 0

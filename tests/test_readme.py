@@ -8,6 +8,11 @@ import re
 import subprocess
 import sys
 
+import pytest
+
+import kd
+from kd.config import base_config
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -58,3 +63,30 @@ def test_every_make_target_and_command_of_the_readme_exists():
     commands = (ROOT / "kd" / "cli" / "arguments.py").read_text("utf-8")
     for command in set(re.findall(r"\bkd (train|eval|audit|reproduce|report|list)\b", text)):
         assert re.search(rf'add_parser\(\s*"{command}"', commands), command
+
+
+def rows():
+    """Of the table of what one may have: what, in Python, in a config."""
+    table = (ROOT / "README.md").read_text("utf-8").partition("| you have |")[2]
+    lines = table.partition("\n\n")[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_what_the_table_names_is_there(row):
+    """Calls are of the library; keys are of every run, or of a part whose names are the user's."""
+    _, call, key = row
+    for name in re.findall(r"\bkd\.(\w+)", call):
+        assert name in kd.__all__
+    for name in re.findall(r"`([a-z_.]+)=", key):
+        part, _, rest = name.partition(".")
+        assert part in base_config()
+        if part not in ("student", "objective", "population"):
+            assert rest in base_config()[part]
+    for command in re.findall(r"`kd (\w+)", key):
+        commands = (ROOT / "kd" / "cli" / "arguments.py").read_text("utf-8")
+        assert f'add_parser("{command}"' in re.sub(r"\(\s+", "(", commands)
+
+
+def test_the_table_has_rows():
+    assert len(rows()) > 12

@@ -13,10 +13,11 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import tiny
 from kd import data as kd_data
-from kd.core.objective import make_objective, term
+from kd.core.objective import make_objective
 from kd.core.optim import max_norm
 from kd.core.schedules import Schedule, make_schedule
 from kd.core.step import make_train_step, many, population
+from kd.core.terms import term
 from kd.placement.mesh import MeshSpec, make_mesh
 from kd.teachers import make as kd_teacher
 

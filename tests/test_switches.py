@@ -143,7 +143,7 @@ def test_the_compiled_step_is_the_one_that_psum_writes():
     def per_device(params, variables, batch):
         def total(p):
             outputs, _ = tiny.PLAIN.apply(p, {}, batch["inputs"], train=True)
-            values, _ = objective(
+            values, _, _ = objective(
                 outputs, teacher.apply(variables, batch), batch, hparams, jnp.int32(0)
             )
             return jnp.sum(batch["weight"] * values)

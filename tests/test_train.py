@@ -17,7 +17,7 @@ import runs
 import tiny
 from kd import data as kd_data
 from kd.core.members import product
-from kd.core.objective import term
+from kd.core.terms import term
 from kd.core.types import Model
 from kd.placement.mesh import MeshSpec, make_mesh
 from kd.teachers.answers import predict

@@ -22,7 +22,7 @@ def flat(student, teacher, batch, hparams):
     return 0.0 * student.logits.sum(axis=-1) + batch["weight"]
 
 
-FLAT = kd.term(LossInfo(flat, teacher=False), name="flat")
+FLAT = kd.term(LossInfo(flat, needs=()), name="flat")
 SHORT = {"epochs": 1, "batch_size": 16}
 
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from kd import data as kd_data
 from kd.core.members import make_members
-from kd.core.objective import make_objective, term
+from kd.core.objective import make_objective
 from kd.core.optim import Optim, make_optimizer
 from kd.core.state import init_state
 from kd.core.step import make_train_step
+from kd.core.terms import term
 from kd.models import mlp
 from kd.teachers import make as kd_teacher
 from kd.training.task import make_task

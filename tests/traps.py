@@ -28,7 +28,7 @@ MINE = {
             return theirs(student, teacher, batch, hparams)
 
 
-        info = LossInfo(hard, teacher=False, labels=True)
+        info = LossInfo(hard, needs=("labels",))
         borrowed = LOSSES["hard"]
     """,
     "pages.py": """

@@ -13,34 +13,34 @@ from kd.pages.report import plain_axes
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Found = Mapping[str, Any]
+Audit = Mapping[str, Any]
 _TEACHER, _STUDENT, _MISSING = "#4d4d4d", "#2b6cb0", "#c2543a"
 _LABELLED_CLASSES = 30
 
 
-def figures(found: Found) -> dict[str, Figure]:
+def figures(audit: Audit) -> dict[str, Figure]:
     """Every figure by file name."""
-    drawn = {"entropy.svg": entropy(found), "class_kl.svg": class_kl(found)}
-    return drawn if found["missing"] is None else {**drawn, "bias.svg": bias(found)}
+    drawn = {"entropy.svg": entropy(audit), "class_kl.svg": class_kl(audit)}
+    return drawn if audit["missing"] is None else {**drawn, "bias.svg": bias(audit)}
 
 
-def entropy(found: Found) -> Figure:
+def entropy(audit: Audit) -> Figure:
     """Mean entropy of both sides' softened answers against the temperature, and that of chance."""
     figure, axes = plain_axes(7, 3.4, "temperature T", "entropy, nats")
-    temperatures = found["entropy"]["temperatures"]
-    taught = "teachers (mean)" if "pairs" in found["teacher"] else "teacher"
+    temperatures = audit["entropy"]["temperatures"]
+    taught = "teachers (mean)" if "pairs" in audit["teacher"] else "teacher"
     axes.plot(
         temperatures,
-        found["entropy"]["teacher"],
+        audit["entropy"]["teacher"],
         color=_TEACHER,
         linewidth=6,
         alpha=0.3,
         label=taught,
     )
-    students = np.asarray(found["entropy"]["student"])
+    students = np.asarray(audit["entropy"]["student"])
     _band(axes, temperatures, students, _STUDENT, "student", marker="o")
     axes.axhline(
-        math.log(len(found["examples_per_class"])),
+        math.log(len(audit["examples_per_class"])),
         color="#9a9a9a",
         linestyle="--",
         label="chance, log v",
@@ -53,9 +53,9 @@ def entropy(found: Found) -> Figure:
     return figure
 
 
-def class_kl(found: Found) -> Figure:
+def class_kl(audit: Audit) -> Figure:
     """What each predicted class adds to the divergence, by true class, as a heat map."""
-    table = np.asarray(found["class_kl"], float)  # None becomes NaN, which stays blank
+    table = np.asarray(audit["class_kl"], float)  # None becomes NaN, which stays blank
     figure, axes = plain_axes(6.4, 5.2, "predicted class", "true class")
     axes.grid(visible=False)
     image = axes.imshow(table, cmap="Blues", vmin=0)
@@ -66,11 +66,11 @@ def class_kl(found: Found) -> Figure:
     return figure
 
 
-def bias(found: Found) -> Figure:
+def bias(audit: Audit) -> Figure:
     """Errors in all and on the classes never shown against the offset of their bias, and the chosen
     offsets.
     """
-    probe = found["missing"]
+    probe = audit["missing"]
     figure, axes = plain_axes(6.2, 3.6, "offset of the bias", "errors")
     drawn = (
         ("errors", _STUDENT, "all examples"),
@@ -87,7 +87,7 @@ def bias(found: Found) -> Figure:
     rules = (
         ("none", ":", "as it is"),
         ("matched", "-", "matched"),
-        ("best", "--", f"chosen on {found['split']}"),
+        ("best", "--", f"chosen on {audit['split']}"),
     )
     for rule, style, label in rules:
         if rule in probe["members"][0]:

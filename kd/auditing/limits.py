@@ -57,12 +57,12 @@ def high_temperature_limit(
     with jax.enable_x64(True):
         pair = jnp.asarray(student_logits, jnp.float64), jnp.asarray(teacher_logits, jnp.float64)
         limit = np.asarray(_gradient(logit_mse, *pair, 1.0))
-        found = [
+        gradients = [
             np.asarray(_gradient(soft_targets, *pair, float(temperature)))
             for temperature in temperatures
         ]
     size = np.linalg.norm(limit, axis=-1)
-    off = np.linalg.norm(np.stack(found) - limit, axis=-1)
+    off = np.linalg.norm(np.stack(gradients) - limit, axis=-1)
     return np.divide(off, size, out=np.zeros_like(off), where=size > 0)
 
 

@@ -68,12 +68,7 @@ def audit(
         not one member for each student.
     """
     check_average(average)
-    for who, model in (("teacher", teacher), ("student", student)):
-        if not isinstance(model, Trained):
-            raise KdError(
-                f"{who} must be a trained model, got {type(model).__name__}; kd.fit and "
-                "kd.load_trained return one"
-            )
+    _check_trained(teacher=teacher, student=student)
     check_data(data)
     missing_classes = _whole("missing_classes", missing_classes)
     pairs = None if pairs is None else _whole("pairs", pairs)
@@ -86,19 +81,35 @@ def audit(
     taught, learned = _answers("teacher", teacher, data), _answers("student", student, data)
     _check_classes(taught.shape[-1], learned.shape[-1], data.num_classes)
     _check_pairs(pairs, len(taught), len(learned))
-    found = measures(taught, learned, data.labels, temperatures, predicts_by(average), pairs)
+    audited = measures(taught, learned, data.labels, temperatures, predicts_by(average), pairs)
     if data.class_names is not None:
-        found["class_names"] = list(data.class_names)
+        audited["class_names"] = list(data.class_names)
     if not missing_classes:
-        return {**found, "missing": None}
+        return {**audited, "missing": None}
     check_missing(missing_classes, data.labels, learned.shape[-1])
-    matched: list[float] = []
     share = share_of(missing_classes, train)
-    if train is not None and share is not None:
-        on_train = _answers("student", student, train)
-        matched = [evals.match_frequency(member, missing_classes, share) for member in on_train]
+    matched = [] if share is None else _matched(student, train, missing_classes, share)
     probe = missing_probe(learned, data.labels, missing_classes, matched)
-    return {**found, "missing": {"share": share, **probe}}
+    return {**audited, "missing": {"share": share, **probe}}
+
+
+def _check_trained(**models: Any) -> None:
+    for who, model in models.items():
+        if not isinstance(model, Trained):
+            raise KdError(
+                f"{who} must be a trained model, got {type(model).__name__}; kd.fit and "
+                "kd.load_trained return one"
+            )
+
+
+def _matched(
+    student: Trained, train: Examples | None, missing_classes: Sequence[int], share: float
+) -> list[float]:
+    """Of each member the offset at which the missing classes have their share of the answers."""
+    if train is None:
+        return []
+    answers = _answers("student", student, train)
+    return [evals.match_frequency(member, missing_classes, share) for member in answers]
 
 
 @pinned()
@@ -141,7 +152,7 @@ def audit_workdirs(
     if missing:
         whole, trained_on = look(schooled, taught.data.train, data_dir, **go_on)
         train = shown(taught, whole)
-    found = audit(
+    audited = audit(
         models["teacher"],
         models["student"],
         data,
@@ -150,19 +161,18 @@ def audit_workdirs(
         average=spec.teacher.average,
         pairs=pairs_of(learner, models["teacher"].fingerprint),
     )
-    if found["missing"] is not None:
-        found["missing"]["matched_on"] = f"{taught.data.source} {taught.data.train}"
-        found["missing"]["shown"] = [
+    if audited["missing"] is not None:
+        audited["missing"]["matched_on"] = f"{taught.data.source} {taught.data.train}"
+        audited["missing"]["shown"] = [
             c for c in missing if spec.data.classes is None or c in spec.data.classes
         ]
-    paths = {"teacher": str(teacher), "student": str(student)}
     runs = {
-        who: {"workdir": paths[who], "fingerprint": model.fingerprint}
-        for who, model in models.items()
+        who: {"workdir": str(path), "fingerprint": models[who].fingerprint}
+        for who, path in (("teacher", teacher), ("student", student))
     }
     told = {"runs": runs, "source": spec.data.source, "split": split}
     everything = every(models["teacher"].changes, models["student"].changes, changes, trained_on)
-    return {**told, "despite_changes": everything, **found}
+    return {**told, "despite_changes": everything, **audited}
 
 
 def measures(

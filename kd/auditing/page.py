@@ -16,7 +16,7 @@ from kd.pages.report import render, svg
 from kd.pages.tables import Table, plus_minus, titled
 from kd.runs.workdir import write_json
 
-Found = Mapping[str, Any]
+Audit = Mapping[str, Any]
 """What `kd.auditing.measures.audit_workdirs` returns."""
 _MOST_CLASSES = 20
 
@@ -36,17 +36,17 @@ def check_writable(folder: pathlib.Path) -> None:
         )
 
 
-def write_audit(found: Found, folder: pathlib.Path) -> pathlib.Path:
+def write_audit(audit: Audit, folder: pathlib.Path) -> pathlib.Path:
     """Write audit.json and audit.html into `folder`, and return the page's path.
 
     Raises a `KdError` where it cannot.
     """
     check_writable(folder)
-    drawings = {name: svg(figure) for name, figure in audit_figures.figures(found).items()}
-    page, html = render(markdown(found), drawings), folder / "audit.html"
+    drawings = {name: svg(figure) for name, figure in audit_figures.figures(audit).items()}
+    page, html = render(markdown(audit), drawings), folder / "audit.html"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "audit.json", found)
+        write_json(folder / "audit.json", audit)
         html.write_text(page, "utf-8")
     except OSError as error:
         raise KdError(
@@ -55,21 +55,21 @@ def write_audit(found: Found, folder: pathlib.Path) -> pathlib.Path:
     return html
 
 
-def tables(found: Found) -> list[Table]:
+def tables(audit: Audit) -> list[Table]:
     """Every table of an audit, in the order of the page."""
-    probe = [] if found["missing"] is None else [missing_table(found)]
+    probe = [] if audit["missing"] is None else [missing_table(audit)]
     return [
-        quality_table(found),
-        agreement_table(found),
-        entropy_table(found),
-        class_table(found),
+        quality_table(audit),
+        agreement_table(audit),
+        entropy_table(audit),
+        class_table(audit),
         *probe,
     ]
 
 
-def quality_table(found: Found) -> Table:
+def quality_table(audit: Audit) -> Table:
     """How good each of the two is."""
-    sides = (_teachers(found), found["student"]["members"])
+    sides = (_teachers(audit), audit["student"]["members"])
     rows = [
         [name, *(_of_each([m[key] for m in side], digits) for side in sides)]
         for name, key, digits in (
@@ -86,13 +86,13 @@ def quality_table(found: Found) -> Table:
             *(_of_each([100 * (1 - m["accuracy"]) for m in side], 2) for side in sides),
         ],
     )
-    title = titled(f"On {found['examples']:,} examples", found.get("despite_changes", ()))
-    return Table(title, ["", _teacher_name(found), _student_name(found)], rows)
+    title = titled(f"On {audit['examples']:,} examples", audit.get("despite_changes", ()))
+    return Table(title, ["", _teacher_name(audit), _student_name(audit)], rows)
 
 
-def agreement_table(found: Found) -> Table:
+def agreement_table(audit: Audit) -> Table:
     """How much of the teacher is in the student."""
-    members = found["pair"]["members"]
+    members = audit["pair"]["members"]
     rows = [
         [
             f"agreement of the top {k + 1}",
@@ -102,19 +102,19 @@ def agreement_table(found: Found) -> Table:
         for k in range(len(members[0]["agreement_at_k"]))
     ]
     on_errors = [m["agreement_on_errors"] for m in members if m["agreement_on_errors"] is not None]
-    whose = "its own teacher's" if _paired(found) else f"the teacher's {found['teacher']['errors']}"
+    whose = "its own teacher's" if _paired(audit) else f"the teacher's {audit['teacher']['errors']}"
     rows.append(
         [f"agreement on {whose} errors", plus_minus(on_errors, 3) if on_errors else "–", ""]
     )
     rows.append(["held-out KL, nats", plus_minus([m["held_out_kl"] for m in members], 4), ""])
-    title = "Its own teacher in each student" if _paired(found) else "The teacher in the student"
+    title = "Its own teacher in each student" if _paired(audit) else "The teacher in the student"
     return Table(title, ["", "same classes", "same order"], rows)
 
 
-def entropy_table(found: Found) -> Table:
+def entropy_table(audit: Audit) -> Table:
     """Mean entropy of the softened targets at each temperature, beside that of chance."""
-    entropy = found["entropy"]
-    classes = len(found["examples_per_class"])
+    entropy = audit["entropy"]
+    classes = len(audit["examples_per_class"])
     rows = [
         [
             f"{t:g}",
@@ -125,24 +125,24 @@ def entropy_table(found: Found) -> Table:
         for i, (t, h) in enumerate(zip(entropy["temperatures"], entropy["teacher"], strict=True))
     ]
     title = "Entropy of the softened answers, nats" + (
-        ", mean of the teachers" if _paired(found) else ""
+        ", mean of the teachers" if _paired(audit) else ""
     )
     return Table(title, ["T", "teacher", "student", "teacher, of log v"], rows)
 
 
-def class_table(found: Found) -> Table:
+def class_table(audit: Audit) -> Table:
     """The KL of each class and the predicted classes that add most to it; the worst classes where
     there are many.
     """
-    per_class = [m["kl_per_class"] for m in found["pair"]["members"]]
-    held = [c for c, examples in enumerate(found["examples_per_class"]) if examples]
+    per_class = [m["kl_per_class"] for m in audit["pair"]["members"]]
+    held = [c for c, examples in enumerate(audit["examples_per_class"]) if examples]
     worst = sorted(held, key=lambda c: -sum(member[c] for member in per_class))[:_MOST_CLASSES]
     rows = [
         [
-            _named(found, c),
-            str(found["examples_per_class"][c]),
+            _named(audit, c),
+            str(audit["examples_per_class"][c]),
             plus_minus([member[c] for member in per_class], 4),
-            _largest(found, c),
+            _largest(audit, c),
         ]
         for c in sorted(worst)
     ]
@@ -152,15 +152,15 @@ def class_table(found: Found) -> Table:
     return Table(title, ["class", "examples", "KL", "largest parts (predicted class)"], rows)
 
 
-def missing_table(found: Found) -> Table:
+def missing_table(audit: Audit) -> Table:
     """Errors at each bias offset of the missing classes, which the student should never have been
     shown.
     """
-    probe = found["missing"]
+    probe = audit["missing"]
     shown = {
         "none": "as it is",
         "matched": "matched to frequency",
-        "best": f"chosen on {found['split']}",
+        "best": f"chosen on {audit['split']}",
     }
     rows = [
         [
@@ -174,13 +174,13 @@ def missing_table(found: Found) -> Table:
     columns = [
         "bias",
         "offset",
-        f"errors of {found['examples']:,}",
+        f"errors of {audit['examples']:,}",
         f"on these {probe['examples']:,}",
     ]
     return Table(_probe_title(probe), columns, rows)
 
 
-def _probe_title(probe: Found) -> str:
+def _probe_title(probe: Audit) -> str:
     names = (
         f"class{'' if len(probe['classes']) == 1 else 'es'} {', '.join(map(str, probe['classes']))}"
     )
@@ -189,13 +189,13 @@ def _probe_title(probe: Found) -> str:
     return f"Bias of {names}; the student WAS trained on {', '.join(map(str, probe['shown']))}"
 
 
-def markdown(found: Found) -> str:
+def markdown(audit: Audit) -> str:
     """The page in Markdown, its figures named ``figures/NAME.svg``."""
-    quality, agreement, entropy, classes, *probe = tables(found)
+    quality, agreement, entropy, classes, *probe = tables(audit)
     parts = [
-        f"# Audit: {found['runs']['student']['workdir']} against "
-        f"{found['runs']['teacher']['workdir']}",
-        f"On the split `{found['split']}` of `{found['source']}`. {_who(found)}",
+        f"# Audit: {audit['runs']['student']['workdir']} against "
+        f"{audit['runs']['teacher']['workdir']}",
+        f"On the split `{audit['split']}` of `{audit['source']}`. {_who(audit)}",
         f"## {quality.title}",
         quality.markdown(),
         f"## {agreement.title}",
@@ -207,14 +207,14 @@ def markdown(found: Found) -> str:
         f"## {classes.title}",
         "![KL by true and predicted class](figures/class_kl.svg)",
         classes.markdown(),
-        *([] if not probe else [f"## {probe[0].title}", _probe_note(found), probe[0].markdown()]),
+        *([] if not probe else [f"## {probe[0].title}", _probe_note(audit), probe[0].markdown()]),
         *([] if not probe else ["![Errors against the bias offset](figures/bias.svg)"]),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _probe_note(found: Found) -> str:
-    probe = found["missing"]
+def _probe_note(audit: Audit) -> str:
+    probe = audit["missing"]
     if "matched" not in probe["members"][0]:
         return (
             "There is no matched offset: the teacher's training labels do not say how frequent "
@@ -225,55 +225,55 @@ def _probe_note(found: Found) -> str:
         f"`{probe['matched_on']}` are "
         "these classes, as frequent as they are there; no test data and no label of a single "
         "example. Chosen on "
-        f"`{found['split']}`: with the fewest errors on the very labels that judge it, as in the "
+        f"`{audit['split']}`: with the fewest errors on the very labels that judge it, as in the "
         "paper."
     )
 
 
-def _who(found: Found) -> str:
-    prints = {who: f"`{run['fingerprint']}`" for who, run in found["runs"].items()}
+def _who(audit: Audit) -> str:
+    prints = {who: f"`{run['fingerprint']}`" for who, run in audit["runs"].items()}
     shown = f"Fingerprints: teacher {prints['teacher']}, student {prints['student']}."
-    several = len(found["student"]["members"]) > 1
+    several = len(audit["student"]["members"]) > 1
     spread = " Mean ± standard deviation over the student's members." if several else ""
-    changes = "; ".join(found.get("despite_changes", ()))
+    changes = "; ".join(audit.get("despite_changes", ()))
     if changes:
         spread += f" **Read although it is not what was recorded: {changes}.**"
-    return shown + spread + (f" {_pairing(found)}" if _paired(found) else "")
+    return shown + spread + (f" {_pairing(audit)}" if _paired(audit) else "")
 
 
-def _pairing(found: Found) -> str:
-    pairs = ", ".join(map(str, found["teacher"]["pairs"]))
+def _pairing(audit: Audit) -> str:
+    pairs = ", ".join(map(str, audit["teacher"]["pairs"]))
     return (
         "Each student is compared with the member of the teacher that taught it, by number from 0: "
         f"{pairs}. The teacher's own numbers are of these members, each by itself."
     )
 
 
-def _paired(found: Found) -> bool:
-    return "pairs" in found["teacher"]
+def _paired(audit: Audit) -> bool:
+    return "pairs" in audit["teacher"]
 
 
-def _teachers(found: Found) -> Sequence[Mapping[str, Any]]:
+def _teachers(audit: Audit) -> Sequence[Mapping[str, Any]]:
     """The metrics of what taught: one model or ensemble, or where students are paired each of its
     members in use.
     """
-    return found["teacher"]["each"] if _paired(found) else [found["teacher"]]
+    return audit["teacher"]["each"] if _paired(audit) else [audit["teacher"]]
 
 
 def _of_each(values: Sequence[float], digits: int) -> str:
     return plus_minus(values, max(digits, 1) if len(values) > 1 else digits)
 
 
-def _teacher_name(found: Found) -> str:
-    members = found["teacher"]["members"]
-    if _paired(found):
-        used = len(_teachers(found))
+def _teacher_name(audit: Audit) -> str:
+    members = audit["teacher"]["members"]
+    if _paired(audit):
+        used = len(_teachers(audit))
         return "its own teacher" if used == 1 else f"its own teacher, each of {used}"
     return "teacher" if members == 1 else f"teacher, mean of {members}"
 
 
-def _student_name(found: Found) -> str:
-    members = len(found["student"]["members"])
+def _student_name(audit: Audit) -> str:
+    members = len(audit["student"]["members"])
     return "student" if members == 1 else f"student, {members} members"
 
 
@@ -281,13 +281,13 @@ def _mean(members: Any, key: str, k: int) -> str:
     return plus_minus([member[key][k] for member in members], 3)
 
 
-def _largest(found: Found, of_class: int, most: int = 3) -> str:
-    row = found["class_kl"][of_class]
+def _largest(audit: Audit, of_class: int, most: int = 3) -> str:
+    row = audit["class_kl"][of_class]
     order = sorted(range(len(row)), key=lambda j: -row[j])[:most]
-    return ", ".join(f"{_named(found, j)}: {row[j]:.4f}" for j in order)
+    return ", ".join(f"{_named(audit, j)}: {row[j]:.4f}" for j in order)
 
 
-def _named(found: Found, label: int) -> str:
+def _named(audit: Audit, label: int) -> str:
     """A class by its name, where the data has names."""
-    names = found.get("class_names")
+    names = audit.get("class_names")
     return str(label) if names is None else names[label]

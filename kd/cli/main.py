@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from kd import shipped
 from kd.cli.arguments import parser
 from kd.errors import KdError, unknown
 from kd.system.kept import keep_compiled
@@ -103,7 +104,11 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
 def _config(argument: str, overrides: list[str], data_dir: str | None) -> ConfigDict:
     from kd.config import load_config
 
-    config = load_config(*split_file(argument), overrides)
+    file, choice = split_file(argument)
+    path = shipped.config_file(file)
+    if path != file:
+        _say(f"kd: no {file} here; taking the one that ships with kd")
+    config = load_config(path, choice, overrides)
     if data_dir is not None:
         _set_data_dir(config, data_dir)
     return config
@@ -275,15 +280,33 @@ def _whole(option: str, text: str) -> int:
     return int(text)
 
 
-def _reproduce(args: argparse.Namespace, overrides: list[str]) -> None:
+def _experiments() -> Mapping[str, Any]:
+    """The table of those that ship."""
+    shipped.importable("experiments")
     import experiments
+
+    place = pathlib.Path(experiments.__file__ or "nowhere")
+    if not shipped.holds(place.resolve()):
+        raise KdError(
+            f"{place.parent} is another package named experiments and hides the one that ships "
+            "with kd; leave its folder out of PYTHONPATH for this command"
+        )
+    return experiments.EXPERIMENTS
+
+
+def _reproduce(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd.pages.reproduce import record, reproduce
 
-    if args.name not in experiments.EXPERIMENTS:
-        raise unknown("experiment", args.name, experiments.EXPERIMENTS)
-    experiment = experiments.EXPERIMENTS[args.name]
-    root = pathlib.Path(experiments.__file__).parent
-    default = str(root.parent / "configs" / experiment.config)
+    experiments = _experiments()
+    if args.name not in experiments:
+        raise unknown("experiment", args.name, experiments)
+    if args.record and shipped.installed():
+        raise KdError(
+            "--record writes into the repository; clone it, install that with 'pip install -e .', "
+            "and use its kd"
+        )
+    experiment = experiments[args.name]
+    default = str(shipped.folder() / "configs" / experiment.config)
     config = _config(args.config or default, overrides, args.data_dir)
     if args.source is not None:
         _set_source(config, args.source, experiment.data)
@@ -295,7 +318,8 @@ def _reproduce(args: argparse.Namespace, overrides: list[str]) -> None:
     if args.record:
         from experiments.index import write_index
 
-        record(args.name, folder, root / experiment.record, experiment.whole)
+        into = shipped.folder() / "experiments" / experiment.record
+        record(args.name, folder, into, experiment.whole)
         write_index()
     print(html.resolve())
 
@@ -309,7 +333,6 @@ def _report(args: argparse.Namespace, overrides: list[str]) -> None:
 
 def _list(args: argparse.Namespace, overrides: list[str]) -> None:
     del args, overrides
-    from experiments import EXPERIMENTS
     from kd.core.losses import LOSSES
     from kd.data import SOURCES
     from kd.models import MODELS
@@ -319,7 +342,7 @@ def _list(args: argparse.Namespace, overrides: list[str]) -> None:
         "models": {name: first_line(model) for name, model in MODELS.items()},
         "losses": {name: first_line(info.loss) for name, info in LOSSES.items()},
         "sources": {name: first_line(source) for name, source in SOURCES.items()},
-        "experiments": {name: experiment.about for name, experiment in EXPERIMENTS.items()},
+        "experiments": {name: experiment.about for name, experiment in _experiments().items()},
     }
     for title, entries in sections.items():
         print(title)

@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from kd.core.objective import Term
+from kd.core.terms import Term
 from kd.errors import KdError
 
 Condition = Callable[[Any, Sequence[Term]], bool]

@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 from kd.config.idle import check_idle
 from kd.config.typed import build, plain
 from kd.core.members import Members, make_members
-from kd.core.objective import Term, term
 from kd.core.optim import Optim
 from kd.core.schedules import Schedule
+from kd.core.terms import Term, term
 from kd.errors import KdError, unknown
 from kd.fields import later, outside_identity
 from kd.hints import check_type

@@ -2,14 +2,15 @@
 
 from kd.core.losses import LOSSES, LossInfo, Number
 from kd.core.members import product
-from kd.core.objective import Term, term
 from kd.core.schedules import Schedule
-from kd.core.types import Average, Batch, Hparams, Loss, Model, Outputs, Teacher
+from kd.core.terms import Term, term
+from kd.core.types import Average, Batch, Heads, Hparams, Loss, Model, Outputs, Teacher
 
 __all__ = [
     "LOSSES",
     "Average",
     "Batch",
+    "Heads",
     "Hparams",
     "Loss",
     "LossInfo",

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd.core.objective import Term, check_number
+from kd.core.terms import Term, check_number
 from kd.errors import KdError, unknown
 
 Columns = Mapping[str, Any]

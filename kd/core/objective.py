@@ -5,118 +5,35 @@ global batch.
 from __future__ import annotations
 
 import dataclasses
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from kd.core.losses import LOSSES, LossInfo, Number
-from kd.core.schedules import Schedule, make_schedule
-from kd.core.types import Batch, Hparams, Outputs
-from kd.errors import KdError, unknown
-from kd.names import lookup
+from kd.core.heads import OwnedHeads
+from kd.core.schedules import make_schedule
+from kd.core.terms import Term, tapped
+from kd.core.types import Batch, Heads, Hparams, Outputs
+from kd.errors import KdError
 
 Objective = Callable[
-    [Outputs, Outputs | None, Batch, Hparams, jax.Array],
-    tuple[Float[Array, "*b"], dict[str, Float[Array, "*b"]]],
+    ..., tuple[Float[Array, "*b"], dict[str, Float[Array, "*b"]], OwnedHeads | None]
 ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Term:
-    """One weighted loss of an objective. Build it with `term`, which checks the numbers."""
-
-    name: str
-    info: LossInfo
-    numbers: Mapping[str, float]
-    schedules: Mapping[str, Schedule]
-
-
-def term(
-    loss: str | LossInfo | Callable[..., Any],
-    weight: float = 1.0,
-    *,
-    name: str | None = None,
-    weight_schedule: Schedule | None = None,
-    temperature_schedule: Schedule | None = None,
-    **numbers: float,
-) -> Term:
-    """A term ``weight * loss``, e.g. ``term("soft_targets", temperature=20.0)``.
-
-    `loss` is a name of `LOSSES`, ``package.module:function``, a function, or a `LossInfo` where it
-    needs no teacher; `numbers` are what that loss reads (temperature, beta, smoothing). A number
-    that the loss never reads is an error: a temperature that does not reach its loss is the oldest
-    silent bug of distillation.
-
-    Raises:
-      KdError: an unknown loss or number, or a number outside its interval.
-    """
-    if not isinstance(loss, (str, LossInfo)) and not callable(loss):
-        raise KdError(f"a loss must be a name or a function, got {loss!r}; see 'kd list'")
-    found = lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss
-    info = (
-        found
-        if isinstance(found, LossInfo)
-        else LossInfo(found, numbers={k: Number(v) for k, v in numbers.items()})
-    )
-    if not isinstance(name, str | None):
-        raise KdError(f"a term's name is text, got {name!r}; e.g. name='soft'")
-    label = name or getattr(info.loss, "__name__", "loss")
-    values = {key: number.default for key, number in info.numbers.items()}
-    for key, value in {"weight": weight, **numbers}.items():
-        check_number(label, info, key, value)
-        values[key] = float(value)
-    schedules = {"weight": weight_schedule, "temperature": temperature_schedule}
-    if temperature_schedule is not None and "temperature" not in values:
-        raise KdError(
-            f"objective.{label} has no temperature, so temperature_schedule would do nothing; "
-            "remove it"
-        )
-    if temperature_schedule is not None and _reaches_zero(temperature_schedule):
-        raise KdError(
-            f"objective.{label}.temperature_schedule reaches 0, in its warm-up or at one of its "
-            "points, and no "
-            "distribution has temperature 0; leave the warm-up out, and keep factors above 0"
-        )
-    return Term(
-        label, info, values, {key: value for key, value in schedules.items() if value is not None}
-    )
-
-
-def _reaches_zero(schedule: Schedule) -> bool:
-    return schedule.warmup_percent > 0 or any(factor == 0 for _, factor in schedule.points)
-
-
-def check_number(label: str, info: LossInfo, key: str, value: float) -> None:
-    """Raise a `KdError` unless the loss reads the number `key` and `value` lies in its interval."""
-    if key == "weight":
-        if isinstance(value, bool) or not (
-            isinstance(value, (int, float)) and 0 <= value <= sys.float_info.max
-        ):
-            raise KdError(f"objective.{label}.weight must be a number of 0 or more, got {value!r}")
-        return
-    if key not in info.numbers:
-        raise unknown(f"key in objective.{label}:", key, ["weight", *info.numbers])
-    number = info.numbers[key]
-    if isinstance(value, bool) or not (
-        isinstance(value, (int, float)) and number.above < value < number.below
-    ):
-        raise KdError(
-            f"objective.{label}.{key} must lie between {number.above:g} and {number.below:g}, got "
-            f"{value!r}"
-        )
+"""See `make_objective`."""
 
 
 def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
-    """``objective(student, teacher, batch, hparams, step) -> (total[*b], {name: value[*b]})``.
+    """``objective(student, teacher, batch, hparams, step, heads) ->
+    (total[*b], {name: value[*b]}, heads)``.
 
     ``total = sum_k weight_k(step) * loss_k``, where every number is ``hparams["terms"][name]``
     times its schedule's shape. A teacher that is a per-member ensemble answers with the mean of the
     losses against each member. Where ``batch["weight"]`` is 0 the logits and labels are replaced by
-    zeros first, so whatever they hold, NaN included, reaches neither value nor gradient.
+    zeros first, so whatever they hold, NaN included, reaches neither value nor gradient. `heads`
+    are what the terms own, None where they own nothing; they come back with their buffers as they
+    are next.
 
     Raises:
       KdError: no terms, or two of the same name.
@@ -132,22 +49,34 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
     }
 
     def objective(
-        student: Outputs, teacher: Outputs | None, batch: Batch, hparams: Hparams, step: jax.Array
-    ) -> tuple[Float[Array, "*b"], dict[str, Float[Array, "*b"]]]:
+        student: Outputs,
+        teacher: Outputs | None,
+        batch: Batch,
+        hparams: Hparams,
+        step: jax.Array,
+        heads: OwnedHeads | None = None,
+    ) -> tuple[Float[Array, "*b"], dict[str, Float[Array, "*b"]], OwnedHeads | None]:
         check_positions("student", student, batch)
         student, batch = student.masked(batch["weight"]), _masked_labels(batch)
         if teacher is not None:
             check_positions("teacher", teacher, batch)
             teacher = teacher.masked(batch["weight"])
         values, total = {}, jnp.zeros(batch["weight"].shape, jnp.float32)
+        later = None if heads is None else dict(heads)
         for t in terms:
             numbers = dict(hparams["terms"][t.name])
             for key, shape in shapes[t.name].items():
                 numbers[key] = numbers[key] * shape(step)
-            values[t.name] = _against_teacher(t, student, teacher, batch, numbers)
+            own = None if later is None else later.get(t.name)
+            if later is None or own is None:
+                values[t.name] = _against_teacher(t, student, teacher, batch, numbers)
+            else:
+                values[t.name], later[t.name] = _with_heads(
+                    t, student, teacher, batch, numbers, own
+                )
             _check_values(t.name, values[t.name], batch["weight"].shape)
             total = total + numbers["weight"] * values[t.name]
-        return total, values
+        return total, values, later
 
     return objective
 
@@ -180,20 +109,55 @@ def check_widths(student: int, teacher: int | None, terms: Sequence[Term], label
             raise KdError(
                 f"objective.{t.name} needs labels and the transfer set has none; drop the term"
             )
-    if teacher is not None and student != teacher:
+    alike = any("same classes" in t.info.needs for t in terms)
+    if teacher is not None and alike and student != teacher:
         raise KdError(
             f"the student answers with {student} classes and the teacher with {teacher}; "
             "train both on the same label set, or set student.classes"
         )
 
 
+def _with_heads(
+    t: Term,
+    student: Outputs,
+    teacher: Outputs | None,
+    batch: Batch,
+    numbers: Hparams,
+    heads: Heads,
+) -> tuple[Array, Heads]:
+    """The values of a term that owns something, and what it owns with its buffers moved on."""
+    answer = _against_teacher(t, student, teacher, batch, numbers, heads)
+    if not jax.tree.leaves(heads.buffers):
+        return answer, heads
+    if teacher is not None and teacher.average == "per_member":
+        raise KdError(
+            f"objective.{t.name} owns buffers for one teacher and there are several; take one "
+            "model as teacher"
+        )
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        raise KdError(
+            f"objective.{t.name} owns buffers, so it must answer with its values and with the "
+            "buffers as they are next"
+        )
+    return answer[0], dataclasses.replace(heads, buffers=jax.lax.stop_gradient(answer[1]))
+
+
 def _against_teacher(
-    t: Term, student: Outputs, teacher: Outputs | None, batch: Batch, numbers: Hparams
-) -> Array:
+    t: Term,
+    student: Outputs,
+    teacher: Outputs | None,
+    batch: Batch,
+    numbers: Hparams,
+    *heads: Heads,
+) -> Any:
+    if t.taps:
+        student, teacher = tapped(t, student, teacher)
     if teacher is None or not t.info.teacher or teacher.average != "per_member":
-        return t.info.loss(student, teacher, batch, numbers)
+        return t.info.loss(student, teacher, batch, numbers, *heads)
     members = [teacher.member(i) for i in range(len(teacher.logits))]
-    losses = [t.info.loss(student, member, batch, numbers) for member in members]
+    losses = [t.info.loss(student, member, batch, numbers, *heads) for member in members]
+    if any(isinstance(values, tuple) for values in losses):
+        return losses[0]
     return jnp.mean(jnp.stack(losses), axis=0)
 
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from kd.core import rng
+from kd.core.heads import exported, trained
 from kd.core.types import Model, PyTree
 
 
@@ -17,7 +18,7 @@ from kd.core.types import Model, PyTree
 @dataclasses.dataclass(frozen=True)
 class Best:
     """What early stopping keeps: the variables with the fewest validation errors so far, and the
-    step they are from.
+    step they are from; `heads` are the exported ones, None where there are none.
 
     Shapes: ``errors[]``, ``step[]``; in a population ``errors[m]``, ``step[m]``.
     """
@@ -26,6 +27,7 @@ class Best:
     extra: PyTree
     errors: jax.Array | Any
     step: jax.Array | Any
+    heads: PyTree = None
 
 
 @jax.tree_util.register_dataclass
@@ -35,7 +37,9 @@ class State:
     axis in a population.
 
     `ema` is the exponential moving average of the parameters, without the bias of its start, None
-    in a run without one; `best` is None in a run without early stopping.
+    in a run without one; `best` is None in a run without early stopping. `heads` are what the
+    terms of the objective own, by the name of the term, and `heads_opt_state` their part of the
+    optimiser's; None where they own nothing.
 
     Shapes: ``step[]``, ``key[]`` (typed key of the seed); in a population ``step[m]``, ``key[m]``,
     ...
@@ -48,6 +52,8 @@ class State:
     key: jax.Array | Any
     best: Best | Any = None  # Orbax puts arguments of its own here too
     ema: PyTree = None
+    heads: Any = None
+    heads_opt_state: PyTree = None
 
     @property
     def student(self) -> PyTree:
@@ -76,6 +82,14 @@ def init_state(
     return State(jnp.zeros((), jnp.int32), params, extra, optimizer.init(params), key)
 
 
+def with_heads(state: State, heads: Any, optimizer: optax.GradientTransformation) -> State:
+    """`state` with what the terms own, which the same optimiser moves beside the parameters."""
+    if heads is None:
+        return state
+    moved = optimizer.init(trained(heads))
+    return dataclasses.replace(state, heads=heads, heads_opt_state=moved)
+
+
 def with_ema(state: State) -> State:
     """`state` ready to average its parameters; what stands there before the first step does not
     count.
@@ -88,7 +102,11 @@ def with_best(state: State) -> State:
     """`state` ready for early stopping: nothing has been kept yet, so anything is better."""
     params, extra = jax.tree.map(jnp.zeros_like, (state.params, state.extra))
     nothing = Best(
-        params, extra, errors=jnp.full(state.step.shape, jnp.inf), step=jnp.zeros_like(state.step)
+        params,
+        extra,
+        errors=jnp.full(state.step.shape, jnp.inf),
+        step=jnp.zeros_like(state.step),
+        heads=jax.tree.map(jnp.zeros_like, exported(state.heads)) or None,
     )
     return dataclasses.replace(state, best=nothing)
 
@@ -107,5 +125,11 @@ def keep_best(state: State, errors: Any) -> State:
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(better.reshape(better.shape + (1,) * (new.ndim - better.ndim)), new, old)
 
-    now = Best(state.student, state.extra, jnp.asarray(errors, jnp.float32), state.step)
+    now = Best(
+        state.student,
+        state.extra,
+        jnp.asarray(errors, jnp.float32),
+        state.step,
+        exported(state.heads) or None,
+    )
     return dataclasses.replace(state, best=jax.tree.map(choose, now, state.best))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from kd.core import rng
+from kd.core.heads import trained, with_trained
 from kd.core.metrics import Mean, weighted_mean
 from kd.core.objective import Objective
 from kd.core.schedules import Shape
@@ -43,7 +44,8 @@ def make_train_step(
     `constraint` projects the new parameters; `view` augments the batch, and the teacher sees the
     same view. With `ema` above 0 the state's average moves after every step, see `moved_average`.
     Only ``teacher.apply`` is used here: the weights come in as an argument, so they are neither
-    baked into the program nor saved with the student.
+    baked into the program nor saved with the student. What the terms own is moved by the same
+    optimiser, with a state of its own; `constraint` and `ema` are about the student alone.
     """
 
     def step(
@@ -56,45 +58,70 @@ def make_train_step(
         whole = jnp.where(whole == 0, 1.0, whole)
 
         def part(
-            extra: PyTree, batch: Batch, number: jax.Array | int
+            kept: tuple[PyTree, Any], batch: Batch, number: jax.Array | int
         ) -> tuple[PyTree, PyTree, Metrics]:
+            extra, heads = kept
             answer = _asked(teacher, teacher_variables, batch)
             dropout = rng.stream(state.key, state.step, "dropout")
             dropout = dropout if accumulate == 1 else jax.random.fold_in(dropout, number)
 
-            def loss(params: PyTree) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
+            def loss(moved: tuple[PyTree, PyTree]) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
                 student, updated = model.apply(
-                    params, extra, batch["inputs"], train=True, key=dropout
+                    moved[0], extra, batch["inputs"], train=True, key=dropout
                 )
-                total, terms = objective(student, answer, batch, hparams, state.step)
+                total, terms, later = objective(
+                    student, answer, batch, hparams, state.step, with_trained(heads, moved[1])
+                )
+                # what is trained moves between steps, and buffers from part to part
+                later = with_trained(later, trained(heads))
                 metrics = {"loss": weighted_mean(total, batch["weight"])}
                 metrics |= {
                     f"loss/{name}": weighted_mean(value, batch["weight"])
                     for name, value in terms.items()
                 }
                 return metrics["loss"].total / whole, (
-                    updated,
+                    (updated, later),
                     metrics | _watch(student, answer, batch),
                 )
 
-            (_, (updated, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(
-                state.params
-            )
+            moved = (state.params, trained(state.heads))
+            (_, (updated, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(moved)
             return gradients, updated, metrics
 
-        gradients, extra, metrics = _accumulated(part, state.extra, batch, accumulate)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        kept = (state.extra, state.heads)
+        gradients, (extra, heads), metrics = _accumulated(part, kept, batch, accumulate)
         rate = hparams["learning_rate"] * (
             1.0 if learning_rate_shape is None else learning_rate_shape(state.step)
         )
-        params = optax.apply_updates(state.params, jax.tree.map(lambda u: u * rate, updates))
+        params, opt_state = _moved(optimizer, gradients[0], state.opt_state, state.params, rate)
         if constraint is not None:
             params = constraint(params)
+        heads_opt_state = None
+        if heads is not None:
+            owned, heads_opt_state = _moved(
+                optimizer, gradients[1], state.heads_opt_state, trained(heads), rate
+            )
+            heads = with_trained(heads, owned)
         count = state.step + 1
         average = None if state.ema is None else moved_average(state.ema, params, ema, count)
-        return State(count, params, extra, opt_state, state.key, state.best, average), metrics
+        moved = State(
+            count, params, extra, opt_state, state.key, state.best, average, heads, heads_opt_state
+        )
+        return moved, metrics
 
     return step
+
+
+def _moved(
+    optimizer: optax.GradientTransformation,
+    gradients: PyTree,
+    opt_state: PyTree,
+    params: PyTree,
+    rate: jax.Array,
+) -> tuple[PyTree, PyTree]:
+    """Parameters after the optimiser's update at `rate`, and its state."""
+    updates, opt_state = optimizer.update(gradients, opt_state, params)
+    return optax.apply_updates(params, jax.tree.map(lambda u: u * rate, updates)), opt_state
 
 
 def _asked(teacher: Teacher | None, variables: PyTree, batch: Batch) -> Outputs | None:
@@ -279,7 +306,15 @@ def _watch(student: Outputs, teacher: Outputs | None, batch: Batch) -> Metrics:
         watched["accuracy"] = weighted_mean(
             (guess == batch["labels"]).astype(jnp.float32), batch["weight"]
         )
-    if teacher is not None and teacher.average != "per_member":
+    if _answers_alike(student, teacher):
+        assert teacher is not None
         same = guess == jnp.argmax(teacher.log_probs(), axis=-1)
         watched["agreement"] = weighted_mean(same.astype(jnp.float32), batch["weight"])
     return watched
+
+
+def _answers_alike(student: Outputs, teacher: Outputs | None) -> bool:
+    """Whether student and teacher each have one distribution over the same classes."""
+    if teacher is None or teacher.average == "per_member":
+        return False
+    return teacher.width == student.width

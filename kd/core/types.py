@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from kd.core.manifest import Manifest
+from kd.errors import KdError
 
 PyTree = Any
 Batch = Mapping[str, Any]
@@ -96,6 +97,12 @@ class Outputs:
         """What member `i` of an ensemble answers, as one model."""
         return dataclasses.replace(jax.tree.map(lambda values: values[i], self), average=None)
 
+    def named(self, names: Mapping[str, str]) -> Outputs:
+        """The same with the taps of these paths alone, by other names: ``{name: path}``."""
+        return dataclasses.replace(
+            self, taps={name: self.taps[path] for name, path in names.items()}
+        )
+
     def astype(self, dtype: Any) -> Outputs:
         """The same with logits and taps as numbers of type `dtype`; taps of whole numbers stay."""
 
@@ -143,6 +150,36 @@ class Model:
     init: Init
     apply: Apply
     mixed: bool = False
+    with_taps: Callable[[tuple[str, ...]], Apply] | None = dataclasses.field(
+        default=None, repr=False
+    )
+    """``with_taps(paths)`` is an `apply` whose outputs carry the inner features of these paths as
+    taps; the model need not know that it is looked into. None: it cannot be looked into."""
+
+    def tapped(self, paths: tuple[str, ...]) -> Model:
+        """The same model, whose outputs carry the taps of `paths`.
+
+        Raises:
+          KdError: a model that cannot be looked into.
+        """
+        if not paths:
+            return self
+        if self.with_taps is None:
+            raise KdError(
+                "a term reads inner features and this model cannot be looked into; pass a Flax "
+                "Linen module, or give the Model with_taps"
+            )
+        return dataclasses.replace(self, apply=self.with_taps(paths))
+
+    def wrapped(self, wrap: Callable[[Apply], Apply]) -> Model:
+        """The same model with `wrap` around its `apply`, with taps and without."""
+        taps = self.with_taps
+        around = None if taps is None else lambda paths: wrap(taps(paths))
+        return dataclasses.replace(self, apply=wrap(self.apply), with_taps=around)
+
+
+Answer = Callable[[PyTree, Batch], Outputs]
+"""What a teacher's variables answer for a batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +190,7 @@ class Teacher:
     """
 
     variables: PyTree = dataclasses.field(repr=False)
-    apply: Callable[[PyTree, Batch], Outputs] = dataclasses.field(repr=False)
+    apply: Answer = dataclasses.field(repr=False)
     fingerprint: str = ""
     manifest: Manifest | None = None
     """What is known of answers that were kept: of which data, seen how. None: it answers live."""
@@ -167,12 +204,55 @@ class Teacher:
     """What it was trained on, a `kd.data.seen.Seen`: `kd.teachers.answers.reading` shows it other
     inputs in the same unit. None: it reads what the student reads.
     """
+    with_taps: Callable[[tuple[str, ...]], Answer] | None = dataclasses.field(
+        default=None, repr=False
+    )
+    """As in `Model`: ``with_taps(paths)`` is an `apply` whose outputs carry these taps."""
+
+    def tapped(self, paths: tuple[str, ...]) -> Teacher:
+        """The same teacher, whose outputs carry the taps of `paths`.
+
+        Raises:
+          KdError: a teacher that cannot be looked into.
+        """
+        if not paths:
+            return self
+        if self.with_taps is None:
+            raise KdError(
+                "a term reads inner features and this teacher has none: it is a function or a "
+                "table; take a live model as teacher"
+            )
+        return dataclasses.replace(self, apply=self.with_taps(paths))
+
+    def wrapped(self, wrap: Callable[[Answer], Answer]) -> Teacher:
+        """The same teacher with `wrap` around its `apply`, with taps and without."""
+        taps = self.with_taps
+        around = None if taps is None else lambda paths: wrap(taps(paths))
+        return dataclasses.replace(self, apply=wrap(self.apply), with_taps=around)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Heads:
+    """What a loss owns, in three kinds.
+
+    `dropped` is trained beside the student and left behind, such as a projection; `exported` is
+    trained and stays with the student, such as a projector that it answers through; `buffers` are
+    not trained: the loss answers with them as they are next, such as a memory of features.
+    """
+
+    dropped: PyTree = dataclasses.field(default_factory=dict)
+    exported: PyTree = dataclasses.field(default_factory=dict)
+    buffers: PyTree = dataclasses.field(default_factory=dict)
 
 
 @runtime_checkable
 class Loss(Protocol):
     """``loss(student, teacher, batch, hparams) -> [*b]``: one value per position, no reduction, no
     weighting.
+
+    A loss that owns something is also given its `Heads`, as a fifth argument; one with buffers
+    answers with ``(values, buffers)``.
     """
 
     def __call__(

@@ -13,8 +13,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from kd.core.types import Model, Outputs, PyTree
+from kd.core import rng
+from kd.core.types import Apply, Model, Outputs, PyTree
 from kd.errors import KdError
+from kd.models import taps
 from kd.models.modes import MODES, check_statistics, flags, layers_in
 from kd.models.supply import Rngs, supplied
 
@@ -25,7 +27,8 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
     The module is told whether it trains by every name of `MODES` that is an argument of its
     ``__call__`` or one of its attributes: ``train``, ``training``, ``is_training``,
     ``deterministic``, ``use_running_average``. It is given random streams of the names that it asks
-    for, and the axes that it reduces over: the batch is the global one already. Collections other
+    for, and the axes that it reduces over: the batch is the global one already. Its inner features
+    are taps by the paths of its modules, ``Dense_0`` or ``blocks/3/mlp``. Collections other
     than ``params``, such as batch statistics, travel in the state's `extra` and are updated in
     training only. Layers that are there in training only are initialised too.
 
@@ -64,28 +67,37 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
                 variables = _merged(variables, draw(key, inputs, True))
         return variables.pop("params", {}), variables
 
-    def apply(
-        params: PyTree,
-        extra: PyTree,
-        inputs: Any,
-        train: bool = False,
-        key: jax.Array | None = None,
-    ) -> tuple[Outputs, PyTree]:
-        network, told = in_mode(train)
-        variables, mutable = {"params": params, **extra}, list(extra) if train else []
+    def looking(paths: tuple[str, ...]) -> Apply:
+        def apply(
+            params: PyTree,
+            extra: PyTree,
+            inputs: Any,
+            train: bool = False,
+            key: jax.Array | None = None,
+        ) -> tuple[Outputs, PyTree]:
+            network, told = in_mode(train)
+            variables, mutable = {"params": params, **extra}, list(extra) if train else []
+            look = _look(paths, network, variables, inputs, told)
 
-        def run(rngs: Rngs) -> Any:
-            return network.apply(variables, inputs, rngs=rngs, mutable=mutable, **told)
+            def run(rngs: Rngs) -> Any:
+                options = {**told, **look, "mutable": [*mutable, *_collections(paths)]}
+                return network.apply(variables, inputs, rngs=rngs, **options)
 
-        with checked(train):
-            answer, updated = supplied(run, {} if key is None else {"dropout": key})
-        if not train:
-            return _outputs(answer), extra
-        if not frozen:
-            check_statistics(extra, updated)
-        return _outputs(answer), updated
+            with checked(train):
+                answer, updated = supplied(run, {} if key is None else {"dropout": key})
+            outputs = _outputs(answer)
+            if paths:
+                features = taps.taken(paths, updated.pop(taps.COLLECTION))
+                outputs = dataclasses.replace(outputs, taps={**outputs.taps, **features})
+            if not train:
+                return outputs, extra
+            if not frozen:
+                check_statistics(extra, updated)
+            return outputs, updated
 
-    return Model(init, apply, mixed)
+        return apply
+
+    return Model(init, looking(()), mixed, with_taps=functools.cache(looking))
 
 
 def as_model(given: Any) -> Model:
@@ -120,6 +132,24 @@ def _merged(first: Any, more: Any) -> Any:
         return first
     both = {name: _merged(value, more.get(name)) for name, value in first.items()}
     return {**more, **both}
+
+
+def _collections(paths: tuple[str, ...]) -> list[str]:
+    return [taps.COLLECTION] if paths else []
+
+
+def _look(
+    paths: tuple[str, ...], network: nn.Module, variables: PyTree, inputs: Any, told: Any
+) -> dict[str, Any]:
+    """What `apply` is told, so that it keeps the answers at `paths`; they are checked first."""
+    if not paths:
+        return {}
+    keys = {"dropout": rng.key(0)}
+    taps.check(
+        paths,
+        supplied(lambda rngs: taps.known(network, variables, inputs, rngs=rngs, **told), keys),
+    )
+    return {"capture_intermediates": taps.capturing(paths)}
 
 
 def _outputs(answer: Any) -> Outputs:

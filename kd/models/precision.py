@@ -4,13 +4,12 @@ memory.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from kd.core.types import Model, Outputs, PyTree
+from kd.core.types import Apply, Model, Outputs, PyTree
 
 
 def in_bfloat16(model: Model) -> Model:
@@ -28,20 +27,21 @@ def in_bfloat16(model: Model) -> Model:
     def rounded(params: PyTree) -> PyTree:
         return params if model.mixed else _rounded(params)
 
-    def apply(
-        params: PyTree,
-        extra: PyTree,
-        inputs: Any,
-        train: bool = False,
-        key: jax.Array | None = None,
-    ) -> tuple[Outputs, PyTree]:
-        outputs, updated = model.apply(
-            rounded(params), extra, _rounded(inputs), train=train, key=key
-        )
-        updated = jax.tree.map(lambda new, old: new.astype(old.dtype), updated, extra)
-        return outputs.astype(jnp.float32), updated
+    def in_half(apply: Apply) -> Apply:
+        def rounding(
+            params: PyTree,
+            extra: PyTree,
+            inputs: Any,
+            train: bool = False,
+            key: jax.Array | None = None,
+        ) -> tuple[Outputs, PyTree]:
+            outputs, updated = apply(rounded(params), extra, _rounded(inputs), train=train, key=key)
+            updated = jax.tree.map(lambda new, old: new.astype(old.dtype), updated, extra)
+            return outputs.astype(jnp.float32), updated
 
-    return dataclasses.replace(model, apply=apply)
+        return rounding
+
+    return model.wrapped(in_half)
 
 
 def rematerialised(model: Model) -> Model:
@@ -52,21 +52,24 @@ def rematerialised(model: Model) -> Model:
     Source: Chen et al. (2016), "Training deep nets with sublinear memory cost".
     """
 
-    def apply(
-        params: PyTree,
-        extra: PyTree,
-        inputs: Any,
-        train: bool = False,
-        key: jax.Array | None = None,
-    ) -> tuple[Outputs, PyTree]:
-        def run(
-            params: PyTree, extra: PyTree, inputs: Any, key: jax.Array | None
+    def computed_again(apply: Apply) -> Apply:
+        def keeping_nothing(
+            params: PyTree,
+            extra: PyTree,
+            inputs: Any,
+            train: bool = False,
+            key: jax.Array | None = None,
         ) -> tuple[Outputs, PyTree]:
-            return model.apply(params, extra, inputs, train=train, key=key)
+            def run(
+                params: PyTree, extra: PyTree, inputs: Any, key: jax.Array | None
+            ) -> tuple[Outputs, PyTree]:
+                return apply(params, extra, inputs, train=train, key=key)
 
-        return jax.checkpoint(run)(params, extra, inputs, key)
+            return jax.checkpoint(run)(params, extra, inputs, key)
 
-    return dataclasses.replace(model, apply=apply)
+        return keeping_nothing
+
+    return model.wrapped(computed_again)
 
 
 def _rounded(tree: Any) -> Any:

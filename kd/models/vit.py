@@ -193,7 +193,7 @@ class ViT(nn.Module):
         block: Any = nn.remat(Block, prevent_cse=False) if self.remat else Block
         scanned = nn.scan(
             block,
-            variable_axes={"params": 0},
+            variable_axes={"params": 0, "intermediates": 0},
             split_rngs={"params": True, "dropout": True},
             length=self.size.depth,
             unroll=self.unroll,

@@ -28,7 +28,7 @@ def members_table(
     A mean over different settings would be a mean over nothing that anybody drew. `settings` may be
     empty.
     """
-    names = [name for name in METRICS if any(one.get(name) is not None for one in members)]
+    names = [name for name in METRICS if any(member.get(name) is not None for member in members)]
     points = list(dict.fromkeys(settings))
     if len(points) < 2:
         rows = [[name, *_cell(members, name)] for name in names]
@@ -45,7 +45,7 @@ def members_table(
 
 
 def _cell(members: Sequence[Mapping[str, Any]], name: str) -> tuple[str, str]:
-    values = [one[name] for one in members if one.get(name) is not None]
+    values = [member[name] for member in members if member.get(name) is not None]
     if not values:
         return "–", "0"
     return plus_minus(values, 1 if name == "errors" else 4), str(len(values))

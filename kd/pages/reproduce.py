@@ -34,13 +34,13 @@ def reproduce(
         raise KdError(
             f"cannot write {folder}: {error.strerror}; choose another --workdir"
         ) from error
-    found = lookup("experiment", function, {})(config, folder)
+    measured = lookup("experiment", function, {})(config, folder)
     results = {
         "experiment": name,
         "command": command,
-        "fingerprint": fingerprint_of([stage["fingerprint"] for stage in found["stages"]]),
+        "fingerprint": fingerprint_of([stage["fingerprint"] for stage in measured["stages"]]),
         "machine": machine(),
-        **found,
+        **measured,
     }
     try:
         write_json(folder / "results.json", results)

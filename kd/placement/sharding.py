@@ -192,18 +192,14 @@ def _names(axis: Any) -> tuple[str, ...]:
 def state_shardings(state: State, rule: Rule, mesh: Mesh, *, population: bool) -> State:
     """A `NamedSharding` for every leaf of `state` (arrays or shapes).
 
-    Optimiser state, averages and the best so far follow the parameters. In a population every
-    leaf's first axis is split over ``member``.
+    Optimiser state, averages and the best so far follow the parameters. What losses own follows
+    the kind of the rule, without its paths. In a population every leaf's first axis is split over
+    ``member``.
     """
     leading = ("member",) if population else ()
-    plain = specs(rule, state.params, mesh, leading=leading)
     by_path = {
-        path_of(path): (tuple(leaf.shape), spec)
-        for (path, leaf), spec in zip(
-            jax.tree_util.tree_leaves_with_path(state.params),
-            jax.tree.leaves(plain, is_leaf=_is_spec),
-            strict=True,
-        )
+        **_by_paths(Rule(rule.rule), state.heads, mesh, leading),
+        **_by_paths(rule, state.params, mesh, leading),
     }
 
     def follow(path: tuple[Any, ...], leaf: Any) -> NamedSharding:
@@ -215,6 +211,18 @@ def state_shardings(state: State, rule: Rule, mesh: Mesh, *, population: bool) -
         return NamedSharding(mesh, PartitionSpec(*leading))
 
     return jax.tree_util.tree_map_with_path(follow, state)
+
+
+def _by_paths(
+    rule: Rule, tree: PyTree, mesh: Mesh, leading: tuple[str | None, ...]
+) -> dict[str, tuple[tuple[int, ...], PartitionSpec]]:
+    """Shape and spec of every leaf, by its path."""
+    plain = jax.tree.leaves(specs(rule, tree, mesh, leading=leading), is_leaf=_is_spec)
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        path_of(path): (tuple(leaf.shape), spec)
+        for (path, leaf), spec in zip(leaves, plain, strict=True)
+    }
 
 
 def teacher_shardings(teacher: Teacher | None, variables: PyTree, rule: Rule, mesh: Mesh) -> PyTree:

@@ -141,13 +141,13 @@ def shapes(chip: Chip) -> tuple[tuple[int, ...], ...]:
     if chip.dimensions == 2:
         return _FLAT
     cubes = chip.max_chips // 64
-    found = [
+    cubic = [
         (4 * a, 4 * b, 4 * c)
         for a in range(1, int(cubes ** (1 / 3) + 1e-9) + 1)
         for b in range(a, int((cubes / a) ** 0.5 + 1e-9) + 1)
         for c in range(b, cubes // (a * b) + 1)
     ]
-    return tuple(sorted((*_BELOW_A_CUBE, *found), key=lambda shape: (math.prod(shape), shape)))
+    return tuple(sorted((*_BELOW_A_CUBE, *cubic), key=lambda shape: (math.prod(shape), shape)))
 
 
 def parse_topology(text: str) -> Topology:
@@ -157,14 +157,14 @@ def parse_topology(text: str) -> Topology:
       KdError: no such chip, or a shape that these chips are not offered in; the nearest one that
         is, is named.
     """
-    name, _, given = text.strip().lower().partition(":")
+    name, _, sizes = text.strip().lower().partition(":")
     if name not in CHIPS:
         raise unknown("chip", name, CHIPS)
     chip = CHIPS[name]
     example = Topology(chip, shapes(chip)[min(3, len(shapes(chip)) - 1)])
-    if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5})*", given):
+    if not re.fullmatch(r"[1-9]\d{0,5}(x[1-9]\d{0,5})*", sizes):
         raise KdError(f"topology '{text}' has no shape; write it as {example}")
-    shape = tuple(map(int, given.split("x")))
+    shape = tuple(map(int, sizes.split("x")))
     if shape not in shapes(chip):
         nearest = Topology(chip, min(shapes(chip), key=lambda known: _distance(shape, known)))
         limit = (

@@ -135,16 +135,18 @@ def _add(total: Count, more: Count) -> None:
     total.cycles += more.cycles
     total.loops += more.loops
     total.unknown_loops += more.unknown_loops
-    for kind, one in more.collectives.items():
+    for kind, collective in more.collectives.items():
         old = total.collectives.get(kind, Collective())
         total.collectives[kind] = Collective(
-            old.count + one.count, old.payload + one.payload, old.sent + one.sent
+            old.count + collective.count,
+            old.payload + collective.payload,
+            old.sent + collective.sent,
         )
 
 
 def _cycles(instruction: Instruction) -> float:
-    found = re.search(r'"estimated_cycles":"(\d+)"', instruction.attributes)
-    return float(found.group(1)) if found else 0.0
+    match = re.search(r'"estimated_cycles":"(\d+)"', instruction.attributes)
+    return float(match.group(1)) if match else 0.0
 
 
 def _collective(
@@ -241,17 +243,17 @@ def _pairs(
     hole of dilation.
     """
     last = (length - 1) * dilate
-    found = 0
+    pairs = 0
     for k in range(size):
         for o in range(out):
             position = o * stride - pad + k * kernel_dilate
-            found += 0 <= position <= last and position % dilate == 0
-    return found
+            pairs += 0 <= position <= last and position % dilate == 0
+    return pairs
 
 
 def _first(pattern: str, text: str) -> str:
-    found = re.search(pattern, text)
-    return found.group(1) if found else ""
+    match = re.search(pattern, text)
+    return match.group(1) if match else ""
 
 
 _FREE = {
@@ -351,9 +353,9 @@ def as_dict(total: Count) -> Mapping[str, object]:
     return dataclasses.asdict(total)
 
 
-def from_dict(given: Mapping[str, object]) -> Count:
+def from_dict(totals: Mapping[str, object]) -> Count:
     """The totals that `as_dict` wrote."""
-    values = dict(given)
+    values = dict(totals)
     collectives = values.pop("collectives")
     assert isinstance(collectives, Mapping)
     by_kind = {kind: Collective(**numbers) for kind, numbers in collectives.items()}

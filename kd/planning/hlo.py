@@ -52,8 +52,8 @@ class Instruction:
         """The value of a short attribute such as ``body=%region`` or ``direction=LT``, without the
         %; else "".
         """
-        found = re.search(rf"\b{name}=%?([\w.\-]+)", self.attributes)
-        return found.group(1) if found else ""
+        match = re.search(rf"\b{name}=%?([\w.\-]+)", self.attributes)
+        return match.group(1) if match else ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,10 +171,10 @@ def trips(module: Module, loop: Instruction, frame: Frame) -> int | None:
     if condition is None:
         return None
     inside = Frame(condition, frame, loop)
-    compared, given = condition.root, {}
+    compared, operand_of = condition.root, {}
     if compared.opcode == "fusion" and module.called(compared):
         fused = module.called(compared)[0]
-        given = {name: compared.operands[number] for name, number in fused.parameters.items()}
+        operand_of = {name: compared.operands[number] for name, number in fused.parameters.items()}
         compared = fused.root
         constants = {
             i.name: i.literal for i in fused.instructions.values() if i.opcode == "constant"
@@ -186,7 +186,7 @@ def trips(module: Module, loop: Instruction, frame: Frame) -> int | None:
     ends = [
         _whole(constants[name])
         if name in constants
-        else _constant(module, given.get(name, name), inside, fixed=fixed)
+        else _constant(module, operand_of.get(name, name), inside, fixed=fixed)
         for name, fixed in zip(
             compared.operands
             if compared.attribute("direction") == "LT"
@@ -197,7 +197,7 @@ def trips(module: Module, loop: Instruction, frame: Frame) -> int | None:
     ]
     start, bound = ends
     counter = compared.operands[0 if compared.attribute("direction") == "LT" else 1]
-    step = _step(module, given.get(counter, counter), inside)
+    step = _step(module, operand_of.get(counter, counter), inside)
     return None if bound is None else max(-(-(bound - (start or 0)) // step), 0)
 
 

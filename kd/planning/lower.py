@@ -103,7 +103,7 @@ def with_answers_kept(task: Task) -> Task:
     from kd.data import example_batch
     from kd.teachers.make import kept_shapes
 
-    teacher = task.teacher
+    teacher = task.tapped_teacher
     if teacher is None:
         return task
     apply = teacher.apply if teacher.pairs is None else jax.vmap(teacher.apply, in_axes=(0, None))

@@ -23,7 +23,7 @@ def tables(plan: Plan) -> list[Table]:
     """
     shown = plan if plan.changed is None else plan.changed
     first = [_memory(plan)] if plan.changed is not None else []
-    found = [
+    every = [
         *first,
         _memory(shown),
         _step(shown),
@@ -31,7 +31,7 @@ def tables(plan: Plan) -> list[Table]:
         _run(shown),
         _teacher(shown),
     ]
-    return [table for table in found if table.rows]
+    return [table for table in every if table.rows]
 
 
 def check_outputs(topologies: Sequence[str], table: str | None, json_file: str | None) -> None:
@@ -148,10 +148,10 @@ def _step(plan: Plan) -> Table:
 
 
 def _collectives(plan: Plan) -> Table:
-    found = {} if plan.count is None else plan.count.collectives
+    collectives = {} if plan.count is None else plan.count.collectives
     rows = [
         [k, str(c.count), f"{c.payload / 1e6:.1f}", f"{c.sent / 1e6:.1f}"]
-        for k, c in sorted(found.items())
+        for k, c in sorted(collectives.items())
     ]
     return Table("collectives of one step", ["", "count", "whole, MB", "sent, MB"], rows)
 
@@ -184,16 +184,21 @@ def _run(plan: Plan) -> Table:
 
 def _teacher(plan: Plan) -> Table:
     kept = {"all logits, bfloat16": plan.cache(None), f"top {TOP} and the rest": plan.cache(TOP)}
-    rows = [[name, *_kept(one)] for name, one in kept.items() if one is not None]
+    rows = [[name, *_kept(cache)] for name, cache in kept.items() if cache is not None]
     title = "the teacher asked once and kept, against asked in every step"
-    for why in {one.why_not for one in kept.values() if one is not None and one.why_not}:
+    for why in {cache.why_not for cache in kept.values() if cache is not None and cache.why_not}:
         title += f"; never pays: {why}"
     return Table(title, ["", "GB", "one pass, s", "reading, s/epoch", "pays from"], rows)
 
 
-def _kept(one: Cache) -> list[str]:
-    pays = "never" if one.from_epochs is None else f"{one.from_epochs} epochs"
-    return [f"{one.bytes / 1e9:.2f}", f"{one.pass_seconds:.2g}", f"{one.read_seconds:.2g}", pays]
+def _kept(cache: Cache) -> list[str]:
+    pays = "never" if cache.from_epochs is None else f"{cache.from_epochs} epochs"
+    return [
+        f"{cache.bytes / 1e9:.2f}",
+        f"{cache.pass_seconds:.2g}",
+        f"{cache.read_seconds:.2g}",
+        pays,
+    ]
 
 
 def _ms(seconds: float | None) -> str:
@@ -239,14 +244,14 @@ def table(
     rows, notes, errors = [], [], []
     for topology in topologies:
         try:
-            found = make(config, topology, **options)
+            planned = make(config, topology, **options)
         except KdError as error:
             errors.append(error)
             notes.append(f"{topology}: {error}")
             continue
-        rows.append(row(found))
-        if not found.fits:
-            notes.append(describe_change(found))
+        rows.append(row(planned))
+        if not planned.fits:
+            notes.append(describe_change(planned))
     if errors and not rows:
         raise errors[0]
     lines = "\n".join(f"- {note}" for note in notes)

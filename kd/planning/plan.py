@@ -194,14 +194,16 @@ def plan(
         raise KdError(f"--mfu is a part of the peak and must lie in (0, 1], got {mfu}")
     if price_per_chip_hour is not None and not 0 <= price_per_chip_hour < float("inf"):
         raise KdError(f"--price_per_chip_hour must be 0 or more, got {price_per_chip_hour}")
-    where = parse_topology(topology)
+    target = parse_topology(topology)
     compile = ask_worker if compile is None else compile
     spec = changed(json.loads(to_json(resolve(config))), {"mesh.devices": None})
     if compile is ask_worker:
-        check_compiler(where)
-    say(f"compiling for {where}: a minute or two on 2 cores")
-    found = Plan(where, spec, compile(json.dumps(spec), where), Assumed(price_per_chip_hour, mfu))
-    return found if found.fits or not search else _mended(found, compile, say)
+        check_compiler(target)
+    say(f"compiling for {target}: a minute or two on 2 cores")
+    planned = Plan(
+        target, spec, compile(json.dumps(spec), target), Assumed(price_per_chip_hour, mfu)
+    )
+    return planned if planned.fits or not search else _mended(planned, compile, say)
 
 
 def _mended(plan: Plan, compile: Compile, say: Callable[[str], None]) -> Plan:

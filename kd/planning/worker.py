@@ -131,9 +131,9 @@ def memory_refused(message: str) -> dict[str, int] | None:
         rf"required[^(]*\({sizes}i?B?\) exceeds available[^(]*\({sizes}i?B?\)",
         rf"[Uu]sed {sizes}i?B? of {sizes}i?B?",
     ):
-        found = re.search(pattern, message)
-        if found:
-            needed, unit, available, other = found.groups()
+        match = re.search(pattern, message)
+        if match:
+            needed, unit, available, other = match.groups()
             return {"needed": _bytes(needed, unit), "available": _bytes(available, other)}
     return None
 

@@ -10,82 +10,24 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
 import json
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from kd.errors import KdError
-from kd.processes.launcher import Place, from_launcher, given
+from kd.processes.launcher import Place, from_arguments, from_launcher
+from kd.processes.peers import Peers
 from kd.processes.relay import Relay, answers
 from kd.processes.signals import Interrupted
 from kd.processes.watchdog import PATIENCE, Patience, Watchdog, end_process
 
 _JAX_PATIENCE = 300  # seconds after which JAX itself gives a process up: long after the watchdog
-_CHUNK = 5  # seconds that one question to the store may take
 
 
-class _Group:
-    """The processes that this one belongs to."""
-
-    def __init__(self, place: Place, client: Any, relay: Relay | None) -> None:
-        self.place, self.client, self.relay = place, client, relay
-        self.numbers: dict[str, Iterator[int]] = {}
-        self.dog: Watchdog | None = None
-        self.put(f"kd/host/{place.index}", socket.gethostname())
-        self.hosts = [self.wait(f"kd/host/{i}") for i in range(place.count)]
-
-    def put(self, key: str, value: str) -> None:
-        self.client.key_value_set(key, value, allow_overwrite=True)
-
-    def folder(self, key: str) -> dict[str, str]:
-        return {
-            name.rpartition("/")[2]: value for name, value in self.client.key_value_dir_get(key)
-        }
-
-    def delete(self, key: str) -> None:
-        self.client.key_value_delete(key)
-
-    def wait(self, key: str, seconds: float = float("inf")) -> str:
-        """The value of `key` as soon as there is one.
-
-        Raises TimeoutError, or a `KdError` if process 0 is gone.
-        """
-        end = time.monotonic() + seconds
-        while True:
-            if self.relay is not None and self.relay.broken.is_set():
-                self.wait_for_watchdog()
-                raise KdError(
-                    "process 0, the coordinator, is lost; start all processes again with the same "
-                    "command"
-                )
-            try:
-                return self.client.blocking_key_value_get(
-                    key, int(1000 * max(0.001, min(_CHUNK, seconds)))
-                )
-            except Exception as error:
-                if not _timed_out(error):
-                    raise
-            if time.monotonic() >= end:
-                raise TimeoutError(key)
-
-    def wait_for_watchdog(self) -> None:
-        """Give it the time to name who is lost and to end this process; without one there is
-        nothing to wait for.
-        """
-        if self.dog is not None:
-            time.sleep(self.dog.patience.lost + 10)
-
-    def number(self, name: str) -> int:
-        """0, 1, 2, ...: how often `name` was asked for, the same in all processes."""
-        return next(self.numbers.setdefault(name, itertools.count()))
-
-
-_group: _Group | None = None
+_group: Peers | None = None
 # stays when the group has parted: what comes after is still said by process 0 alone
 _place = Place("", 1, 0)
 
@@ -120,7 +62,7 @@ def start(
       KdError: the three do not fit, process 0 does not answer at HOST:PORT, or not all come within
         `timeout` seconds.
     """
-    place = given(coordinator, num_processes, process_id)
+    place = from_arguments(coordinator, num_processes, process_id)
     if place is None:
         place = from_launcher(os.environ, timeout)
     if place is not None and place.count > 1:
@@ -170,7 +112,7 @@ def _join(place: Place, timeout: float) -> None:
             cluster_detection_method="deactivate",
         ),
     )
-    _group, _place = _Group(place, distributed.global_state.client, relay), place
+    _group, _place = Peers(place, distributed.global_state.client, relay), place
 
 
 def _within(seconds: float, complaint: str, function: Callable[[], None]) -> None:
@@ -233,8 +175,8 @@ def check_same(what: str, values: Mapping[str, str]) -> None:
     group = _group
 
     def compare() -> None:
-        given = [json.loads(group.wait(f"{folder}/{i}")) for i in range(group.place.count)]
-        if difference := differences(given, group.hosts):
+        of_each = [json.loads(group.wait(f"{folder}/{i}")) for i in range(group.place.count)]
+        if difference := differences(of_each, group.hosts):
             raise KdError(
                 f"the processes do not {what}: {difference}; start all of them with the same "
                 "command and data"
@@ -243,15 +185,15 @@ def check_same(what: str, values: Mapping[str, str]) -> None:
     first_does(f"same-{what}", compare)
 
 
-def differences(given: list[dict[str, str]], hosts: list[str]) -> str:
+def differences(of_each: list[dict[str, str]], hosts: list[str]) -> str:
     """Each key on which the processes differ, with its values and who has them; empty if there is
     none.
     """
     parts = []
-    for key in sorted({key for one in given for key in one}):
+    for key in sorted({key for values in of_each for key in values}):
         who: dict[str, list[int]] = {}
-        for i, one in enumerate(given):
-            who.setdefault(one.get(key, "missing"), []).append(i)
+        for i, values in enumerate(of_each):
+            who.setdefault(values.get(key, "missing"), []).append(i)
         if len(who) > 1:
             shown = [f"{value} on {_named(those, hosts)}" for value, those in who.items()]
             parts.append(f"{key} is {' and '.join(shown)}")
@@ -291,22 +233,19 @@ class Agreement:
             else self._follow(_group, step, received)
         )
 
-    def _lead(self, group: _Group, step: int, received: int | None) -> int | None:
+    def _lead(self, group: Peers, step: int, received: int | None) -> int | None:
         told = [json.loads(text) for text in group.folder(f"{self._folder}/from").values()]
-        signals = [received, *(one["signal"] for one in told)]
+        signals = [received, *(of_one["signal"] for of_one in told)]
         word = next((signum for signum in signals if signum is not None), None)
         group.put(f"{self._folder}/word/{step}", json.dumps(word))
         self._published.append(step)
-        heard = (
-            min((one["at"] for one in told), default=-1)
-            if len(told) == group.place.count - 1
-            else -1
-        )
+        all_told = len(told) == group.place.count - 1
+        heard = min((of_one["at"] for of_one in told), default=-1) if all_told else -1
         while self._published[0] <= heard:
             group.delete(f"{self._folder}/word/{self._published.pop(0)}")
         return word
 
-    def _follow(self, group: _Group, step: int, received: int | None) -> int | None:
+    def _follow(self, group: Peers, step: int, received: int | None) -> int | None:
         mine = f"{self._folder}/from/{group.place.index}"
         if received is not None:
             group.put(mine, json.dumps({"at": -1, "signal": received}))
@@ -359,7 +298,7 @@ def watch(
     _leave_together(group, dog)
 
 
-def _leave_together(group: _Group, dog: Watchdog) -> None:
+def _leave_together(group: Peers, dog: Watchdog) -> None:
     """Everyone waits for everyone, then JAX's own shutdown."""
     global _group
     group.put(f"kd/done/{group.place.index}", "done")
@@ -404,7 +343,3 @@ def explain(error: BaseException) -> None:
     """
     if _group is not None and not isinstance(error, (KdError, Interrupted)):
         _group.wait_for_watchdog()
-
-
-def _timed_out(error: Exception) -> bool:
-    return "DEADLINE_EXCEEDED" in str(error) or "NOT_FOUND" in str(error)

@@ -23,7 +23,7 @@ class Place:
     local_device_ids: tuple[int, ...] | None = None  # what the launcher leaves to this process
 
 
-def given(
+def from_arguments(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> Place | None:
     """The place that the three options name; None without any.

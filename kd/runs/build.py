@@ -133,12 +133,21 @@ def _trained(
     average = restored.get("ema")
     # a model may have one array and no names
     params = average if jax.tree.leaves(average) else restored["params"]
-    kept = {"params": params, "extra": restored.get("extra") or {}}
+    heads = {
+        name: own["exported"]
+        for name, own in (restored.get("heads") or {}).items()
+        if own.get("exported")
+    }
+    kept = {"params": params, "extra": restored.get("extra") or {}, "heads": heads}
     if restored.get(
         "best"
     ):  # with early stopping the result is the best state, not the last, once there is a best one
         seen = np.isfinite(restored["best"]["errors"])
-        best = {"params": restored["best"]["params"], "extra": restored["best"].get("extra") or {}}
+        best = {
+            "params": restored["best"]["params"],
+            "extra": restored["best"].get("extra") or {},
+            "heads": restored["best"].get("heads") or {},
+        }
         kept = jax.tree.map(
             lambda b, n: np.where(seen.reshape(seen.shape + (1,) * (n.ndim - seen.ndim)), b, n),
             best,
@@ -155,6 +164,7 @@ def _trained(
         despite(workdir.fingerprint, changes),
         seen=from_record(workdir.owner.get("inputs")),
         changes=changes,
+        heads=arrays["heads"],
     )
 
 

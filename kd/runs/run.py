@@ -15,6 +15,7 @@ from kd import data as kd_data
 from kd import evals
 from kd.config import Spec, fingerprint_of, identity
 from kd.core.state import State
+from kd.core.terms import teacher_taps
 from kd.core.types import Teacher
 from kd.placement.ambient import pinned
 from kd.placement.mesh import check_batch, make_mesh, put
@@ -76,8 +77,9 @@ def train_workdir(
         changes = group.first_does("claim", take)
         workdir = Workdir(path)
         if teacher is not None and spec.teacher.precompute:
-            answering = precompute(on_mesh(task), data, on_disk=True)
-            task = dataclasses.replace(task, teacher=answering)
+            taps = teacher_taps(spec.terms)
+            kept = precompute(on_mesh(task), data, taps=taps, on_disk=True)
+            task = dataclasses.replace(task, teacher=kept)
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
         return _recorded(workdir, task, state, held_out, changes)
 

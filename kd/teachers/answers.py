@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from kd.core.manifest import check_answers
-from kd.core.types import Batch, Model, Outputs, PyTree, Teacher
+from kd.core.types import Answer, Batch, Model, Outputs, PyTree, Teacher
 from kd.data import (
     Dataset,
     Stream,
@@ -126,10 +126,12 @@ def reading(model: Teacher, data: Dataset | Stream, who: str = "the teacher") ->
     if factor == 1.0:
         return dataclasses.replace(model, seen=None)
 
-    def apply(variables: PyTree, batch: Batch) -> Outputs:
-        return model.apply(variables, {**batch, "inputs": batch["inputs"] * factor})
+    def in_its_unit(apply: Answer) -> Answer:
+        return lambda variables, batch: apply(
+            variables, {**batch, "inputs": batch["inputs"] * factor}
+        )
 
-    return dataclasses.replace(model, apply=apply, seen=None)
+    return dataclasses.replace(model, seen=None).wrapped(in_its_unit)
 
 
 @functools.lru_cache(

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd.core.manifest import Kind, Manifest
-from kd.core.types import Average, Batch, Model, Outputs, PyTree, Teacher
+from kd.core.types import Answer, Apply, Average, Batch, Model, Outputs, PyTree, Teacher
 from kd.errors import KdError, unknown
 from kd.placement.ambient import pinned
 
@@ -31,11 +31,21 @@ def live(
     """
     model_extra = {} if extra is None else extra
 
-    def apply(variables: PyTree, batch: Batch) -> Outputs:
-        inputs = batch["teacher_inputs"] if "teacher_inputs" in batch else batch["inputs"]
-        return model.apply(variables["params"], variables["extra"], inputs, train=False)[0]
+    def answering(apply: Apply) -> Answer:
+        def answer(variables: PyTree, batch: Batch) -> Outputs:
+            inputs = batch["teacher_inputs"] if "teacher_inputs" in batch else batch["inputs"]
+            return apply(variables["params"], variables["extra"], inputs, train=False)[0]
 
-    return Teacher({"params": params, "extra": model_extra}, apply, fingerprint)
+        return answer
+
+    variables = {"params": params, "extra": model_extra}
+    taps = model.with_taps
+    return Teacher(
+        variables,
+        answering(model.apply),
+        fingerprint,
+        with_taps=None if taps is None else lambda paths: answering(taps(paths)),
+    )
 
 
 def ensemble(
@@ -59,11 +69,14 @@ def ensemble(
     check_average(average)
     one = live(model, params, extra, fingerprint=fingerprint)
 
-    def apply(variables: PyTree, batch: Batch) -> Outputs:
-        members = jax.vmap(one.apply, in_axes=(0, None))(variables, batch)
-        return dataclasses.replace(members, average=average)
+    def together(apply: Answer) -> Answer:
+        def answer(variables: PyTree, batch: Batch) -> Outputs:
+            members = jax.vmap(apply, in_axes=(0, None))(variables, batch)
+            return dataclasses.replace(members, average=average)
 
-    return Teacher(one.variables, apply, fingerprint, stacked=1)
+        return answer
+
+    return dataclasses.replace(one, stacked=1).wrapped(together)
 
 
 @pinned()
@@ -149,7 +162,19 @@ def _gathered(table: Outputs, manifest: Manifest, pairs: tuple[int, ...] | None)
             return answers
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, index.ndim, 0), answers)
 
-    return Teacher(table, apply, manifest.teacher, manifest=manifest, pairs=pairs)
+    def with_taps(paths: tuple[str, ...]) -> Answer:
+        for path in paths:
+            if path not in table.taps:
+                raise KdError(
+                    f"a term reads the inner features {path!r} of the teacher, and its kept "
+                    f"answers have {', '.join(table.taps) or 'none'}; keep them too: "
+                    "kd.precompute(teacher, data, taps=...)"
+                )
+        return apply
+
+    return Teacher(
+        table, apply, manifest.teacher, manifest=manifest, pairs=pairs, with_taps=with_taps
+    )
 
 
 def _digest(table: Outputs) -> str:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,8 @@ class Trained:
     seen: Seen | None = None
     """Inputs that it was trained on; it is shown others in the same unit."""
     changes: tuple[str, ...] = ()
+    heads: Mapping[str, PyTree] = dataclasses.field(default_factory=dict, repr=False)
+    """What a loss trained to stay with it, by the name of the term: see `kd.Heads`."""
 
     def logits(self, data: Dataset | Stream) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a
@@ -125,14 +127,16 @@ class Trained:
         return dataclasses.replace(made, seen=self.seen)
 
 
-def precompute(teacher: Teacher, data: Dataset | Stream, *, on_disk: bool = False) -> Teacher:
+def precompute(
+    teacher: Teacher, data: Dataset | Stream, *, taps: Sequence[str] = (), on_disk: bool = False
+) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by
     ``batch["index"]``.
 
     For a fixed transfer set only: a student that sees augmented images needs the live teacher. The
     members of an ensemble are kept apart, so any temperature and averaging rule can still be asked
-    of them. With `on_disk` they are kept between runs too, those of data in memory: see
-    `kd.teachers.remembered`.
+    of them. `taps` are paths of inner features that are kept beside the logits. With `on_disk` the
+    answers are kept between runs too, those of data in memory: see `kd.teachers.remembered`.
 
     Raises:
       KdError: a teacher that cannot read these inputs, or whose answers are not finite; a stream
@@ -149,7 +153,7 @@ def precompute(teacher: Teacher, data: Dataset | Stream, *, on_disk: bool = Fals
             "answers are kept for examples as they are, and this stream shows others in every "
             "epoch (crop, flip); pass the teacher itself"
         )
-    teacher = reading(teacher, data)
+    teacher = reading(teacher, data).tapped(tuple(taps))
     if on_disk and isinstance(data, Dataset):
         outputs = remembered_answers(teacher, data, batch_size=_BATCH)
     else:

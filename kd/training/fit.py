@@ -12,9 +12,9 @@ import numpy as np
 import optax
 
 from kd.core.members import make_members
-from kd.core.objective import Term
 from kd.core.schedules import Schedule
 from kd.core.step import View
+from kd.core.terms import Term
 from kd.core.types import Teacher
 from kd.data import Dataset, check_same_kind, steps_per_epoch
 from kd.errors import KdError

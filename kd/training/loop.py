@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd.core.heads import exported
 from kd.core.state import State, keep_best
 from kd.core.types import PyTree
 from kd.errors import KdError
@@ -145,18 +146,18 @@ def run(
 
 def latest(task: Task, state: State) -> Trained:
     """The model at this step."""
-    return _trained(task, state.student, state.extra)
+    return _trained(task, state.student, state.extra, exported(state.heads))
 
 
 def result(task: Task, state: State) -> Trained:
     """The model that a run has arrived at: its last state, or with early stopping its best one."""
     if state.best is None:
         return latest(task, state)
-    return _trained(task, state.best.params, state.best.extra)
+    return _trained(task, state.best.params, state.best.extra, state.best.heads or {})
 
 
-def _trained(task: Task, params: PyTree, extra: PyTree) -> Trained:
-    return Trained(task.model, params, extra, task.is_population, seen=task.data.seen)
+def _trained(task: Task, params: PyTree, extra: PyTree, heads: Mapping[str, PyTree]) -> Trained:
+    return Trained(task.model, params, extra, task.is_population, seen=task.data.seen, heads=heads)
 
 
 def _due(every: int | None, step: int, first: int) -> bool:

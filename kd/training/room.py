@@ -19,6 +19,7 @@ _ADVICE = {
     "gradients": "a smaller student",
     "optimiser state": "an optimiser with less state, such as sgd without momentum",
     "average": "no ema",
+    "heads of the losses": "terms that own less",
     "best so far": "no early stopping",
     "teacher": "a smaller teacher",
     "data": "data.stream=true, which keeps no data in memory",
@@ -37,6 +38,9 @@ def kept(task: Task, where: Placement) -> dict[str, int]:
         "gradients": parameters,
         "optimiser state": bytes_per_device(state.opt_state, where.state.opt_state),
         "average": bytes_per_device(state.ema, where.state.ema),
+        "heads of the losses": bytes_per_device(
+            (state.heads, state.heads_opt_state), (where.state.heads, where.state.heads_opt_state)
+        ),
         "best so far": bytes_per_device(state.best, where.state.best),
         "teacher": bytes_per_device(taught, where.teacher),
         "data": _of_data(task.data),

@@ -15,16 +15,18 @@ from jax.sharding import Mesh
 
 from kd import data as kd_data
 from kd.core import rng
+from kd.core.heads import init_heads
 from kd.core.manifest import check_answers
 from kd.core.members import Members
-from kd.core.objective import Term, check_positions, check_widths, make_objective
+from kd.core.objective import check_positions, check_widths, make_objective
 from kd.core.schedules import Schedule, make_schedule
-from kd.core.state import State, init_state, with_best, with_ema
+from kd.core.state import State, init_state, with_best, with_ema, with_heads
 from kd.core.step import Constraint, Step, View, make_train_step, population
+from kd.core.terms import Term, student_taps, teacher_taps
 from kd.core.types import Batch, Model, Outputs, PyTree, Teacher
 from kd.errors import KdError
 from kd.models import as_model
-from kd.models.abstract import check_model
+from kd.models.abstract import check_model, shapes
 from kd.placement.mesh import MembersBy, MeshSpec, check_batch, check_members, is_whole, make_mesh
 from kd.placement.sharding import Sharding, check_rule, specs, teacher_shardings
 from kd.teachers.answers import reading
@@ -60,6 +62,16 @@ class Task:
     def is_population(self) -> bool:
         """Whether state, batches and numbers have a leading member axis."""
         return self.members.size is not None
+
+    @property
+    def tapped_model(self) -> Model:
+        """The student, whose outputs carry the inner features that the terms read."""
+        return self.model.tapped(student_taps(self.terms))
+
+    @property
+    def tapped_teacher(self) -> Teacher | None:
+        """The teacher, likewise."""
+        return None if self.teacher is None else self.teacher.tapped(teacher_taps(self.terms))
 
     @property
     def has_own_teachers(self) -> bool:
@@ -127,6 +139,7 @@ def initial_state(task: Task, shardings: State | None = None) -> State:
 
     def one(seeds: tuple[jax.Array, jax.Array]) -> State:
         state = init_state(task.model, task.optimizer, seeds[0], example, seeds[1])
+        state = with_heads(state, _heads(task, seeds[1]), task.optimizer)
         state = with_ema(state) if task.ema else state
         return with_best(state) if task.early_stopping else state
 
@@ -138,6 +151,20 @@ def initial_state(task: Task, shardings: State | None = None) -> State:
     seeds = jnp.asarray(drawn[0], jnp.uint32), jnp.asarray(drawn[1], jnp.uint32)
     draw = each if task.is_population else one
     return (jax.jit(draw) if shardings is None else jax.jit(draw, out_shardings=shardings))(seeds)
+
+
+def _heads(task: Task, seed: jax.Array) -> Any:
+    """What the terms own, drawn by the seed of the first weights."""
+    if all(term.info.init is None for term in task.terms):
+        return None
+    batch = abstract_batch(task)
+    if task.view is not None:
+        batch = jax.eval_shape(task.view, rng.key(0), batch)
+    teacher, answer = task.tapped_teacher, None
+    if teacher is not None:
+        answer = jax.eval_shape(unpaired_answer(teacher), teacher.variables, batch)
+    student = shapes(task.tapped_model, batch["inputs"]).outputs
+    return init_heads(task.terms, rng.key(seed), student, answer, len(task.data))
 
 
 def make_step(task: Task) -> Step:
@@ -191,8 +218,8 @@ def _measured(task: Task) -> str:
 def member_step(task: Task) -> Step:
     """The training step of a single run, or of one member of a population."""
     return make_train_step(
-        task.model,
-        task.teacher,
+        task.tapped_model,
+        task.tapped_teacher,
         make_objective(task.terms, task.total_steps),
         task.optimizer,
         view=task.view,
@@ -245,7 +272,7 @@ def check(task: Task) -> None:
     if task.view is not None:
         batch = jax.eval_shape(task.view, rng.key(0), batch)
     with jax.set_mesh(task.mesh):
-        student = check_model(task.model, batch["inputs"])
+        student = check_model(task.tapped_model, batch["inputs"])
     _check_optimizer(task.optimizer, student.params)
     if not jnp.issubdtype(student.outputs.logits.dtype, jnp.floating):
         raise KdError(
@@ -256,6 +283,7 @@ def check(task: Task) -> None:
     teacher = _check_teacher(task, batch)
     check_widths(student.outputs.width, teacher, task.terms, "labels" in batch)
     check_positions("student", student.outputs, batch)
+    _heads(task, jnp.uint32(0))
     if student.outputs.width < task.data.num_classes:
         raise KdError(
             f"the student answers with {student.outputs.width} classes and the data has "
@@ -265,7 +293,7 @@ def check(task: Task) -> None:
 
 def _check_teacher(task: Task, batch: Batch) -> int | None:
     """The number of classes that the task's teacher answers with; None without a teacher."""
-    teacher = task.teacher
+    teacher = task.tapped_teacher
     if teacher is None:
         if task.sharding.teacher.paths:
             raise KdError(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable, Collection
+from typing import Any
 
+from kd.core.losses.features import hidden_mse, projection
 from kd.core.losses.logits import (
     hard,
     jsd,
@@ -14,13 +17,16 @@ from kd.core.losses.logits import (
     reverse_kl,
     soft_targets,
 )
-from kd.core.types import Loss
+from kd.core.types import Heads, Loss
+from kd.errors import unknown
 
 __all__ = [
     "LOSSES",
+    "NEEDS",
     "LossInfo",
     "Number",
     "hard",
+    "hidden_mse",
     "jsd",
     "kl",
     "label_smoothing",
@@ -41,21 +47,46 @@ class Number:
     below: float = math.inf
 
 
+NEEDS = ("teacher", "labels", "same classes")
+
+
 @dataclasses.dataclass(frozen=True)
 class LossInfo:
-    """A loss and what it asks for: a teacher, labels, the numbers it reads, and at least so many
-    classes.
+    """A loss and what it asks for.
 
-    A loss on distributions asks for two classes: the softmax of a single output is always 1.
-    `zeros`: the teacher may give a class probability exactly 0, and value and gradient stay finite.
+    `needs` are some of `NEEDS`: a teacher, labels, and a teacher that answers for the classes of
+    the student. `numbers` are those that it reads, `classes` how many the student must answer with
+    at least: a loss on distributions asks for two, since the softmax of a single output is always
+    1. `zeros`: the teacher may give a class probability exactly 0, and value and gradient stay
+    finite.
+
+    `taps` are the inner features that it reads, by names of its own; a term says which they are.
+    ``init(key, student, teacher, examples)`` makes what the loss owns, from the shapes of both
+    outputs and the number of examples: see `kd.core.types.Heads`. None: it owns nothing.
     """
 
-    loss: Loss
-    teacher: bool = True
-    labels: bool = False
+    loss: Loss | Callable[..., Any]
+    needs: Collection[str] = ("teacher", "same classes")
     numbers: dict[str, Number] = dataclasses.field(default_factory=dict)
     zeros: bool = False
     classes: int = 1
+    taps: tuple[str, ...] = ()
+    init: Callable[..., Heads] | None = None
+
+    def __post_init__(self) -> None:
+        for need in self.needs:
+            if need not in NEEDS:
+                raise unknown("need of a loss", need, NEEDS)
+
+    @property
+    def teacher(self) -> bool:
+        """Whether it reads a teacher."""
+        return "teacher" in self.needs
+
+    @property
+    def labels(self) -> bool:
+        """Whether it reads labels."""
+        return "labels" in self.needs
 
 
 _TEMPERATURE = {"temperature": Number(1.0, above=0.0)}
@@ -64,12 +95,11 @@ _SMOOTHING = {"smoothing": Number(0.1, above=0.0, below=1.0)}
 _JSD = {**_TEMPERATURE, "beta": Number(0.5, above=0.0, below=1.0)}
 
 LOSSES: dict[str, LossInfo] = {
-    "hard": LossInfo(hard, teacher=False, labels=True, classes=2),
+    "hard": LossInfo(hard, needs=("labels",), classes=2),
+    "hidden_mse": LossInfo(hidden_mse, needs=("teacher",), taps=("hidden",), init=projection),
     "jsd": LossInfo(jsd, zeros=True, numbers=_JSD, classes=2),
     "kl": LossInfo(kl, zeros=True, numbers=_TEMPERATURE, classes=2),
-    "label_smoothing": LossInfo(
-        label_smoothing, teacher=False, labels=True, numbers=_SMOOTHING, classes=2
-    ),
+    "label_smoothing": LossInfo(label_smoothing, needs=("labels",), numbers=_SMOOTHING, classes=2),
     "logit_mse": LossInfo(logit_mse, classes=2),
     "reverse_kl": LossInfo(reverse_kl, numbers=_TEMPERATURE, classes=2),
     "soft_targets": LossInfo(soft_targets, zeros=True, numbers=_TEMPERATURE, classes=2),
