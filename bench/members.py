@@ -35,8 +35,8 @@ WIDTHS = (300, 300)
 CLASSES = 10
 WAYS = ("vmap", "loop", 8)
 REACH = 1.1
-MEMBER_STEPS = 2048  # that are timed at once, as far as the steps allow
-FEWEST, MOST = 4, 50  # steps of a dispatch
+MEMBER_STEPS = 1024  # that are timed at once, as far as the steps allow
+FEWEST, MOST = 3, 50  # steps of a dispatch
 
 Timed = Callable[[], float]
 
@@ -45,21 +45,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     load = os.getloadavg()[0]
     data = kd_data.arrays(*Problem(args.examples, 0).data()[:2], num_classes=CLASSES, scale=SCALE)
-    rows = [measured(data, members, args.batch, args.repeats) for members in args.members]
-    about = {
-        "command": " ".join(["python -m bench.members", *(sys.argv[1:] if argv is None else argv)]),
-        "student": "-".join(map(str, (784, *WIDTHS, CLASSES))),
-        "batch": args.batch,
-        "repeats": args.repeats,
-        "rows": rows,
-        "machine": {
-            **machine(),
-            "load_before": round(load, 2),
-            "load_after": round(os.getloadavg()[0], 2),
-        },
-        "versions": {"jax": importlib.metadata.version("jax")},
-    }
-    save(args.out, {"members": about})
+    command = " ".join(["python -m bench.members", *(sys.argv[1:] if argv is None else argv)])
+    rows: list[dict[str, Any]] = []
+    for members in args.members:
+        rows.append(measured(data, members, args.batch, args.repeats))
+        about = {
+            "command": command,
+            "student": "-".join(map(str, (784, *WIDTHS, CLASSES))),
+            "batch": args.batch,
+            "repeats": args.repeats,
+            "rows": rows,
+            "machine": {
+                **machine(),
+                "load_before": round(load, 2),
+                "load_after": round(os.getloadavg()[0], 2),
+            },
+            "versions": {"jax": importlib.metadata.version("jax")},
+        }
+        save(args.out, {"members": about})
     return 0
 
 
