@@ -54,7 +54,7 @@ class Lineage:
 
     `code` maps the modules of the user's own to the hash of what they say, `stack` Python, the
     libraries and the backend to their versions. `teacher` is None where labels alone taught, `init`
-    where the first weights were drawn from the seed.
+    where the first weights were drawn from the seed; `teachers` are several that taught as one.
     """
 
     data: tuple[DataSet, ...]
@@ -62,6 +62,12 @@ class Lineage:
     stack: Mapping[str, str]
     teacher: Weights | None = None
     init: Weights | None = None
+    teachers: tuple[Weights, ...] = ()
+
+    @property
+    def taught_by(self) -> tuple[Weights, ...]:
+        """All that taught, one or several."""
+        return self.teachers if self.teacher is None else (self.teacher,)
 
     def to_json(self) -> dict[str, Any]:
         """As dictionaries and lists, for a JSON file."""
@@ -79,6 +85,7 @@ class Lineage:
                 stack=_texts(told["stack"]),
                 teacher=_weights(told["teacher"]),
                 init=_weights(told["init"]),
+                teachers=tuple(filter(None, map(_weights, told.get("teachers", ())))),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"its lineage is not one: {error}") from error

@@ -171,7 +171,8 @@ def students():
     """A finished population of two that learned from `runs.finished()`."""
     folder = pathlib.Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    assert runs.train(folder / "run", arg="population", teacher__workdir=runs.finished()) == 0
+    keys = {"population": {"seed": (0, 1)}, "teacher__workdir": runs.finished()}
+    assert runs.train(folder / "run", arg="population", **keys) == 0
     return folder / "run"
 
 
@@ -212,6 +213,37 @@ def test_kd_audit_end_to_end(tmp_path, capfd):
     assert "figures/" not in text
     evaluated = json.loads((students() / "evaluation.json").read_text())["members"]
     assert [m["errors"] for m in found["student"]["members"]] == [m["errors"] for m in evaluated]
+
+
+def test_a_sweep_has_a_row_for_each_setting(tmp_path, capfd):
+    """Each row is what an audit of that setting's members alone says."""
+    assert runs.train(tmp_path / "teacher", population={"seed": (0, 1)}) == 0
+    sweep = {"seed": (0, 1, 0, 1), "soft_targets": {"temperature": (1.0, 1.0, 8.0, 8.0)}}
+    taught = {"workdir": str(tmp_path / "teacher")}
+    assert runs.train(tmp_path / "sweep", arg="distilled", teacher=taught, population=sweep) == 0
+    capfd.readouterr()
+    command = ["audit", str(tmp_path / "teacher"), str(tmp_path / "sweep"), "--missing_class=3"]
+    assert main(command) == 0
+    said = capfd.readouterr().out
+    audited = json.loads((tmp_path / "sweep" / "audit" / "audit.json").read_text())
+    names = ["soft_targets.temperature=1.0", "soft_targets.temperature=8.0"]
+    assert audited["settings"] == [names[0], names[0], names[1], names[1]]
+    assert all(said.count(name) == 5 for name in names)
+    for number, table in enumerate(audit_page.tables(audited)[:2]):
+        for half, row in enumerate(table.rows):
+            part = slice(2 * half, 2 * half + 2)
+            alone = {
+                **audited,
+                "settings": [],
+                "student": {"members": audited["student"]["members"][part]},
+                "pair": {"members": audited["pair"]["members"][part]},
+            }
+            wanted = [of.rows for of in audit_page.tables({**alone, "missing": None})]
+            assert row[0] == names[half]
+            cell = wanted[0][0][2] if number == 0 else wanted[1][0][1]
+            assert row[1] == cell
+    page = (tmp_path / "sweep" / "audit" / "audit.html").read_text("utf-8")
+    assert page.count("<img") == 1
 
 
 def test_it_goes_into_the_student_by_default_and_no_probe_is_shown(tmp_path, capfd):

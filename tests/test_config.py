@@ -116,6 +116,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "data.train": "train[:100]",
     "data.eval": "train",
     "data.classes": (1, 2),
+    "teacher.classes": (1, 0),
     "data.batch_size": 50,
     "data.jitter_pixels": 2,
     "student.name": "kd.models:mlp",
@@ -137,6 +138,10 @@ CHANGES = {  # every key of a run, and another value than its default
     "total_epochs": 7.0,
     "total_steps": 70,
     "population.seed": (0, 1),
+    "patience": 3,
+    "watch": "nll",
+    "data.targets": "numbers",
+    "data.class_weights": "balanced",
     "early_stopping": "train[:100]",
     "accumulate": 2,
     "compute": "bfloat16",
@@ -172,6 +177,10 @@ SAME = {  # and those that may change without making it another run
     "teacher.model": {"name": "mlp"},
     "teacher.members": 3,
     "teacher.licence": "CC-BY-4.0",
+    "teachers": {"a": {"source": "run:a"}, "b": {"source": "table:b.csv", "weight": 2.0}},
+    "teacher.source": "run:elsewhere/the same teacher",
+    "teacher.kind": "probabilities",  # the answers themselves are part of who the run is
+    "teacher.temperature": 4.0,
     "data.licence": "CC0-1.0",
 }
 
@@ -191,10 +200,12 @@ def with_key(key, value):
     here[leaf] = value
     if key == "total_epochs":
         plain["total_steps"] = None
-    if key == "early_stopping":
-        plain["eval_epochs"] = 1.0
+    if key in ("early_stopping", "patience", "watch"):
+        plain |= {"early_stopping": "train[90%:]", "eval_epochs": 1.0, key: value}
     if key in ("data.image_size", "data.crop", "data.flip"):
         plain["data"] |= {"stream": True, "image_size": 32}
+    if key in ("teacher.kind", "teacher.temperature"):
+        plain["teacher"]["source"] = "table:soft.csv"
     if key == "teacher.members":
         plain["teacher"]["model"] = {"name": "mlp"}
     return resolve(plain)

@@ -141,7 +141,7 @@ HOMES = {
     "jax._src": ("kd.processes.group", "kd.processes.launcher"),
     "tensorflow_datasets": ("kd.data.",),
     "grain": ("kd.data.pipeline",),
-    "sklearn": (),  # its digits are read as a file
+    "sklearn": ("kd.evals.binary",),
     "flax": ("kd.models.",),
     "ml_collections": ("kd.config.", "kd.cli.main", "configs."),
     "tensorflow": (),
@@ -185,10 +185,20 @@ def test_the_mathematics_knows_neither_numpy_nor_files(module):
 
 
 NEEDS = {  # the mathematics in a row, and rooms that need nobody
-    "kd.core.types": {"kd.core.manifest"},
+    "kd.core.types": {"kd.core.manifest", "kd.errors"},
     "kd.core.divergences": set(),
     "kd.core.losses.logits": {"kd.core.divergences", "kd.core.types"},
-    "kd.core.losses": {"kd.core.losses.logits", "kd.core.types"},
+    "kd.core.losses.features": {"kd.core.types", "kd.errors"},
+    "kd.core.losses.numbers": {"kd.core.types", "kd.errors"},
+    "kd.core.losses.binary": {"kd.core.losses.numbers", "kd.core.types"},
+    "kd.core.losses": {
+        "kd.core.losses.binary",
+        "kd.core.losses.features",
+        "kd.core.losses.logits",
+        "kd.core.losses.numbers",
+        "kd.core.types",
+        "kd.errors",
+    },
     "kd.errors": set(),
     "kd.fields": set(),
     "kd.processes.signals": set(),

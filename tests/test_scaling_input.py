@@ -11,7 +11,7 @@ import pytest
 import runs
 from kd.errors import KdError
 from kd.planning import page as plan_page
-from kd.runs import build
+from kd.runs import load
 
 # In a process of its own, where no checker of types stands in for what a user gets.
 SLIPS = """
@@ -259,7 +259,7 @@ def test_a_model_of_one_array_is_averaged_and_found_again(tmp_path, monkeypatch)
     }
     keys |= {"sharding__student__paths": {"*": ("data",)}}
     assert runs.train(tmp_path / "run", **keys) == 0
-    found = build.load_trained(tmp_path / "run", allow_code="one_array").params
+    found = load.load_trained(tmp_path / "run", allow_code="one_array").params
     saved = runs.restored(tmp_path / "run")
     np.testing.assert_array_equal(found, saved["['ema']"])
     assert np.any(saved["['ema']"] != saved["['params']"])

@@ -24,7 +24,8 @@ from kd.evidence import machine
 from kd.pages.report import build_page
 from kd.processes.signals import Interrupted
 from kd.runs import stages as kd_stages
-from kd.runs.build import build_task, load_trained
+from kd.runs.build import build_task
+from kd.runs.load import load_trained
 from kd.training import loop
 from kd.training.task import make_step
 

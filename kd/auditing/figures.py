@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import colorsys
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from kd.auditing import sweep
 from kd.pages.report import plain_axes
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ _LABELLED_CLASSES = 30
 
 
 def figures(audit: Audit) -> dict[str, Figure]:
-    """Every figure by file name."""
+    """Every figure by file name; of a sweep that one which can show all settings."""
+    if sweep.settings(audit):
+        return {"entropy.svg": entropy(audit)}
     drawn = {"entropy.svg": entropy(audit), "class_kl.svg": class_kl(audit)}
     return drawn if audit["missing"] is None else {**drawn, "bias.svg": bias(audit)}
 
@@ -38,7 +42,10 @@ def entropy(audit: Audit) -> Figure:
         label=taught,
     )
     students = np.asarray(audit["entropy"]["student"])
-    _band(axes, temperatures, students, _STUDENT, "student", marker="o")
+    of_settings = sweep.settings(audit) or {"student": list(range(len(students)))}
+    colors = _colors(len(of_settings))
+    for color, (setting, members) in zip(colors, of_settings.items(), strict=True):
+        _band(axes, temperatures, students[members], color, setting, marker="o")
     axes.axhline(
         math.log(len(audit["examples_per_class"])),
         color="#9a9a9a",
@@ -51,6 +58,14 @@ def entropy(audit: Audit) -> Figure:
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=9)
     return figure
+
+
+def _colors(count: int) -> list[str]:
+    """A colour for each line: the student's own where there is one, else from dark to light."""
+    if count == 1:
+        return [_STUDENT]
+    shades = [colorsys.hls_to_rgb(0.58, 0.2 + 0.55 * i / (count - 1), 0.6) for i in range(count)]
+    return ["#" + "".join(f"{round(255 * part):02x}" for part in shade) for shade in shades]
 
 
 def class_kl(audit: Audit) -> Figure:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kd import evals
-from kd.auditing.evaluate import every, load_labelled, pairs_of
+from kd.auditing.evaluate import check_classes, every, load_labelled, pairs_of
 from kd.auditing.missing import Members, check_missing, left_out, missing_probe, share_of
 from kd.core.types import Average
 from kd.data import Dataset, Stream
@@ -20,7 +20,7 @@ from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 from kd.placement.ambient import pinned
 from kd.placement.mesh import is_whole
-from kd.runs.build import load_finished
+from kd.runs.load import load_finished
 from kd.runs.reading import look
 from kd.runs.splits import Examples, shown
 from kd.runs.workdir import find
@@ -78,6 +78,11 @@ def audit(
         )
     if data.labels is None:
         raise KdError("an audit counts errors and needs labelled data; pass data with labels")
+    check_classes("an audit is", data)
+    if not data.has_label.all():
+        raise KdError(
+            "an audit needs a label for every example, and some have none; leave those out"
+        )
     taught, learned = _answers("teacher", teacher, data), _answers("student", student, data)
     _check_classes(taught.shape[-1], learned.shape[-1], data.num_classes)
     _check_pairs(pairs, len(taught), len(learned))
@@ -132,8 +137,9 @@ def audit_workdirs(
     The missing classes are those that the student's config left out, unless they are given; they
     are matched on the training split of the teacher's config. ``shown`` names those of them that
     the student was trained on after all. With `despite_changes` runs and splits are read although
-    they are not what was recorded, and ``despite_changes`` lists what is different. `allow_code`
-    are packages whose code either run may name: see `kd.config.allowed`.
+    they are not what was recorded, and ``despite_changes`` lists what is different. ``settings``
+    say of each member what sets it apart besides seeds. `allow_code` are packages whose code either
+    run may name: see `kd.config.allowed`.
 
     Raises:
       KdError: as `audit`; no work directory or an unfinished one, no such split, or one without
@@ -170,7 +176,8 @@ def audit_workdirs(
         who: {"workdir": str(path), "fingerprint": models[who].fingerprint}
         for who, path in (("teacher", teacher), ("student", student))
     }
-    told = {"runs": runs, "source": spec.data.source, "split": split}
+    told: dict[str, Any] = {"runs": runs, "source": spec.data.source, "split": split}
+    told["settings"] = list(spec.members.settings)
     everything = every(models["teacher"].changes, models["student"].changes, changes, trained_on)
     return {**told, "despite_changes": everything, **audited}
 

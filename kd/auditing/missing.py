@@ -4,7 +4,7 @@ put right?
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ def share_of(classes: Sequence[int], train: Dataset | Stream | None) -> float | 
     """
     if train is None or train.labels is None:
         return None
-    share = float(np.isin(train.labels, classes).mean())
+    share = float(np.isin(train.labels[train.has_label], classes).mean())
     return share if 0.0 < share < 1.0 else None
 
 
@@ -97,3 +97,13 @@ def _grid(offsets: Sequence[float]) -> list[float]:
     low, high = min(offsets), max(offsets)
     room = max(0.35 * (high - low), 1.0)
     return np.linspace(low - room, high + room, _CURVE_POINTS).tolist()
+
+
+def probe_title(probe: Mapping[str, Any]) -> str:
+    """What the probe is about: classes that the student never saw, or that it did see after all."""
+    names = (
+        f"class{'' if len(probe['classes']) == 1 else 'es'} {', '.join(map(str, probe['classes']))}"
+    )
+    if not probe.get("shown"):
+        return f"Never shown: {names}"
+    return f"Bias of {names}; the student WAS trained on {', '.join(map(str, probe['shown']))}"

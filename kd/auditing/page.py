@@ -4,6 +4,7 @@ both.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 import pathlib
@@ -11,6 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kd.auditing import figures as audit_figures
+from kd.auditing import sweep
+from kd.auditing.missing import probe_title
 from kd.errors import KdError
 from kd.pages.report import render, svg
 from kd.pages.tables import Table, plus_minus, titled
@@ -56,7 +59,9 @@ def write_audit(audit: Audit, folder: pathlib.Path) -> pathlib.Path:
 
 
 def tables(audit: Audit) -> list[Table]:
-    """Every table of an audit, in the order of the page."""
+    """Every table of an audit, in the order of the page; of a sweep with a row for each setting."""
+    if sweep.settings(audit):
+        return [_changed(audit, table) for table in sweep.tables(audit)]
     probe = [] if audit["missing"] is None else [missing_table(audit)]
     return [
         quality_table(audit),
@@ -65,6 +70,11 @@ def tables(audit: Audit) -> list[Table]:
         class_table(audit),
         *probe,
     ]
+
+
+def _changed(audit: Audit, table: Table) -> Table:
+    title = titled(table.title, audit.get("despite_changes", ()))
+    return dataclasses.replace(table, title=title)
 
 
 def quality_table(audit: Audit) -> Table:
@@ -177,25 +187,28 @@ def missing_table(audit: Audit) -> Table:
         f"errors of {audit['examples']:,}",
         f"on these {probe['examples']:,}",
     ]
-    return Table(_probe_title(probe), columns, rows)
-
-
-def _probe_title(probe: Audit) -> str:
-    names = (
-        f"class{'' if len(probe['classes']) == 1 else 'es'} {', '.join(map(str, probe['classes']))}"
-    )
-    if not probe.get("shown"):
-        return f"Never shown: {names}"
-    return f"Bias of {names}; the student WAS trained on {', '.join(map(str, probe['shown']))}"
+    return Table(probe_title(probe), columns, rows)
 
 
 def markdown(audit: Audit) -> str:
     """The page in Markdown, its figures named ``figures/NAME.svg``."""
-    quality, agreement, entropy, classes, *probe = tables(audit)
-    parts = [
+    head = [
         f"# Audit: {audit['runs']['student']['workdir']} against "
         f"{audit['runs']['teacher']['workdir']}",
         f"On the split `{audit['split']}` of `{audit['source']}`. {_who(audit)}",
+    ]
+    parts = _parts_of_sweep(audit) if sweep.settings(audit) else _parts(audit)
+    return "\n\n".join([*head, *parts]) + "\n"
+
+
+def _parts_of_sweep(audit: Audit) -> list[str]:
+    shown = [part for table in tables(audit) for part in (f"## {table.title}", table.markdown())]
+    return [*shown, "![Entropy against temperature](figures/entropy.svg)"]
+
+
+def _parts(audit: Audit) -> list[str]:
+    quality, agreement, entropy, classes, *probe = tables(audit)
+    return [
         f"## {quality.title}",
         quality.markdown(),
         f"## {agreement.title}",
@@ -210,7 +223,6 @@ def markdown(audit: Audit) -> str:
         *([] if not probe else [f"## {probe[0].title}", _probe_note(audit), probe[0].markdown()]),
         *([] if not probe else ["![Errors against the bias offset](figures/bias.svg)"]),
     ]
-    return "\n\n".join(parts) + "\n"
 
 
 def _probe_note(audit: Audit) -> str:
@@ -235,6 +247,8 @@ def _who(audit: Audit) -> str:
     shown = f"Fingerprints: teacher {prints['teacher']}, student {prints['student']}."
     several = len(audit["student"]["members"]) > 1
     spread = " Mean ± standard deviation over the student's members." if several else ""
+    if sweep.settings(audit):
+        spread = " Mean ± standard deviation over the members of each setting."
     changes = "; ".join(audit.get("despite_changes", ()))
     if changes:
         spread += f" **Read although it is not what was recorded: {changes}.**"

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kd.auditing.missing import probe_title
 from kd.pages.tables import Table, plus_minus
 
 Audited = Mapping[str, Any]
@@ -109,6 +110,5 @@ def _missing(audited: Audited) -> Table:
     for rule in rules:
         columns += [_mean(f"{rule}/errors", 1), _mean(f"{rule}/errors_on_classes", 1)]
         names += [f"errors, bias {rule}", "on these"]
-    classes = ", ".join(map(str, audited["missing"]["classes"]))
-    title = f"Errors with the bias of class {classes} moved, by setting"
+    title = f"{probe_title(audited['missing'])}, by setting"
     return Table(title, [*names, "n"], _rows(audited, flat, columns))

@@ -3,10 +3,10 @@
 from kd.config.identity import code_names, code_of, fingerprint_of, identity, settings
 from kd.config.idle import check_idle
 from kd.config.overrides import choose, load_config
+from kd.config.source import KNOWN, Source, parse
 from kd.config.spec import (
     Data,
     Spec,
-    TeacherSpec,
     base_config,
     check_options,
     from_json,
@@ -14,11 +14,15 @@ from kd.config.spec import (
     to_json,
 )
 from kd.config.stored import damaged, stored_spec
+from kd.config.teacher import Part, TeacherSpec
 from kd.config.typed import build, plain
 from kd.hints import check_type
 
 __all__ = [
+    "KNOWN",
     "Data",
+    "Part",
+    "Source",
     "Spec",
     "TeacherSpec",
     "base_config",
@@ -34,6 +38,7 @@ __all__ = [
     "from_json",
     "identity",
     "load_config",
+    "parse",
     "plain",
     "resolve",
     "settings",

@@ -16,7 +16,9 @@ from kd.core.metrics import Mean, weighted_mean
 from kd.core.objective import Objective
 from kd.core.schedules import Shape
 from kd.core.state import State
-from kd.core.types import Batch, Hparams, Model, Outputs, PyTree, Teacher
+from kd.core.targets import with_label_share
+from kd.core.types import Batch, Hparams, Model, Outputs, PyTree, Targets, Teacher
+from kd.core.watch import watched
 
 Metrics = dict[str, Mean]
 Step = Callable[[State, PyTree, Batch, Hparams], tuple[State, Metrics]]
@@ -35,6 +37,7 @@ def make_train_step(
     learning_rate_shape: Shape | None = None,
     accumulate: int = 1,
     ema: float = 0.0,
+    targets: Targets = "classes",
 ) -> Step:
     """``step(state, teacher_variables, batch, hparams) -> (state, metrics)``, pure and uncompiled.
 
@@ -43,6 +46,7 @@ def make_train_step(
     optimiser's update is multiplied by ``hparams["learning_rate"] * learning_rate_shape(step)``;
     `constraint` projects the new parameters; `view` augments the batch, and the teacher sees the
     same view. With `ema` above 0 the state's average moves after every step, see `moved_average`.
+    `targets` says what the labels are, which decides what is watched: see `kd.core.watch`.
     Only ``teacher.apply`` is used here: the weights come in as an argument, so they are neither
     baked into the program nor saved with the student. What the terms own is moved by the same
     optimiser, with a state of its own; `constraint` and `ema` are about the student alone.
@@ -53,6 +57,7 @@ def make_train_step(
     ) -> tuple[State, Metrics]:
         if view is not None:
             batch = view(rng.stream(state.key, state.step, "view"), batch)
+        batch = with_label_share(batch)
         whole = jnp.sum(batch["weight"])
         # a batch that weighs nothing has the gradient zero
         whole = jnp.where(whole == 0, 1.0, whole)
@@ -81,7 +86,7 @@ def make_train_step(
                 }
                 return metrics["loss"].total / whole, (
                     (updated, later),
-                    metrics | _watch(student, answer, batch),
+                    metrics | watched(student, answer, batch, targets),
                 )
 
             moved = (state.params, trained(state.heads))
@@ -297,24 +302,3 @@ def many_of_population(
         return state, swapped(metrics)
 
     return of_all
-
-
-def _watch(student: Outputs, teacher: Outputs | None, batch: Batch) -> Metrics:
-    guess = jnp.argmax(student.logits, axis=-1)
-    watched = {}
-    if "labels" in batch:
-        watched["accuracy"] = weighted_mean(
-            (guess == batch["labels"]).astype(jnp.float32), batch["weight"]
-        )
-    if _answers_alike(student, teacher):
-        assert teacher is not None
-        same = guess == jnp.argmax(teacher.log_probs(), axis=-1)
-        watched["agreement"] = weighted_mean(same.astype(jnp.float32), batch["weight"])
-    return watched
-
-
-def _answers_alike(student: Outputs, teacher: Outputs | None) -> bool:
-    """Whether student and teacher each have one distribution over the same classes."""
-    if teacher is None or teacher.average == "per_member":
-        return False
-    return teacher.width == student.width

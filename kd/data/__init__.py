@@ -1,5 +1,6 @@
 """Data: sources, splits, order, batches on the device, augmentation."""
 
+from kd.data.class_weights import weigh_classes
 from kd.data.dataset import Dataset, arrays, of_classes, parse_split, split_rows, take
 from kd.data.device import as_floats, example_batch, gather, to_device
 from kd.data.held import as_stream, in_memory
@@ -45,4 +46,5 @@ __all__ = [
     "steps_per_epoch",
     "take",
     "to_device",
+    "weigh_classes",
 ]

@@ -7,9 +7,11 @@ import functools
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from kd.core.types import Targets
 from kd.data.seen import Seen
 from kd.data.stored import (
     as_array,
@@ -20,6 +22,8 @@ from kd.data.stored import (
     is_image,
     prepare,
 )
+from kd.data.targets import check_labels, check_targets, has_label
+from kd.data.weights import check_weights
 from kd.errors import KdError
 from kd.hints import checked
 from kd.placement.mesh import is_whole
@@ -29,13 +33,16 @@ from kd.placement.mesh import is_whole
 class Dataset:
     """Examples and labels. An example's row is its identity (``batch["index"]``).
 
-    Shapes: ``inputs[n ...]`` in any numeric type, ``labels[n]`` int32 or None; the model sees
+    Shapes: ``inputs[n ...]`` in any numeric type, ``labels`` as `targets` says (int32 ``[n]`` of
+    classes, -1 for an example that has none; float32 ``[n]`` or ``[n v]`` of all else, NaN for an
+    example that has none) or None, ``weights[n]`` float32 or None; the model sees
     ``inputs * scale`` as float32 (`kd.data.prepare`), so images may stay bytes in memory, and
     whole numbers that are no images keep their value. With `starts` the data set is
     windowed: ``inputs[N ...]`` are frames in a row, ``starts[n]`` int32, and example i is
       ``inputs[starts[i] : starts[i] + window]``; overlapping windows are
     stacked in the batch and never in memory. `class_names` are the words for the classes, where
-    the source has some.
+    the source has some, and `named` the `names` of the examples, where those are not 0, 1, ...
+    `num_classes` is the number of outputs that the labels ask for.
     """
 
     inputs: np.ndarray = dataclasses.field(repr=False)
@@ -45,14 +52,36 @@ class Dataset:
     starts: np.ndarray | None = dataclasses.field(default=None, repr=False)
     window: int = 0
     class_names: tuple[str, ...] | None = None
+    named: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    targets: Targets = "classes"
+    weights: np.ndarray | None = dataclasses.field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.inputs if self.starts is None else self.starts)
 
     @property
+    def names(self) -> np.ndarray:
+        """What each example is called, ``[n]``: its file as text where it has one,
+        ``split/class/file``, else the number of its row in the split that it is from.
+        """
+        return np.arange(len(self)) if self.named is None else self.named
+
+    @property
     def labelled(self) -> bool:
         """Whether there are labels."""
         return self.labels is not None
+
+    @functools.cached_property
+    def has_label(self) -> np.ndarray:
+        """Which examples have a label: ``[n]`` of truth values."""
+        if self.labels is None:
+            return np.zeros(len(self), bool)
+        return has_label(self.labels)
+
+    @property
+    def partly_labelled(self) -> bool:
+        """Whether some examples have a label and others none."""
+        return self.labelled and not self.has_label.all()
 
     @property
     def dtype(self) -> np.dtype:
@@ -102,30 +131,44 @@ class Dataset:
             digest.update(f"{self.window}".encode() + np.ascontiguousarray(self.starts).data)
         if self.class_names is not None:
             digest.update(repr(self.class_names).encode("utf-8", "surrogateescape"))
+        if self.targets != "classes":
+            shape = None if self.labels is None else self.labels.shape
+            digest.update(f"{self.targets} {shape}".encode())
+        if self.weights is not None:
+            digest.update(b"weights" + np.ascontiguousarray(self.weights).data)
         return digest.hexdigest()[:16]
 
 
 def arrays(
     inputs: np.ndarray,
-    labels: np.ndarray | None = None,
+    labels: np.ndarray | Sequence[Any] | None = None,
     *,
     num_classes: int | None = None,
     scale: float | None = None,
     starts: np.ndarray | None = None,
     window: int = 0,
     class_names: Sequence[str] | None = None,
+    targets: Targets | None = None,
+    weights: np.ndarray | Sequence[float] | None = None,
 ) -> Dataset:
     """A data set from NumPy arrays; without labels, a transfer set for soft targets alone.
 
-    `num_classes` defaults to the number of `class_names`, else to the largest label plus one. The
-    model sees ``inputs * scale``; without a `scale`, images of unsigned numbers, ``[n h w]`` or
-    ``[n h w c]`` with 1, 3 or 4 channels, are divided by the largest number of their type, bytes by
-    255, and all else stays as it is. `starts` and `window` make a windowed data set, see `Dataset`.
+    `labels` are classes ``[n]``; or yes and no, 0 and 1, of one output ``[n]`` or several
+    ``[n v]``; or numbers ``[n]`` or ``[n v]``. `targets` says which of these ("classes", "binary",
+    "numbers"); without it whole numbers ``[n]`` are classes, and other labels "binary" where all
+    lie in [0, 1]. An example without a label has -1 for a class, NaN for numbers, or None.
+    `weights` ``[n]`` are how much each example counts in training, 1 without them; 0 is ignored.
+
+    `num_classes` is the number of outputs. Of classes it defaults to the number of `class_names`,
+    else to the largest label plus one. The model sees ``inputs * scale``; without a `scale`, images
+    of unsigned numbers, ``[n h w]`` or ``[n h w c]`` with 1, 3 or 4 channels, are divided by the
+    largest number of their type, bytes by 255, and all else stays as it is. `starts` and `window`
+    make a windowed data set, see `Dataset`.
 
     Raises:
       KdError: no examples, lengths that differ, inputs that are not finite numbers or that float32
-        cannot tell apart, masked values, no classes, labels that are not whole numbers in
-        ``[0, num_classes)``, windows that reach beyond the inputs.
+        cannot tell apart, masked values, no classes, labels that are not of their kind, weights
+        that are negative, not finite or all 0, windows that reach beyond the inputs.
     """
     inputs = as_array("inputs", inputs)
     if inputs.ndim == 0:
@@ -150,39 +193,15 @@ def arrays(
         scale = default_scale(inputs) if starts is None else 1.0
     data = Dataset(inputs, None, num_classes or 1, check_scale(scale), starts, window, names)
     check_seen(data.seen)
+    if weights is not None:
+        data = dataclasses.replace(data, weights=check_weights(weights, len(data)))
     if labels is not None:
-        labels, num_classes = _check_labels(labels, len(data), num_classes)
+        labels, num_classes, targets = check_labels(labels, len(data), num_classes, targets)
     elif num_classes is None:
         raise KdError("without labels num_classes cannot be counted; pass num_classes")
-    return dataclasses.replace(data, labels=labels, num_classes=num_classes)
-
-
-def _check_labels(labels: object, examples: int, num_classes: int | None) -> tuple[np.ndarray, int]:
-    """Labels int32 ``[n]`` and the number of classes, or a `KdError`."""
-    labels = as_array("labels", labels)
-    if labels.shape != (examples,):
-        raise KdError(
-            f"labels have shape {labels.shape} and there are {examples} examples; pass one label "
-            "each"
-        )
-    if labels.dtype.kind not in "ui":
-        raise KdError(
-            f"labels must be whole numbers, got {labels.dtype}; pass class indices, not one-hot "
-            "rows"
-        )
-    classes = int(labels.max()) + 1 if num_classes is None else int(num_classes)
-    if classes >= 2**31:
-        raise KdError(
-            f"the largest label is {classes - 1}, and labels are class indices below 2^31; mend "
-            "the labels"
-        )
-    if labels.min() < 0 or labels.max() >= classes:
-        bad = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
-        raise KdError(
-            f"label {labels[bad]} of example {bad} is out of range: there are {classes} classes, "
-            f"0 to {classes - 1}"
-        )
-    return labels.astype(np.int32), classes
+    check_targets(targets)
+    told: Targets = "classes" if targets is None else targets
+    return dataclasses.replace(data, labels=labels, num_classes=num_classes, targets=told)
 
 
 def _check_names(names: tuple[str, ...], num_classes: int) -> None:
@@ -272,7 +291,9 @@ def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
         raise KdError(
             "examples are chosen by class and there are no labels; set data.classes to none"
         )
-    have, classes = np.unique(data.labels).tolist(), tuple(classes)
+    if data.targets != "classes":
+        raise KdError(f"examples are chosen by class and their labels are {data.targets}")
+    have, classes = np.unique(data.labels[data.has_label]).tolist(), tuple(classes)
     absent = [c for c in classes if c not in have]
     if absent or not classes:
         raise KdError(f"data.classes must name classes that the split holds, {have}, got {classes}")
@@ -281,10 +302,16 @@ def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
 
 
 def _examples(data: Dataset, rows: slice | np.ndarray) -> Dataset:
-    labels = None if data.labels is None else data.labels[rows]
+    labels, named = None if data.labels is None else data.labels[rows], data.names[rows]
+    if labels is not None and not has_label(labels).any():
+        labels = None
+    weights = (
+        None if data.weights is None else check_weights(data.weights[rows], len(data.weights[rows]))
+    )
+    data = dataclasses.replace(data, labels=labels, weights=weights, named=named)
     if data.starts is not None:  # the frames stay: other examples' windows share them
-        return dataclasses.replace(data, labels=labels, starts=data.starts[rows])
-    return dataclasses.replace(data, inputs=data.inputs[rows], labels=labels)
+        return dataclasses.replace(data, starts=data.starts[rows])
+    return dataclasses.replace(data, inputs=data.inputs[rows])
 
 
 def _position(text: str | None, n: int, default: int) -> int:

@@ -21,6 +21,10 @@ def to_device(data: Dataset, put: Any = jnp.asarray) -> dict[str, jax.Array]:
             "starts": put(data.starts),
             "offsets": put(jnp.arange(data.window, dtype=jnp.int32)),
         }
+    if data.weights is not None:
+        table["weights"] = put(data.weights)
+    if data.partly_labelled:
+        table["labelled"] = put(data.has_label)
     return table if data.labels is None else {**table, "labels": put(data.labels)}
 
 
@@ -28,7 +32,8 @@ def gather(table: dict[str, jax.Array], rows: jax.Array) -> Batch:
     """The batch of `rows`; a negative row is padding, of weight 0.
 
     Shapes: ``rows[*b]`` -> inputs ``[*b ...]`` float32 (``[*b window ...]`` of windowed data),
-    labels, weight and index ``[*b]``.
+    weight and index ``[*b]``, labels ``[*b]`` or ``[*b v]``; of data of which only a part has
+    labels also labelled ``[*b]``.
     """
     safe = jnp.maximum(rows, 0)
     places = jnp.add.outer(table["starts"][safe], table["offsets"]) if "starts" in table else safe
@@ -37,7 +42,10 @@ def gather(table: dict[str, jax.Array], rows: jax.Array) -> Batch:
         "weight": (rows >= 0).astype(jnp.float32),
         "index": safe,
     }
-    return batch if "labels" not in table else {**batch, "labels": table["labels"][safe]}
+    if "weights" in table:
+        batch["weight"] = batch["weight"] * table["weights"][safe]
+    told = [name for name in ("labels", "labelled") if name in table]
+    return {**batch, **{name: table[name][safe] for name in told}}
 
 
 def as_floats(batch: Batch, scale: Any) -> Batch:
@@ -46,12 +54,19 @@ def as_floats(batch: Batch, scale: Any) -> Batch:
 
 
 def example_batch(data: Dataset | Stream, batch_size: int) -> Batch:
-    """The first example over and over, for its shapes: inputs ``[b ...]`` float32, labels, weight,
-    index ``[b]``.
+    """The first example over and over, for its shapes: inputs ``[b ...]`` float32, labels ``[b]``
+    or ``[b v]``, weight and index ``[b]``.
     """
     batch = {
         "inputs": jnp.repeat(jnp.asarray(data.first), batch_size, axis=0),
         "weight": jnp.ones(batch_size, jnp.float32),
         "index": jnp.zeros(batch_size, jnp.int32),
     }
-    return {**batch, "labels": jnp.zeros(batch_size, jnp.int32)} if data.labelled else batch
+    if not data.labelled:
+        return batch
+    if isinstance(data, Stream) or data.labels is None:
+        return {**batch, "labels": jnp.zeros(batch_size, jnp.int32)}
+    if data.partly_labelled:
+        batch["labelled"] = jnp.ones(batch_size, bool)
+    row = jnp.zeros(data.labels.shape[1:], data.labels.dtype)
+    return {**batch, "labels": jnp.broadcast_to(row, (batch_size, *row.shape))}

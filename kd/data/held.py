@@ -38,13 +38,14 @@ def in_memory(stream: Stream, files: Sequence[str | os.PathLike[str]] = ()) -> D
         stored = _decoded(stream)
         if key is not None:
             kept.write("data", key, stored)
-    return arrays(
+    data = arrays(
         stored["images"],
         stored.get("labels"),
         num_classes=stream.num_classes,
         scale=stream.scale,
         class_names=stream.class_names,
     )
+    return dataclasses.replace(data, named=stream.names)
 
 
 def decoded(stream: Stream, files: Sequence[str | os.PathLike[str]]) -> Stream:
@@ -116,6 +117,11 @@ def as_stream(
     Raises:
       KdError: a crop, flip or size of what is no image.
     """
+    if data.targets != "classes" or data.weights is not None or data.partly_labelled:
+        raise KdError(
+            "a stream's examples have classes as labels, all of them or none, and no weights; "
+            "leave data.stream and data.image_size out for this data"
+        )
     shape, windowed = data.first.shape[1:], data.starts is not None
     images = len(shape) in (2, 3) and not windowed
     if (size is not None or crop == "random") and not (images and data.inputs.dtype == np.uint8):
@@ -177,3 +183,7 @@ class Held:
     def labels(self, rows: np.ndarray) -> np.ndarray:
         assert self.data.labels is not None
         return self.data.labels[rows]
+
+    def names(self, rows: np.ndarray) -> np.ndarray:
+        """What these examples are called."""
+        return self.data.names[rows]

@@ -10,6 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from kd.core.types import Targets
 from kd.data.dataset import Dataset, of_classes, take
 from kd.data.images.crops import Crop, viewed
 from kd.data.seen import Seen
@@ -24,7 +25,8 @@ class Source(Protocol):
 
     Optional: ``__getitems__(rows)`` reads several at once, ``labels(rows)`` reads labels ``[n]``
     and no image, ``block(rows)`` reads several as arrays: images ``[n h w c]``, and labels ``[n]``
-    or None. Several threads read at the same time.
+    or None, ``names(rows)`` says what examples are called, ``[n]``: see `Dataset.names`. Several
+    threads read at the same time.
     """
 
     def __len__(self) -> int: ...
@@ -114,6 +116,16 @@ class Stream:
         return stream
 
     @property
+    def targets(self) -> Targets:
+        """Streamed labels are classes."""
+        return "classes"
+
+    @property
+    def has_label(self) -> np.ndarray:
+        """Which examples have a label, ``[n]``: of a stream all, or none."""
+        return np.full(len(self), self.labelled)
+
+    @property
     def augmented(self) -> bool:
         """Whether training sees another image of an example in every epoch."""
         return self.crop == "random" or self.flip
@@ -158,6 +170,13 @@ class Stream:
             ) from error
         self._check_labels(labels, range(len(self)))
         return labels
+
+    @property
+    def names(self) -> np.ndarray:
+        """What each example is called, ``[n]``: see `kd.data.Dataset.names`."""
+        rows = self._rows(range(len(self)))
+        read = getattr(self.source, "names", None)
+        return rows if read is None else read(rows)
 
     def take(self, split: str) -> Stream:
         """The slice that `split` names, e.g. ``train[:3%]``; nothing is read.

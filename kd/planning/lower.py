@@ -76,13 +76,12 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     batch = abstract_batch(task)
     answer = shapes(task.model, batch["inputs"]).outputs
     teacher = None
-    if asked.teacher is not None and asked.teacher.pairs is None:
+    live = None if asked.teacher is None or asked.teacher.manifest is not None else asked.teacher
+    if live is not None and live.pairs is None:
         one_batch = sharding(mesh, BATCH)  # alone it answers once, whatever the number of students
-        jitted = jax.jit(
-            unpaired_answer(asked.teacher), in_shardings=(place(asked).teacher, one_batch)
-        )
+        jitted = jax.jit(unpaired_answer(live), in_shardings=(place(asked).teacher, one_batch))
         with jax.set_mesh(mesh):
-            teacher = jitted.lower(asked.teacher.variables, batch)
+            teacher = jitted.lower(live.variables, batch)
     facts = Facts(
         task.batch_size,
         task.total_steps,
@@ -104,7 +103,7 @@ def with_answers_kept(task: Task) -> Task:
     from kd.teachers.make import kept_shapes
 
     teacher = task.tapped_teacher
-    if teacher is None:
+    if teacher is None or teacher.manifest is not None:
         return task
     apply = teacher.apply if teacher.pairs is None else jax.vmap(teacher.apply, in_axes=(0, None))
     rows = len(task.data)

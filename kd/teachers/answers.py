@@ -30,6 +30,7 @@ from kd.errors import KdError
 from kd.placement.ambient import pinned
 from kd.placement.mesh import BATCH, batch_parts, mesh_of, put, replicated, sharding
 from kd.teachers.make import unpaired_answer
+from kd.teachers.mixture import Mixture
 
 
 @pinned()
@@ -102,6 +103,8 @@ def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher
 
     try:
         jax.eval_shape(answer, model.variables)
+    except KdError:
+        raise
     except Exception as error:  # a model that was built for other inputs fails in its own words
         cause = str(error).strip().splitlines()[0]
         raise KdError(
@@ -121,6 +124,8 @@ def reading(model: Teacher, data: Dataset | Stream, who: str = "the teacher") ->
       KdError: a teacher that cannot read these inputs, see `check_inputs` and
         `kd.data.seen.scale_for`.
     """
+    if isinstance(model, Mixture):
+        return model.of([reading(part, data, who) for part in model.parts])
     check_inputs(model, data, who)
     factor = scale_for(model.seen, data.seen, who) / data.scale
     if factor == 1.0:

@@ -94,5 +94,5 @@ def refusing() -> Iterator[None]:
 def _of_data(data: kd_data.Dataset | kd_data.Stream) -> int:
     if isinstance(data, kd_data.Stream):
         return 0
-    arrays = (data.inputs, data.labels, data.starts)
+    arrays = (data.inputs, data.labels, data.starts, data.weights)
     return sum(array.nbytes for array in arrays if array is not None)

@@ -22,6 +22,7 @@ from kd.core.objective import check_positions, check_widths, make_objective
 from kd.core.schedules import Schedule, make_schedule
 from kd.core.state import State, init_state, with_best, with_ema, with_heads
 from kd.core.step import Constraint, Step, View, make_train_step, population
+from kd.core.targets import check_targets
 from kd.core.terms import Term, student_taps, teacher_taps
 from kd.core.types import Batch, Model, Outputs, PyTree, Teacher
 from kd.errors import KdError
@@ -37,7 +38,8 @@ from kd.teachers.make import unpaired_answer
 class Task:
     """Everything that a run is made of, ready to compile.
 
-    `make_task` makes it, for configs and for the library. `mesh` holds the devices themselves.
+    `make_task` makes it, for configs and for the library. `mesh` holds the devices themselves. With
+    `patience` the run ends when every member has been judged so many times without getting better.
     """
 
     model: Model
@@ -53,6 +55,7 @@ class Task:
     constraint: Constraint | None = None
     learning_rate_schedule: Schedule = Schedule()
     early_stopping: bool = False
+    patience: int | None = None
     accumulate: int = 1
     ema: float = 0.0
     sharding: Sharding = Sharding()
@@ -227,6 +230,7 @@ def member_step(task: Task) -> Step:
         learning_rate_shape=make_schedule(task.learning_rate_schedule, task.total_steps),
         accumulate=task.accumulate,
         ema=task.ema,
+        targets=task.data.targets,
     )
 
 
@@ -281,6 +285,9 @@ def check(task: Task) -> None:
         )
     specs(task.sharding.student, student.params, task.mesh)
     teacher = _check_teacher(task, batch)
+    if "labels" in batch:
+        losses = [(t.name, t.info) for t in task.terms]
+        check_targets(losses, task.data.targets, task.data.num_classes, student.outputs.width)
     check_widths(student.outputs.width, teacher, task.terms, "labels" in batch)
     check_positions("student", student.outputs, batch)
     _heads(task, jnp.uint32(0))
@@ -322,6 +329,9 @@ def _check_teacher(task: Task, batch: Batch) -> int | None:
 def _check_numbers(task: Task) -> None:
     if not is_whole(task.accumulate) or task.accumulate < 1:
         raise KdError(f"accumulate must be a whole number of 1 or more, got {task.accumulate!r}")
+    patience: Any = task.patience
+    if patience is not None and not (is_whole(patience) and patience >= 1):
+        raise KdError(f"patience must be a whole number of 1 or more, got {patience!r}")
     decay: Any = task.ema
     if (
         not isinstance(decay, (float, int, np.floating))
