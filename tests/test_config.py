@@ -167,6 +167,7 @@ SAME = {  # and those that may change without making it another run
     "mesh.fsdp": 2,
     "mesh.tensor": 2,
     "mesh.member": 2,
+    "mesh.members_by": "loop",
     "remat": True,
     "sharding.student.rule": "fsdp",
     "sharding.student.paths": {"*": ("fsdp",)},

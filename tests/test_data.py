@@ -3,6 +3,8 @@ sources.
 """
 
 import dataclasses
+import subprocess
+import sys
 
 import hypothesis
 import hypothesis.strategies as st
@@ -480,3 +482,17 @@ def test_a_class_that_is_not_there_is_refused(classes):
 def test_classes_cannot_be_chosen_without_labels():
     with pytest.raises(KdError, match="there are no labels"):
         kd_data.of_classes(kd_data.arrays(np.zeros((3, 2)), num_classes=4), (1,))
+
+
+def test_the_digits_are_scikit_learns_and_are_read_without_importing_it():
+    """Importing it takes longer than all else before the first step."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    parts = [kd_data.load("digits", split) for split in ("train", "test")]
+    np.testing.assert_array_equal(np.concatenate([p.inputs for p in parts]), bunch["images"])
+    np.testing.assert_array_equal(np.concatenate([p.labels for p in parts]), bunch["target"])
+    program = (
+        "import sys, kd.data as d; d.load('digits', 'train'); assert 'sklearn' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

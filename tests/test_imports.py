@@ -141,7 +141,7 @@ HOMES = {
     "jax._src": ("kd.processes.group", "kd.processes.launcher"),
     "tensorflow_datasets": ("kd.data.",),
     "grain": ("kd.data.pipeline",),
-    "sklearn": ("kd.data.", "kd.evals.binary"),
+    "sklearn": ("kd.evals.binary",),
     "flax": ("kd.models.",),
     "ml_collections": ("kd.config.", "kd.cli.main", "configs."),
     "tensorflow": (),

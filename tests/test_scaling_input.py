@@ -44,6 +44,12 @@ WRONG = {
     "mesh.fsdp must be a whole number, got None": {"mesh": kd.MeshSpec(fsdp=None)},
     "mesh.fsdp must be a whole number, got 1.0": {"mesh": kd.MeshSpec(fsdp=1.0)},
     "mesh.tensor must be a whole number, got True": {"mesh": kd.MeshSpec(tensor=True)},
+    "mesh.members_by must be auto, vmap, loop, or how many at a time": {
+        "mesh": kd.MeshSpec(members_by="scan")  # pyright: ignore[reportArgumentType]
+    },
+    "mesh.members_by must be auto, vmap, loop, or how many at a time, 1 or more, got 0": {
+        "mesh": kd.MeshSpec(members_by=0)
+    },
     "mesh.devices must be a whole number, got 1.5": {"mesh": kd.MeshSpec(devices=1.5)},
     "sharding must be a kd.Sharding": {"sharding": kd.Rule("fsdp")},
     "sharding.student must be a kd.Rule": {"sharding": kd.Sharding(student="fsdp")},

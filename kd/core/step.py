@@ -188,14 +188,53 @@ def _accumulated(
     return carry
 
 
-def population(step: Step, *, own_teachers: bool = False) -> Step:
+def population(
+    step: Step, *, own_teachers: bool = False, at_once: int | None = None, parts: int = 1
+) -> Step:
     """The same step for every member of a population: state, batch and hparams gain a leading
     member axis.
 
     The teacher is shared, unless `own_teachers`: then its variables have a member axis too. Member
-    i computes what a run of its own with its seed, numbers and teacher computes.
+    i computes what a run of its own with its seed, numbers and teacher computes. How members are
+    computed changes rounding alone, see `of_members`.
     """
-    return jax.vmap(step, in_axes=(0, 0 if own_teachers else None, 0, 0), spmd_axis_name="member")
+
+    def run(
+        state: State, teacher_variables: PyTree, batch: Batch, hparams: Hparams
+    ) -> tuple[State, Metrics]:
+        def member(own: tuple[State, PyTree, Batch, Hparams]) -> tuple[State, Metrics]:
+            state, variables, batch, hparams = own
+            return step(state, variables if own_teachers else teacher_variables, batch, hparams)
+
+        variables = teacher_variables if own_teachers else None
+        return of_members(member, (state, variables, dict(batch), dict(hparams)), at_once, parts)
+
+    return run
+
+
+def of_members(
+    function: Callable[[PyTree], PyTree], own: PyTree, at_once: int | None = None, parts: int = 1
+) -> Any:
+    """``function(own[i])`` of every member i, stacked: every leaf of `own` and of the answer has a
+    leading member axis.
+
+    All members at once, in one vmap, or with `at_once` so many at a time, group after group; 1 is
+    a loop. `parts` is the size of the mesh's axis ``member``: each part of the members is computed
+    in groups of its own, side by side with the others.
+    """
+    if at_once is None:
+        return jax.vmap(function, spmd_axis_name="member")(own)
+    members = len(jax.tree.leaves(own)[0])
+    size = min(at_once, members // parts)
+
+    def grouped(own: PyTree) -> PyTree:
+        return jax.lax.map(function, own, batch_size=None if size == 1 else size)
+
+    if parts == 1:
+        return grouped(own)
+    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), own)
+    answer = jax.vmap(grouped, spmd_axis_name="member")(split)
+    return jax.tree.map(lambda x: x.reshape(members, *x.shape[2:]), answer)
 
 
 def many(
@@ -230,3 +269,36 @@ def many(
         return jax.lax.fori_loop(0, count, body, (state, log))
 
     return run
+
+
+def many_of_population(
+    run: Callable[..., Any], members: Callable[[Step], Step]
+) -> Callable[..., Any]:
+    """`many` of one member, for a population: ``rows[capacity m ...]`` in, metrics
+    ``[capacity m ...]`` out.
+
+    `members` makes a population's step of a member's, see `population`. What is computed in groups
+    takes all steps of a dispatch group after group, so that a group's arrays stay in the cache.
+    """
+
+    def swapped(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
+
+    def of_all(
+        state: State,
+        teacher_variables: PyTree,
+        data: PyTree,
+        rows: jax.Array,
+        count: jax.Array,
+        hparams: Hparams,
+    ) -> tuple[State, Metrics]:
+        def steps(
+            state: State, variables: PyTree, batch: Batch, hparams: Hparams
+        ) -> tuple[State, Metrics]:
+            return run(state, variables, data, batch["rows"], count, hparams)
+
+        batch = {"rows": swapped(rows)}
+        state, metrics = members(steps)(state, teacher_variables, batch, hparams)
+        return state, swapped(metrics)
+
+    return of_all

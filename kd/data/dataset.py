@@ -17,6 +17,7 @@ from kd.data.stored import (
     as_array,
     check_ids,
     check_numbers,
+    check_numeric,
     check_scale,
     check_seen,
     default_scale,
@@ -117,10 +118,7 @@ class Dataset:
         """
         if scale is None or scale == self.scale:
             return self
-        if self.ids:
-            raise KdError(
-                f"inputs are identities, and a scale of {scale} is of numbers; leave it out"
-            )
+        check_numeric(self.ids, scale)
         data = dataclasses.replace(self, scale=check_scale(scale))
         check_seen(data.seen)
         return data

@@ -74,7 +74,7 @@ def example_batch(data: Dataset | Stream, batch_size: int) -> Batch:
     if not data.labelled:
         return batch
     if isinstance(data, Stream) or data.labels is None:
-        return {**batch, "labels": jnp.zeros(batch_size, jnp.int32)}
+        return {**batch, "labels": jnp.zeros(positions, jnp.int32)}
     if data.partly_labelled:
         batch["labelled"] = jnp.ones(positions, bool)
     row = jnp.zeros(data.labels.shape[1:], data.labels.dtype)

@@ -76,6 +76,12 @@ def check_ids(inputs: np.ndarray) -> None:
         )
 
 
+def check_numeric(ids: bool, scale: object) -> None:
+    """Raise a `KdError` where identities are to be multiplied."""
+    if ids:
+        raise KdError(f"inputs are identities, and a scale of {scale} is of numbers; leave it out")
+
+
 def _check_precision(inputs: np.ndarray) -> None:
     """Of each feature ``[n k]``: what float32 rounds away, against what differs between
     examples.

@@ -58,7 +58,6 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     from kd.training.program import place
     from kd.training.task import (
         abstract_batch,
-        abstract_state,
         teacher_variables,
     )
 
@@ -66,7 +65,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     asked = planned(spec, mesh)
     task = with_answers_kept(asked) if spec.teacher.precompute else asked
     where = place(task)
-    state, variables = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task))
+    state, variables = task.abstract_state, jax.eval_shape(lambda: teacher_variables(task))
     held = {
         "parameters": bytes_per_device(state.params, where.state.params),
         "optimiser": bytes_per_device(state.opt_state, where.state.opt_state),

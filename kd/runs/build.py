@@ -45,6 +45,7 @@ def build_task(
         accumulate=spec.accumulate,
         ema=spec.ema,
         mesh=spec.mesh if mesh is None else mesh,
+        members_by=spec.mesh.members_by,
         sharding=spec.sharding,
     )
 

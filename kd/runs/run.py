@@ -88,7 +88,8 @@ def train_workdir(
             task, told = _asked(workdir, task, title, despite_changes)
             changes = [*changes, *told]
         if task.teacher is not None and spec.teacher.precompute and is_live(task.teacher):
-            taught = precompute(on_mesh(task, task.teacher), data, taps=teacher_taps(spec.terms))
+            taps, asked = teacher_taps(spec.terms), on_mesh(task, task.teacher)
+            taught = precompute(asked, data, taps=taps, on_disk=True)
             task = dataclasses.replace(task, teacher=taught)
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
         return _recorded(workdir, task, state, held_out, changes)

@@ -19,6 +19,7 @@ from kd.errors import KdError
 from kd.placement.mesh import is_whole
 from kd.teachers import make as kd_teacher
 from kd.teachers.answers import answers, check_data, check_inputs, predict, reading
+from kd.teachers.remembered import remembered_answers
 
 _BATCH = 500
 
@@ -137,13 +138,16 @@ class Trained:
         return dataclasses.replace(made, seen=self.seen)
 
 
-def precompute(teacher: Teacher, data: Dataset | Stream, *, taps: Sequence[str] = ()) -> Teacher:
+def precompute(
+    teacher: Teacher, data: Dataset | Stream, *, taps: Sequence[str] = (), on_disk: bool = False
+) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by
     ``batch["index"]``.
 
     For a fixed transfer set only: a student that sees augmented images needs the live teacher. The
     members of an ensemble are kept apart, so any temperature and averaging rule can still be asked
-    of them. `taps` are paths of inner features that are kept beside the logits.
+    of them. `taps` are paths of inner features that are kept beside the logits. With `on_disk` the
+    answers are kept between runs too, those of data in memory: see `kd.teachers.remembered`.
 
     Raises:
       KdError: a teacher that cannot read these inputs, or whose answers are not finite; a stream
@@ -161,7 +165,10 @@ def precompute(teacher: Teacher, data: Dataset | Stream, *, taps: Sequence[str] 
             "epoch (crop, flip); pass the teacher itself"
         )
     teacher = reading(teacher, data).tapped(tuple(taps))
-    outputs = answers(teacher, data, batch_size=_BATCH)
+    if on_disk and isinstance(data, Dataset):
+        outputs = remembered_answers(teacher, data, batch_size=_BATCH)
+    else:
+        outputs = answers(teacher, data, batch_size=_BATCH)
     return kd_teacher.kept(
         outputs,
         teacher=teacher.fingerprint,

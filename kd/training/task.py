@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -27,7 +28,7 @@ from kd.core.types import Batch, Model, Outputs, PyTree, Teacher
 from kd.errors import KdError
 from kd.models import as_model
 from kd.models.abstract import check_model, shapes
-from kd.placement.mesh import MeshSpec, check_batch, check_members, is_whole, make_mesh
+from kd.placement.mesh import MembersBy, MeshSpec, check_batch, check_members, is_whole, make_mesh
 from kd.placement.sharding import Sharding, check_rule, specs, teacher_shardings
 from kd.teachers.answers import reading
 from kd.teachers.make import unpaired_answer
@@ -58,6 +59,7 @@ class Task:
     accumulate: int = 1
     ema: float = 0.0
     sharding: Sharding = Sharding()
+    members_by: MembersBy = "auto"
 
     @property
     def is_population(self) -> bool:
@@ -78,6 +80,11 @@ class Task:
     def has_own_teachers(self) -> bool:
         """Whether each member of the population learns from a teacher of its own."""
         return self.teacher is not None and self.teacher.pairs is not None
+
+    @functools.cached_property
+    def abstract_state(self) -> State:
+        """Shapes and types of the state; nothing is computed, and traced once."""
+        return jax.eval_shape(lambda: initial_state(self))
 
 
 def make_task(
@@ -109,6 +116,9 @@ def make_task(
         )
     if steps is None:
         steps = kd_data.steps_of(epochs or 0, len(data), batch_size)
+    if isinstance(mesh, MeshSpec):
+        options.setdefault("members_by", mesh.members_by)
+        mesh = make_mesh(mesh)
     return Task(
         model=as_model(model),
         data=data,
@@ -116,7 +126,7 @@ def make_task(
         members=members,
         total_steps=steps,
         batch_size=batch_size,
-        mesh=mesh if isinstance(mesh, Mesh) else make_mesh(mesh),
+        mesh=mesh,
         teacher=None if teacher is None else reading(teacher, data),
         **options,
     )
@@ -160,14 +170,57 @@ def _heads(task: Task, seed: jax.Array) -> Any:
     return init_heads(task.terms, rng.key(seed), student, answer, len(task.data))
 
 
-def abstract_state(task: Task) -> State:
-    """Shapes and types of the state; nothing is computed."""
-    return jax.eval_shape(lambda: initial_state(task))
-
-
 def make_step(task: Task) -> Step:
     """The task's training step, of a single run or of a population; pure and uncompiled."""
-    step = make_train_step(
+    step = member_step(task)
+    return members_of(task)(step) if task.is_population else step
+
+
+def members_of(task: Task) -> Callable[[Step], Step]:
+    """What makes a population's step of a member's, computed as ``mesh.members_by`` says."""
+    return functools.partial(
+        population,
+        own_teachers=task.has_own_teachers,
+        at_once=at_once(task),
+        parts=task.mesh.shape["member"],
+    )
+
+
+def at_once(task: Task) -> int | None:
+    """How many members of a population a device computes at a time: all of them is None."""
+    by = _measured(task) if task.members_by == "auto" else task.members_by
+    if isinstance(by, str):
+        return None if by == "vmap" else 1
+    return by
+
+
+_VMAP_BYTES = 8 * 2**20
+
+
+def _measured(task: Task) -> str:
+    """The way that was measured to be the fastest; docs/scaling.md says where, and the numbers.
+
+    A GPU has room for all members in every operation. A CPU computes a vmap of convolutions as one
+    grouped convolution, five times slower than a loop. As soon as the parameters of all members,
+    their gradients and the optimiser's state outgrow its last cache, a vmap fetches them from
+    memory in every step, while a loop takes one member through all steps of a dispatch; streamed
+    data has one step a dispatch.
+    """
+    if task.mesh.devices.flat[0].platform != "cpu":
+        return "vmap"
+    example = jax.eval_shape(lambda: kd_data.example_batch(task.data, 1))["inputs"]
+    params, extra = jax.eval_shape(lambda x: task.model.init(rng.key(0), x), example)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    large = size * (task.members.size or 1) > _VMAP_BYTES * task.mesh.shape["member"]
+    if large and not isinstance(task.data, kd_data.Stream):
+        return "loop"
+    applied = jax.make_jaxpr(lambda p, e, x: task.model.apply(p, e, x, train=False)[0])
+    return "loop" if "conv_general_dilated" in str(applied(params, extra, example)) else "vmap"
+
+
+def member_step(task: Task) -> Step:
+    """The training step of a single run, or of one member of a population."""
+    return make_train_step(
         task.tapped_model,
         task.tapped_teacher,
         make_objective(task.terms, task.total_steps),
@@ -179,7 +232,6 @@ def make_step(task: Task) -> Step:
         ema=task.ema,
         targets=task.data.targets,
     )
-    return population(step, own_teachers=task.has_own_teachers) if task.is_population else step
 
 
 def teacher_variables(task: Task) -> PyTree:
