@@ -46,8 +46,13 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def scaling(results: Mapping[str, Any]) -> str:
-    """The claims, what is not met of them, the parts of a ViT's step, and the GPU."""
-    behind = [_missed(results), _parts(results), _gpu(results.get("gpu"))]
+    """The claims, what is not met of them, the parts of a ViT's step, the GPU, and populations."""
+    behind = [
+        _missed(results),
+        _parts(results),
+        _gpu(results.get("gpu")),
+        _members(results.get("members")),
+    ]
     return "\n\n".join([table(results), *behind])
 
 
@@ -185,6 +190,37 @@ def _gpu(gpu: Mapping[str, Any] | None) -> str:
             f"`{gpu['command']}`.",
         ]
     )
+
+
+def _members(members: Mapping[str, Any] | None) -> str:
+    if members is None:
+        return "Populations were not measured; `python -m bench.members` does it."
+    ways = list(members["rows"][0]["ms"])
+    machine = members["machine"]
+    return "\n".join(
+        [
+            f"Milliseconds of one member's step, students {members['student']}, batch "
+            f"{members['batch']}, float32, SGD with momentum:",
+            "",
+            f"| members | {' | '.join(ways)} | auto is | auto over the best way (quartiles) | at "
+            "most 1.1 |",
+            f"| ---: | {'---: | ' * len(ways)}--- | ---: | --- |",
+            *(
+                f"| {row['members']:,} | {' | '.join(_median(row['ms'][way]) for way in ways)} | "
+                f"{row['auto']} | {_ratio(row['ratio'])} | {_yes(row['met'])} |"
+                for row in members["rows"]
+            ),
+            "",
+            f"Medians of {members['repeats']} rounds, ways in turns. {machine['cpu']}, "
+            f"{machine['cores']} cores, load {machine['load_before']:g} before and "
+            f"{machine['load_after']:g} after; JAX {members['versions']['jax']}. To repeat it: "
+            f"`{members['command']}`.",
+        ]
+    )
+
+
+def _median(spread: Mapping[str, Any]) -> str:
+    return f"{spread['median']:.2f}"
 
 
 def _yes(met: bool) -> str:

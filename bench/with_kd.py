@@ -24,14 +24,13 @@ from kd import data as kd_data
 from kd.core.members import make_members
 from kd.core.optim import Optim, make_optimizer
 from kd.core.state import State
-from kd.core.step import many
+from kd.core.step import many, many_of_population
 from kd.core.terms import term
-from kd.core.types import Batch
 from kd.models.mlp import mlp
 from kd.teachers import make as teacher
 from kd.training import loop, writers
 from kd.training.checkpoint import Checkpoints
-from kd.training.task import make_step, make_task
+from kd.training.task import make_step, make_task, member_step, members_of
 
 DISPATCH = 50  # steps that the training loop sends to the device at once
 LOOP_EPOCHS = 3  # that the training loop is timed over
@@ -72,13 +71,15 @@ def _task(problem: Problem, batch: int, total_steps: int, **columns: Sequence[in
 
 def student(problem: Problem, batch: int) -> Case:
     """`many` steps in one dispatch."""
-    return _many(problem, _task(problem, batch, problem.steps), kd_data.gather, batch)
+    task = _task(problem, batch, problem.steps)
+    return _many(problem, task, many(make_step(task), kd_data.gather, problem.steps), batch)
 
 
 def population(problem: Problem, batch: int) -> Case:
     """The same for `MEMBERS` students, each with batches of its own."""
     task = _task(problem, batch, problem.steps, seed=range(p.MEMBERS))
-    return _many(problem, task, jax.vmap(kd_data.gather, (None, 0)), p.MEMBERS, batch)
+    run = many(member_step(task), kd_data.gather, problem.steps)
+    return _many(problem, task, many_of_population(run, members_of(task)), p.MEMBERS, batch)
 
 
 def scan(problem: Problem, batch: int) -> Case:
@@ -103,7 +104,7 @@ def scan(problem: Problem, batch: int) -> Case:
 def accumulated(parts: int, problem: Problem, batch: int) -> Case:
     """The step of `student` with its batch taken in so many parts."""
     task = dataclasses.replace(_task(problem, batch, problem.steps), accumulate=parts)
-    return _many(problem, task, kd_data.gather, batch)
+    return _many(problem, task, many(make_step(task), kd_data.gather, problem.steps), batch)
 
 
 def whole_loop(every: int | None, problem: Problem, batch: int) -> Case:
@@ -167,9 +168,9 @@ def check(problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
     }
 
 
-def _many(problem: Problem, task: loop.Task, gather: Callable[..., Batch], *batch: int) -> Case:
+def _many(problem: Problem, task: loop.Task, run: Callable[..., Any], *batch: int) -> Case:
     _, table, _ = _data(problem)
-    program = jax.jit(many(make_step(task), gather, problem.steps), donate_argnums=0)
+    program = jax.jit(run, donate_argnums=0)
     rows, count = jnp.asarray(problem.rows(problem.steps, *batch)), np.int32(problem.steps)
     return _timed(
         lambda state: program(state, _variables(task), table, rows, count, task.members.hparams),

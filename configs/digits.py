@@ -2,7 +2,7 @@
 
 Command:  kd train --config=configs/digits.py --workdir=runs/teacher
           kd train --config=configs/digits.py:distil --workdir=runs/student
-          --config.teacher.workdir=runs/teacher
+          --config.teacher.source=run:runs/teacher
 Runtime:  seconds on 2 cores
 """
 
@@ -13,7 +13,7 @@ from kd.config import base_config, choose
 
 def get_config(arg: str = "") -> ConfigDict:
     """`arg`: empty for hard labels, ``distil`` for soft targets; then give
-    config.teacher.workdir.
+    config.teacher.source.
     """
     distil = choose(arg, "", "distil") == "distil"
     config = base_config()
@@ -25,7 +25,7 @@ def get_config(arg: str = "") -> ConfigDict:
             "soft_targets": {"weight": 1.0, "temperature": 4.0},
             "hard": {"weight": 0.5},
         }
-        config.teacher.workdir = "runs/teacher"
+        config.teacher.source = "run:runs/teacher"
     else:
         config.objective = {"hard": {"weight": 1.0}}
     config.optim.learning_rate = 0.02 if distil else 0.05

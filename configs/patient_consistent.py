@@ -3,10 +3,10 @@ consistent".
 
 Command:  kd train --config=configs/patient_consistent.py:teacher --workdir=runs/teacher
           kd train --config=configs/patient_consistent.py --workdir=runs/student
-          --config.teacher.workdir=runs/teacher the same with :tiny-teacher and :tiny, on generated
-          images                    (a minute each on 2 cores) kd plan
-          --config=configs/patient_consistent.py --topology=v5e:16x16           (memory and time on
-          a pod)
+          --config.teacher.source=run:runs/teacher
+          the same with :tiny-teacher and :tiny, on generated images (a minute each on 2 cores)
+          kd plan --config=configs/patient_consistent.py --topology=v5e:16x16
+          (memory and time on a pod)
 Data:     TFDS imagenet2012, 1,281,167 to train and 50,000 to evaluate, streamed at 224 pixels
 Paper:    student and teacher see the same crop and the same mixed image; no labels; long schedules
 

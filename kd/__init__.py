@@ -14,14 +14,16 @@ if TYPE_CHECKING:
     from kd.auditing.limits import high_temperature_limit
     from kd.auditing.measures import audit
     from kd.core import Heads, LossInfo, Model, Number, Outputs, Schedule, Teacher, product, term
-    from kd.data import Dataset, arrays, jitter, of_classes
+    from kd.data import Dataset, arrays, jitter, of_classes, weigh_classes
     from kd.errors import KdError
     from kd.models import linen
     from kd.placement.mesh import MeshSpec
     from kd.placement.sharding import Rule, Sharding
-    from kd.runs.build import load_trained
+    from kd.runs.load import load_trained
     from kd.runs.loading import load
     from kd.runs.run import train_workdir
+    from kd.runs.teachers import teacher
+    from kd.teachers.mixture import mixture
     from kd.teachers.soft_labels import soft_labels
     from kd.teachers.trained import Trained, precompute
     from kd.training.fit import fit
@@ -50,12 +52,15 @@ __all__ = [
     "linen",
     "load",
     "load_trained",
+    "mixture",
     "of_classes",
     "precompute",
     "product",
     "soft_labels",
+    "teacher",
     "term",
     "train_workdir",
+    "weigh_classes",
 ]
 
 _HOME = {
@@ -80,12 +85,15 @@ _HOME = {
     "linen": "kd.models",
     "load": "kd.runs.loading",
     "load_trained": "kd.runs",
+    "mixture": "kd.teachers.mixture",
     "of_classes": "kd.data",
     "precompute": "kd.teachers",
     "product": "kd.core",
     "soft_labels": "kd.teachers.soft_labels",
+    "teacher": "kd.runs.teachers",
     "term": "kd.core",
     "train_workdir": "kd.runs",
+    "weigh_classes": "kd.data",
 }
 
 

@@ -73,8 +73,8 @@ class Lineage:
 
     `code` maps the modules of the user's own to the hash of what they say, `stack` Python, the
     libraries and the backend to their versions. `teacher` is None where labels alone taught, `init`
-    where the first weights were drawn from the seed. `before` are the shorter runs that this one
-    was, oldest first.
+    where the first weights were drawn from the seed; `teachers` are several that taught as one.
+    `before` are the shorter runs that this one was, oldest first.
     """
 
     data: tuple[DataSet, ...]
@@ -83,6 +83,12 @@ class Lineage:
     teacher: Weights | None = None
     init: FirstWeights | None = None
     before: tuple[Shorter, ...] = ()
+    teachers: tuple[Weights, ...] = ()
+
+    @property
+    def taught_by(self) -> tuple[Weights, ...]:
+        """All that taught, one or several."""
+        return self.teachers if self.teacher is None else (self.teacher,)
 
     def to_json(self) -> dict[str, Any]:
         """As dictionaries and lists, for a JSON file."""
@@ -101,6 +107,7 @@ class Lineage:
                 teacher=_weights(told["teacher"]),
                 init=_first(told["init"]),
                 before=tuple(Shorter(**one) for one in told.get("before", ())),
+                teachers=tuple(filter(None, map(_weights, told.get("teachers", ())))),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"its lineage is not one: {error}") from error

@@ -14,8 +14,13 @@ def logits(bound=8.0, shape=(POSITIONS, CLASSES)):
     return hnp.arrays(np.float32, shape, elements=st.floats(-bound, bound, width=32))
 
 
-def labels():
-    return hnp.arrays(np.int32, POSITIONS, elements=st.integers(0, CLASSES - 1))
+def labels(targets=None):
+    """Strategy: classes; or chances, or numbers, of every output."""
+    if targets in (None, "classes"):
+        return hnp.arrays(np.int32, POSITIONS, elements=st.integers(0, CLASSES - 1))
+    bounds = (0, 1) if targets == "binary" else (-8, 8)
+    elements = st.floats(*bounds, width=32)
+    return hnp.arrays(np.float32, (POSITIONS, CLASSES), elements=elements)
 
 
 def log_softmax(z, temperature=1.0):
@@ -65,13 +70,40 @@ def _logit_mse(zs, zt, y):
     return np.var(d, axis=-1) / 2
 
 
+def sigmoid(z, temperature=1.0):
+    return 1 / (1 + np.exp(-np.asarray(z, np.float64) / temperature))
+
+
+def _bce(zs, zt, y):
+    q = sigmoid(zs)
+    return -np.sum(y * np.log(q) + (1 - y) * np.log(1 - q), axis=-1)
+
+
+def _soft_bce(zs, zt, y, temperature):
+    p, q = sigmoid(zt, temperature), sigmoid(zs, temperature)
+    each = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    return temperature**2 * np.sum(each, axis=-1)
+
+
+def _mse(zs, zt, y):
+    return np.mean((np.asarray(zs, np.float64) - y) ** 2, axis=-1)
+
+
+def _soft_mse(zs, zt, y):
+    return _mse(zs, None, np.asarray(zt, np.float64))
+
+
 LOSSES = {
+    "bce": _bce,
     "hard": _hard,
     "jsd": _jsd,
     "kl": _kl,
     "label_smoothing": _label_smoothing,
     "logit_mse": _logit_mse,
+    "mse": _mse,
     "reverse_kl": _reverse_kl,
+    "soft_bce": _soft_bce,
+    "soft_mse": _soft_mse,
     "soft_targets": _soft_targets,
 }
 
@@ -114,13 +146,33 @@ def _logit_mse_gradient(zs, zt, y):
     return (d - d.mean(axis=-1, keepdims=True)) / zs.shape[-1]
 
 
+def _bce_gradient(zs, zt, y):
+    return sigmoid(zs) - y
+
+
+def _soft_bce_gradient(zs, zt, y, temperature):
+    return temperature * (sigmoid(zs, temperature) - sigmoid(zt, temperature))
+
+
+def _mse_gradient(zs, zt, y):
+    return 2 * (np.asarray(zs, np.float64) - y) / zs.shape[-1]
+
+
+def _soft_mse_gradient(zs, zt, y):
+    return _mse_gradient(zs, None, np.asarray(zt, np.float64))
+
+
 GRADIENTS = {  # the gradients that docs/losses.md states
+    "bce": _bce_gradient,
     "hard": _hard_gradient,
     "jsd": _jsd_gradient,
     "kl": _kl_gradient,
     "label_smoothing": _label_smoothing_gradient,
     "logit_mse": _logit_mse_gradient,
+    "mse": _mse_gradient,
     "reverse_kl": _reverse_kl_gradient,
+    "soft_bce": _soft_bce_gradient,
+    "soft_mse": _soft_mse_gradient,
     "soft_targets": _soft_targets_gradient,
 }
 

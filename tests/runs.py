@@ -106,6 +106,12 @@ def restored(workdir):
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
 
+def losses(workdir):
+    """The loss of every dispatch."""
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return [line["loss"] for line in lines if "loss" in line]
+
+
 def same_bytes(one, other):
     """Both runs hold the same metrics and the same parameters, optimiser state and key, bit for
     bit.

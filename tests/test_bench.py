@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from bench import claims, gpu, report, run, vit_problem
+from bench import claims, gpu, members, report, run, vit_problem
 from bench.claims import Batches, Case, Claim
 from bench.problem import Problem
 
@@ -108,6 +108,21 @@ def test_without_a_gpu_there_is_one_line_and_no_result(tmp_path, capsys, monkeyp
     assert gpu.main(["--out", str(tmp_path / "results.json")]) == 0
     assert capsys.readouterr().err == "no GPU that JAX can use: nothing measured\n"
     assert not list(tmp_path.iterdir())
+
+
+def test_populations_are_measured_by_every_way(tmp_path):
+    out = tmp_path / "results.json"
+    sizes = "--members 1 2 --examples 32 --batch 4 --repeats 1"
+    assert members.main([*sizes.split(), "--out", str(out)]) == 0
+    results = json.loads(out.read_text())["members"]
+    assert [row["members"] for row in results["rows"]] == [1, 2]
+    for row in results["rows"]:
+        assert list(row["ms"]) == ["vmap", "loop", "groups of 8"]
+        assert all(times["median"] > 0 for times in row["ms"].values())
+        assert row["met"] == (row["ratio"]["median"] <= members.REACH)
+    text = report._members(results)
+    assert "| 2 | " in text
+    assert "python -m bench.members --members 1 2" in text
 
 
 ours, theirs = Case("kd", "a", 1), Case("kd", "b", 1)

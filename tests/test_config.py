@@ -30,7 +30,8 @@ from kd.config import (
 from kd.core.members import make_members, product
 from kd.errors import KdError
 from kd.placement.mesh import MeshSpec
-from kd.runs.build import build_task, total_steps
+from kd.runs.build import build_task
+from kd.runs.longer import total_steps
 from kd.teachers import make as kd_teacher
 from kd.training import loop
 
@@ -116,6 +117,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "data.train": "train[:100]",
     "data.eval": "train",
     "data.classes": (1, 2),
+    "teacher.classes": (1, 0),
     "data.batch_size": 50,
     "data.jitter_pixels": 2,
     "student.name": "kd.models:mlp",
@@ -137,6 +139,10 @@ CHANGES = {  # every key of a run, and another value than its default
     "total_epochs": 7.0,
     "total_steps": 70,
     "population.seed": (0, 1),
+    "patience": 3,
+    "watch": "nll",
+    "data.targets": "numbers",
+    "data.class_weights": "balanced",
     "early_stopping": "train[:100]",
     "accumulate": 2,
     "compute": "bfloat16",
@@ -163,6 +169,7 @@ SAME = {  # and those that may change without making it another run
     "mesh.fsdp": 2,
     "mesh.tensor": 2,
     "mesh.member": 2,
+    "mesh.members_by": "loop",
     "remat": True,
     "sharding.student.rule": "fsdp",
     "sharding.student.paths": {"*": ("fsdp",)},
@@ -172,6 +179,10 @@ SAME = {  # and those that may change without making it another run
     "teacher.model": {"name": "mlp"},
     "teacher.members": 3,
     "teacher.licence": "CC-BY-4.0",
+    "teachers": {"a": {"source": "run:a"}, "b": {"source": "table:b.csv", "weight": 2.0}},
+    "teacher.source": "run:elsewhere/the same teacher",
+    "teacher.kind": "probabilities",  # the answers themselves are part of who the run is
+    "teacher.temperature": 4.0,
     "data.licence": "CC0-1.0",
 }
 
@@ -191,10 +202,12 @@ def with_key(key, value):
     here[leaf] = value
     if key == "total_epochs":
         plain["total_steps"] = None
-    if key == "early_stopping":
-        plain["eval_epochs"] = 1.0
+    if key in ("early_stopping", "patience", "watch"):
+        plain |= {"early_stopping": "train[90%:]", "eval_epochs": 1.0, key: value}
     if key in ("data.image_size", "data.crop", "data.flip"):
         plain["data"] |= {"stream": True, "image_size": 32}
+    if key in ("teacher.kind", "teacher.temperature"):
+        plain["teacher"]["source"] = "table:soft.csv"
     if key == "teacher.members":
         plain["teacher"]["model"] = {"name": "mlp"}
     return resolve(plain)

@@ -141,7 +141,7 @@ def test_a_slice_of_sorted_rows_does_not_lose_a_class(tmp_path):
         ("a,a,label\n1,2,x\n", "two columns of one name"),
         ("a,b\n1,2\n", "does not say which of its columns is the label"),
         ("a,label,class\n1,x,y\n", "does not say which"),
-        ("a,label\n1,-1\n", "label -1 of example 0 is out of range"),
+        ("a,label\n1,-2\n", "label -2 of example 0 is out of range"),
         ("a,label\n1,99999999999999\n", "label"),
         ("a,label\n\x00,x\n", "column 'a'|cannot read"),
         ("a,label\n" + "1" * 200_000 + ",x\n", "cannot read|column 'a'"),

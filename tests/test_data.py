@@ -3,6 +3,8 @@ sources.
 """
 
 import dataclasses
+import subprocess
+import sys
 
 import hypothesis
 import hypothesis.strategies as st
@@ -154,15 +156,16 @@ def test_a_slice_keeps_labels_classes_and_scale():
         (np.zeros((3, 2)), None, {}, "num_classes"),
         (np.zeros((3, 2)), None, {"num_classes": -3}, "num_classes must be 1 or more, got -3"),
         (np.zeros((3, 2)), np.zeros(2, int), {}, "one label each"),
-        (np.zeros((3, 2)), np.zeros((3, 2), int), {}, "one label each"),
-        (np.zeros((3, 2)), np.zeros(3), {}, "whole numbers"),
+        (np.zeros((3, 2)), np.zeros((3, 2, 1), int), {}, "one label each"),
+        (np.zeros((3, 2)), np.full(3, 0.5), {"targets": "classes"}, "whole numbers"),
+        (np.zeros((3, 2)), np.zeros((3, 2), int), {"targets": "classes"}, "not one-hot rows"),
         (
             np.zeros((3, 2)),
             np.array([0, 1, 5]),
             {"num_classes": 5},
             "label 5 of example 2 is out of range.*0 to 4",
         ),
-        (np.zeros((3, 2)), np.array([0, -1, 1]), {}, "label -1 of example 1 is out of range"),
+        (np.zeros((3, 2)), np.array([0, -2, 1]), {}, "label -2 of example 1 is out of range"),
         (np.array([[1.0], [np.nan]]), np.zeros(2, int), {}, "finite"),
         (np.array([[1.0], [np.inf]]), np.zeros(2, int), {}, "finite"),
         (np.array(["a", "b"]), np.zeros(2, int), {}, "finite numbers"),
@@ -284,15 +287,15 @@ def test_windows_come_back_from_an_npz_file(tmp_path):
         tmp_path / "w.npz",
         train_inputs=FRAMES,
         train_labels=data.labels,
-        train_starts=data.starts,
-        window=data.window,
+        train_starts=data.inputs.starts,
+        window=data.inputs.width,
     )
     assert kd_data.load("npz:w.npz", "train", str(tmp_path)).fingerprint == data.fingerprint
     np.savez(
         tmp_path / "bad.npz",
         train_inputs=FRAMES,
         train_labels=data.labels,
-        train_starts=data.starts,
+        train_starts=data.inputs.starts,
     )
     with pytest.raises(KdError, match="window must lie between"):
         kd_data.load("npz:bad.npz", "train", str(tmp_path))
@@ -479,3 +482,17 @@ def test_a_class_that_is_not_there_is_refused(classes):
 def test_classes_cannot_be_chosen_without_labels():
     with pytest.raises(KdError, match="there are no labels"):
         kd_data.of_classes(kd_data.arrays(np.zeros((3, 2)), num_classes=4), (1,))
+
+
+def test_the_digits_are_scikit_learns_and_are_read_without_importing_it():
+    """Importing it takes longer than all else before the first step."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    parts = [kd_data.load("digits", split) for split in ("train", "test")]
+    np.testing.assert_array_equal(np.concatenate([p.inputs for p in parts]), bunch["images"])
+    np.testing.assert_array_equal(np.concatenate([p.labels for p in parts]), bunch["target"])
+    program = (
+        "import sys, kd.data as d; d.load('digits', 'train'); assert 'sklearn' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -17,7 +17,7 @@ import runs
 import tiny
 from kd.config import load_config, resolve
 from kd.core.state import State, keep_best, with_best
-from kd.runs.build import load_trained
+from kd.runs.load import load_trained
 from kd.runs.splits import load_splits
 from kd.runs.workdir import find
 from kd.training import loop
@@ -118,7 +118,7 @@ def test_the_library_returns_the_best_state(monkeypatch):
         validation=validation,
     )
     seen = []
-    monkeypatch.setattr(loop, "_keep_best", lambda state, errors, _: seen.append(errors) or state)
+    monkeypatch.setattr(loop, "_keep_best", lambda state, errors, *_: seen.append(errors) or state)
     kd.fit(
         tiny.PLAIN,
         data,

@@ -85,11 +85,21 @@ def windows():
     return kd.arrays(frames, labels, starts=np.arange(60, dtype=np.int32), window=4)
 
 
-def seen(data):
-    """The inputs of every example, as they are stored."""
-    if data.starts is None:
-        return data.inputs
-    return np.stack([data.inputs[start : start + data.window] for start in data.starts])
+def tokens():
+    """Windows of text, with a class for each place."""
+    text = np.random.default_rng(0).integers(0, 7, 70).astype(np.uint16)
+    labels = np.stack([text[i + 1 : i + 5] % tiny.CLASSES for i in range(60)])
+    options = {"ids": True, "positions": (4,), "num_classes": tiny.CLASSES}
+    return kd.arrays(text, labels, starts=np.arange(60), window=4, **options)
+
+
+class Tagger(nn.Module):
+    """Logits for each place of a row of tokens, which have to be whole numbers."""
+
+    @nn.compact
+    def __call__(self, x):
+        assert np.issubdtype(x.dtype, np.integer)
+        return nn.Dense(tiny.CLASSES)(nn.Embed(7, 3)(x))
 
 
 CASES = {
@@ -99,6 +109,7 @@ CASES = {
         lambda: nn.Sequential([nn.Conv(3, (3,)), lambda x: x.mean(axis=1), nn.Dense(5)]),
         tiny.dataset,
     ),
+    "a model of tokens that answers for each": (Tagger, tokens),
 }
 
 
@@ -108,7 +119,7 @@ def test_any_model_of_any_inputs_answers_outside(name, tmp_path):
     trained = kd.fit(make(), data, TERMS, epochs=1, batch_size=16)
     trained.export(tmp_path / "out", format="stablehlo")
     assert not (tmp_path / "out" / "model.safetensors").exists()
-    logits = outside(tmp_path / "out", seen(data), tmp_path)
+    logits = outside(tmp_path / "out", data.inputs[:], tmp_path)
     np.testing.assert_allclose(logits, trained.logits(data), rtol=1e-5, atol=1e-6)
     with pytest.raises(kd.KdError, match="a program and no arrays"):
         kd.load(tmp_path / "out")

@@ -24,7 +24,7 @@ from kd.errors import KdError
 from kd.pages.report import build_page
 from kd.processes.signals import Interrupted
 from kd.runs import stages
-from kd.runs.build import load_trained
+from kd.runs.load import load_trained
 from kd.runs.splits import load_splits
 from kd.runs.workdir import find
 from kd.training import writers

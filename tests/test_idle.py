@@ -16,16 +16,20 @@ from kd.core.optim import Optim, make_optimizer
 from kd.core.schedules import Schedule, make_schedule
 from kd.core.terms import term
 from kd.errors import KdError
-from kd.runs import build
+from kd.runs import teachers
 from kd.runs.splits import load_splits
 from kd.runs.stages import Stage, check_stages
 from kd.teachers.trained import Trained
 
 HARD = {"objective": {"hard": {}}, "total_steps": 3}
+SEVERAL = {"a": {"source": "run:a"}, "b": {"source": "run:b"}}
 SOFT = {"objective": {"soft_targets": {}}, "total_steps": 3}
 
-# for each key a value that changes nothing, and what it takes for the same value to have an effect
+# for each row of a key a value that changes nothing, and what it takes for it to have an effect
+WATCHED = {"early_stopping": "train[90%:]", "eval_epochs": 1.0}
 CASES = {
+    "patience": ({"patience": 3}, WATCHED),
+    "watch": ({"watch": "nll"}, WATCHED),
     "seed": ({"seed": 3, "population": {"seed": (0, 1)}}, {"population": {"init_seed": (0, 1)}}),
     "data.crop": (
         {"data": {"crop": "random", "image_size": 8}},
@@ -34,6 +38,41 @@ CASES = {
     "data.flip": ({"data": {"flip": True}}, {"data": {"flip": True, "stream": True}}),
     "data.classes": ({"data": {"classes": (1, 1)}}, {"data": {"classes": (1, 2)}}),
     "teacher.workdir": ({"teacher": {"workdir": "run"}}, SOFT),
+    "teachers": ({"teachers": SEVERAL}, SOFT),
+    "teacher.licence": (
+        {**SOFT, "teachers": SEVERAL, "teacher": {"licence": "CC0-1.0"}},
+        {"teachers": None},
+    ),
+    "sharding.teacher.rule of several": (
+        {**SOFT, "teachers": SEVERAL, "sharding": {"teacher": {"rule": "fsdp"}}},
+        {"teachers": None},
+    ),
+    "sharding.teacher.paths of several": (
+        {**SOFT, "teachers": SEVERAL, "sharding": {"teacher": {"paths": {"*": ("fsdp",)}}}},
+        {"teachers": None},
+    ),
+    "teacher.classes": ({"teacher": {"classes": (1, 0)}}, SOFT),
+    "teacher.classes of several": (
+        {**SOFT, "teachers": SEVERAL, "teacher": {"classes": (1, 0)}},
+        {"teachers": None},
+    ),
+    "teacher.source": ({"teacher": {"source": "run:run"}}, SOFT),
+    "teacher.kind": (
+        {**SOFT, "teacher": {"source": "run:run", "kind": "logits"}},
+        {"teacher": {"source": "table:t.csv", "kind": "logits"}},
+    ),
+    "teacher.temperature": (
+        {**SOFT, "teacher": {"source": "run:run", "temperature": 2.0}},
+        {"teacher": {"source": "mine:answer", "temperature": 2.0}},
+    ),
+    "teacher.average of a table": (
+        {**SOFT, "teacher": {"source": "table:t.csv", "average": "geometric"}},
+        {"teacher": {"source": "run:run", "average": "geometric"}},
+    ),
+    "teacher.precompute of a function": (
+        {**SOFT, "teacher": {"source": "mine:answer", "precompute": False}},
+        {"teacher": {"source": "run:run", "precompute": False}},
+    ),
     "teacher.average": ({"teacher": {"average": "geometric"}}, SOFT),
     "teacher.precompute": ({"teacher": {"precompute": False}}, SOFT),
     "teacher.model": ({"teacher": {"model": {"name": "mlp"}}}, SOFT),
@@ -49,12 +88,12 @@ CASES = {
 
 
 def test_every_row_has_a_case():
-    assert sorted(row.key for row in IDLE) == sorted(CASES)
+    assert sorted(row.key for row in IDLE) == sorted(case.split()[0] for case in CASES)
 
 
-@pytest.mark.parametrize("key", CASES)
-def test_what_changes_nothing_is_refused_and_what_changes_something_is_not(key):
-    idle, effective = CASES[key]
+@pytest.mark.parametrize("case", CASES)
+def test_what_changes_nothing_is_refused_and_what_changes_something_is_not(case):
+    (idle, effective), key = CASES[case], case.split()[0]
     model = {"model": {"name": "mlp"}} if key == "teacher.members" else {}
     words = r"config\.teacher\.(model|members)" if model else rf"config\.{re.escape(key)}="
     with pytest.raises(KdError, match=f"{words}.* changes nothing: "):
@@ -184,7 +223,7 @@ def test_one_teacher_has_nothing_to_average(members, population, why):
     spec = resolve({**SOFT, "teacher": {"average": "geometric"}, "population": population})
     params = tiny.members() if members else tiny.take(tiny.members(), 0)
     with pytest.raises(KdError, match=rf"config\.teacher\.average=geometric .*{why}"):
-        build._as_teacher(Trained(tiny.WIDE, params, {}, members), spec, tiny.dataset())
+        teachers.as_teacher(Trained(tiny.WIDE, params, {}, members), spec, tiny.dataset())
 
 
 def test_an_experiments_columns_are_seen():

@@ -17,7 +17,7 @@ from kd.system import kept
 ARRAYS = {"inputs": np.arange(600, dtype=np.uint8).reshape(6, 100), "labels": np.arange(6)}
 
 
-stream_module = sys.modules["kd.data.stream"]
+held_module = sys.modules["kd.data.held"]
 
 
 @pytest.fixture(autouse=True)
@@ -77,8 +77,8 @@ def test_what_was_decoded_once_is_not_decoded_again(tmp_path, monkeypatch):
     source.write_bytes(b"1")
     data = kd_data.arrays(ARRAYS["inputs"].reshape(6, 10, 10), ARRAYS["labels"], num_classes=6)
     stream, decoded = as_stream(data), []
-    decode = stream_module._decoded
-    monkeypatch.setattr(stream_module, "_decoded", lambda s: decoded.append(s) or decode(s))
+    decode = held_module._decoded
+    monkeypatch.setattr(held_module, "_decoded", lambda s: decoded.append(s) or decode(s))
     first, second = (in_memory(stream, [source]) for _ in range(2))
     assert len(decoded) == 1
     assert first.fingerprint == second.fingerprint == data.fingerprint

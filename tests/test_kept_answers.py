@@ -20,8 +20,9 @@ from kd.errors import KdError
 from kd.models import linen
 from kd.models.precision import in_bfloat16
 from kd.placement.mesh import MeshSpec, make_mesh, put, replicated
-from kd.runs.build import load_teacher, load_trained
+from kd.runs.load import load_trained
 from kd.runs.splits import load_splits
+from kd.runs.teachers import load_teacher
 from kd.teachers import answers as predict
 from kd.teachers import make as kd_teacher
 from kd.teachers.trained import Trained

@@ -111,6 +111,10 @@ REFUSED = {
         {"eval_epochs": 1, "early_stopping": "train[200:260]"},
         "early stopping has looked at its last step, 7, and a longer run looks every 3 steps",
     ),
+    "patience": (
+        {"eval_epochs": 1, "early_stopping": "train[200:260]", "patience": 50},
+        "patience=50 may end a run before its last step",
+    ),
 }
 
 

@@ -17,10 +17,13 @@ from kd.core.losses import LOSSES
 from kd.core.objective import make_objective
 from kd.core.terms import term
 from kd.core.types import Outputs
+from kd.errors import KdError
 from kd.placement.mesh import MeshSpec, make_mesh
 
 ON_LOGITS = sorted(name for name, info in LOSSES.items() if not info.taps)
 every_loss = pytest.mark.parametrize("name", ON_LOGITS)
+ALONE = {"bce", "mse", "soft_bce", "soft_mse"}  # each output is an answer of its own
+of_distributions = pytest.mark.parametrize("name", sorted(set(ON_LOGITS) - ALONE))
 with_temperature = pytest.mark.parametrize(
     "name", [n for n, i in sorted(LOSSES.items()) if "temperature" in i.numbers]
 )
@@ -55,21 +58,24 @@ def gradient(name):
     return jax.jit(jax.grad(lambda *arguments: jnp.sum(value(name, *arguments))))
 
 
-def sample(shape=(8, 6), seed=0, scale=3.0):
+def sample(shape=(8, 6), seed=0, scale=3.0, name="hard"):
     random = np.random.default_rng(seed)
     zs, zt = scale * random.normal(size=(2, *shape)).astype(np.float32)
+    if LOSSES[name].targets in ("binary", "numbers"):
+        return zs, zt, random.integers(0, 2, shape).astype(np.float32)
     return zs, zt, random.integers(0, shape[-1], shape[:-1]).astype(np.int32)
 
 
 def test_every_loss_has_a_reference():
-    assert set(reference.LOSSES) == set(reference.GRADIENTS) == set(LOSSES)
+    assert set(reference.LOSSES) == set(reference.GRADIENTS) == set(ON_LOGITS)
 
 
 @every_loss
 @hypothesis.given(st.data())
 def test_value_and_gradient_match_the_reference(name, data):
     zs, zt = data.draw(reference.logits()), data.draw(reference.logits())
-    labels, hparams = data.draw(reference.labels()), data.draw(numbers(name))
+    labels = data.draw(reference.labels(LOSSES[name].targets))
+    hparams = data.draw(numbers(name))
     got = compiled(name)(zs, zt, labels, hparams)
     assert got.shape == zs.shape[:-1]  # one value per position, no reduction
     assert got.dtype == jnp.float32
@@ -81,7 +87,7 @@ def test_value_and_gradient_match_the_reference(name, data):
 
 @every_loss
 def test_jit_vmap_and_leading_axes_change_nothing(name):
-    zs, zt, labels = sample()
+    zs, zt, labels = sample(name=name)
     eager = value(name, zs, zt, labels, middle(name))
     one_by_one = [value(name, *row, middle(name)) for row in zip(zs, zt, labels, strict=True)]
     several = [x.reshape(2, 4, *x.shape[1:]) for x in (zs, zt, labels)]
@@ -100,7 +106,7 @@ def test_jit_vmap_and_leading_axes_change_nothing(name):
 
 @every_loss
 def test_bfloat16_logits_are_computed_in_float32(name):
-    zs, zt, labels = sample()
+    zs, zt, labels = sample(name=name)
     half_s, half_t = jnp.asarray(zs, jnp.bfloat16), jnp.asarray(zt, jnp.bfloat16)
     got = value(name, half_s, half_t, labels, middle(name))
     assert got.dtype == jnp.float32
@@ -111,12 +117,12 @@ def test_bfloat16_logits_are_computed_in_float32(name):
 
 @every_loss
 def test_large_logits_stay_finite(name):
-    zs, zt, labels = sample(scale=1e4)
+    zs, zt, labels = sample(scale=1e4, name=name)
     assert np.isfinite(value(name, zs, zt, labels, middle(name))).all()
     assert np.isfinite(gradient(name)(zs, zt, labels, middle(name))).all()
 
 
-@every_loss
+@of_distributions
 @hypothesis.given(st.data())
 def test_a_constant_added_to_logits_changes_nothing(name, data):
     zs, zt = data.draw(reference.logits()), data.draw(reference.logits())
@@ -128,7 +134,7 @@ def test_a_constant_added_to_logits_changes_nothing(name, data):
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(ON_LOGITS) - {"label_smoothing", "logit_mse"})
+    "name", sorted(set(ON_LOGITS) - ALONE - {"label_smoothing", "logit_mse"})
 )  # a mean by their formula
 def test_the_vocabulary_is_summed_over_not_averaged(name):
     zs, zt, labels = sample()
@@ -165,7 +171,7 @@ def test_masked_is_sliced_and_nan_behind_the_mask_is_never_seen(name):
     @hypothesis.given(
         reference.logits(),
         reference.logits(),
-        reference.labels(),
+        reference.labels(LOSSES[name].targets),
         st.permutations([2.0, 1.0, 0.0, 0.0]),
     )
     def law(zs, zt, labels, weight):
@@ -175,7 +181,9 @@ def test_masked_is_sliced_and_nan_behind_the_mask_is_never_seen(name):
             np.where(keep[:, None], z, spoiled)
             for z, spoiled in ((zs, np.float32("nan")), (zt, np.float32("inf")))
         ]
-        (mean, _), slope = run(*bad, np.where(keep, labels, 999).astype(np.int32), weight)
+        spoilt = np.full_like(labels, 999 if labels.dtype.kind == "i" else np.nan)
+        spoilt[keep] = labels[keep]
+        (mean, _), slope = run(*bad, spoilt, weight)
         sliced = zs[keep], zt[keep], labels[keep]
         values, slopes = (
             table[name](*sliced, **middle(name))
@@ -188,11 +196,14 @@ def test_masked_is_sliced_and_nan_behind_the_mask_is_never_seen(name):
     law()
 
 
-def test_one_device_is_eight():
-    zs, zt, labels = sample((16, 6))
+@pytest.mark.parametrize("targets", ["classes", "binary", "numbers"])
+def test_one_device_is_eight(targets):
+    names = [name for name in ON_LOGITS if LOSSES[name].targets in (None, targets)]
+    reader = next(name for name in names if LOSSES[name].targets == targets)
+    zs, zt, labels = sample((16, 6), name=reader)
     # uneven over the devices, so a mean of local means would show
     weight = np.arange(16, dtype=np.float32)
-    run, results = averaged(*ON_LOGITS), []
+    run, results = averaged(*names), []
     for devices in (1, 8):
         split = NamedSharding(make_mesh(MeshSpec(devices=devices)), PartitionSpec("data"))
         results.append(run(*(jax.device_put(x, split) for x in (zs, zt, labels, weight))))
@@ -213,8 +224,11 @@ def test_the_temperature_reaches_the_loss(name):
 
 @every_loss
 def test_a_student_that_agrees_with_a_certain_teacher_pays_nothing(name):
-    labels = np.arange(6, dtype=np.int32)
-    certain = 200 * np.eye(6, dtype=np.float32)
+    certain = np.float32(200) * (np.eye(6, dtype=np.float32) - (name in ALONE) / 2)
+    labels = {
+        "binary": np.eye(6, dtype=np.float32),
+        "numbers": certain,
+    }.get(str(LOSSES[name].targets), np.arange(6, dtype=np.int32))
     near_zero = {
         **middle(name),
         **({"smoothing": np.float32(1e-6)} if name == "label_smoothing" else {}),
@@ -353,3 +367,57 @@ def test_a_uniform_student_pays_log_of_the_number_of_classes():
         np.testing.assert_allclose(
             value(name, zeros, zeros, labels, middle(name)), np.log(6), rtol=1e-6
         )
+
+
+# --- outputs alone ---
+
+
+def of_two(z):
+    """A yes or no as two classes, of logits ``(0, z)``."""
+    return np.stack([np.zeros_like(z), z], axis=-1)
+
+
+@hypothesis.given(
+    reference.logits(shape=(4, 1)), reference.logits(shape=(4, 1)), st.floats(0.5, 8.0, width=32)
+)
+def test_one_yes_or_no_is_two_classes(zs, zt, temperature):
+    labels = np.int32([0, 1, 1, 0])
+    two = of_two(zs[:, 0]), of_two(zt[:, 0])
+    for yes, classes, hparams in (
+        ("bce", "hard", {}),
+        ("soft_bce", "soft_targets", {"temperature": np.float32(temperature)}),
+    ):
+        got = compiled(yes)(zs, zt, labels.astype(np.float32), hparams)
+        np.testing.assert_allclose(got, compiled(classes)(*two, labels, hparams), **NEAR)
+
+
+@hypothesis.given(reference.logits(), reference.logits())
+def test_logit_mse_is_half_of_soft_mse_without_the_mean_of_the_difference(zs, zt):
+    labels = np.zeros(4, np.int32)
+    mean = (zs.astype(np.float64) - zt).mean(axis=-1)
+    whole = compiled("soft_mse")(zs, zt, labels, {})
+    centred = compiled("logit_mse")(zs, zt, labels, {})
+    np.testing.assert_allclose(centred, (whole - mean**2) / 2, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("average", ["arithmetic", "geometric"])
+def test_an_ensemble_answers_with_one_chance_and_one_number(average):
+    zs, za, _ = sample()
+    zb = za[::-1].copy()
+    members = Outputs(jnp.stack([jnp.asarray(za), jnp.asarray(zb)]), average)
+    hparams = {"temperature": jnp.float32(2)}
+    chance = (reference.sigmoid(za, 2) + reference.sigmoid(zb, 2)) / 2
+    merged = 2 * np.log(chance / (1 - chance)) if average == "arithmetic" else (za + zb) / 2
+    got = LOSSES["soft_bce"].loss(Outputs(jnp.asarray(zs)), members, {}, hparams)
+    np.testing.assert_allclose(got, reference.LOSSES["soft_bce"](zs, merged, None, 2), **NEAR)
+    got = LOSSES["soft_mse"].loss(Outputs(jnp.asarray(zs)), members, {}, {})
+    np.testing.assert_allclose(got, reference.LOSSES["soft_mse"](zs, (za + zb) / 2, None), **NEAR)
+
+
+@pytest.mark.parametrize("name", ["bce", "mse"])
+def test_labels_of_one_output_need_no_axis_and_are_not_repeated_over_several(name):
+    zs, zt, labels = sample((8, 1), name=name)
+    with_axis, without = (value(name, zs, zt, y, {}) for y in (labels, labels[:, 0]))
+    np.testing.assert_array_equal(with_axis, without)
+    with pytest.raises(KdError, match="an output for each label"):
+        value(name, *sample()[:2], labels[:, 0], {})

@@ -51,7 +51,7 @@ def ways(data):
     stream = kd_data.as_stream(data)
     with kd_data.in_order(stream, len(data), threads=0) as batches:
         batch = {key: jnp.asarray(leaf) for key, leaf in next(batches).items()}
-    streamed = kd_data.as_floats(batch, jnp.float32(stream.scale))["inputs"]
+    streamed = kd_data.as_seen(batch, stream.unit)["inputs"]
     return all_seen(data), np.asarray(streamed), data.first
 
 

@@ -16,8 +16,9 @@ from kd.errors import KdError
 from kd.planning.chips import parse_topology
 from kd.planning.lower import lower
 from kd.planning.plan import ask_worker
-from kd.runs.build import build_task, load_teacher
+from kd.runs.build import build_task
 from kd.runs.splits import load_splits
+from kd.runs.teachers import load_teacher
 from kd.teachers.trained import precompute
 from kd.training import program
 

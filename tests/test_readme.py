@@ -2,6 +2,7 @@
 helped.
 """
 
+import json
 import os
 import pathlib
 import re
@@ -11,6 +12,7 @@ import sys
 import pytest
 
 import kd
+import runs
 from kd.config import base_config
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -53,6 +55,28 @@ def test_a_script_beside_the_clone_finds_the_library(tmp_path):
         command, cwd=tmp_path, env=outside, capture_output=True, text=True, timeout=120
     )
     assert done.stdout == "fit\n", done.stderr
+
+
+def test_soft_labels_of_a_forest_teach_a_student_on_a_folder_of_images(tmp_path):
+    """The commands of the README: the student sees no label and knows nearly all digits."""
+    text = (ROOT / "README.md").read_text("utf-8")
+    write, train = re.search(r"```\n(python docs/.*)\n(kd train .*)\n```", text).groups()
+    for folder in ("docs", "configs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    for command in (write.split()[1:], ["-m", "kd.cli", *train.split()[1:]]):
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=tmp_path,
+            env={**runs.environment(1), "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr
+    [member] = json.loads((tmp_path / "runs/taught/evaluation.json").read_text())["members"]
+    assert member["accuracy"] > 0.8  # by chance 0.1
+    lineage = json.loads((tmp_path / "runs/taught/run.json").read_text())["lineage"]
+    assert lineage["teacher"]["source"].endswith("digits-images/soft_labels.csv")
 
 
 def test_every_make_target_and_command_of_the_readme_exists():

@@ -13,7 +13,7 @@ import runs
 from kd.cli.main import main
 from kd.lineage import Lineage, despite, recorded
 from kd.runs import run as kd_run
-from kd.runs.build import load_finished
+from kd.runs.load import load_finished
 from kd.runs.workdir import find
 from kd.teachers.make import digest
 

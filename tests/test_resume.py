@@ -11,7 +11,7 @@ import pytest
 import faulty
 import runs
 from kd.processes.signals import StopSignals
-from kd.runs.build import load_trained
+from kd.runs.load import load_trained
 from kd.training import loop, writers
 
 CADENCE = {

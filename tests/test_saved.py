@@ -1,6 +1,7 @@
 """A trained model kept in a folder is the same model, to the bit; a damaged one is refused."""
 
 import dataclasses
+import inspect
 import json
 
 import flax.linen as nn
@@ -12,6 +13,7 @@ import pytest
 import kd
 import runs
 import tiny
+from kd import data as kd_data
 from kd.models import mlp, vit
 
 TERMS = [kd.term("hard")]
@@ -229,3 +231,13 @@ def test_what_a_loss_trained_to_stay_is_kept_too(train, tmp_path):
     owning.save(tmp_path / "kept")
     tiny.close(kd.load(tmp_path / "kept").heads, heads, 0, 0)
     assert kd.load(tmp_path / "kept").logits(train).tobytes() == trained.logits(train).tobytes()
+
+
+def test_a_split_is_loaded_as_data_loads_it(tmp_path):
+    """Every argument of the one is an argument of the other, and arrives."""
+    (tmp_path / "t.csv").write_text("x,label\n0.5,1\n2.5,3\n1.5,1\n")
+    names = list(inspect.signature(kd_data.load).parameters)
+    assert list(inspect.signature(kd.load).parameters)[: len(names)] == names
+    numbers = ("csv:t.csv", "train", tmp_path, 2.0, "numbers")
+    one, other = kd.load(*numbers), kd_data.load(*numbers)
+    assert (one.targets, one.scale, one.fingerprint) == ("numbers", 2.0, other.fingerprint)

@@ -11,7 +11,7 @@ import pytest
 import runs
 from kd.errors import KdError
 from kd.planning import page as plan_page
-from kd.runs import build
+from kd.runs import load
 
 # In a process of its own, where no checker of types stands in for what a user gets.
 SLIPS = """
@@ -44,6 +44,12 @@ WRONG = {
     "mesh.fsdp must be a whole number, got None": {"mesh": kd.MeshSpec(fsdp=None)},
     "mesh.fsdp must be a whole number, got 1.0": {"mesh": kd.MeshSpec(fsdp=1.0)},
     "mesh.tensor must be a whole number, got True": {"mesh": kd.MeshSpec(tensor=True)},
+    "mesh.members_by must be auto, vmap, loop, or how many at a time": {
+        "mesh": kd.MeshSpec(members_by="scan")  # pyright: ignore[reportArgumentType]
+    },
+    "mesh.members_by must be auto, vmap, loop, or how many at a time, 1 or more, got 0": {
+        "mesh": kd.MeshSpec(members_by=0)
+    },
     "mesh.devices must be a whole number, got 1.5": {"mesh": kd.MeshSpec(devices=1.5)},
     "sharding must be a kd.Sharding": {"sharding": kd.Rule("fsdp")},
     "sharding.student must be a kd.Rule": {"sharding": kd.Sharding(student="fsdp")},
@@ -253,7 +259,7 @@ def test_a_model_of_one_array_is_averaged_and_found_again(tmp_path, monkeypatch)
     }
     keys |= {"sharding__student__paths": {"*": ("data",)}}
     assert runs.train(tmp_path / "run", **keys) == 0
-    found = build.load_trained(tmp_path / "run", allow_code="one_array").params
+    found = load.load_trained(tmp_path / "run", allow_code="one_array").params
     saved = runs.restored(tmp_path / "run")
     np.testing.assert_array_equal(found, saved["['ema']"])
     assert np.any(saved["['ema']"] != saved["['params']"])

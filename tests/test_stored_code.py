@@ -79,6 +79,7 @@ def test_no_string_of_a_run_is_code(copied):
         (("student",), {"name": "trap:go"}),
         (("data", "source"), "trap:go"),
         (("teacher", "model"), {"name": "trap:go"}),
+        (("teacher", "source"), "trap:go"),
         (("objective", "hard"), {"loss": "trap:go"}),
         (("objective", "trap:go"), {"weight": 1.0}),
     ],

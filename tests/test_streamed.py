@@ -159,7 +159,7 @@ def test_a_cached_teacher_cannot_answer_for_what_is_streamed(tmp_path, capfd):
 
 
 def test_the_result_is_the_average(tmp_path):
-    from kd.runs.build import load_trained
+    from kd.runs.load import load_trained
 
     assert runs.train(tmp_path / "run", ema=0.5) == 0
     saved = runs.restored(tmp_path / "run")

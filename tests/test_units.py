@@ -18,7 +18,7 @@ from kd.auditing.evaluate import evaluate_workdir
 from kd.config import resolve
 from kd.data.stored import prepare
 from kd.errors import KdError
-from kd.runs.build import load_teacher
+from kd.runs.teachers import load_teacher
 from kd.teachers.answers import answers, reading
 from test_numbers import BYTES, LABELS, saved
 

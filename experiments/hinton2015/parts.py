@@ -114,7 +114,7 @@ def resolved(name: str, run: Mapping[str, Any]) -> Spec:
         spec = resolve(run)
     except KdError as error:
         raise KdError(f"in config.{name}: {error}") from error
-    if spec.population or spec.teacher.workdir is not None:
+    if spec.population or spec.teacher.origin is not None:
         raise KdError(
             f"config.{name}.population and config.{name}.teacher.workdir are set by the "
             "experiment; leave them out "

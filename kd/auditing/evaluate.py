@@ -8,18 +8,18 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 
 from kd import evals
 from kd.core.types import Teacher
 from kd.errors import KdError
 from kd.lineage import recorded
 from kd.placement.ambient import pinned
-from kd.runs.build import load_finished, load_trained
+from kd.runs.load import load_finished, load_trained
 from kd.runs.reading import look
 from kd.runs.splits import Examples
 from kd.runs.workdir import Workdir, find
 from kd.teachers.answers import answers, reading
+from kd.teachers.classes import of_classes
 from kd.teachers.make import predicts_by
 
 
@@ -36,10 +36,11 @@ def evaluate_workdir(
     """Evaluate a run, or what there is of it so far: `split`, and under ``members`` the metrics of
     each member.
 
-    With a teacher (the run's own by default, if it has one) also the measures of the pair. Nothing
-    is written. With `despite_changes` runs and split are read although they are not what was
-    recorded, and ``despite_changes`` lists what is different. `allow_code` are packages whose code
-    either run may name: see `kd.config.allowed`.
+    With a teacher (the run's own by default, if it has one) also the measures of the pair, where
+    labels are classes. Examples without a label are left out. Nothing is written. With
+    `despite_changes` runs and split are read although they are not what was recorded, and
+    ``despite_changes`` lists what is different. `allow_code` are packages whose code either run may
+    name: see `kd.config.allowed`.
 
     Raises:
       KdError: no such run, data or split; a teacher that is not trained to the end, or of another
@@ -50,16 +51,21 @@ def evaluate_workdir(
     split, data, labels, changes = load_labelled(
         workdir, split, data_dir, despite_changes=despite_changes
     )
-    logits = run.each(data)
-    members = [evals.classify(one, labels) for one in logits]
+    rows = data.has_label
+    logits = run.each(data)[:, rows]
+    members = [evals.measured(one, labels, data.targets) for one in logits]
     spec = workdir.spec
-    teacher = teacher or spec.teacher.workdir
+    if teacher is not None:
+        check_classes("the measures of a pair are", data)
+    classes = None if teacher else spec.teacher.numbers
+    if data.targets == "classes":
+        teacher = teacher or spec.teacher.run
     if teacher is None:
         return {"split": split, "despite_changes": [*changes], "members": members}
     model = load_finished(teacher, "the teacher", **doors)
     pairs = pairs_of(workdir, model.fingerprint)
-    taught = model.teacher(predicts_by(spec.teacher.average), pairs=pairs)
-    answered = answer_each(taught, data, len(members))
+    taught = of_classes(model.teacher(predicts_by(spec.teacher.average), pairs=pairs), classes)
+    answered = [one[rows] for one in answer_each(taught, data, len(members))]
     if answered[0].shape[-1] != logits.shape[-1]:
         raise KdError(
             f"{path} answers with {logits.shape[-1]} classes and its teacher with "
@@ -96,6 +102,15 @@ def pairs_of(student: Workdir, teacher: str) -> tuple[int, ...] | None:
     return student.spec.members.teachers if own else None
 
 
+def check_classes(what: str, data: Examples) -> None:
+    """Raise a `KdError` unless the labels of `data` are classes. `what` is what is about them."""
+    if data.targets != "classes":
+        raise KdError(
+            f"{what} about classes, and the labels are {data.targets}; 'kd eval' has the metrics "
+            "of the model alone"
+        )
+
+
 def every(*changes: Iterable[str]) -> list[str]:
     """All that has changed, each once."""
     return list(dict.fromkeys(itertools.chain(*changes)))
@@ -103,9 +118,9 @@ def every(*changes: Iterable[str]) -> list[str]:
 
 def load_labelled(
     run: Workdir, split: str | None, data_dir: str | None, *, despite_changes: bool = False
-) -> tuple[str, Examples, Int[np.ndarray, " n"], tuple[str, ...]]:
-    """A split of a run's data, its own held-out one by default: name, data, labels, and what has
-    changed.
+) -> tuple[str, Examples, np.ndarray, tuple[str, ...]]:
+    """A split of a run's data, its own held-out one by default: name, data, the labels of those
+    examples that have one, and what has changed.
 
     `KdError` if it has no labels, or as `kd.runs.reading.look`.
     """
@@ -113,4 +128,4 @@ def load_labelled(
     data, changes = look(run, split, data_dir, despite_changes=despite_changes)
     if data.labels is None:
         raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
-    return split, data, data.labels, changes
+    return split, data, data.labels[data.has_label], changes

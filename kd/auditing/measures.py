@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from kd import evals
-from kd.auditing.evaluate import every, load_labelled, pairs_of
+from kd.auditing.evaluate import check_classes, every, load_labelled, pairs_of
 from kd.auditing.missing import Members, check_missing, left_out, missing_probe, share_of
 from kd.core.types import Average
 from kd.data import Dataset, Stream
@@ -20,7 +20,7 @@ from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 from kd.placement.ambient import pinned
 from kd.placement.mesh import is_whole
-from kd.runs.build import load_finished
+from kd.runs.load import load_finished
 from kd.runs.reading import look
 from kd.runs.splits import Examples, shown
 from kd.runs.workdir import find
@@ -78,6 +78,11 @@ def audit(
         )
     if data.labels is None:
         raise KdError("an audit counts errors and needs labelled data; pass data with labels")
+    check_classes("an audit is", data)
+    if not data.has_label.all():
+        raise KdError(
+            "an audit needs a label for every example, and some have none; leave those out"
+        )
     taught, learned = _answers("teacher", teacher, data), _answers("student", student, data)
     _check_classes(taught.shape[-1], learned.shape[-1], data.num_classes)
     _check_pairs(pairs, len(taught), len(learned))

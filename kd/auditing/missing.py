@@ -62,7 +62,7 @@ def share_of(classes: Sequence[int], train: Dataset | Stream | None) -> float | 
     """
     if train is None or train.labels is None:
         return None
-    share = float(np.isin(train.labels, classes).mean())
+    share = float(np.isin(train.labels[train.has_label], classes).mean())
     return share if 0.0 < share < 1.0 else None
 
 

@@ -4,10 +4,10 @@ from kd.config.identity import code_names, code_of, fingerprint_of, identity, se
 from kd.config.idle import check_idle
 from kd.config.init import options_of, parse_init, with_folder
 from kd.config.overrides import choose, load_config
+from kd.config.source import KNOWN, Source, parse
 from kd.config.spec import (
     Data,
     Spec,
-    TeacherSpec,
     base_config,
     check_options,
     from_json,
@@ -15,11 +15,15 @@ from kd.config.spec import (
     to_json,
 )
 from kd.config.stored import damaged, stored_spec
+from kd.config.teacher import Part, TeacherSpec
 from kd.config.typed import build, plain
 from kd.hints import check_type
 
 __all__ = [
+    "KNOWN",
     "Data",
+    "Part",
+    "Source",
     "Spec",
     "TeacherSpec",
     "base_config",
@@ -36,6 +40,7 @@ __all__ = [
     "identity",
     "load_config",
     "options_of",
+    "parse",
     "parse_init",
     "plain",
     "resolve",

@@ -33,8 +33,8 @@ def identity(
 
 
 def code_of(spec: Spec) -> dict[str, str]:
-    """Every module of the user's own that a run's model, losses and data source are made of, and
-    the hash of what it says.
+    """Every module of the user's own that a run's model, losses, data source and teaching function
+    are made of, and the hash of what it says.
     """
     return reached(name.partition(":")[0] for name in _own_code(spec))
 
@@ -52,7 +52,12 @@ def _own_code(spec: Spec) -> set[str]:
     terms = {name: term for name, term in spec.objective.items() if isinstance(term, Mapping)}
     names = [spec.student.get("name"), *(term.get("loss", name) for name, term in terms.items())]
     sources = {spec.data.source} if is_code(spec.data.source) else set()
-    return {name for name in names if _is_code(name)} | sources
+    return {name for name in names if _is_code(name)} | sources | _functions(spec)
+
+
+def _functions(spec: Spec) -> set[str]:
+    """The functions that teach."""
+    return {origin.place for origin in spec.origins if origin.scheme == "function"}
 
 
 def _is_code(name: Any) -> bool:

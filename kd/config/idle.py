@@ -42,16 +42,52 @@ def _named_twice(spec: Any, _: Sequence[Term]) -> bool:
     return len(set(spec.data.classes)) < len(spec.data.classes)
 
 
+def _is_run(spec: Any, _: Sequence[Term]) -> bool:
+    return not spec.teacher.answers_once
+
+
+def _is_mixed(spec: Any, _: Sequence[Term]) -> bool:
+    return bool(spec.parts)
+
+
+def _answers_once(spec: Any, _: Sequence[Term]) -> bool:
+    return spec.teacher.answers_once
+
+
+_IS_RUN = "it says what a table or a function answers with, and a run answers with logits"
+_MIXED = "each of config.teachers has its own; say it there"
+_WHOLE = "several teachers (config.teachers) lie whole on every device; leave it out"
+_ONCE = "a table or a function gives one answer for each example, which is kept; leave it out"
+
+
+def _unwatched(spec: Any, _: Sequence[Term]) -> bool:
+    return spec.early_stopping is None
+
+
+_UNWATCHED = "it is about config.early_stopping, a validation split; set that too"
 _UNTAUGHT = "no term of config.objective reads a teacher; add e.g. soft_targets, or leave it out"
 _IN_MEMORY = "it is done while images are read; set config.data.stream=true too"
 IDLE = (
     Idle("seed", _seeded, "config.population.seed gives every member its own; leave one out"),
+    Idle("patience", _unwatched, _UNWATCHED),
+    Idle("watch", _unwatched, _UNWATCHED),
     Idle("data.crop", _in_memory, _IN_MEMORY),
     Idle("data.flip", _in_memory, _IN_MEMORY),
     Idle("data.classes", _named_twice, "a class in it comes twice; name each once"),
     Idle("teacher.workdir", _untaught, _UNTAUGHT),
+    Idle("teacher.source", _untaught, _UNTAUGHT),
+    Idle("teachers", _untaught, _UNTAUGHT),
+    Idle("teacher.licence", _is_mixed, _MIXED),
+    Idle("sharding.teacher.rule", _is_mixed, _WHOLE),
+    Idle("sharding.teacher.paths", _is_mixed, _WHOLE),
+    Idle("teacher.classes", _untaught, _UNTAUGHT),
+    Idle("teacher.classes", _is_mixed, _MIXED),
+    Idle("teacher.kind", _is_run, _IS_RUN),
+    Idle("teacher.temperature", _is_run, _IS_RUN),
     Idle("teacher.average", _untaught, _UNTAUGHT),
     Idle("teacher.precompute", _untaught, _UNTAUGHT),
+    Idle("teacher.average", _answers_once, _ONCE),
+    Idle("teacher.precompute", _answers_once, _ONCE),
     Idle("teacher.model", _untaught, _UNTAUGHT),
     Idle("teacher.members", _untaught, _UNTAUGHT),
     Idle("population.teacher", _untaught, _UNTAUGHT),

@@ -6,11 +6,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from kd.errors import KdError, unknown
+from kd.config.source import parse
+from kd.errors import KdError
 
-SCHEMES = ("run",)
 RESERVED = ("name", "init")
 """Keys of a student that are no options of its model."""
+_KEY = "config.student.init"
+_SPELLED = re.compile(r"(?P<run>run:.+?)(\?member=(?P<member>\d{1,9}))?", re.DOTALL)
 
 
 def options_of(student: Mapping[str, Any]) -> dict[str, Any]:
@@ -21,7 +23,7 @@ def options_of(student: Mapping[str, Any]) -> dict[str, Any]:
 def parse_init(student: Mapping[str, Any]) -> tuple[str, int | None] | None:
     """The work directory that ``init`` names, and the member of its population; None without one.
 
-    Spelled ``run:DIR``, or ``run:DIR?member=2``; without a scheme it is a run.
+    Spelled ``run:DIR``, or ``run:DIR?member=2``.
 
     Raises:
       KdError: any other spelling.
@@ -29,15 +31,11 @@ def parse_init(student: Mapping[str, Any]) -> tuple[str, int | None] | None:
     text = student.get("init")
     if text is None:
         return None
-    if not isinstance(text, str):
-        raise KdError(f"config.student.init must be run:DIR, a finished run, got {text!r}")
-    scheme, colon, rest = text.partition(":")
-    if colon and scheme not in SCHEMES:
-        raise unknown("scheme of config.student.init:", scheme, SCHEMES)
-    spelled = re.fullmatch(r"(?P<folder>.+?)(\?member=(?P<member>\d{1,9}))?", rest or scheme)
-    if spelled is None or (colon and not rest):
-        raise KdError(f"config.student.init must be run:DIR, a finished run, got {text!r}")
-    return spelled["folder"], None if spelled["member"] is None else int(spelled["member"])
+    spelled = _SPELLED.fullmatch(text) if isinstance(text, str) else None
+    if spelled is None:
+        raise KdError(f"{_KEY} must be run:DIR, a finished run, got {text!r}")
+    folder = parse(spelled["run"], _KEY).place
+    return folder, None if spelled["member"] is None else int(spelled["member"])
 
 
 def with_folder(student: Mapping[str, Any], folder: str) -> dict[str, Any]:

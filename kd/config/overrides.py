@@ -48,12 +48,26 @@ def load_config(
             f"get_config of {path} returned {type(config).__name__}; return a ConfigDict, see "
             "configs/"
         )
+    overrides = list(overrides)
+    keys = {override.partition("=")[0] for override in overrides}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
             raise KdError(f"--config.{key} needs a value: --config.{key}=VALUE")
         _override(config, key, text)
+        if (other := _other_name(key)) and other not in keys:
+            _override(config, other, "none")
     return config
+
+
+def _other_name(key: str) -> str:
+    """Of where a teacher comes from, which has two: the one that is typed takes the place of what
+    the config file said by the other.
+    """
+    for name, other in (("workdir", "source"), ("source", "workdir")):
+        if key == f"teacher.{name}" or key.endswith(f".teacher.{name}"):
+            return f"{key.removesuffix(name)}{other}"
+    return ""
 
 
 def choose(argument: str, *known: str) -> str:
@@ -67,19 +81,25 @@ def choose(argument: str, *known: str) -> str:
 
 # Terms, columns and parameters have names of their own.
 _OPEN = ("objective", "population", "paths")
+_SEVERAL = "config.teachers"  # of a run; in an experiment's config that is a run of its own
+
+
+def _is_open(config: ConfigDict, path: str) -> bool:
+    several = path == _SEVERAL and "objective" in config
+    return several or path.rpartition(".")[2] in _OPEN
 
 
 def _override(config: ConfigDict, key: str, text: str) -> None:
     *parents, leaf = key.split(".")
     here, path = config, "config"
     for parent in parents:
-        if isinstance(here, ConfigDict) and path.rpartition(".")[2] in _OPEN and parent not in here:
+        if isinstance(here, ConfigDict) and _is_open(config, path) and parent not in here:
             here[parent] = ConfigDict()
         if not isinstance(here, ConfigDict) or parent not in here:
             raise unknown(
                 f"key in {path}:", parent, here.keys() if isinstance(here, ConfigDict) else ()
             )
-        if here[parent] is None and (path, parent) == ("config.teacher", "model"):
+        if here[parent] is None and f"{path}.{parent}" in ("config.teacher.model", _SEVERAL):
             with here.unlocked(), here.ignore_type():
                 here[parent] = ConfigDict()
         here, path = here[parent], f"{path}.{parent}"

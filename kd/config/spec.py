@@ -16,12 +16,16 @@ from ml_collections import ConfigDict
 
 from kd.config.idle import check_idle
 from kd.config.init import RESERVED, parse_init, with_folder
+from kd.config.source import Source
+from kd.config.teacher import Part, TeacherSpec, check_teacher, here, make_parts
 from kd.config.typed import build, plain
 from kd.core.members import Members, make_members
 from kd.core.optim import Optim
 from kd.core.schedules import Schedule
 from kd.core.terms import Term, term
+from kd.core.types import Targets
 from kd.errors import KdError, unknown
+from kd.evals import MORE_IS_BETTER
 from kd.fields import later, outside_identity
 from kd.hints import check_type
 from kd.models import MODELS
@@ -42,8 +46,10 @@ class Data:
     read as they are needed and never held in memory; then `crop` takes a random part of each for
     training, and `flip` turns half of them round. `mixup` mixes each image with another; a mixed
     image has no label. The model sees the stored numbers times `scale`; None is the scale of the
-    source: see `kd.data.arrays`. `examples` is the declared number of training examples, for
-    planning a run where the data is not. `licence` is recorded with the run.
+    source: see `kd.data.arrays`; so is `targets`, what the labels of a file are. `class_weights`
+    are "balanced", a number for each class, or a mapping from names of classes: see
+    `kd.data.weigh_classes`. `examples` is the declared number of training examples, for planning a
+    run where the data is not. `licence` is recorded with the run.
     """
 
     source: str = "digits"
@@ -59,40 +65,28 @@ class Data:
     flip: bool = later(False)
     mixup: bool = later(False)
     scale: float | None = later(None)
+    targets: Targets | None = later(None)
+    class_weights: str | tuple[float, ...] | Mapping[str, float] | None = later(None)
     examples: int | None = outside_identity(None)
     licence: str = outside_identity("own")
 
     @property
-    def why_not_kept(self) -> str:
-        """Why a teacher's answers cannot be kept for this data; "" if they can."""
+    def views(self) -> tuple[str, ...]:
+        """The keys by which every epoch shows other images."""
         views = {
             "config.data.crop": self.crop != "none",
             "config.data.flip": self.flip,
             "config.data.mixup": self.mixup,
             "config.data.jitter_pixels": self.jitter_pixels,
         }
-        names = [name for name, on in views.items() if on]
-        if names:
-            return f"every epoch shows other images ({', '.join(names)})"
+        return tuple(name for name, on in views.items() if on)
+
+    @property
+    def why_not_kept(self) -> str:
+        """Why a teacher's answers cannot be kept for this data; "" if they can."""
+        if self.views:
+            return f"every epoch shows other images ({', '.join(self.views)})"
         return "the examples are streamed (config.data.stream)" if self.stream else ""
-
-
-@dataclasses.dataclass(frozen=True)
-class TeacherSpec:
-    """`workdir` of a finished run, one model or a population; `precompute` its logits on the
-    transfer set or not.
-
-    `model` is its architecture, spelled as `student` is, and `members` how many of them an ensemble
-    has, for planning a run whose teacher is not trained yet; where there is a workdir, what is in
-    it counts. `licence` is that of its weights, recorded with the run.
-    """
-
-    workdir: str | None = None
-    average: Literal["arithmetic", "geometric", "per_member"] = "arithmetic"
-    precompute: bool = True
-    model: Mapping[str, Any] | None = outside_identity(None)
-    members: int | None = outside_identity(None)
-    licence: str = outside_identity("own")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +98,15 @@ class Spec:
     ``teacher`` (a member of it for each student), ``learning_rate``, or
     ``<term>: {weight | temperature | ...}`` to a tuple with one value per member; all members train
     in one program. `early_stopping` is None or a validation split: the result is then, for each
-    member, its state with the fewest errors on that split, looked at every `eval_epochs`.
-    `student.init` names a finished run, ``run:DIR``, to begin with: see `kd.config.init`.
+    member, its state with the fewest errors on that split, looked at every `eval_epochs`; or the
+    best by the metric that `watch` names (by nll where labels are yes or no, by rmse where they are
+    numbers). With `patience` the run ends when every member has been looked at so many times
+    without getting better. `student.init` names a finished run, ``run:DIR``, to begin with: see
+    `kd.config.init`.
+
+    `teachers` names several teachers, each with a `source` and a `weight`, which teach as one: see
+    `kd.config.teacher.Part`. `teacher.average` then says how they are mixed, and who they are is
+    part of the identity as one teacher is.
 
     `accumulate` takes each batch in so many parts, one after another; `remat` computes activations
     again instead of keeping them; `compute` is the type that the student computes in, while
@@ -119,6 +120,7 @@ class Spec:
     data: Data = Data()
     student: Mapping[str, Any] = dataclasses.field(default_factory=lambda: {"name": "mlp"})
     teacher: TeacherSpec = TeacherSpec()
+    teachers: Mapping[str, Any] | None = outside_identity(None)
     objective: Mapping[str, Mapping[str, Any] | None] = dataclasses.field(default_factory=dict)
     optim: Optim = Optim()
     total_epochs: float | None = None
@@ -126,6 +128,8 @@ class Spec:
     population: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     log_steps: int = outside_identity(50)
     early_stopping: str | None = None
+    patience: int | None = later(None)
+    watch: str | None = later(None)
     eval_epochs: float | None = outside_identity(None)
     checkpoint_epochs: float | None = outside_identity(None)
     accumulate: int = later(1)
@@ -142,6 +146,17 @@ class Spec:
         well-formed.
         """
         return _terms(self.objective)
+
+    @functools.cached_property
+    def parts(self) -> Mapping[str, Part]:
+        """The several teachers, by name. Raises a `KdError` as `make_parts` does."""
+        return make_parts(self.teachers, self.teacher)
+
+    @property
+    def origins(self) -> tuple[Source, ...]:
+        """Where each teacher comes from."""
+        told = [self.teacher, *(part.spec for part in self.parts.values())]
+        return tuple(teacher.origin for teacher in told if teacher.origin is not None)
 
     @functools.cached_property
     def members(self) -> Members:
@@ -192,10 +207,10 @@ def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
             "too"
         )
     check_options(spec.student)
+    check_teacher(spec.teacher)
+    _ = spec.parts
     if spec.teacher.model is not None:
         check_options(spec.teacher.model, "config.teacher.model")
-    if spec.teacher.members is not None:
-        _check_members(spec)
     _ = spec.members  # made now, so that what is wrong with them is said now
     return spec
 
@@ -207,32 +222,22 @@ def _on_this_machine(spec: Spec) -> Spec:
         return str(local(text, f"config.{key}")) if text else text
 
     data_dir = path(spec.data.data_dir, "data.data_dir")
-    workdir = path(spec.teacher.workdir, "teacher.workdir")
     init, student = parse_init(spec.student), spec.student
     if init is not None:
-        student = with_folder(student, str(local(init[0], "config.student.init")))
+        student = with_folder(student, init[0])
     return dataclasses.replace(
         spec,
         student=student,
         data=dataclasses.replace(spec.data, data_dir=data_dir),
-        teacher=dataclasses.replace(spec.teacher, workdir=workdir),
+        teacher=here(spec.teacher),
     )
 
 
-def _check_members(spec: Spec) -> None:
-    if not 0 < (spec.teacher.members or 0) < 2**31:
-        raise KdError(
-            f"config.teacher.members must be 1 or more, got {spec.teacher.members}; none is a "
-            "single model"
-        )
-    if spec.teacher.model is None:
-        raise KdError(
-            "config.teacher.members counts models and config.teacher.model declares none; declare "
-            "it too"
-        )
-
-
 def _check_switches(spec: Spec) -> None:
+    if spec.patience is not None and not 0 < spec.patience < 2**31:
+        raise KdError(f"config.patience must be 1 or more, or none, got {spec.patience}")
+    if spec.watch is not None and spec.watch not in MORE_IS_BETTER:
+        raise unknown("metric to watch:", spec.watch, MORE_IS_BETTER)
     if not 0 <= spec.ema < 1:
         raise KdError(
             f"config.ema is a decay and must lie in [0, 1), got {spec.ema}; 0 keeps no average"

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from kd.core.heads import OwnedHeads
 from kd.core.schedules import make_schedule
+from kd.core.targets import masked_labels, where_labelled, with_label_share
 from kd.core.terms import Term, tapped
 from kd.core.types import Batch, Heads, Hparams, Outputs
 from kd.errors import KdError
@@ -31,9 +32,10 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
     ``total = sum_k weight_k(step) * loss_k``, where every number is ``hparams["terms"][name]``
     times its schedule's shape. A teacher that is a per-member ensemble answers with the mean of the
     losses against each member. Where ``batch["weight"]`` is 0 the logits and labels are replaced by
-    zeros first, so whatever they hold, NaN included, reaches neither value nor gradient. `heads`
-    are what the terms own, None where they own nothing; they come back with their buffers as they
-    are next.
+    zeros first, so whatever they hold, NaN included, reaches neither value nor gradient. Where only
+    a part of a batch is labelled, the values of a loss that reads labels carry the label share of
+    `kd.core.targets`: its mean is one over the labelled examples. `heads` are what the terms own,
+    None where they own nothing; they come back with their buffers as they are next.
 
     Raises:
       KdError: no terms, or two of the same name.
@@ -57,7 +59,8 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
         heads: OwnedHeads | None = None,
     ) -> tuple[Float[Array, "*b"], dict[str, Float[Array, "*b"]], OwnedHeads | None]:
         check_positions("student", student, batch)
-        student, batch = student.masked(batch["weight"]), _masked_labels(batch)
+        batch = with_label_share(masked_labels(batch))
+        student = student.masked(batch["weight"])
         if teacher is not None:
             check_positions("teacher", teacher, batch)
             teacher = teacher.masked(batch["weight"])
@@ -98,7 +101,8 @@ def check_widths(student: int, teacher: int | None, terms: Sequence[Term], label
             raise KdError(
                 f"objective.{t.name} compares distributions over {t.info.classes} classes or more "
                 f"and the student answers with {student}: nothing can be learnt; give the student "
-                "an output per class, or for regression a loss of your own"
+                "an output per class, or take mse or soft_mse for regression, bce or soft_bce for "
+                "one yes or no"
             )
         if t.info.teacher and teacher is None:
             raise KdError(
@@ -152,13 +156,17 @@ def _against_teacher(
 ) -> Any:
     if t.taps:
         student, teacher = tapped(t, student, teacher)
-    if teacher is None or not t.info.teacher or teacher.average != "per_member":
-        return t.info.loss(student, teacher, batch, numbers, *heads)
-    members = [teacher.member(i) for i in range(len(teacher.logits))]
-    losses = [t.info.loss(student, member, batch, numbers, *heads) for member in members]
-    if any(isinstance(values, tuple) for values in losses):
-        return losses[0]
-    return jnp.mean(jnp.stack(losses), axis=0)
+
+    def loss(student: Outputs, teacher: Outputs | None, batch: Batch) -> Any:
+        if teacher is None or not t.info.teacher or teacher.average != "per_member":
+            return t.info.loss(student, teacher, batch, numbers, *heads)
+        members = [teacher.member(i) for i in range(len(teacher.logits))]
+        losses = [t.info.loss(student, member, batch, numbers, *heads) for member in members]
+        if any(isinstance(values, tuple) for values in losses):
+            return losses[0]
+        return teacher.mean(jnp.stack(losses))
+
+    return where_labelled(t.name, t.info, loss, student, teacher, batch)
 
 
 def _check_values(name: str, values: Any, positions: tuple[int, ...]) -> None:
@@ -191,9 +199,3 @@ def check_positions(who: str, outputs: Outputs, batch: Batch) -> None:
             f"the {who} answers for positions {outputs.positions} and the batch has "
             f"{batch['weight'].shape}; they must match"
         )
-
-
-def _masked_labels(batch: Batch) -> Batch:
-    if "labels" not in batch:
-        return batch
-    return {**batch, "labels": jnp.where(batch["weight"] > 0, batch["labels"], 0)}

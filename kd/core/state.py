@@ -20,7 +20,8 @@ from kd.core.types import Model, PyTree
 @dataclasses.dataclass(frozen=True)
 class Best:
     """What early stopping keeps: the variables with the fewest validation errors so far, and the
-    step they are from; `heads` are the exported ones, None where there are none.
+    step they are from; `heads` are the exported ones, None where there are none. Where another
+    metric is watched it stands in the place of the errors, its sign turned where more is better.
 
     Shapes: ``errors[]``, ``step[]``; in a population ``errors[m]``, ``step[m]``.
     """
@@ -118,16 +119,17 @@ def with_best(state: State) -> State:
     return dataclasses.replace(state, best=nothing)
 
 
-def keep_best(state: State, errors: Any) -> State:
+def keep_best(state: State, errors: Any, counts: Any = True) -> State:
     """`state` with its present variables as the best ones where they make fewer validation errors,
     member by member.
 
-    Of equals the earlier stays. Shapes: ``errors[]``, or ``errors[m]`` in a population.
+    Of equals the earlier stays, and so does what is kept where this look no longer `counts`.
+    Shapes: ``errors[]``, or ``errors[m]`` in a population, and so `counts`.
 
     Source: Prechelt (1998), "Early stopping - but when?": the point of the lowest validation error.
     """
     assert state.best is not None
-    better = jnp.asarray(errors) < state.best.errors
+    better = (jnp.asarray(errors) < state.best.errors) & counts
 
     def choose(new: jax.Array, old: jax.Array) -> jax.Array:
         return jnp.where(better.reshape(better.shape + (1,) * (new.ndim - better.ndim)), new, old)

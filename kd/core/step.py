@@ -17,7 +17,9 @@ from kd.core.metrics import Mean, weighted_mean
 from kd.core.objective import Objective
 from kd.core.schedules import Shape
 from kd.core.state import State
-from kd.core.types import Batch, Hparams, Model, Outputs, PyTree, Teacher
+from kd.core.targets import with_label_share
+from kd.core.types import Batch, Hparams, Model, Outputs, PyTree, Targets, Teacher
+from kd.core.watch import watched
 
 Metrics = dict[str, Mean]
 Step = Callable[[State, PyTree, Batch, Hparams], tuple[State, Metrics]]
@@ -36,6 +38,7 @@ def make_train_step(
     learning_rate_shape: Shape | None = None,
     accumulate: int = 1,
     ema: float = 0.0,
+    targets: Targets = "classes",
     freeze: Sequence[str] = (),
 ) -> Step:
     """``step(state, teacher_variables, batch, hparams) -> (state, metrics)``, pure and uncompiled.
@@ -46,6 +49,7 @@ def make_train_step(
     `constraint` projects the new parameters; `view` augments the batch, and the teacher sees the
     same view. With `ema` above 0 the state's average moves after every step, see `moved_average`.
     Parameters whose names match `freeze` have no gradient and stay as they are, bit for bit.
+    `targets` says what the labels are, which decides what is watched: see `kd.core.watch`.
     Only ``teacher.apply`` is used here: the weights come in as an argument, so they are neither
     baked into the program nor saved with the student. What the terms own is moved by the same
     optimiser, with a state of its own; `constraint` and `ema` are about the student alone.
@@ -56,6 +60,7 @@ def make_train_step(
     ) -> tuple[State, Metrics]:
         if view is not None:
             batch = view(rng.stream(state.key, state.step, "view"), batch)
+        batch = with_label_share(batch)
         whole = jnp.sum(batch["weight"])
         # a batch that weighs nothing has the gradient zero
         whole = jnp.where(whole == 0, 1.0, whole)
@@ -88,7 +93,7 @@ def make_train_step(
                 }
                 return metrics["loss"].total / whole, (
                     (updated, later),
-                    metrics | _watch(student, answer, batch),
+                    metrics | watched(student, answer, batch, targets),
                 )
 
             moved = (state.params, trained(state.heads))
@@ -194,14 +199,53 @@ def _accumulated(
     return carry
 
 
-def population(step: Step, *, own_teachers: bool = False) -> Step:
+def population(
+    step: Step, *, own_teachers: bool = False, at_once: int | None = None, parts: int = 1
+) -> Step:
     """The same step for every member of a population: state, batch and hparams gain a leading
     member axis.
 
     The teacher is shared, unless `own_teachers`: then its variables have a member axis too. Member
-    i computes what a run of its own with its seed, numbers and teacher computes.
+    i computes what a run of its own with its seed, numbers and teacher computes. How members are
+    computed changes rounding alone, see `of_members`.
     """
-    return jax.vmap(step, in_axes=(0, 0 if own_teachers else None, 0, 0), spmd_axis_name="member")
+
+    def run(
+        state: State, teacher_variables: PyTree, batch: Batch, hparams: Hparams
+    ) -> tuple[State, Metrics]:
+        def member(own: tuple[State, PyTree, Batch, Hparams]) -> tuple[State, Metrics]:
+            state, variables, batch, hparams = own
+            return step(state, variables if own_teachers else teacher_variables, batch, hparams)
+
+        variables = teacher_variables if own_teachers else None
+        return of_members(member, (state, variables, dict(batch), dict(hparams)), at_once, parts)
+
+    return run
+
+
+def of_members(
+    function: Callable[[PyTree], PyTree], own: PyTree, at_once: int | None = None, parts: int = 1
+) -> Any:
+    """``function(own[i])`` of every member i, stacked: every leaf of `own` and of the answer has a
+    leading member axis.
+
+    All members at once, in one vmap, or with `at_once` so many at a time, group after group; 1 is
+    a loop. `parts` is the size of the mesh's axis ``member``: each part of the members is computed
+    in groups of its own, side by side with the others.
+    """
+    if at_once is None:
+        return jax.vmap(function, spmd_axis_name="member")(own)
+    members = len(jax.tree.leaves(own)[0])
+    size = min(at_once, members // parts)
+
+    def grouped(own: PyTree) -> PyTree:
+        return jax.lax.map(function, own, batch_size=None if size == 1 else size)
+
+    if parts == 1:
+        return grouped(own)
+    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), own)
+    answer = jax.vmap(grouped, spmd_axis_name="member")(split)
+    return jax.tree.map(lambda x: x.reshape(members, *x.shape[2:]), answer)
 
 
 def many(
@@ -238,22 +282,34 @@ def many(
     return run
 
 
-def _watch(student: Outputs, teacher: Outputs | None, batch: Batch) -> Metrics:
-    guess = jnp.argmax(student.logits, axis=-1)
-    watched = {}
-    if "labels" in batch:
-        watched["accuracy"] = weighted_mean(
-            (guess == batch["labels"]).astype(jnp.float32), batch["weight"]
-        )
-    if _answers_alike(student, teacher):
-        assert teacher is not None
-        same = guess == jnp.argmax(teacher.log_probs(), axis=-1)
-        watched["agreement"] = weighted_mean(same.astype(jnp.float32), batch["weight"])
-    return watched
+def many_of_population(
+    run: Callable[..., Any], members: Callable[[Step], Step]
+) -> Callable[..., Any]:
+    """`many` of one member, for a population: ``rows[capacity m ...]`` in, metrics
+    ``[capacity m ...]`` out.
 
+    `members` makes a population's step of a member's, see `population`. What is computed in groups
+    takes all steps of a dispatch group after group, so that a group's arrays stay in the cache.
+    """
 
-def _answers_alike(student: Outputs, teacher: Outputs | None) -> bool:
-    """Whether student and teacher each have one distribution over the same classes."""
-    if teacher is None or teacher.average == "per_member":
-        return False
-    return teacher.width == student.width
+    def swapped(tree: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), tree)
+
+    def of_all(
+        state: State,
+        teacher_variables: PyTree,
+        data: PyTree,
+        rows: jax.Array,
+        count: jax.Array,
+        hparams: Hparams,
+    ) -> tuple[State, Metrics]:
+        def steps(
+            state: State, variables: PyTree, batch: Batch, hparams: Hparams
+        ) -> tuple[State, Metrics]:
+            return run(state, variables, data, batch["rows"], count, hparams)
+
+        batch = {"rows": swapped(rows)}
+        state, metrics = members(steps)(state, teacher_variables, batch, hparams)
+        return state, swapped(metrics)
+
+    return of_all

@@ -20,7 +20,8 @@ from kd.errors import KdError
 PyTree = Any
 Batch = Mapping[str, Any]
 """``inputs``, ``labels`` (absent when unlabelled), ``weight`` (0 = ignore), ``index`` (identity of
-the example).
+the example), and where only some examples have a label ``labelled``, which says whether this one
+does.
 """
 
 Hparams = Mapping[str, Any]
@@ -28,12 +29,18 @@ Hparams = Mapping[str, Any]
 
 Average = Literal["arithmetic", "geometric", "per_member"]
 
+Targets = Literal["classes", "binary", "numbers"]
+"""What labels are: the index of one class; a yes or no of every output (of several: multi-label),
+or the chance of a yes; numbers to be met (regression).
+"""
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Outputs:
     """What a model answers: logits, and how an ensemble's logits become one distribution.
 
+    `weights`, which sum to 1, say how much each member of an ensemble counts; None: all alike.
     `taps` are inner features by name. Shapes: ``logits[*b v]`` and ``taps[name][b ...]``, which
     may carry the positions, ``[*b ...]``; all with a leading axis ``e`` when `average` is set.
     """
@@ -41,30 +48,53 @@ class Outputs:
     logits: Float[Array, "*b v"] | Any  # in a pytree JAX also puts shapes and axis numbers here
     average: Average | None = dataclasses.field(default=None, metadata={"static": True})
     taps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    weights: tuple[float, ...] | None = dataclasses.field(default=None, metadata={"static": True})
 
     def log_probs(self, temperature: Float[Array, ""] | float = 1.0) -> Float[Array, "*b v"]:
         """Log of the softened distribution ``softmax(z / T)``, in float32 (in float64 where the
         logits are).
 
         An ensemble answers the log of the mean of its members' softened probabilities (arithmetic),
-        or the softmax of the mean of their softened logits (geometric).
+        or the softmax of the mean of their softened logits (geometric), by its `weights`.
 
         Raises:
           ValueError: for a per-member ensemble, which has no single distribution.
 
         Source: Hinton, Vinyals & Dean (2015), eq. 1 and section 2.
         """
-        scaled = self.logits.astype(jnp.promote_types(self.logits.dtype, jnp.float32)) / temperature
-        if self.average is None:
-            return jax.nn.log_softmax(scaled, axis=-1)
-        if self.average == "arithmetic":
-            members = jax.nn.log_softmax(scaled, axis=-1)
-            return jax.nn.logsumexp(members, axis=0) - jnp.log(members.shape[0])
         if self.average == "geometric":
-            return jax.nn.log_softmax(scaled.mean(axis=0), axis=-1)
+            return jax.nn.log_softmax(self.mean_logits(temperature), axis=-1)
+        members = jax.nn.log_softmax(self._scaled(temperature), axis=-1)
+        if self.average is None:
+            return members
+        if self.average == "arithmetic" and self.weights is None:
+            return jax.nn.logsumexp(members, axis=0) - jnp.log(members.shape[0])
+        if self.average == "arithmetic":
+            return jax.nn.logsumexp(members, axis=0, b=self._shares(members))
         raise ValueError(
             "a per-member ensemble has no single distribution: compute the loss against each member"
         )
+
+    def mean_logits(self, temperature: Float[Array, ""] | float = 1.0) -> Any:
+        """The mean of the members' softened logits, by their `weights`: ``[e *b v] -> [*b v]``."""
+        scaled = self._scaled(temperature)
+        if self.weights is None:
+            return scaled.mean(axis=0)
+        shares = self._shares(scaled)  # a member that counts nothing may rule out a class
+        return jnp.where(shares > 0, shares * scaled, 0.0).sum(axis=0)
+
+    def mean(self, values: Array) -> Array:
+        """The mean over members of a value of each, by their `weights`: ``[e *b] -> [*b]``."""
+        if self.weights is None:
+            return jnp.mean(values, axis=0)
+        shares = self._shares(values)
+        return jnp.where(shares > 0, shares * values, 0.0).sum(axis=0)
+
+    def _scaled(self, temperature: Float[Array, ""] | float) -> Any:
+        return self.logits.astype(jnp.promote_types(self.logits.dtype, jnp.float32)) / temperature
+
+    def _shares(self, values: Any) -> Array:
+        return jnp.asarray(self.weights, values.dtype).reshape(-1, *(1,) * (values.ndim - 1))
 
     @property
     def width(self) -> int:
@@ -95,7 +125,8 @@ class Outputs:
 
     def member(self, i: int) -> Outputs:
         """What member `i` of an ensemble answers, as one model."""
-        return dataclasses.replace(jax.tree.map(lambda values: values[i], self), average=None)
+        one = jax.tree.map(lambda values: values[i], self)
+        return dataclasses.replace(one, average=None, weights=None)
 
     def named(self, names: Mapping[str, str]) -> Outputs:
         """The same with the taps of these paths alone, by other names: ``{name: path}``."""

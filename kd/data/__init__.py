@@ -1,14 +1,16 @@
 """Data: sources, splits, order, batches on the device, augmentation."""
 
+from kd.data.class_weights import weigh_classes
 from kd.data.dataset import Dataset, arrays, of_classes, parse_split, split_rows, take
-from kd.data.device import as_floats, example_batch, gather, to_device
+from kd.data.device import as_seen, example_batch, gather, to_device
+from kd.data.held import as_stream, in_memory
 from kd.data.held_out import check_same_kind
 from kd.data.opening import open_stream
 from kd.data.order import Order, padded_rows, rows, steps_of, steps_per_epoch
 from kd.data.pipeline import Batches, batches, in_order
 from kd.data.sources import SOURCES, is_code, load
 from kd.data.stored import prepare
-from kd.data.stream import Stream, as_stream, described, in_memory
+from kd.data.stream import Stream, described
 from kd.data.views.jitter import jitter
 from kd.data.views.mixup import chain, mixup
 
@@ -19,7 +21,7 @@ __all__ = [
     "Order",
     "Stream",
     "arrays",
-    "as_floats",
+    "as_seen",
     "as_stream",
     "batches",
     "chain",
@@ -44,4 +46,5 @@ __all__ = [
     "steps_per_epoch",
     "take",
     "to_device",
+    "weigh_classes",
 ]

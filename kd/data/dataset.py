@@ -7,19 +7,26 @@ import functools
 import hashlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from kd.data.seen import Seen
+from kd.core.types import Targets
+from kd.data.seen import Seen, unit_of
 from kd.data.stored import (
     as_array,
+    check_ids,
     check_numbers,
+    check_numeric,
     check_scale,
     check_seen,
     default_scale,
     is_image,
     prepare,
 )
+from kd.data.targets import check_labels, check_targets, has_label
+from kd.data.weights import check_weights
+from kd.data.windows import Windows, windows
 from kd.errors import KdError
 from kd.hints import checked
 from kd.placement.mesh import is_whole
@@ -29,30 +36,55 @@ from kd.placement.mesh import is_whole
 class Dataset:
     """Examples and labels. An example's row is its identity (``batch["index"]``).
 
-    Shapes: ``inputs[n ...]`` in any numeric type, ``labels[n]`` int32 or None; the model sees
+    Shapes: ``inputs[n ...]`` in any numeric type, ``labels`` as `targets` says (int32 ``[n]`` of
+    classes, -1 for an example that has none; float32 ``[n]`` or ``[n v]`` of all else, NaN for an
+    example that has none) or None, ``weights[n]`` float32 or None; the model sees
     ``inputs * scale`` as float32 (`kd.data.prepare`), so images may stay bytes in memory, and
-    whole numbers that are no images keep their value. With `starts` the data set is
-    windowed: ``inputs[N ...]`` are frames in a row, ``starts[n]`` int32, and example i is
-      ``inputs[starts[i] : starts[i] + window]``; overlapping windows are
-    stacked in the batch and never in memory. `class_names` are the words for the classes, where
-    the source has some.
+    whole numbers that are no images keep their value; where they are `ids`, such as tokens, it sees
+    them as they are, int32. The inputs may be `Windows` of frames. With `positions` there is an
+    answer for each of them, ``labels[n *p]`` and ``weights[n *p]``, such as one per token.
+    `class_names` are the words for the classes, where the source has some, and `named` the `names`
+    of the examples, where those are not 0, 1, ... `num_classes` is the number of outputs that the
+    labels ask for.
     """
 
-    inputs: np.ndarray = dataclasses.field(repr=False)
+    inputs: np.ndarray | Windows = dataclasses.field(repr=False)
     labels: np.ndarray | None = dataclasses.field(repr=False)
     num_classes: int
     scale: float = 1.0
-    starts: np.ndarray | None = dataclasses.field(default=None, repr=False)
-    window: int = 0
     class_names: tuple[str, ...] | None = None
+    named: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    targets: Targets = "classes"
+    weights: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    ids: bool = False
+    positions: tuple[int, ...] = ()
 
     def __len__(self) -> int:
-        return len(self.inputs if self.starts is None else self.starts)
+        return len(self.inputs)
+
+    @property
+    def names(self) -> np.ndarray:
+        """What each example is called, ``[n]``: its file as text where it has one,
+        ``split/class/file``, else the number of its row in the split that it is from.
+        """
+        return np.arange(len(self)) if self.named is None else self.named
 
     @property
     def labelled(self) -> bool:
         """Whether there are labels."""
         return self.labels is not None
+
+    @functools.cached_property
+    def has_label(self) -> np.ndarray:
+        """Which examples have a label, position by position: ``[n *p]`` of truth values."""
+        if self.labels is None:
+            return np.zeros((len(self), *self.positions), bool)
+        return has_label(self.labels)
+
+    @property
+    def partly_labelled(self) -> bool:
+        """Whether some examples have a label and others none."""
+        return self.labelled and not self.has_label.all()
 
     @property
     def dtype(self) -> np.dtype:
@@ -60,22 +92,23 @@ class Dataset:
         return self.inputs.dtype
 
     @property
+    def unit(self) -> np.float32 | None:
+        """What the stored numbers are multiplied by: see `kd.data.stored.prepare`."""
+        return unit_of(self.scale, self.ids)
+
+    @property
     def first(self) -> np.ndarray:
-        """The first example as the model sees it, float32, in a batch of one: ``[1 ...]``."""
-        example = (
-            self.inputs[:1]
-            if self.starts is None
-            else self.inputs[None, self.starts[0] :][:, : self.window]
-        )
-        return prepare(example, np.float32(self.scale))
+        """The first example as the model sees it, in a batch of one: ``[1 ...]``."""
+        return prepare(self.inputs[:1], self.unit)
 
     @functools.cached_property
     def seen(self) -> Seen:
         """What a model sees of these inputs: shape of one example, stored type, scale and range."""
-        shape, windowed = self.inputs.shape[1:], self.starts is not None
-        low, high = float(self.inputs.min()), float(self.inputs.max())
-        shape, image = ((self.window, *shape), False) if windowed else (shape, is_image(shape))
-        return Seen(shape, str(self.dtype), 1.0, low, high, image).at(self.scale)
+        windowed = isinstance(self.inputs, Windows)
+        stored = self.inputs.frames if isinstance(self.inputs, Windows) else self.inputs
+        low, high, shape = float(stored.min()), float(stored.max()), self.inputs.shape[1:]
+        image = is_image(shape) and not windowed and not self.ids
+        return Seen(shape, str(self.dtype), 1.0, low, high, image, self.ids).at(self.scale)
 
     def scaled(self, scale: float | None) -> Dataset:
         """The same stored numbers, seen at another scale; None: as they are.
@@ -85,6 +118,7 @@ class Dataset:
         """
         if scale is None or scale == self.scale:
             return self
+        check_numeric(self.ids, scale)
         data = dataclasses.replace(self, scale=check_scale(scale))
         check_seen(data.seen)
         return data
@@ -92,40 +126,64 @@ class Dataset:
     @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of every byte: two data sets with the same fingerprint are the same data set."""
+        windowed = self.inputs if isinstance(self.inputs, Windows) else None
+        stored = self.inputs if windowed is None else windowed.frames
         digest = hashlib.sha256(
-            f"{self.inputs.shape} {self.inputs.dtype} {self.num_classes} {self.scale}".encode()
+            f"{stored.shape} {stored.dtype} {self.num_classes} {self.scale}".encode()
         )
-        digest.update(np.ascontiguousarray(self.inputs).data)
+        digest.update(np.ascontiguousarray(stored).data)
         if self.labels is not None:
             digest.update(np.ascontiguousarray(self.labels).data)
-        if self.starts is not None:
-            digest.update(f"{self.window}".encode() + np.ascontiguousarray(self.starts).data)
+        if windowed is not None:
+            digest.update(f"{windowed.width}".encode() + np.ascontiguousarray(windowed.starts).data)
         if self.class_names is not None:
             digest.update(repr(self.class_names).encode("utf-8", "surrogateescape"))
+        if self.targets != "classes":
+            shape = None if self.labels is None else self.labels.shape
+            digest.update(f"{self.targets} {shape}".encode())
+        if self.weights is not None:
+            digest.update(b"weights" + np.ascontiguousarray(self.weights).data)
+        if self.ids or self.positions:
+            digest.update(f"ids {self.ids} positions {self.positions}".encode())
         return digest.hexdigest()[:16]
 
 
 def arrays(
     inputs: np.ndarray,
-    labels: np.ndarray | None = None,
+    labels: np.ndarray | Sequence[Any] | None = None,
     *,
     num_classes: int | None = None,
     scale: float | None = None,
     starts: np.ndarray | None = None,
     window: int = 0,
     class_names: Sequence[str] | None = None,
+    targets: Targets | None = None,
+    weights: np.ndarray | Sequence[float] | None = None,
+    ids: bool = False,
+    positions: Sequence[int] = (),
 ) -> Dataset:
     """A data set from NumPy arrays; without labels, a transfer set for soft targets alone.
 
-    `num_classes` defaults to the number of `class_names`, else to the largest label plus one. The
-    model sees ``inputs * scale``; without a `scale`, images of unsigned numbers, ``[n h w]`` or
-    ``[n h w c]`` with 1, 3 or 4 channels, are divided by the largest number of their type, bytes by
-    255, and all else stays as it is. `starts` and `window` make a windowed data set, see `Dataset`.
+    `labels` are classes ``[n]``; or yes and no, 0 and 1, of one output ``[n]`` or several
+    ``[n v]``; or numbers ``[n]`` or ``[n v]``. `targets` says which of these ("classes", "binary",
+    "numbers"); without it whole numbers ``[n]`` are classes, and other labels "binary" where all
+    lie in [0, 1]. An example without a label has -1 for a class, NaN for numbers, or None.
+    `weights` ``[n]`` are how much each example counts in training, 1 without them; 0 is ignored.
+
+    With ``ids=True`` inputs are identities, such as tokens, and not numbers. Of a model that
+    answers for each of several `positions` of an example, such as ``(length,)``, labels are classes
+    ``[n *p]`` and weights ``[n *p]``: 0 is padding.
+
+    `num_classes` is the number of outputs. Of classes it defaults to the number of `class_names`,
+    else to the largest label plus one. The model sees ``inputs * scale``; without a `scale`, images
+    of unsigned numbers, ``[n h w]`` or ``[n h w c]`` with 1, 3 or 4 channels, are divided by the
+    largest number of their type, bytes by 255, and all else stays as it is. `starts` and `window`
+    make a windowed data set, see `Windows`.
 
     Raises:
       KdError: no examples, lengths that differ, inputs that are not finite numbers or that float32
-        cannot tell apart, masked values, no classes, labels that are not whole numbers in
-        ``[0, num_classes)``, windows that reach beyond the inputs.
+        cannot tell apart, masked values, no classes, labels that are not of their kind, weights
+        that are negative, not finite or all 0, windows that reach beyond the inputs.
     """
     inputs = as_array("inputs", inputs)
     if inputs.ndim == 0:
@@ -136,7 +194,9 @@ def arrays(
         raise KdError("the split is empty: 0 examples; choose another split or widen its slice")
     if inputs.size == 0:
         raise KdError(f"inputs of shape {inputs.shape} hold no numbers; pass [n ...]")
-    check_numbers(inputs)
+    check_numbers(inputs, precise=not ids)
+    if ids:
+        check_ids(inputs)
     if num_classes is not None and not (is_whole(num_classes) and 1 <= num_classes < 2**31):
         raise KdError(
             f"num_classes must be 1 or more, got {num_classes!r}; pass how many classes there are"
@@ -145,44 +205,28 @@ def arrays(
     if names is not None:
         num_classes = len(names) if num_classes is None else num_classes
         _check_names(names, num_classes)
-    starts = _check_windows(starts, window, len(inputs))
     if scale is None:
-        scale = default_scale(inputs) if starts is None else 1.0
-    data = Dataset(inputs, None, num_classes or 1, check_scale(scale), starts, window, names)
+        scale = 1.0 if ids or starts is not None else default_scale(inputs)
+    data = Dataset(
+        _windowed(inputs, starts, window),
+        None,
+        num_classes or 1,
+        check_scale(scale),
+        names,
+        ids=ids,
+        positions=_positions(positions),
+    )
     check_seen(data.seen)
+    shape = (len(data), *data.positions)
+    if weights is not None:
+        data = dataclasses.replace(data, weights=check_weights(weights, shape))
     if labels is not None:
-        labels, num_classes = _check_labels(labels, len(data), num_classes)
+        labels, num_classes, targets = check_labels(labels, shape, num_classes, targets)
     elif num_classes is None:
         raise KdError("without labels num_classes cannot be counted; pass num_classes")
-    return dataclasses.replace(data, labels=labels, num_classes=num_classes)
-
-
-def _check_labels(labels: object, examples: int, num_classes: int | None) -> tuple[np.ndarray, int]:
-    """Labels int32 ``[n]`` and the number of classes, or a `KdError`."""
-    labels = as_array("labels", labels)
-    if labels.shape != (examples,):
-        raise KdError(
-            f"labels have shape {labels.shape} and there are {examples} examples; pass one label "
-            "each"
-        )
-    if labels.dtype.kind not in "ui":
-        raise KdError(
-            f"labels must be whole numbers, got {labels.dtype}; pass class indices, not one-hot "
-            "rows"
-        )
-    classes = int(labels.max()) + 1 if num_classes is None else int(num_classes)
-    if classes >= 2**31:
-        raise KdError(
-            f"the largest label is {classes - 1}, and labels are class indices below 2^31; mend "
-            "the labels"
-        )
-    if labels.min() < 0 or labels.max() >= classes:
-        bad = int(np.flatnonzero((labels < 0) | (labels >= classes))[0])
-        raise KdError(
-            f"label {labels[bad]} of example {bad} is out of range: there are {classes} classes, "
-            f"0 to {classes - 1}"
-        )
-    return labels.astype(np.int32), classes
+    check_targets(targets)
+    told: Targets = "classes" if targets is None else targets
+    return dataclasses.replace(data, labels=labels, num_classes=num_classes, targets=told)
 
 
 def _check_names(names: tuple[str, ...], num_classes: int) -> None:
@@ -193,27 +237,22 @@ def _check_names(names: tuple[str, ...], num_classes: int) -> None:
         )
 
 
-def _check_windows(starts: np.ndarray | None, window: int, frames: int) -> np.ndarray | None:
-    if starts is None:
-        if window:
-            raise KdError(
-                "a window without starts has no examples; pass starts, the first frame of each"
-            )
-        return None
-    starts = as_array("starts", starts)
-    if not is_whole(window) or not 1 <= window <= frames:
-        raise KdError(f"window must lie between 1 and the {frames} frames of inputs, got {window}")
-    if starts.ndim != 1 or starts.dtype.kind not in "ui" or len(starts) == 0:
+def _windowed(inputs: np.ndarray, starts: np.ndarray | None, window: int) -> np.ndarray | Windows:
+    if starts is not None:
+        return windows(inputs, starts, window)
+    if window:
         raise KdError(
-            f"starts must be whole numbers, one per example, got {starts.dtype}{list(starts.shape)}"
+            "a window without starts has no examples; pass starts, the first frame of each"
         )
-    if starts.min() < 0 or starts.max() > frames - window:
-        bad = int(np.flatnonzero((starts < 0) | (starts > frames - window))[0])
-        raise KdError(
-            f"the window of example {bad}, {window} frames from {starts[bad]}, leaves the "
-            f"{frames} frames of inputs"
-        )
-    return starts.astype(np.int32)
+    return inputs
+
+
+def _positions(positions: Any) -> tuple[int, ...]:
+    if isinstance(positions, Sequence) and all(is_whole(n) and n >= 1 for n in positions):
+        return tuple(map(int, positions))
+    raise KdError(
+        f"positions must be the shape of an example's answers, got {positions!r}; e.g. (length,)"
+    )
 
 
 _SLICE = re.compile(r"(?P<name>\w+)(\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?")
@@ -272,19 +311,28 @@ def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
         raise KdError(
             "examples are chosen by class and there are no labels; set data.classes to none"
         )
-    have, classes = np.unique(data.labels).tolist(), tuple(classes)
+    if data.targets != "classes":
+        raise KdError(f"examples are chosen by class and their labels are {data.targets}")
+    have, classes = np.unique(data.labels[data.has_label]).tolist(), tuple(classes)
     absent = [c for c in classes if c not in have]
     if absent or not classes:
         raise KdError(f"data.classes must name classes that the split holds, {have}, got {classes}")
+    if data.positions:
+        raise KdError("examples are chosen by class and these have a label for each position")
     rows = np.flatnonzero(np.isin(data.labels, classes))
     return _examples(data, rows)
 
 
 def _examples(data: Dataset, rows: slice | np.ndarray) -> Dataset:
-    labels = None if data.labels is None else data.labels[rows]
-    if data.starts is not None:  # the frames stay: other examples' windows share them
-        return dataclasses.replace(data, labels=labels, starts=data.starts[rows])
-    return dataclasses.replace(data, inputs=data.inputs[rows], labels=labels)
+    labels, named = None if data.labels is None else data.labels[rows], data.names[rows]
+    if labels is not None and not has_label(labels).any():
+        labels = None
+    weights = None if data.weights is None else data.weights[rows]
+    if weights is not None:
+        weights = check_weights(weights, weights.shape)
+    stored = data.inputs
+    inputs = stored.take(rows) if isinstance(stored, Windows) else stored[rows]
+    return dataclasses.replace(data, inputs=inputs, labels=labels, weights=weights, named=named)
 
 
 def _position(text: str | None, n: int, default: int) -> int:

@@ -6,52 +6,76 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kd.core.types import Batch
 from kd.data.dataset import Dataset
 from kd.data.stored import prepare
 from kd.data.stream import Stream
+from kd.data.windows import Windows
 
 
 def to_device(data: Dataset, put: Any = jnp.asarray) -> dict[str, jax.Array]:
     """The data set's arrays on the device, as `gather` wants them; `put` places one array."""
-    table = {"inputs": put(data.inputs), "scale": put(jnp.float32(data.scale))}
-    if data.starts is not None:
-        table |= {
-            "starts": put(data.starts),
-            "offsets": put(jnp.arange(data.window, dtype=jnp.int32)),
-        }
+    table = {}
+    if isinstance(data.inputs, Windows):
+        table["inputs"], table["starts"] = put(data.inputs.frames), put(data.inputs.starts)
+        table["offsets"] = put(jnp.arange(data.inputs.width, dtype=jnp.int32))
+    else:
+        table["inputs"] = put(data.inputs)
+    if data.unit is not None:
+        table["scale"] = put(jnp.float32(data.unit))
+    if data.weights is not None:
+        table["weights"] = put(data.weights)
+    elif data.positions:
+        table["weights"] = put(np.ones((len(data), *data.positions), np.bool_))
+    if data.partly_labelled:
+        table["labelled"] = put(data.has_label)
     return table if data.labels is None else {**table, "labels": put(data.labels)}
 
 
 def gather(table: dict[str, jax.Array], rows: jax.Array) -> Batch:
     """The batch of `rows`; a negative row is padding, of weight 0.
 
-    Shapes: ``rows[*b]`` -> inputs ``[*b ...]`` float32 (``[*b window ...]`` of windowed data),
-    labels, weight and index ``[*b]``.
+    Shapes: ``rows[*b]`` -> inputs ``[*b ...]`` float32, or int32 of identities, index ``[*b]``,
+    weight ``[*b *p]``, labels ``[*b *p]`` or ``[*b v]``; of data of which only a part has labels
+    also labelled ``[*b *p]``.
     """
     safe = jnp.maximum(rows, 0)
     places = jnp.add.outer(table["starts"][safe], table["offsets"]) if "starts" in table else safe
     batch = {
-        "inputs": prepare(table["inputs"][places], table["scale"]),
+        "inputs": prepare(table["inputs"][places], table.get("scale")),
         "weight": (rows >= 0).astype(jnp.float32),
         "index": safe,
     }
-    return batch if "labels" not in table else {**batch, "labels": table["labels"][safe]}
+    if "weights" in table:
+        weights = table["weights"][safe].astype(jnp.float32)
+        there = batch["weight"].reshape(rows.shape + (1,) * (weights.ndim - rows.ndim))
+        batch["weight"] = there * weights
+    told = [name for name in ("labels", "labelled") if name in table]
+    return {**batch, **{name: table[name][safe] for name in told}}
 
 
-def as_floats(batch: Batch, scale: Any) -> Batch:
-    """A streamed batch as the model sees it: its inputs are prepared at the data's scale."""
-    return {**batch, "inputs": prepare(batch["inputs"], scale)}
+def as_seen(batch: Batch, unit: Any) -> Batch:
+    """A streamed batch as the model sees it: its inputs are prepared in the data's unit."""
+    return {**batch, "inputs": prepare(batch["inputs"], unit)}
 
 
 def example_batch(data: Dataset | Stream, batch_size: int) -> Batch:
-    """The first example over and over, for its shapes: inputs ``[b ...]`` float32, labels, weight,
-    index ``[b]``.
+    """The first example over and over, for its shapes: inputs ``[b ...]``, labels ``[b *p]`` or
+    ``[b v]``, weight ``[b *p]`` and index ``[b]``.
     """
+    positions = (batch_size, *data.positions)
     batch = {
         "inputs": jnp.repeat(jnp.asarray(data.first), batch_size, axis=0),
-        "weight": jnp.ones(batch_size, jnp.float32),
+        "weight": jnp.ones(positions, jnp.float32),
         "index": jnp.zeros(batch_size, jnp.int32),
     }
-    return {**batch, "labels": jnp.zeros(batch_size, jnp.int32)} if data.labelled else batch
+    if not data.labelled:
+        return batch
+    if isinstance(data, Stream) or data.labels is None:
+        return {**batch, "labels": jnp.zeros(positions, jnp.int32)}
+    if data.partly_labelled:
+        batch["labelled"] = jnp.ones(positions, bool)
+    row = jnp.zeros(data.labels.shape[1:], data.labels.dtype)
+    return {**batch, "labels": jnp.broadcast_to(row, (batch_size, *row.shape))}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from kd.core.types import Targets
 from kd.data.archive import Member, find_data, members
 from kd.data.dataset import Dataset, arrays
 from kd.data.words import class_list, indices
@@ -18,26 +19,35 @@ from kd.errors import KdError, reading, unknown
 
 _INPUTS = ("inputs", "x", "images", "data", "features")
 _LABELS = ("labels", "y", "targets")
+_WEIGHTS = ("weights", "sample_weights")
 _WRITE = "write it with numpy.savez(file, train_inputs=..., train_labels=..., ...)"
 
 
-def npz(name: str, argument: str, data_dir: str | None, scale: float | None = None) -> Dataset:
+def npz(
+    name: str,
+    argument: str,
+    data_dir: str | None,
+    scale: float | None = None,
+    targets: Targets | None = None,
+) -> Dataset:
     """Arrays in a NumPy file: ``npz:FILE`` holding ``<split>_inputs`` and, unless unlabelled,
     ``<split>_labels``.
 
     The keys may be spelled otherwise: ``x_train``, ``X_train``, ``train_images``, ``train_x``, ...
-    with ``y_train``, ``train_targets``, ... Labels may be words. ``num_classes`` may be stored
-    too; otherwise it is the largest label of the split plus one. So may ``scale``, which the inputs
-    are multiplied by; otherwise it is that of `kd.data.arrays`. ``<split>_starts`` and ``window``
-    make the split a windowed one: see `Dataset`. The file lies in `data_dir`, else in
-    ``KD_DATA_DIR``, else here.
+    with ``y_train``, ``train_targets``, ... Labels may be words, of which an empty one is no label,
+    or all that `kd.data.arrays` takes. ``<split>_weights`` are weights of the examples.
+    ``num_classes`` may be stored too; otherwise it is the largest label of the split plus one. So
+    may ``scale``, which the inputs are multiplied by; otherwise it is that of `kd.data.arrays`.
+    ``<split>_starts`` and ``window`` make the split a windowed one: see `Windows`. With ``ids`` = 1
+    inputs are identities, and ``positions`` are the shape of an example's answers: see
+    `kd.data.arrays`. The file lies in `data_dir`, else in ``KD_DATA_DIR``, else here.
 
     Raises:
       KdError: no such file or split, a file or array that is damaged, holds Python objects, or
         declares more than is there or than memory holds.
     """
     path = find_data(argument, data_dir)
-    stored = _stored(path)
+    stored = stored_arrays(path)
     splits = _splits(stored, _INPUTS, path)
     if name not in splits:
         raise _no_split(name, splits, stored, path)
@@ -47,6 +57,7 @@ def npz(name: str, argument: str, data_dir: str | None, scale: float | None = No
     inputs, given, names = read_array(stored[splits[name]]), None, None
     if name in labels:
         given, names = _labels({split: stored[key] for split, key in labels.items()}, name, path)
+    weights = _splits(stored, _WEIGHTS, path)
     return arrays(
         inputs,
         given,
@@ -55,10 +66,15 @@ def npz(name: str, argument: str, data_dir: str | None, scale: float | None = No
         starts=None if starts is None else read_array(starts),
         window=window,
         class_names=names,
+        targets=targets,
+        weights=_column(stored[weights[name]]) if name in weights else None,
+        ids=bool(_whole_number(stored, "ids")),
+        positions=_shape(stored, "positions"),
     )
 
 
-def _stored(path: pathlib.Path) -> dict[str, Member]:
+def stored_arrays(path: pathlib.Path) -> dict[str, Member]:
+    """The arrays of an .npz file by their keys, unread. Raises a `KdError` of any other file."""
     with reading(path, _WRITE), path.open("rb") as file:
         if file.read(2) != b"PK":
             raise ValueError("it is no .npz file")
@@ -101,18 +117,19 @@ def _labels(
     labels = _column(stored[name])
     if labels.dtype.kind not in "US":
         return labels, None
-    words = {split: _words(_column(member), member.where) for split, member in stored.items()}
-    names = class_list(words, str(path))
-    return indices(words[name], names), names
+    texts = {split: words(_column(member), member.where) for split, member in stored.items()}
+    names = class_list(texts, str(path))
+    return indices(texts[name], names), names
 
 
 def _column(member: Member) -> np.ndarray:
-    """``[n 1]`` is taken for ``[n]``: so some write labels."""
+    """``[n 1]`` is taken for ``[n]``: so some write labels and weights."""
     labels = read_array(member)
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
-def _words(labels: np.ndarray, where: str) -> list[str]:
+def words(labels: np.ndarray, where: str) -> list[str]:
+    """An array of words as text, ``[n]``. Raises a `KdError` for one of another shape."""
     if labels.ndim != 1:
         raise KdError(f"{where} has shape {labels.shape}; store one label for each example")
     if labels.dtype.kind == "S":
@@ -127,6 +144,15 @@ def _whole_number(stored: Mapping[str, Member], key: str) -> int | None:
     if value.size != 1 or value.dtype.kind not in "ui":
         raise KdError(f"{stored[key].where} must be one whole number; store e.g. {key}=10")
     return int(value.item())
+
+
+def _shape(stored: Mapping[str, Member], key: str) -> tuple[int, ...]:
+    if key not in stored:
+        return ()
+    value = read_array(stored[key])
+    if value.dtype.kind not in "ui" or value.ndim > 1:
+        raise KdError(f"{stored[key].where} must be whole numbers; store e.g. {key}=[length]")
+    return tuple(value.reshape(-1).tolist())
 
 
 def _scale(stored: Mapping[str, Member]) -> float | None:

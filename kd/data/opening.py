@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from kd.data.held import as_stream
 from kd.data.images.crops import Crop
 from kd.data.images.folder import stream_folder
 from kd.data.images.tfds import stream_tfds
 from kd.data.sources import load
-from kd.data.stream import Stream, as_stream
+from kd.data.stream import Stream
 
 
 def open_stream(

@@ -212,7 +212,8 @@ def _read(
     """
     count = int((places >= 0).sum())
     inputs = np.empty((len(places), *stream.shape), stream.dtype)
-    labels = np.zeros(len(places), np.int32) if stream.labelled else None
+    answers = (len(places), *stream.positions)
+    labels = np.zeros(answers, np.int32) if stream.labelled else None
     inputs[count:] = 0  # padding comes last
     at_once = max(1, _BLOCK // max(inputs[:1].nbytes, 1))
     for start in range(0, count, at_once):
@@ -223,7 +224,8 @@ def _read(
         stream.read_into(
             inputs[part], found, places[part].tolist(), None if draw is None else draw[part]
         )
-    weight, index = (places >= 0).astype(np.float32), np.maximum(places, 0).astype(np.int32)
+    there = (places >= 0).astype(np.float32).reshape(-1, *(1,) * len(stream.positions))
+    weight, index = there * np.ones(answers, np.float32), np.maximum(places, 0).astype(np.int32)
     batch = {"inputs": inputs, "index": index, "weight": weight}
     return batch if labels is None else {**batch, "labels": labels}
 

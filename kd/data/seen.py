@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
+
 from kd.errors import KdError
 
 _OTHER_STORAGE = 0.5  # of the wider range: so far apart may ends lie where the storage differs
@@ -19,7 +21,8 @@ class Seen:
     `shape` is that of one example and `dtype` the type that is stored. `low` and `high` are the
     ends of the range that the model sees, None where they are not known before the data is read.
     `image`: examples are pictures, ``[h w]`` or ``[h w c]``, whose range says in which unit they
-    are; the range of other features may differ between two halves of one data set.
+    are; the range of other features may differ between two halves of one data set. `ids`: they are
+    identities, such as tokens, which a model sees as they are, int32.
     """
 
     shape: tuple[int, ...]
@@ -28,6 +31,7 @@ class Seen:
     low: float | None = None
     high: float | None = None
     image: bool = False
+    ids: bool = False
 
     @property
     def text(self) -> str:
@@ -38,12 +42,22 @@ class Seen:
             return line
         return f"{line}; if pictures should have another range, set their scale (config.data.scale)"
 
+    @property
+    def unit(self) -> np.float32 | None:
+        """What the stored numbers are multiplied by: see `kd.data.stored.prepare`."""
+        return unit_of(self.scale, self.ids)
+
     def at(self, scale: float) -> Seen:
         """The same stored numbers, seen at another scale."""
         if scale == self.scale or self.low is None or self.high is None:
             return dataclasses.replace(self, scale=scale)
         ends = sorted(end / self.scale * scale for end in (self.low, self.high))
         return dataclasses.replace(self, scale=scale, low=ends[0], high=ends[1])
+
+
+def unit_of(scale: float, ids: bool) -> np.float32 | None:
+    """What stored numbers are multiplied by; None of identities."""
+    return None if ids else np.float32(scale)
 
 
 def from_record(record: Any, file: object = "run.json") -> Seen | None:
@@ -66,6 +80,7 @@ def from_record(record: Any, file: object = "run.json") -> Seen | None:
             scale,
             *ends,
             image=bool(record["image"]),
+            ids=bool(record.get("ids", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise KdError(
@@ -80,6 +95,8 @@ def agree(one: Seen, other: Seen) -> bool:
     Unsigned numbers at one scale are in one unit, and so are features that are no pictures. Else
     the ranges decide: each end of the one lies near that of the other.
     """
+    if one.ids or other.ids:
+        return one.ids == other.ids
     same_scale = one.scale == other.scale
     kinds = {one.dtype.rstrip("0123456789"), other.dtype.rstrip("0123456789")}
     if same_scale and (kinds == {"uint"} or not (one.image or other.image)):
@@ -123,6 +140,8 @@ def check_alike(key: str, held_out: Seen, data: Seen) -> None:
 
 
 def _stored(seen: Seen) -> str:
+    if seen.ids:
+        return f"{seen.dtype} identities"
     if seen.scale == 1.0:
         return f"{seen.dtype} as stored"
     whole = round(1 / seen.scale) if 1e-9 < abs(seen.scale) <= 1 else 0

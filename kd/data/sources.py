@@ -5,13 +5,17 @@ images, CSV files, arrays in an .npz file.
 from __future__ import annotations
 
 import functools
+import gzip
+import importlib.util
 import inspect
 import os
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from kd.core.types import Targets
 from kd.data.dataset import Dataset, arrays, parse_split, take
 from kd.data.images.folder import folder
 from kd.data.images.generated import shapes
@@ -24,7 +28,7 @@ from kd.names import lookup
 from kd.system.paths import local
 
 Source = Callable[..., Dataset]
-"""``source(split name, argument, data_dir)``; it may take `scale` too, see `load`."""
+"""``source(split name, argument, data_dir)``; it may take `scale` and `targets` too, see `load`."""
 
 
 def digits(name: str, argument: str, data_dir: str | None) -> Dataset:
@@ -35,15 +39,27 @@ def digits(name: str, argument: str, data_dir: str | None) -> Dataset:
 
     Source: E. Alpaydin & C. Kaynak (1998), UCI optical recognition of handwritten digits.
     """
-    from sklearn.datasets import load_digits
-
     del argument, data_dir
-    bunch: Any = load_digits()
     bounds = {"train": slice(0, 1200), "test": slice(1200, None)}
     if name not in bounds:
         raise unknown("split of digits:", name, bounds)
-    images, labels = bunch["images"][bounds[name]], bunch["target"][bounds[name]]
-    return arrays(images.astype(np.uint8), labels, num_classes=10, scale=1 / 16)
+    rows = _digits()[bounds[name]]
+    images = rows[:, :-1].reshape(-1, 8, 8).astype(np.uint8)
+    return arrays(images, rows[:, -1].astype(np.int64), num_classes=10, scale=1 / 16)
+
+
+def _digits() -> np.ndarray:
+    """The rows of scikit-learn's file, ``[n 65]``: pixels and label.
+
+    It is read without importing scikit-learn, which takes longer than all else before the first
+    step.
+    """
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or spec.origin is None:
+        raise KdError("the digits are scikit-learn's, which is not there: pip install scikit-learn")
+    file = pathlib.Path(spec.origin).with_name("datasets") / "data" / "digits.csv.gz"
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        return np.loadtxt(lines, delimiter=",")
 
 
 def tfds(name: str, argument: str, data_dir: str | None) -> Dataset:
@@ -71,18 +87,27 @@ def is_code(source: str) -> bool:
     return bool(colon) and (kind not in SOURCES or (":" in argument and kind not in _OF_FILES))
 
 
-def _whole(source: str, name: str, data_dir: str | None, scale: float | None) -> Dataset:
+def _whole(
+    source: str, name: str, data_dir: str | None, scale: float | None, targets: Targets | None
+) -> Dataset:
     kind, colon, argument = source.partition(":")
     if colon and not is_code(source):
         read = SOURCES[kind]
     else:
         read, argument = lookup("data source", source, SOURCES), ""
-    takes = scale is not None and "scale" in inspect.signature(read).parameters
-    data: Any = read(name, argument, data_dir, **({"scale": scale} if takes else {}))
+    told = {"scale": scale, "targets": targets}
+    takes = inspect.signature(read).parameters
+    options = {key: value for key, value in told.items() if value is not None and key in takes}
+    data: Any = read(name, argument, data_dir, **options)
     if not isinstance(data, Dataset):
         raise KdError(
             f"data source '{source}' answered with {type(data).__name__}; return a data set, e.g. "
             "kd.arrays(inputs, labels)"
+        )
+    if targets not in (None, data.targets):
+        raise KdError(
+            f"the labels of '{source}' are {data.targets} and data.targets says {targets}; leave "
+            "it out"
         )
     return data.scaled(scale)
 
@@ -96,22 +121,25 @@ def load(
     split: str,
     data_dir: str | os.PathLike[str] | None = None,
     scale: float | None = None,
+    targets: Targets | None = None,
 ) -> Dataset:
     """The examples of `split` (``train``, ``train[50000:]``, ``train[:3%]``) of `source`.
 
     The model sees the stored numbers times `scale`, or at the source's own scale if that is None.
+    `targets` says what the labels of a CSV or .npz file are, as in `kd.data.arrays`.
 
     Sources: a name of `SOURCES`, with an argument after a colon (``tfds:mnist``), or
       ``package.module:function``
-    that is called with (split name, "", data_dir), and with `scale` where it takes that.
+    that is called with (split name, "", data_dir), and with `scale` and `targets` where it takes
+    those.
 
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice.
     """
     name, where = parse_split(split)[0], str(local(data_dir, "data_dir")) if data_dir else None
     if source.partition(":")[0] not in _OF_FILES:
-        return take(_remembered(source, name, where, scale), split)
-    whole = _whole(source, name, where, scale)
+        return take(_remembered(source, name, where, scale, targets), split)
+    whole = _whole(source, name, where, scale, targets)
     part = take(whole, split)
     _check_classes(whole, part, split)
     return part
@@ -119,9 +147,12 @@ def load(
 
 def _check_classes(whole: Dataset, part: Dataset, split: str) -> None:
     """A slice of what is sorted by class must not lose classes without a word."""
-    if whole.labels is None or part.labels is None or np.any(np.diff(whole.labels) < 0):
+    if whole.labels is None or part.labels is None or whole.targets != "classes":
         return
-    present, kept = len(np.unique(whole.labels)), len(np.unique(part.labels))
+    labels, kept_labels = whole.labels[whole.has_label], part.labels[part.has_label]
+    if np.any(np.diff(labels) < 0):
+        return
+    present, kept = len(np.unique(labels)), len(np.unique(kept_labels))
     if kept < present:
         raise KdError(
             f"the examples are sorted by class and '{split}' has {kept} of the {present} classes; "

@@ -15,14 +15,15 @@ _LOST = 0.01  # of what differs between examples: more may float32 not round awa
 _CONSTANT = 1e-12  # of its size: a feature that varies less holds the noise of float64
 
 
-def prepare(stored: Any, scale: Any) -> Any:
-    """Stored numbers as a model sees them: ``stored * scale`` in float32. Shapes: ``[...]``.
+def prepare(stored: Any, unit: Any) -> Any:
+    """Stored numbers as a model sees them: ``stored * unit`` in float32. Shapes: ``[...]``.
 
     Memory, streams and predictions come by here, in NumPy on the host and in JAX on the device;
-    `scale` is a float32 of theirs. Whole numbers become float32 too, which holds them exactly
-    below 2^24.
+    `unit` is the data's scale as a float32 of theirs. Whole numbers become float32 too, which holds
+    them exactly below 2^24; those that are identities, such as tokens, have no unit, None, and stay
+    whole: int32.
     """
-    return stored.astype(np.float32) * scale
+    return stored.astype(np.int32) if unit is None else stored.astype(np.float32) * unit
 
 
 def as_array(name: str, values: object) -> np.ndarray:
@@ -47,9 +48,9 @@ def as_array(name: str, values: object) -> np.ndarray:
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
-def check_numbers(inputs: np.ndarray) -> None:
-    """Raise a `KdError` unless inputs ``[n ...]`` are finite numbers that float32 can tell
-    apart.
+def check_numbers(inputs: np.ndarray, *, precise: bool = True) -> None:
+    """Raise a `KdError` unless inputs ``[n ...]`` are finite numbers that devices have, and, where
+    they are to be `precise`, that float32 can tell apart.
     """
     kind, size = inputs.dtype.kind, inputs.dtype.itemsize
     if kind not in "uifb" or (kind == "f" and not np.isfinite(inputs).all()):
@@ -62,8 +63,23 @@ def check_numbers(inputs: np.ndarray) -> None:
             "inputs hold whole numbers of 2^31 or more, which devices cut to 32 bits; pass them "
             "as floats"
         )
-    if (kind == "f" and size > 4) or (kind in "ui" and size > 2):
+    if precise and ((kind == "f" and size > 4) or (kind in "ui" and size > 2)):
         _check_precision(inputs.reshape(len(inputs), -1))
+
+
+def check_ids(inputs: np.ndarray) -> None:
+    """Raise a `KdError` unless inputs ``[n ...]`` are identities: whole numbers of 0 or more."""
+    if inputs.dtype.kind not in "ui" or inputs.min() < 0:
+        raise KdError(
+            f"ids must be whole numbers of 0 or more, got {inputs.dtype} from {inputs.min()}; "
+            "leave ids out where inputs are numbers"
+        )
+
+
+def check_numeric(ids: bool, scale: object) -> None:
+    """Raise a `KdError` where identities are to be multiplied."""
+    if ids:
+        raise KdError(f"inputs are identities, and a scale of {scale} is of numbers; leave it out")
 
 
 def _check_precision(inputs: np.ndarray) -> None:

@@ -5,23 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import math
-import os
 from collections.abc import Mapping, Sequence
-from concurrent import futures
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from kd.data.dataset import Dataset, arrays, of_classes, take
+from kd.core.types import Targets
+from kd.data.dataset import Dataset, of_classes, take
 from kd.data.images.crops import Crop, viewed
-from kd.data.seen import Seen
-from kd.data.stored import check_scale, check_seen
+from kd.data.seen import Seen, unit_of
+from kd.data.stored import check_numeric, check_scale, check_seen, prepare
 from kd.errors import KdError, cause
-from kd.system import kept
-from kd.system.memory import check_fits
-
-_BLOCK = 256  # examples that are read together
 
 
 @runtime_checkable
@@ -30,7 +24,8 @@ class Source(Protocol):
     there are none.
 
     Optional: ``__getitems__(rows)`` reads several at once, ``labels(rows)`` reads labels ``[n]``
-      and no image. Several
+    and no image, ``block(rows)`` reads several as arrays: images ``[n h w c]``, and labels ``[n]``
+    or None, ``names(rows)`` says what examples are called, ``[n]``: see `Dataset.names`. Several
     threads read at the same time.
     """
 
@@ -65,6 +60,8 @@ class Stream:
     dtype: np.dtype = np.dtype(np.uint8)
     class_names: tuple[str, ...] | None = None
     known: Seen | None = dataclasses.field(default=None, repr=False)
+    ids: bool = False
+    positions: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self) == 0:
@@ -91,11 +88,11 @@ class Stream:
 
     @property
     def first(self) -> np.ndarray:
-        """Zeros in the shape of a batch of one, as the model sees it: float32 ``[1 h w c]``.
+        """Zeros in the shape of a batch of one, as the model sees it: ``[1 h w c]``.
 
         No image is decoded.
         """
-        return np.zeros((1, *self.shape), np.float32)
+        return prepare(np.zeros((1, *self.shape), self.dtype), self.unit)
 
     @property
     def seen(self) -> Seen:
@@ -114,11 +111,27 @@ class Stream:
         """
         if scale is None or scale == self.scale:
             return self
+        check_numeric(self.ids, scale)
         scale = check_scale(scale)
         identity = hashlib.sha256(f"{self.identity} x {scale}".encode()).hexdigest()[:16]
         stream = dataclasses.replace(self, scale=scale, identity=identity)
         check_seen(stream.seen)
         return stream
+
+    @property
+    def unit(self) -> np.float32 | None:
+        """What the stored numbers are multiplied by: see `kd.data.stored.prepare`."""
+        return unit_of(self.scale, self.ids)
+
+    @property
+    def targets(self) -> Targets:
+        """Streamed labels are classes."""
+        return "classes"
+
+    @property
+    def has_label(self) -> np.ndarray:
+        """Which examples have a label, ``[n]``: of a stream all, or none."""
+        return np.full(len(self), self.labelled)
 
     @property
     def augmented(self) -> bool:
@@ -163,23 +176,29 @@ class Stream:
             raise KdError(
                 f"cannot read the labels: {cause(error)}; prepare the data set again"
             ) from error
-        for place in np.flatnonzero((labels < 0) | (labels >= self.num_classes))[:1]:
-            self._label({"label": labels[place]}, int(place))
+        self._check_labels(labels, range(len(self)))
         return labels
+
+    @property
+    def names(self) -> np.ndarray:
+        """What each example is called, ``[n]``: see `kd.data.Dataset.names`."""
+        rows = self._rows(range(len(self)))
+        read = getattr(self.source, "names", None)
+        return rows if read is None else read(rows)
 
     def take(self, split: str) -> Stream:
         """The slice that `split` names, e.g. ``train[:3%]``; nothing is read.
 
         Raises a `KdError` as `kd.data.take`.
         """
-        return self._chosen(take(self._places(None), split).inputs)
+        return self._chosen(np.asarray(take(self._places(None), split).inputs))
 
     def of_classes(self, classes: Sequence[int]) -> Stream:
         """The examples of these labels; the number of classes stays.
 
         Raises a `KdError` as `kd.data.of_classes`.
         """
-        return self._chosen(of_classes(self._places(self.labels), classes).inputs)
+        return self._chosen(np.asarray(of_classes(self._places(self.labels), classes).inputs))
 
     def read(
         self, places: Sequence[int], draw: Sequence[np.random.Generator] | None = None
@@ -195,7 +214,8 @@ class Stream:
             of range.
         """
         images = np.empty((len(places), *self.shape), self.dtype)
-        labels = np.empty(len(places), np.int32) if self.labelled else None
+        shape = (len(places), *self.positions)
+        labels = np.empty(shape, np.int32) if self.labelled else None
         self.read_into(images, labels, places, draw)
         return images, labels
 
@@ -209,6 +229,9 @@ class Stream:
         """`read` into arrays that are there already, such as parts of a batch; without `labels`
         none are written.
         """
+        if hasattr(self.source, "block") and self.size is None and not self.augmented:
+            self._read_block(images, labels, places)
+            return
         size = None if self.size is None else (self.size, self.size)
         for k, record in enumerate(self._records(places)):
             rng = None if draw is None else draw[k]
@@ -222,6 +245,28 @@ class Stream:
             images[k] = image
             if labels is not None:
                 labels[k] = self._label(record, places[k])
+
+    def _read_block(
+        self, images: np.ndarray, labels: np.ndarray | None, places: Sequence[int]
+    ) -> None:
+        """`read_into` from arrays: nothing is done example by example."""
+        source: Any = self.source
+        block, told = source.block(self._rows(places))
+        if block.shape[1:] != self.shape or block.dtype != self.dtype:
+            raise KdError(
+                f"the source's images are {block.dtype}{list(block.shape[1:])} and "
+                f"{self.dtype}{list(self.shape)} was expected; set data.image_size to bring images "
+                "to one size"
+            )
+        images[:] = block
+        if labels is not None:
+            self._check_labels(told, places)
+            labels[:] = told
+
+    def _check_labels(self, labels: np.ndarray, places: Sequence[int]) -> None:
+        """Raise a `KdError` for the first label that is out of range."""
+        for at in np.argwhere((labels < 0) | (labels >= self.num_classes))[:1]:
+            self._label({"label": labels[tuple(at)]}, places[at[0]])
 
     def _label(self, record: Mapping[str, Any], place: int) -> int:
         label = int(record["label"])
@@ -270,64 +315,6 @@ class Stream:
             ) from error
 
 
-def in_memory(stream: Stream, files: Sequence[str | os.PathLike[str]] = ()) -> Dataset:
-    """The examples of a stream as arrays, seen as evaluation sees them.
-
-    With `files`, those that it is read from, what was decoded once is kept on disk and taken from
-    there as long as they are the same: see `kd.system.kept`.
-
-    Raises:
-      KdError: as `Stream.read` does, or they are more than memory holds.
-    """
-    key = _key(stream, files)
-    stored = None if key is None else kept.read("data", key)
-    if stored is None:
-        stored = _decoded(stream)
-        if key is not None:
-            kept.write("data", key, stored)
-    return arrays(
-        stored["images"],
-        stored.get("labels"),
-        num_classes=stream.num_classes,
-        scale=stream.scale,
-        class_names=stream.class_names,
-    )
-
-
-def _key(stream: Stream, files: Sequence[str | os.PathLike[str]]) -> str | None:
-    """Who the decoded examples are; None where nobody can say."""
-    try:
-        stats = [os.stat(file) for file in files]
-    except OSError:  # in a bucket, say
-        return None
-    stamps = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
-    return kept.key_of(stream.fingerprint, stamps) if stamps else None
-
-
-def _decoded(stream: Stream) -> dict[str, np.ndarray]:
-    n, shape = len(stream), stream.shape
-    check_fits(
-        n * math.prod(shape) * stream.dtype.itemsize,
-        f"holding {n:,} examples of {stream.dtype}{list(shape)}",
-        "set data.stream=true to read them as they are needed",
-    )
-    images = np.empty((n, *shape), stream.dtype)
-    labels = np.empty(n, np.int32) if stream.labelled else None
-
-    def read(start: int) -> None:
-        block = slice(start, min(start + _BLOCK, n))
-        part = None if labels is None else labels[block]
-        stream.read_into(images[block], part, range(n)[block])
-
-    pool = futures.ThreadPoolExecutor(os.cpu_count())
-    try:
-        for done in [pool.submit(read, start) for start in range(0, n, _BLOCK)]:
-            done.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return {"images": images} if labels is None else {"images": images, "labels": labels}
-
-
 def described(
     examples: int,
     shape: Sequence[int],
@@ -362,65 +349,3 @@ class _Absent:
 
     def labels(self, rows: np.ndarray) -> np.ndarray:
         return np.asarray([self[int(row)]["label"] for row in rows])
-
-
-def as_stream(
-    data: Dataset, *, size: int | None = None, crop: Crop = "none", flip: bool = False
-) -> Stream:
-    """A data set in memory, read example by example: any shape, the same type, scale and, as it is,
-    fingerprint.
-
-    Raises:
-      KdError: a crop, flip or size of what is no image.
-    """
-    shape, windowed = data.first.shape[1:], data.starts is not None
-    images = len(shape) in (2, 3) and not windowed
-    if (size is not None or crop == "random") and not (images and data.inputs.dtype == np.uint8):
-        raise KdError(
-            "data.image_size and data.crop need images of bytes, got "
-            f"{data.inputs.dtype}{list(shape)}; leave them out"
-        )
-    if flip and not images:
-        raise KdError(
-            f"data.flip needs images [h w c], got inputs of shape {list(shape)}; set data.flip to "
-            "False"
-        )
-    labelled, told = data.labels is not None, tuple(shape)
-    view: dict[str, Any] = {"size": size, "crop": crop, "flip": flip}
-    identity, dtype = data.fingerprint, data.inputs.dtype
-    return Stream(
-        _Held(data),
-        data.num_classes,
-        identity,
-        data.scale,
-        labelled=labelled,
-        record_shape=told,
-        dtype=dtype,
-        class_names=data.class_names,
-        known=data.seen,
-        **view,
-    )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Held:
-    data: Dataset
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        data = self.data
-        if data.starts is None:
-            image = data.inputs[index]
-        else:
-            image = data.inputs[data.starts[index] : data.starts[index] + data.window]
-        return (
-            {"image": image}
-            if data.labels is None
-            else {"image": image, "label": data.labels[index]}
-        )
-
-    def labels(self, rows: np.ndarray) -> np.ndarray:
-        assert self.data.labels is not None
-        return self.data.labels[rows]

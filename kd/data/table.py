@@ -7,12 +7,14 @@ import dataclasses
 import io
 import pathlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from kd.core.types import Targets
 from kd.data.archive import find_data, members
 from kd.data.dataset import Dataset, arrays
+from kd.data.targets import NO_LABEL
 from kd.data.words import class_list, indices
 from kd.errors import KdError, reading, unknown
 from kd.system.memory import check_fits
@@ -22,18 +24,21 @@ _LABELS = ("label", "class", "target", "y")
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?|[+-]?(nan|inf(inity)?)", re.I)
 _MEMORY = 20  # times the size of a file that its cells take
+_FIX = "mend it, or leave the column out: csv:FILE?drop=COLUMN"
 
 
-def csv(name: str, argument: str, data_dir: str | None) -> Dataset:
+def csv(name: str, argument: str, data_dir: str | None, targets: Targets | None = None) -> Dataset:
     """Rows of a CSV file, numbers and a label: ``csv:FILE``, or ``csv:FILE?label=COLUMN``.
 
     The label is the column named label, class, target or y, or the only one that holds words, or
-    what ``label=`` says (a name, or a number from 0; ``label=none&classes=10`` for rows without).
-    Labels are whole numbers or words; all other columns are numbers, those that ``drop=a,b`` names
-    and an index that pandas wrote left out. There may be a header or none; commas, semicolons or
-    tabs. A folder or archive holds a file for each split, ``train.csv`` and ``test.csv``; the rows
-    of a single file are the split ``train``, to be cut as ``train[:80%]`` and ``train[80%:]``.
-    `FILE` lies in `data_dir`, else in ``KD_DATA_DIR``, else here.
+    what ``label=`` says (a name, or a number from 0; ``label=a,b`` for several columns of numbers;
+    ``label=none&classes=10`` for rows without). Labels are whole numbers or words, or numbers if
+    `targets` or a decimal point says so; an empty cell, or -1 among classes, is no label. All other
+    columns are numbers, those that ``drop=a,b`` names and an index that pandas wrote left out, and
+    so is the column of weights that ``weight=COLUMN`` names. There may be a header or none; commas,
+    semicolons or tabs. A folder or archive holds a file for each split, ``train.csv`` and
+    ``test.csv``; the rows of a single file are the split ``train``, to be cut as ``train[:80%]``
+    and ``train[80%:]``. `FILE` lies in `data_dir`, else in ``KD_DATA_DIR``, else here.
 
     Raises:
       KdError: no such file, split or column, or a cell that is no number (line and column are
@@ -44,27 +49,64 @@ def csv(name: str, argument: str, data_dir: str | None) -> Dataset:
     files = _files(path)
     if name not in files:
         raise unknown(f"split of {path}:", name, files)
-    table, classes = _table(*files[name]), _classes(options)
-    place = _label(table, options)
+    table, classes = read_table(*files[name]), _classes(options)
+    places = _labels(table, options)
+    weight = _column(table, options["weight"]) if options["weight"] else None
     dropped = [_column(table, column) for column in options["drop"].split(",") if column]
-    columns = [k for k in range(table.width) if k != place and k not in dropped]
-    inputs = _numbers(table, columns)
-    if place is None:
-        return arrays(inputs, None, num_classes=classes)
+    left_out = {*places, *dropped, weight}
+    inputs = numbers(table, [k for k in range(table.width) if k not in left_out])
+    weights = None if weight is None else numbers(table, [weight])[:, 0]
+    if not places:
+        return arrays(inputs, None, num_classes=classes, targets=targets, weights=weights)
+    if len(places) > 1:
+        labels = numbers(table, places, gaps=True)
+        return arrays(inputs, labels, num_classes=classes, targets=targets, weights=weights)
     texts = {
-        split: table.texts(place) if split == name else _texts(_table(*where), options)
+        split: table.texts(places[0]) if split == name else _texts(read_table(*where), options)
         for split, where in files.items()
     }
-    if all(_WHOLE.fullmatch(text) for part in texts.values() for text in part):
-        labels = np.array([int(float(text)) for text in texts[name]])
-        return arrays(inputs, labels, num_classes=classes)
-    names = class_list(texts, str(path))
-    return arrays(inputs, indices(texts[name], names), num_classes=classes, class_names=names)
+    labels, names = _read(texts, name, targets, str(path))
+    if labels is None and classes is None:
+        classes = _classes_elsewhere(texts, names)
+    return arrays(
+        inputs,
+        labels,
+        num_classes=classes,
+        class_names=names,
+        targets=targets,
+        weights=weights,
+    )
+
+
+def _read(
+    texts: Mapping[str, list[str]], name: str, targets: Targets | None, where: str
+) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+    """Labels of a split from the words of all, and class names where they are no numbers."""
+    words = [text for part in texts.values() for text in part if text]
+    whole, empty = all(map(_WHOLE.fullmatch, words)), not any(texts[name])
+    if whole and targets in (None, "classes"):
+        labels = [int(float(text)) if text else NO_LABEL for text in texts[name]]
+        return (None if empty else np.array(labels)), None
+    if targets != "classes" and all(map(_NUMBER.fullmatch, words)):
+        labels = [float(text) if text else np.nan for text in texts[name]]
+        return (None if empty else np.array(labels)), None
+    names = class_list(texts, where)
+    return (None if empty else indices(texts[name], names)), names
+
+
+def _classes_elsewhere(texts: Mapping[str, list[str]], names: tuple[str, ...] | None) -> int | None:
+    """How many classes a split without labels has, by the other splits."""
+    if names is not None:
+        return len(names)
+    whole = [text for part in texts.values() for text in part if _WHOLE.fullmatch(text)]
+    return max((int(float(text)) + 1 for text in whole), default=None)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Table:
-    """The cells of a file as text; `lines` are the numbers of the rows' lines."""
+class Table:
+    """The cells of a file as text; `lines` are the numbers of the rows' lines, `header` None where
+    the file has none.
+    """
 
     where: str
     header: list[str] | None
@@ -84,7 +126,7 @@ class _Table:
 
 def _options(argument: str) -> tuple[str, dict[str, str]]:
     file, mark, query = argument.rpartition("?")
-    options = {"label": "", "drop": "", "classes": ""}
+    options = {"label": "", "drop": "", "classes": "", "weight": ""}
     if not mark or "=" not in query:
         return argument, options
     for pair in query.split("&"):
@@ -119,7 +161,29 @@ def _files(path: pathlib.Path) -> dict[str, tuple[str, Callable[[], bytes]]]:
     return files if len(files) > 1 else {"train": next(iter(files.values()))}
 
 
-def _table(where: str, read: Callable[[], bytes]) -> _Table:
+def is_header(cells: Sequence[str]) -> bool:
+    """Whether no cell of a first row is a number."""
+    return not any(_NUMBER.fullmatch(cell.strip()) for cell in cells)
+
+
+def read_file(path: pathlib.Path, headed: Callable[[Sequence[str]], bool] = is_header) -> Table:
+    """The cells of a file of its own. Raises a `KdError` as `csv` does, or where it is too large
+    for memory.
+    """
+    check_fits(_MEMORY * path.stat().st_size, f"reading {path}", "split it up")
+    return read_table(str(path), path.read_bytes, headed)
+
+
+def read_table(
+    where: str,
+    read: Callable[[], bytes],
+    headed: Callable[[Sequence[str]], bool] = is_header,
+) -> Table:
+    """The cells of a file; `headed` says whether its first row is a header.
+
+    Raises:
+      KdError: it cannot be read, is empty, or has rows of several lengths.
+    """
     with reading(where, "write it anew, as UTF-8"):
         text = read().decode("utf-8-sig")
         first = text.partition("\n")[0]
@@ -129,7 +193,7 @@ def _table(where: str, read: Callable[[], bytes]) -> _Table:
     if not numbered:
         raise KdError(f"{where} is empty; write a row for each example")
     header = None
-    if not any(_NUMBER.fullmatch(cell.strip()) for cell in numbered[0][1]):
+    if headed(numbered[0][1]):
         header = [cell.strip() for cell in numbered.pop(0)[1]]
         if len(set(header)) < len(header):
             raise KdError(f"{where} has two columns of one name; rename one of them")
@@ -140,18 +204,18 @@ def _table(where: str, read: Callable[[], bytes]) -> _Table:
         if len(row) != width:
             raise KdError(f"{where}, line {line}: {len(row)} cells and {width} columns; mend it")
     return _without_index(
-        _Table(where, header, [row for _, row in numbered], [line for line, _ in numbered])
+        Table(where, header, [row for _, row in numbered], [line for line, _ in numbered])
     )
 
 
-def _without_index(table: _Table) -> _Table:
+def _without_index(table: Table) -> Table:
     """Without the nameless first column that pandas writes: the number of each row."""
     if table.header is None or table.header[0] != "":
         return table
-    return _Table(table.where, table.header[1:], [row[1:] for row in table.rows], table.lines)
+    return Table(table.where, table.header[1:], [row[1:] for row in table.rows], table.lines)
 
 
-def _column(table: _Table, name: str) -> int:
+def _column(table: Table, name: str) -> int:
     """A column by its name, or by its number from 0, or from the end as -1."""
     if table.header is not None and name in table.header:
         return table.header.index(name)
@@ -161,9 +225,19 @@ def _column(table: _Table, name: str) -> int:
     raise unknown(f"column of {table.where}:", name, known)
 
 
-def _label(table: _Table, options: Mapping[str, str]) -> int | None:
-    if options["label"]:
-        return None if options["label"] == "none" else _column(table, options["label"])
+def _labels(table: Table, options: Mapping[str, str]) -> list[int]:
+    """The columns of the label: one, several of numbers, or none."""
+    text = options["label"]
+    if not text:
+        return [_guess(table)]
+    if text == "none":
+        return []
+    if "," in text and text not in (table.header or ()):
+        return [_column(table, column) for column in text.split(",")]
+    return [_column(table, text)]
+
+
+def _guess(table: Table) -> int:
     header = [] if table.header is None else [name.lower() for name in table.header]
     named = [header.index(name) for name in _LABELS if name in header]
     words = [k for k in range(table.width) if not _NUMBER.fullmatch(table.rows[0][k].strip())]
@@ -177,28 +251,37 @@ def _label(table: _Table, options: Mapping[str, str]) -> int | None:
     )
 
 
-def _texts(table: _Table, options: Mapping[str, str]) -> list[str]:
-    place = _label(table, options)
-    return [] if place is None else table.texts(place)
+def _texts(table: Table, options: Mapping[str, str]) -> list[str]:
+    places = _labels(table, options)
+    return table.texts(places[0]) if places else []
 
 
-def _numbers(table: _Table, columns: list[int]) -> np.ndarray:
-    """``[n columns]`` float32."""
+def numbers(
+    table: Table, columns: Sequence[int], fix: str = _FIX, *, gaps: bool = False
+) -> np.ndarray:
+    """``[n columns]`` float32; an empty cell is NaN where there may be `gaps`.
+
+    Raises a `KdError` for a cell that is no finite number; `fix` says what to do about it.
+    """
     if not columns:
         raise KdError(f"{table.where} has no column of numbers beside its label; add one")
     inputs = np.empty((len(table.rows), len(columns)), np.float32)
     for k, row in enumerate(table.rows):
+        cells = [row[place].strip() for place in columns]
+        missing = np.array([gaps and not cell for cell in cells])
         try:
             with np.errstate(over="ignore"):  # seen below
-                inputs[k] = [float(row[place]) for place in columns]
+                inputs[k] = [
+                    np.nan if gap else float(cell) for cell, gap in zip(cells, missing, strict=True)
+                ]
         except (ValueError, OverflowError):
-            raise _no_number(table, k, columns) from None
-        if not np.isfinite(inputs[k]).all():
-            raise _no_number(table, k, columns)
+            raise _no_number(table, k, columns, fix) from None
+        if not (np.isfinite(inputs[k]) | missing).all():
+            raise _no_number(table, k, columns, fix)
     return inputs
 
 
-def _no_number(table: _Table, k: int, columns: list[int]) -> KdError:
+def _no_number(table: Table, k: int, columns: Sequence[int], fix: str) -> KdError:
     def is_number(text: str) -> bool:
         with np.errstate(over="ignore"):
             return bool(_NUMBER.fullmatch(text.strip())) and bool(np.isfinite(np.float32(text)))
@@ -207,6 +290,5 @@ def _no_number(table: _Table, k: int, columns: list[int]) -> KdError:
     place = bad[0] if bad else columns[0]
     return KdError(
         f"{table.where}, line {table.lines[k]}, {table.called(place)} holds "
-        f"'{table.rows[k][place]:.40}', which is no finite number; mend it, or leave the column "
-        "out: csv:FILE?drop=COLUMN"
+        f"'{table.rows[k][place]:.40}', which is no finite number; {fix}"
     )

@@ -1,7 +1,18 @@
-"""Evaluation: pure functions of logits and labels, in float64 on the host."""
+"""Evaluation: pure functions of logits and labels, in float64 on the host.
+
+`kd.evals.binary` has more of what is said of outputs that are each a yes or no.
+"""
 
 from kd.evals.agreement import agreement, agreement_on_errors, compare, held_out_kl
 from kd.evals.bias import best_offset, bias_curve, margins, match_frequency, shift, top_share
+from kd.evals.binary import (
+    BINARY,
+    MULTI_LABEL,
+    auroc,
+    exact_match,
+    f1,
+    mean_average_precision,
+)
 from kd.evals.classify import (
     CLASSIFICATION,
     accuracy,
@@ -21,14 +32,31 @@ from kd.evals.dark_knowledge import (
     soft_log_probs,
     top_k,
 )
+from kd.evals.metrics import (
+    DEFAULT_WATCH,
+    MORE_IS_BETTER,
+    badness,
+    measured,
+    metrics_of,
+    watchable,
+    wrong_rows,
+)
+from kd.evals.regression import REGRESSION, mae, r2, rmse
 from kd.evals.words import word_errors
 
 __all__ = [
+    "BINARY",
     "CLASSIFICATION",
+    "DEFAULT_WATCH",
+    "MORE_IS_BETTER",
+    "MULTI_LABEL",
+    "REGRESSION",
     "accuracy",
     "agreement",
     "agreement_at_k",
     "agreement_on_errors",
+    "auroc",
+    "badness",
     "best_offset",
     "bias_curve",
     "brier",
@@ -39,15 +67,25 @@ __all__ = [
     "entropy_of_targets",
     "errors",
     "errors_per_class",
+    "exact_match",
+    "f1",
     "held_out_kl",
     "log_softmax",
+    "mae",
     "margins",
     "match_frequency",
+    "mean_average_precision",
+    "measured",
+    "metrics_of",
     "nll",
+    "r2",
+    "rmse",
     "shift",
     "soft_log_probs",
     "top_k",
     "top_share",
+    "watchable",
     "word_errors",
     "wrong",
+    "wrong_rows",
 ]

@@ -24,18 +24,18 @@ def lowered(
 ) -> tuple[bytes, tuple[str, ...]]:
     """A function ``stored[b ...] -> logits[b *p v]`` for any b, serialised, and its platforms.
 
-    Its inputs are those of `seen` as they are stored: their scale is inside. So are the weights.
+    Its inputs are those of `seen` as they are stored: what makes them what a
+    model sees is inside. So are the weights.
     It is for `PLATFORMS`, or for that of this process alone where the model asks for its own.
 
     Raises:
       KdError: a model that cannot be lowered for any number of examples.
     """
-    scale = np.float32(seen.scale)
     # on one device: a program that holds parts of a mesh would run on that mesh alone
     params, extra = (jax.tree.map(_whole, tree) for tree in (params, extra))
 
     def logits(stored: jax.Array) -> jax.Array:
-        answer, _ = model.apply(params, extra, prepare(stored, scale), train=False)
+        answer, _ = model.apply(params, extra, prepare(stored, seen.unit), train=False)
         return answer.astype(jnp.float32).logits
 
     sizes = ", ".join(["b", *map(str, seen.shape)])

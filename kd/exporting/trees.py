@@ -12,6 +12,8 @@ import numpy as np
 
 from kd.core.leaves import by_name, name_of
 from kd.core.types import Model, PyTree
+from kd.data import prepare
+from kd.data.seen import Seen
 from kd.errors import KdError, reading
 from kd.exporting.files import Kept
 from kd.models import MODELS, as_model, made_again
@@ -39,9 +41,10 @@ def arrays_of(
     return arrays
 
 
-def declared(model: Model, seen: Any) -> Shapes:
+def declared(model: Model, seen: Seen) -> Shapes:
     """What `model` holds and answers for one example of the inputs that it has `seen`."""
-    return shapes(model, jax.ShapeDtypeStruct((1, *seen.shape), jnp.float32))
+    stored = jax.ShapeDtypeStruct((1, *seen.shape), jax.dtypes.canonicalize_dtype(seen.dtype))
+    return shapes(model, jax.eval_shape(lambda inputs: prepare(inputs, seen.unit), stored))
 
 
 @pinned()

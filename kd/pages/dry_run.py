@@ -11,7 +11,7 @@ from kd.pages.tables import Table
 from kd.system.memory import size
 from kd.training.program import place
 from kd.training.room import check_room, kept
-from kd.training.task import Task, abstract_state
+from kd.training.task import Task
 
 
 def dry_run(spec: Spec, task: Task) -> Table:
@@ -23,7 +23,7 @@ def dry_run(spec: Spec, task: Task) -> Table:
     where = place(task)
     check_room(task, where)
     members = task.members.size or 1
-    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(abstract_state(task).params))
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(task.abstract_state.params))
     teacher = "" if task.teacher is None else task.teacher.fingerprint
     rows = [
         ["steps", f"{task.total_steps:,}"],

@@ -13,7 +13,7 @@ from kd.placement.sharding import leaf_bytes, path_of
 from kd.system.memory import size
 from kd.training.program import place
 from kd.training.room import kept
-from kd.training.task import Task, abstract_state, teacher_variables
+from kd.training.task import Task, teacher_variables
 
 _WORDS = {  # what a rule places
     "parameters": "of student",
@@ -30,7 +30,7 @@ def layout(task: Task) -> Table:
 
     Nothing is computed.
     """
-    mesh, where, state = task.mesh, place(task), abstract_state(task)
+    mesh, where, state = task.mesh, place(task), task.abstract_state
     taught = jax.eval_shape(lambda: teacher_variables(task))
     rows = [
         *_rows("student", state.params, where.state.params),

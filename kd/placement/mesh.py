@@ -6,7 +6,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,15 +19,20 @@ from kd.errors import KdError
 AXES = ("data", "fsdp", "tensor", "member")
 BATCH = ("data", "fsdp")
 """The axes that a batch is split over."""
+MembersBy = Literal["auto", "vmap", "loop"] | int
+"""How a device computes its members: see `MeshSpec`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshSpec:
-    """Sizes of the mesh's axes.
+    """Sizes of the mesh's axes, and how a device computes its members.
 
     Batches are split over ``data`` and ``fsdp``, parameters over ``fsdp`` and ``tensor`` as their
     rules say, the members of a population over ``member``. `devices` is how many devices to use,
     None all of them; `data` None is what the other axes leave of them.
+
+    A device computes its members of a population at once (``vmap``), one after another (``loop``)
+    or so many at a time (a number); ``auto`` is the way that was measured to be the fastest.
     """
 
     devices: int | None = None
@@ -35,6 +40,7 @@ class MeshSpec:
     fsdp: int = 1
     tensor: int = 1
     member: int = 1
+    members_by: MembersBy = "auto"
 
 
 def make_mesh(spec: MeshSpec = MeshSpec(), devices: Sequence[Any] | None = None) -> Mesh:
@@ -81,8 +87,16 @@ def _check_whole(spec: Any) -> None:
         raise KdError(
             f"a mesh is described by kd.MeshSpec, got {spec!r}; e.g. mesh=kd.MeshSpec(fsdp=2)"
         )
+    by = spec.members_by
+    if by not in ("auto", "vmap", "loop") and not (is_whole(by) and by > 0):
+        raise KdError(
+            "mesh.members_by must be auto, vmap, loop, or how many at a time, 1 or more, got "
+            f"{by!r}"
+        )
     for field in dataclasses.fields(spec):
         size = getattr(spec, field.name)
+        if field.name == "members_by":
+            continue
         if not is_whole(size) and not (size is None and field.default is None):
             raise KdError(f"mesh.{field.name} must be a whole number, got {size!r}")
 

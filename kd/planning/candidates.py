@@ -50,7 +50,8 @@ def _fsdp(spec: Mapping[str, Any], size: int) -> Change:
         change["mesh.data"] = None
     change["sharding.student.rule"] = "fsdp"
     teacher = spec.get("teacher") or {}
-    if teacher.get("workdir") or teacher.get("model"):
+    live = (teacher.get("source") or "run:").startswith("run:")
+    if live and (teacher.get("workdir") or teacher.get("source") or teacher.get("model")):
         change["sharding.teacher.rule"] = "fsdp"
     return change
 

@@ -58,7 +58,6 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     from kd.training.program import place
     from kd.training.task import (
         abstract_batch,
-        abstract_state,
         teacher_variables,
     )
 
@@ -66,7 +65,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     asked = planned(spec, mesh)
     task = with_answers_kept(asked) if spec.teacher.precompute else asked
     where = place(task)
-    state, variables = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task))
+    state, variables = task.abstract_state, jax.eval_shape(lambda: teacher_variables(task))
     held = {
         "parameters": bytes_per_device(state.params, where.state.params),
         "optimiser": bytes_per_device(state.opt_state, where.state.opt_state),
@@ -77,13 +76,12 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     batch = abstract_batch(task)
     answer = shapes(task.model, batch["inputs"]).outputs
     teacher = None
-    if asked.teacher is not None and asked.teacher.pairs is None:
+    live = None if asked.teacher is None or asked.teacher.manifest is not None else asked.teacher
+    if live is not None and live.pairs is None:
         one_batch = sharding(mesh, BATCH)  # alone it answers once, whatever the number of students
-        jitted = jax.jit(
-            unpaired_answer(asked.teacher), in_shardings=(place(asked).teacher, one_batch)
-        )
+        jitted = jax.jit(unpaired_answer(live), in_shardings=(place(asked).teacher, one_batch))
         with jax.set_mesh(mesh):
-            teacher = jitted.lower(asked.teacher.variables, batch)
+            teacher = jitted.lower(live.variables, batch)
     facts = Facts(
         task.batch_size,
         task.total_steps,
@@ -105,7 +103,7 @@ def with_answers_kept(task: Task) -> Task:
     from kd.teachers.make import kept_shapes
 
     teacher = task.tapped_teacher
-    if teacher is None:
+    if teacher is None or teacher.manifest is not None:
         return task
     apply = teacher.apply if teacher.pairs is None else jax.vmap(teacher.apply, in_axes=(0, None))
     rows = len(task.data)

@@ -1,6 +1,7 @@
 """Work directories and the runs in them: from a config to an evaluation, and stages of many."""
 
-from kd.runs.build import build_task, load_finished, load_trained
+from kd.runs.build import build_task
+from kd.runs.load import load_finished, load_trained
 from kd.runs.run import train_workdir
 from kd.runs.stages import Computation, Done, Stage, run_stages
 from kd.runs.workdir import Workdir, find

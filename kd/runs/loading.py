@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from typing import Any, overload
 
 from kd import data as kd_data
+from kd.core.types import Targets
 from kd.data import Dataset
 from kd.errors import KdError
-from kd.runs.build import load_finished, load_trained
+from kd.runs.load import load_finished, load_trained
 from kd.system.paths import local
 from kd.teachers.trained import Trained, load_saved
 
@@ -27,13 +28,18 @@ def load(
 ) -> Trained: ...
 @overload
 def load(
-    source: str, split: str, data_dir: Path | None = None, scale: float | None = None
+    source: str,
+    split: str,
+    data_dir: Path | None = None,
+    scale: float | None = None,
+    targets: Targets | None = None,
 ) -> Dataset: ...
 def load(
     source: Any,
     split: str | None = None,
     data_dir: Path | None = None,
     scale: float | None = None,
+    targets: Targets | None = None,
     *,
     model: Any = None,
     allow_code: str | Iterable[str] = (),
@@ -51,7 +57,7 @@ def load(
         such data.
     """
     if split is not None:
-        return kd_data.load(source, split, data_dir, scale)
+        return kd_data.load(source, split, data_dir, scale, targets)
     folder: pathlib.Path = local(source, "a folder")
     if str(source).partition(":")[0] in kd_data.SOURCES and not folder.exists():
         raise KdError(f"'{source}' is data, and kd.load needs a split of it, e.g. 'train'")

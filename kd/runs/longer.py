@@ -76,6 +76,11 @@ def _check(workdir: Workdir, spec: Spec, before: int, examples: int) -> None:
             f"{why}: {scheduled} depends on the length of the run, so that each of its {before} "
             f"steps would have been another; {_ANOTHER}"
         )
+    if spec.patience is not None:
+        raise KdError(
+            f"{why}: patience={spec.patience} may end a run before its last step, and a longer one "
+            f"elsewhere; {_ANOTHER}"
+        )
     every = cadence_of(spec, examples).evaluate
     if spec.early_stopping is None or not _saved(workdir, before):
         return

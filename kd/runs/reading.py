@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from collections.abc import Mapping
 
 import jax
 
 from kd import lineage
-from kd.config import Spec, code_of
+from kd.config import Spec, TeacherSpec, code_of
 from kd.core.types import Teacher
 from kd.errors import KdError
 from kd.lineage import DataSet, Lineage, Weights
 from kd.runs.splits import Examples, open_split
 from kd.runs.workdir import Workdir, find
+from kd.teachers.function import Unasked
 from kd.teachers.make import digest
+from kd.teachers.mixture import Mixture
 from kd.training.task import Task
 from kd.user_code import reached
 
@@ -66,19 +69,32 @@ def lineage_of(spec: Spec, splits: Mapping[str, str], task: Task) -> Lineage:
         data=(DataSet(spec.data.source, place, data.fingerprint, splits, spec.data.licence),),
         code=code_of(spec),
         stack=lineage.stack(jax.default_backend()),
-        teacher=None if teacher is None else _weights(spec, teacher),
+        teacher=None if teacher is None or spec.parts else _weights(spec.teacher, teacher),
         init=None if task.first is None else task.first.record,
+        teachers=tuple(
+            _weights(part.spec, taught)
+            for part, taught in zip(spec.parts.values(), _parts(teacher), strict=True)
+        ),
     )
 
 
-def _weights(spec: Spec, teacher: Teacher) -> Weights:
-    assert spec.teacher.workdir is not None
+def _parts(teacher: Teacher | None) -> tuple[Teacher, ...]:
+    return teacher.parts if isinstance(teacher, Mixture) else ()
+
+
+def _weights(told: TeacherSpec, teacher: Teacher) -> Weights:
+    origin = told.origin
+    assert origin is not None
+    place = origin.place
+    if origin.scheme != "function":
+        place = str(pathlib.Path(place).resolve())
     return Weights(
-        source=f"run:{pathlib.Path(spec.teacher.workdir).resolve()}",
+        source=dataclasses.replace(origin, place=place).text,
         fingerprint=teacher.fingerprint,
-        digest=digest(teacher.variables),
-        licence=spec.teacher.licence,
-        changes=verify(find(spec.teacher.workdir), despite_changes=True),
+        # a function is told by its code, before it is asked
+        digest=teacher.fingerprint if isinstance(teacher, Unasked) else digest(teacher.variables),
+        licence=told.licence,
+        changes=verify(find(place), despite_changes=True) if origin.scheme == "run" else (),
     )
 
 

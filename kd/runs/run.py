@@ -14,23 +14,32 @@ import numpy as np
 from kd import data as kd_data
 from kd import evals
 from kd.config import Spec, fingerprint_of, identity
+from kd.core.manifest import Manifest
 from kd.core.state import State
 from kd.core.terms import teacher_taps
 from kd.core.types import Teacher
+from kd.errors import KdError
 from kd.placement.ambient import pinned
 from kd.placement.mesh import check_batch, make_mesh, put
 from kd.placement.sharding import teacher_shardings
 from kd.processes import group
-from kd.runs.build import build_task, load_init, load_teacher
+from kd.runs.build import build_task
+from kd.runs.first import load_init
 from kd.runs.longer import cadence_of, lengthen
 from kd.runs.reading import lineage_of, verify
-from kd.runs.splits import Examples, load_splits, split_fingerprints
+from kd.runs.splits import Examples, load_splits, split_fingerprints, watched
+from kd.runs.teachers import load_teacher
 from kd.runs.workdir import Workdir, claim, made, owner_of
 from kd.system.paths import local
+from kd.teachers.function import complete, is_unasked
+from kd.teachers.mixture import Mixture, is_live
 from kd.teachers.trained import Trained, evaluation, precompute
 from kd.training import loop, writers
 from kd.training.program import place
 from kd.training.room import check_room
+
+_ANSWERS = "answers.json"  # what is known of the answers of a function
+_SHOWN = ("accuracy", "errors", "nll")  # of classes, beside the losses
 
 
 @pinned()
@@ -80,11 +89,54 @@ def train_workdir(
 
         changes = group.first_does("claim", take)
         workdir = Workdir(path)
-        if teacher is not None and spec.teacher.precompute:
-            kept = precompute(on_mesh(task), data, taps=teacher_taps(spec.terms))
-            task = dataclasses.replace(task, teacher=kept)
+        if task.teacher is not None and is_unasked(task.teacher):
+            task, told = _asked(workdir, task, title, despite_changes)
+            changes = [*changes, *told]
+        if task.teacher is not None and spec.teacher.precompute and is_live(task.teacher):
+            taps, asked = teacher_taps(spec.terms), on_mesh(task, task.teacher)
+            taught = precompute(asked, data, taps=taps, on_disk=True)
+            task = dataclasses.replace(task, teacher=taught)
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
         return _recorded(workdir, task, state, held_out, changes)
+
+
+def _asked(
+    workdir: Workdir, task: loop.Task, title: str, despite_changes: bool
+) -> tuple[loop.Task, list[str]]:
+    """The task with the answers of the functions that teach, and what of them is not what was
+    recorded.
+
+    Raises:
+      KdError: other answers than those of the same run before, and `despite_changes` is off.
+    """
+    teacher = task.teacher
+    assert teacher is not None
+    watch = writers.Progress if group.is_first() else writers.Silence
+    with watch(f"{title}: the teacher answers", len(task.data), 1) as progress:
+        taught = complete(teacher, lambda done: progress.write(done, {}))
+    task = dataclasses.replace(task, teacher=taught)
+    loop.check(task)  # what only the answers themselves tell
+    assert taught.manifest is not None  # it is a table now
+    manifest = taught.manifest
+    group.check_same("have the same teacher", {"its answers": manifest.digest})
+    changed = group.first_does("answers", lambda: _changed_answers(workdir, manifest))
+    if changed and not despite_changes:
+        raise KdError(
+            f"{workdir.path} was trained on other answers: {changed[0]}; restore what its function "
+            "reads, or add --despite_changes (in Python despite_changes=True)"
+        )
+    return task, changed
+
+
+def _changed_answers(workdir: Workdir, manifest: Manifest) -> list[str]:
+    """How a function's answers differ from those that the run began with, which are noted."""
+    noted = workdir.read(_ANSWERS)
+    if noted is None:
+        workdir.write(_ANSWERS, {"manifest": dataclasses.asdict(manifest)})
+        return []
+    was, now = str((noted.get("manifest") or {}).get("digest")), manifest.digest
+    same = "the teacher's answers have changed since"
+    return [] if was == now else [f"{same} (was {was[:8]}.., now {now[:8]}..)"]
 
 
 def _recorded(
@@ -110,18 +162,21 @@ def _recorded(
 def _changes_of_weights(workdir: Workdir) -> list[str]:
     """What had changed of the run's teacher and of its first weights when the run began."""
     lineage = workdir.lineage
-    weights = [] if lineage is None else [lineage.teacher, lineage.init]
-    return [change for one in weights if one is not None for change in one.changes]
+    if lineage is None:
+        return []
+    weights = [*lineage.taught_by, *filter(None, [lineage.init])]
+    return [change for one in weights for change in one.changes]
 
 
-def on_mesh(task: loop.Task) -> Teacher:
+def on_mesh(task: loop.Task, teacher: Teacher) -> Teacher:
     """The task's teacher with its arrays on the task's mesh, where its rule puts them."""
-    assert task.teacher is not None
+    if isinstance(teacher, Mixture):
+        return teacher.of([on_mesh(task, part) for part in teacher.parts])
     # all of them answer for every example
-    stacked = task.teacher.stacked if task.teacher.pairs is None else 1
-    plain = dataclasses.replace(task.teacher, pairs=None, stacked=stacked)
+    stacked = teacher.stacked if teacher.pairs is None else 1
+    plain = dataclasses.replace(teacher, pairs=None, stacked=stacked)
     where = teacher_shardings(plain, plain.variables, task.sharding.teacher, task.mesh)
-    return dataclasses.replace(task.teacher, variables=put(task.teacher.variables, where))
+    return dataclasses.replace(teacher, variables=put(teacher.variables, where))
 
 
 def _train_in(
@@ -173,9 +228,16 @@ def _train_in(
             evaluate=lambda state: _held_out(loop.latest(task, state), held_out),
             validate=None
             if validation is None
-            else lambda state: loop.latest(task, state).errors(validation),
+            else lambda state: loop.latest(task, state).badness(
+                validation, watched(spec, validation)
+            ),
             start_writing=start_writing,
         )
+        stopped = int(np.max(np.asarray(state.step)))
+        if stopped < task.total_steps:
+            progress.say(
+                f"{title}: stopped at step {stopped}, {spec.patience} looks after the best one"
+            )
     checkpoints.close()
     return state
 
@@ -183,8 +245,15 @@ def _train_in(
 def _held_out(run: Trained, data: Examples) -> dict[str, Any]:
     if data.labels is None:
         return {}
-    metrics = [evals.classify(one, data.labels) for one in run.each(data)]
-    values = {f"eval/{name}": [m[name] for m in metrics] for name in ("accuracy", "errors", "nll")}
+    rows, targets = data.has_label, data.targets
+    labels = data.labels[rows]
+    metrics = [evals.measured(one[rows], labels, targets) for one in run.each(data)]
+    names = _SHOWN if targets == "classes" else evals.metrics_of(targets, data.num_classes)
+    values = {
+        f"eval/{name}": [m[name] for m in metrics]
+        for name in names
+        if all(m[name] is not None for m in metrics)
+    }
     return values if run.members else {name: value[0] for name, value in values.items()}
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from kd import data as kd_data
+from kd import evals
 from kd.config import Spec
 from kd.data import check_same_kind
 from kd.data.dataset import parse_split, split_rows
@@ -35,7 +38,13 @@ def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
                 f"early stopping counts errors and '{spec.early_stopping}' has no labels; name "
                 "another split"
             )
+        evals.watchable(watched(spec, validation), validation.targets, validation.num_classes)
     return data, held_out, validation
+
+
+def watched(spec: Spec, validation: Examples) -> str:
+    """The metric by which early stopping judges a run."""
+    return evals.DEFAULT_WATCH[validation.targets] if spec.watch is None else spec.watch
 
 
 def split_fingerprints(
@@ -45,7 +54,8 @@ def split_fingerprints(
 
     The examples are those of `load_splits`.
     """
-    as_it_is = spec.data.classes is None and spec.data.crop == "none" and not spec.data.flip
+    chosen = spec.data.classes is not None or spec.data.class_weights is not None
+    as_it_is = not chosen and spec.data.crop == "none" and not spec.data.flip
     splits = {spec.data.train: data if as_it_is else open_split(spec, spec.data.train)}
     splits[spec.data.eval] = held_out
     if validation is not None and spec.early_stopping is not None:
@@ -55,11 +65,26 @@ def split_fingerprints(
 
 def shown(spec: Spec, data: Examples) -> Examples:
     """Those of a training split's examples that a run is trained on: of `data.classes` alone where
-    it names some.
+    it names some, weighed by `data.class_weights`.
     """
-    classes = spec.data.classes
-    if classes is None:
+    if spec.data.classes is not None:
+        data = _of_classes(spec, data, spec.data.classes)
+    if spec.data.class_weights is None:
         return data
+    if not isinstance(data, kd_data.Dataset):
+        raise KdError(
+            "config.data.class_weights needs the labels of all examples in memory; set "
+            "config.data.stream=false"
+        )
+    weighed = kd_data.weigh_classes(data, spec.data.class_weights)
+    if weighed.fingerprint == data.fingerprint:
+        raise KdError(
+            "config.data.class_weights changes nothing: all classes weigh 1; leave it out"
+        )
+    return weighed
+
+
+def _of_classes(spec: Spec, data: Examples, classes: Sequence[int]) -> Examples:
     chosen = (
         data.of_classes(classes)
         if isinstance(data, kd_data.Stream)
@@ -81,8 +106,13 @@ def open_split(
     """
     data, where = spec.data, data_dir or spec.data.data_dir
     if not data.stream and data.image_size is None:
-        return kd_data.load(data.source, split, where, data.scale)
+        return kd_data.load(data.source, split, where, data.scale, data.targets)
     crop, flip = (data.crop, data.flip) if training else ("none", False)
+    if data.targets not in (None, "classes"):
+        raise KdError(
+            f"config.data.targets={data.targets} is of tables and arrays in memory; leave "
+            "config.data.stream and config.data.image_size out"
+        )
     stream = kd_data.open_stream(
         data.source,
         split,

@@ -17,7 +17,9 @@ from kd.config import Spec, check_idle, code_names, fingerprint_of, identity
 from kd.errors import KdError, unknown
 from kd.names import lookup
 from kd.placement.ambient import pinned
-from kd.runs.build import check_spec, init_fingerprint, load_trained
+from kd.runs.build import check_spec
+from kd.runs.first import init_fingerprint
+from kd.runs.load import load_trained
 from kd.runs.run import train_workdir
 from kd.runs.workdir import Workdir, find
 from kd.system.records import write_json
@@ -223,7 +225,9 @@ def _placed(stage: Stage, done: Mapping[str, Done]) -> Spec:
     spec = stage.spec
     if stage.teacher is not None:
         taught = done[stage.teacher]
-        teacher = dataclasses.replace(spec.teacher, workdir=str(taught.workdir.resolve()))
+        teacher = dataclasses.replace(
+            spec.teacher, workdir=str(taught.workdir.resolve()), source=None
+        )
         allowed = (*spec.allow_code, *taught.code)
         spec = dataclasses.replace(spec, teacher=teacher, allow_code=allowed)
     if stage.data is not None:

@@ -18,7 +18,7 @@ from kd.core.types import Answer, Batch, Model, Outputs, PyTree, Teacher
 from kd.data import (
     Dataset,
     Stream,
-    as_floats,
+    as_seen,
     example_batch,
     gather,
     in_order,
@@ -30,6 +30,7 @@ from kd.errors import KdError
 from kd.placement.ambient import pinned
 from kd.placement.mesh import BATCH, batch_parts, mesh_of, put, replicated, sharding
 from kd.teachers.make import unpaired_answer
+from kd.teachers.mixture import Mixture
 
 
 @pinned()
@@ -64,8 +65,24 @@ def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) 
     """
     check_answers(teacher.manifest, data)
     several = teacher.pairs is not None
-    apply = _paired(teacher.apply) if several else teacher.apply
-    return _answer(apply, teacher.variables, data, batch_size, several)
+    return _answer(_applied(teacher), teacher.variables, data, batch_size, several)
+
+
+@pinned()
+def program_of(teacher: Teacher, data: Dataset, *, batch_size: int = 500) -> tuple[str, Outputs]:
+    """The program of `answers`, as text, and the shapes of what it answers; nothing is computed.
+
+    The text is the same wherever and whenever the same code is lowered for the same devices.
+    """
+    mesh = mesh_of(teacher.variables)
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+        size = _batch_size(data, batch_size, mesh)
+        lowered = _all.lower(*_arguments(_applied(teacher), teacher.variables, data, size, mesh))
+    return lowered.as_text(), lowered.out_info
+
+
+def _applied(teacher: Teacher) -> Callable[[PyTree, Batch], Outputs]:
+    return teacher.apply if teacher.pairs is None else _paired(teacher.apply)
 
 
 def check_data(data: Any) -> None:
@@ -86,6 +103,8 @@ def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher
 
     try:
         jax.eval_shape(answer, model.variables)
+    except KdError:
+        raise
     except Exception as error:  # a model that was built for other inputs fails in its own words
         cause = str(error).strip().splitlines()[0]
         raise KdError(
@@ -105,6 +124,8 @@ def reading(model: Teacher, data: Dataset | Stream, who: str = "the teacher") ->
       KdError: a teacher that cannot read these inputs, see `check_inputs` and
         `kd.data.seen.scale_for`.
     """
+    if isinstance(model, Mixture):
+        return model.of([reading(part, data, who) for part in model.parts])
     check_inputs(model, data, who)
     factor = scale_for(model.seen, data.seen, who) / data.scale
     if factor == 1.0:
@@ -145,13 +166,17 @@ def _answer(
     them.
     """
     mesh = mesh_of(variables)
-    batch_size = min(batch_size, len(data))
-    if mesh is not None:
-        batch_size = -(-batch_size // batch_parts(mesh)) * batch_parts(mesh)
+    batch_size = _batch_size(data, batch_size, mesh)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         outputs = _batches(apply, variables, data, batch_size, mesh)
     ahead = members + (outputs.average is not None)
     return jax.tree.map(lambda leaf: _examples(leaf, ahead, len(data)), outputs)
+
+
+def _batch_size(data: Dataset | Stream, most: int, mesh: Mesh | None) -> int:
+    """A batch that the data fills and that divides over the mesh."""
+    parts = 1 if mesh is None else batch_parts(mesh)
+    return -(-min(most, len(data)) // parts) * parts
 
 
 def _batches(
@@ -167,13 +192,23 @@ def _batches(
                 _one(apply, mesh, variables, *_streamed(batch, data, mesh)) for batch in batches
             ]
         return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *parts)
+    outputs = _all(*_arguments(apply, variables, data, batch_size, mesh))
+    return jax.tree.map(np.asarray, outputs)
+
+
+def _arguments(
+    apply: Callable[[PyTree, Batch], Outputs],
+    variables: PyTree,
+    data: Dataset,
+    batch_size: int,
+    mesh: Mesh | None,
+) -> tuple[Any, ...]:
+    """Those of `_all`."""
     rows = padded_rows(len(data), batch_size)
     if mesh is None:
-        outputs = _all(apply, None, variables, to_device(data), jnp.asarray(rows))
-    else:
-        table = to_device(data, lambda array: put(array, replicated(mesh)))
-        outputs = _all(apply, mesh, variables, table, put(rows, sharding(mesh, None, BATCH)))
-    return jax.tree.map(np.asarray, outputs)
+        return apply, None, variables, to_device(data), jnp.asarray(rows)
+    table = to_device(data, lambda array: put(array, replicated(mesh)))
+    return apply, mesh, variables, table, put(rows, sharding(mesh, None, BATCH))
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "mesh"))
@@ -186,15 +221,13 @@ def _all(
 
 
 @functools.partial(jax.jit, static_argnames=("apply", "mesh"))
-def _one(
-    apply: Any, mesh: Mesh | None, variables: PyTree, batch: Batch, scale: jax.Array
-) -> Outputs:
-    return _fetchable(apply(variables, as_floats(batch, scale)), mesh)
+def _one(apply: Any, mesh: Mesh | None, variables: PyTree, batch: Batch, unit: Any) -> Outputs:
+    return _fetchable(apply(variables, as_seen(batch, unit)), mesh)
 
 
-def _streamed(batch: Batch, data: Stream, mesh: Mesh | None) -> tuple[Batch, np.float32]:
+def _streamed(batch: Batch, data: Stream, mesh: Mesh | None) -> tuple[Batch, np.float32 | None]:
     arrays = dict(batch) if mesh is None else put(dict(batch), sharding(mesh, BATCH))
-    return arrays, np.float32(data.scale)
+    return arrays, data.unit
 
 
 def _fetchable(outputs: Outputs, mesh: Mesh | None) -> Outputs:

@@ -178,7 +178,7 @@ def _gathered(table: Outputs, manifest: Manifest, pairs: tuple[int, ...] | None)
 
 
 def _digest(table: Outputs) -> str:
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(b"" if table.weights is None else repr(table.weights).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(table):
         digest.update(f"{jax.tree_util.keystr(path)} {leaf.shape} {leaf.dtype}".encode())
         digest.update(np.ascontiguousarray(leaf).data)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from kd import evals, exporting
-from kd.core.types import Average, Model, PyTree, Teacher
+from kd.core.types import Average, Model, PyTree, Targets, Teacher
 from kd.data import Dataset, Stream
 from kd.data.seen import Seen, scale_for
 from kd.errors import KdError, unknown
@@ -25,6 +25,7 @@ from kd.placement.mesh import is_whole
 from kd.system.paths import local
 from kd.teachers import make as kd_teacher
 from kd.teachers.answers import answers, check_data, check_inputs, predict, reading
+from kd.teachers.remembered import remembered_answers
 
 _BATCH = 500
 FORMATS = ("both", "safetensors", "stablehlo")
@@ -94,17 +95,28 @@ class Trained:
         return logits
 
     def errors(self, data: Dataset | Stream) -> np.ndarray:
-        """Number of examples that it gets wrong: ``[]``, or ``[m]`` for a population.
+        """Number of labelled examples that it gets wrong: ``[]``, or ``[m]`` for a population.
 
         Raises:
-          KdError: no labels to count by, or answers that are not finite.
+          KdError: no labels to count by, labels that are numbers, or answers that are not finite.
+        """
+        return self.badness(data, "errors").astype(int)
+
+    def badness(self, data: Dataset | Stream, metric: str) -> np.ndarray:
+        """A metric of the labelled examples, its sign turned where more of it is better: ``[]``, or
+        ``[m]`` for a population.
+
+        Raises:
+          KdError: no labels, a metric that they do not have, or answers that are not finite.
         """
         if data.labels is None:
             raise KdError(
-                "errors are counted against labels and there are none; pass data with labels"
+                f"{metric} is counted against labels and there are none; pass data with labels"
             )
-        counts = [evals.errors(one, data.labels) for one in self.each(data)]
-        return np.asarray(counts if self.members else counts[0])
+        rows, targets = data.has_label, data.targets
+        labels = data.labels[rows]
+        values = [evals.badness(metric, one[rows], labels, targets) for one in self.each(data)]
+        return np.asarray(values if self.members else values[0])
 
     def teacher(
         self, average: Average = "arithmetic", *, pairs: Sequence[int] | None = None
@@ -258,13 +270,16 @@ def load_saved(path: str | os.PathLike[str], model: Any = None) -> Trained:
     )
 
 
-def precompute(teacher: Teacher, data: Dataset | Stream, *, taps: Sequence[str] = ()) -> Teacher:
+def precompute(
+    teacher: Teacher, data: Dataset | Stream, *, taps: Sequence[str] = (), on_disk: bool = False
+) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by
     ``batch["index"]``.
 
     For a fixed transfer set only: a student that sees augmented images needs the live teacher. The
     members of an ensemble are kept apart, so any temperature and averaging rule can still be asked
-    of them. `taps` are paths of inner features that are kept beside the logits.
+    of them. `taps` are paths of inner features that are kept beside the logits. With `on_disk` the
+    answers are kept between runs too, those of data in memory: see `kd.teachers.remembered`.
 
     Raises:
       KdError: a teacher that cannot read these inputs, or whose answers are not finite; a stream
@@ -282,24 +297,38 @@ def precompute(teacher: Teacher, data: Dataset | Stream, *, taps: Sequence[str] 
             "epoch (crop, flip); pass the teacher itself"
         )
     teacher = reading(teacher, data).tapped(tuple(taps))
-    outputs = answers(teacher, data, batch_size=_BATCH)
+    if on_disk and isinstance(data, Dataset):
+        outputs = remembered_answers(teacher, data, batch_size=_BATCH)
+    else:
+        outputs = answers(teacher, data, batch_size=_BATCH)
     return kd_teacher.kept(
-        outputs, teacher=teacher.fingerprint, data=data.fingerprint, pairs=teacher.pairs
+        outputs,
+        teacher=teacher.fingerprint,
+        data=data.fingerprint,
+        pairs=teacher.pairs,
+        kind="logits" if teacher.manifest is None else teacher.manifest.kind,
     )
 
 
 def evaluation(run: Trained, data: Dataset | Stream) -> dict[str, Any]:
-    """Every classification metric per member, under ``members``, and the rows that each one gets
-    wrong.
+    """Every metric that fits the labels, per member, under ``members``, and the rows that each one
+    gets wrong; of the examples that have a label.
     """
     if data.labels is None:
         return {"members": []}
-    labels = data.labels
-    return {"members": [member_evaluation(one, labels) for one in run.each(data)]}
+    rows, judged = np.flatnonzero(data.has_label), data.has_label
+    labels = data.labels[judged]
+    members = [member_evaluation(one[judged], labels, data.targets) for one in run.each(data)]
+    for member in members:
+        if "wrong" in member:
+            member["wrong"] = rows[member["wrong"]].tolist()
+    return {"members": members}
 
 
-def member_evaluation(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """What is kept of one classifier: every classification metric, and the rows that it gets
-    wrong.
-    """
-    return {**evals.classify(logits, labels), "wrong": evals.wrong(logits, labels).tolist()}
+def member_evaluation(
+    logits: np.ndarray, labels: np.ndarray, targets: Targets = "classes"
+) -> dict[str, Any]:
+    """What is kept of one model: every metric that fits, and the rows that it gets wrong."""
+    wrong = evals.wrong_rows(logits, labels, targets)
+    told = evals.measured(logits, labels, targets)
+    return told if wrong is None else {**told, "wrong": wrong.tolist()}

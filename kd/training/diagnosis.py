@@ -63,7 +63,7 @@ def _batch(task: Task, step: int) -> Batch:
         )
         batch = jax.tree.map(jnp.asarray, next(feed))
         feed.close()
-        return kd_data.as_floats(batch, jnp.float32(task.data.scale))
+        return kd_data.as_seen(batch, task.data.unit)
     rows = kd_data.rows(seed, step, len(task.data), task.batch_size)
     return kd_data.gather(kd_data.to_device(task.data), jnp.asarray(rows))
 

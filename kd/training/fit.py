@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import optax
 
+from kd import evals
 from kd.core.members import make_members
 from kd.core.schedules import Schedule
 from kd.core.step import View
@@ -45,6 +46,8 @@ def fit(
     seed: int | np.integer = 0,
     view: View | None = None,
     validation: Dataset | None = None,
+    patience: int | None = None,
+    watch: str | None = None,
     accumulate: int = 1,
     ema: float = 0.0,
     mesh: MeshSpec = MeshSpec(devices=1),
@@ -78,6 +81,9 @@ def fit(
       validation: for early stopping: after every epoch each member is judged by its errors on these
         labelled examples, and what is returned is its best state and not its last. None to train to
         the end.
+      patience: ends training when each member has been judged so many times without getting better.
+      watch: by which metric it is judged, e.g. "nll", "auroc", "rmse"; by errors where labels are
+        classes, else by nll (yes or no) or rmse (numbers).
       accumulate: parts of each batch, taken one after another.
       ema: decay of a moving average of the parameters, which is then what is returned; 0 for none.
       mesh: devices and how they are laid out; one device by default, ``kd.MeshSpec()`` for all.
@@ -95,6 +101,7 @@ def fit(
     _check_training(optimizer, learning_rate_schedule, view)
     if validation is not None:
         _check_validation(validation, data)
+    watch = _watched(validation, patience, watch)
     population = {} if population is None else population
     _check_columns(population, seed, learning_rate)
     if learning_rate is None:
@@ -114,6 +121,7 @@ def fit(
         view=view,
         learning_rate_schedule=learning_rate_schedule,
         early_stopping=validation is not None,
+        patience=patience,
         accumulate=accumulate,
         ema=ema,
         mesh=mesh,
@@ -134,7 +142,7 @@ def fit(
             cadence=loop.Cadence(evaluate=every),
             validate=None
             if validation is None
-            else lambda state: loop.latest(task, state).errors(validation),
+            else lambda state: loop.latest(task, state).badness(validation, watch),
             start_writing=start_writing,
         )
     return loop.result(task, state)
@@ -212,6 +220,18 @@ def _check_training(optimizer: Any, schedule: Any, view: Any) -> None:
         raise KdError(
             f"view must be a function of a key and a batch, got {view!r:.80}; e.g. kd.jitter(2)"
         )
+
+
+def _watched(validation: Dataset | None, patience: Any, watch: Any) -> str:
+    """The metric by which a run is judged; "" where it is not."""
+    if validation is None:
+        for name, value in (("patience", patience), ("watch", watch)):
+            if value is not None:
+                raise KdError(f"{name}={value!r} changes nothing without validation; pass that too")
+        return ""
+    chosen = evals.DEFAULT_WATCH[validation.targets] if watch is None else watch
+    evals.watchable(chosen, validation.targets, validation.num_classes)
+    return chosen
 
 
 def _check_validation(validation: Any, data: Dataset) -> None:

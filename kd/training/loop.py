@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd.core.heads import exported
+from kd.core.patience import has_run_out, still_counts
 from kd.core.state import State, keep_best
 from kd.core.types import PyTree
 from kd.errors import KdError
@@ -72,9 +73,9 @@ def run(
 
     In this order at every stop: evaluate, checkpoint, batch, step; metrics are fetched and written
     while the next step runs. A run that was stopped anywhere and started again ends with the same
-    bytes. With `task.early_stopping`, `validate` counts the validation errors of each member
-    wherever `evaluate` is called. Of several processes each calls this with the same task; writers
-    write in the first.
+    bytes. With `task.early_stopping`, `validate` counts the validation errors of each member, or
+    what stands in their place, wherever `evaluate` is called. Of several processes each calls this
+    with the same task; writers write in the first.
 
     Raises:
       KdError: the parts do not fit, together or in memory, the loss is not finite (the step is
@@ -106,7 +107,8 @@ def run(
         with StopSignals(noting=checkpoints is not None) as stop:
             while True:
                 received = agreement.agreed(step, stop.received)
-                ended = step >= task.total_steps or received is not None
+                patient = _is_patient(task, cadence, state)
+                ended = step >= task.total_steps or received is not None or not patient
                 due = {
                     name
                     for name in ("evaluate", "checkpoint")
@@ -119,9 +121,13 @@ def run(
                     check_changed(untrained, digests(state.params, population), step)
                 if "evaluate" in due or first < step >= task.total_steps:
                     if validate is not None:
-                        state = _keep_best(state, validate(state), where.state)
+                        counts = _counts(task, cadence, state)
+                        state = _keep_best(state, validate(state), counts, where.state)
                     if evaluate is not None:
                         log.write(step, evaluate(state))
+                    if patient and not _is_patient(task, cadence, state):
+                        check_changed(untrained, digests(state.params, population), step)
+                        ended = True
                 if checkpoints is not None and ("checkpoint" in due or ended):
                     cut = step >= task.total_steps and not cadence.stops_at(step)
                     checkpoints.save(step, state, position=_position(program, log, cut))
@@ -181,8 +187,25 @@ def _position(program: Program, log: Log, cut: bool) -> dict[str, Any] | None:
     return None if data is None else {"data": data, "log": log.state}
 
 
-def _keep_best(state: State, errors: Any, shardings: State) -> State:
-    return jax.jit(keep_best, out_shardings=shardings)(state, np.asarray(errors, np.float32))
+def _keep_best(state: State, errors: Any, counts: Any, shardings: State) -> State:
+    keep = jax.jit(keep_best, out_shardings=shardings)
+    return keep(state, np.asarray(errors, np.float32), counts)
+
+
+def _counts(task: Task, cadence: Cadence, state: State) -> np.ndarray:
+    """Which members a look may still change."""
+    step, best = (np.asarray(one) for one in (state.step, state.best.step))
+    if task.patience is None or cadence.evaluate is None:
+        return np.ones(step.shape, bool)
+    return np.asarray(still_counts(step, best, cadence.evaluate, task.patience))
+
+
+def _is_patient(task: Task, cadence: Cadence, state: State) -> bool:
+    """Whether a member has patience left. Every process comes to the same: it is in the state."""
+    if task.patience is None or cadence.evaluate is None or state.best is None:
+        return True
+    step, best = (np.asarray(one) for one in (state.step, state.best.step))
+    return not np.all(has_run_out(step, best, cadence.evaluate, task.patience))
 
 
 def _is_whole_here(where: Placement) -> bool:

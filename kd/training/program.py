@@ -14,11 +14,18 @@ from jax.sharding import Mesh, NamedSharding
 
 from kd import data as kd_data
 from kd.core.state import State
-from kd.core.step import many
+from kd.core.step import many, many_of_population
 from kd.core.types import Batch, PyTree
 from kd.placement.mesh import BATCH, put, replicated, sharding
 from kd.placement.sharding import state_shardings, teacher_shardings
-from kd.training.task import Task, abstract_batch, abstract_state, make_step, teacher_variables
+from kd.training.task import (
+    Task,
+    abstract_batch,
+    make_step,
+    member_step,
+    members_of,
+    teacher_variables,
+)
 
 _AHEAD = 2  # steps that the host may be ahead of the device: each holds a batch there
 
@@ -55,7 +62,7 @@ def place(task: Task) -> Placement:
     population, mesh = task.is_population, task.mesh
     return Placement(
         mesh,
-        state_shardings(abstract_state(task), task.sharding.student, mesh, population=population),
+        state_shardings(task.abstract_state, task.sharding.student, mesh, population=population),
         teacher_shardings(
             task.teacher,
             jax.eval_shape(lambda: teacher_variables(task)),
@@ -78,7 +85,7 @@ def lower(task: Task) -> Any:
 
 def _lower(task: Task, where: Placement) -> Any:
     abstract = (
-        abstract_state(task),
+        task.abstract_state,
         jax.eval_shape(lambda: teacher_variables(task)),
         host_batch(task),
     )
@@ -113,13 +120,15 @@ def _in_memory(
 ) -> Program:
     everywhere = replicated(where.mesh)
     table = kd_data.to_device(data, lambda array: put(array, everywhere))
-    gather = jax.vmap(kd_data.gather, in_axes=(None, 0)) if task.is_population else kd_data.gather
+    over_batch = sharding(where.mesh, BATCH)
 
-    def gather_sharded(table: PyTree, rows: jax.Array) -> Batch:
-        return jax.lax.with_sharding_constraint(dict(gather(table, rows)), where.batch)
+    def gather(table: PyTree, rows: jax.Array) -> Batch:
+        return jax.lax.with_sharding_constraint(dict(kd_data.gather(table, rows)), over_batch)
 
     rows_at = NamedSharding(where.mesh, jax.sharding.PartitionSpec(None, *where.batch.spec))
-    run = many(make_step(task), gather_sharded, capacity)
+    run = many(member_step(task), gather, capacity)
+    if task.is_population:
+        run = many_of_population(run, members_of(task))
     ins = (where.state, where.teacher, everywhere, rows_at, everywhere, everywhere)
     jitted = jax.jit(
         run, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0
@@ -130,7 +139,7 @@ def _in_memory(
     rows = jax.ShapeDtypeStruct(_table(task, order, range(0), capacity).shape, np.int32)
     with jax.set_mesh(where.mesh):
         program = jitted.lower(
-            abstract_state(task), variables, table, rows, np.int32(0), hparams
+            task.abstract_state, variables, table, rows, np.int32(0), hparams
         ).compile()
 
     def advance(state: State, step: int, until: int) -> tuple[State, Any]:
@@ -173,7 +182,11 @@ def _streamed(
 
     def advance(state: State, step: int, until: int) -> tuple[State, Any]:
         assert until == step + 1
-        batch = jax.tree.map(on_devices, dict(next(feed)))
+        batch = dict(next(feed))
+        if where.batch.is_fully_addressable:  # all of it is here: quicker in one call
+            batch = put(batch, where.batch)
+        else:
+            batch = jax.tree.map(on_devices, batch)
         state, metrics = program(state, variables, batch, hparams)
         running.append(metrics)
         if len(running) > _AHEAD:
@@ -198,7 +211,7 @@ def _prepared(task: Task) -> Callable[..., Any]:
     step = make_step(task)
 
     def run(state: State, variables: PyTree, batch: Batch, hparams: PyTree) -> tuple[State, Any]:
-        return step(state, variables, kd_data.as_floats(batch, task.data.scale), hparams)
+        return step(state, variables, kd_data.as_seen(batch, task.data.unit), hparams)
 
     return run
 

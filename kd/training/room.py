@@ -12,7 +12,7 @@ from kd.errors import KdError
 from kd.placement.sharding import bytes_per_device
 from kd.system.memory import available_memory, devices_free, size
 from kd.training.program import Placement
-from kd.training.task import Task, abstract_state, teacher_variables
+from kd.training.task import Task, teacher_variables
 
 _ADVICE = {
     "parameters": "a smaller student",
@@ -31,7 +31,7 @@ def kept(task: Task, where: Placement) -> dict[str, int]:
 
     Of all members together. Activations come on top, and are not counted.
     """
-    state, taught = abstract_state(task), jax.eval_shape(lambda: teacher_variables(task))
+    state, taught = task.abstract_state, jax.eval_shape(lambda: teacher_variables(task))
     parameters = bytes_per_device(state.params, where.state.params)
     sums = {
         "parameters": parameters,
@@ -94,5 +94,5 @@ def refusing() -> Iterator[None]:
 def _of_data(data: kd_data.Dataset | kd_data.Stream) -> int:
     if isinstance(data, kd_data.Stream):
         return 0
-    arrays = (data.inputs, data.labels, data.starts)
+    arrays = (data.inputs, data.labels, data.weights)
     return sum(array.nbytes for array in arrays if array is not None)

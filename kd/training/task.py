@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -22,12 +23,13 @@ from kd.core.objective import check_positions, check_widths, make_objective
 from kd.core.schedules import Schedule, make_schedule
 from kd.core.state import State, init_state, with_best, with_ema, with_heads
 from kd.core.step import Constraint, Step, View, make_train_step, population
+from kd.core.targets import check_targets
 from kd.core.terms import Term, student_taps, teacher_taps
 from kd.core.types import Batch, Model, Outputs, PyTree, Teacher
 from kd.errors import KdError
 from kd.models import as_model
 from kd.models.abstract import check_model, shapes
-from kd.placement.mesh import MeshSpec, check_batch, check_members, is_whole, make_mesh
+from kd.placement.mesh import MembersBy, MeshSpec, check_batch, check_members, is_whole, make_mesh
 from kd.placement.sharding import Sharding, check_rule, specs, teacher_shardings
 from kd.teachers.answers import reading
 from kd.teachers.make import unpaired_answer
@@ -39,7 +41,8 @@ from kd.training.first import First, first_weights
 class Task:
     """Everything that a run is made of, ready to compile.
 
-    `make_task` makes it, for configs and for the library. `mesh` holds the devices themselves.
+    `make_task` makes it, for configs and for the library. `mesh` holds the devices themselves. With
+    `patience` the run ends when every member has been judged so many times without getting better.
     """
 
     model: Model
@@ -55,9 +58,11 @@ class Task:
     constraint: Constraint | None = None
     learning_rate_schedule: Schedule = Schedule()
     early_stopping: bool = False
+    patience: int | None = None
     accumulate: int = 1
     ema: float = 0.0
     sharding: Sharding = Sharding()
+    members_by: MembersBy = "auto"
     first: First | None = None
     """First weights that are not drawn; None: all are."""
     freeze: tuple[str, ...] = ()
@@ -82,6 +87,11 @@ class Task:
     def has_own_teachers(self) -> bool:
         """Whether each member of the population learns from a teacher of its own."""
         return self.teacher is not None and self.teacher.pairs is not None
+
+    @functools.cached_property
+    def abstract_state(self) -> State:
+        """Shapes and types of the state; nothing is computed, and traced once."""
+        return jax.eval_shape(lambda: initial_state(self))
 
 
 def make_task(
@@ -121,6 +131,9 @@ def make_task(
     model, first = as_model(model), None
     if init is not None:
         first = first_weights(init, model, data.first, members.size, init_source)
+    if isinstance(mesh, MeshSpec):
+        options.setdefault("members_by", mesh.members_by)
+        mesh = make_mesh(mesh)
     return Task(
         model=model,
         data=data,
@@ -128,7 +141,7 @@ def make_task(
         members=members,
         total_steps=steps,
         batch_size=batch_size,
-        mesh=mesh if isinstance(mesh, Mesh) else make_mesh(mesh),
+        mesh=mesh,
         optimizer=optimizer,
         freeze=tuple(freeze),
         teacher=None if teacher is None else reading(teacher, data),
@@ -181,14 +194,57 @@ def _heads(task: Task, seed: jax.Array) -> Any:
     return init_heads(task.terms, rng.key(seed), student, answer, len(task.data))
 
 
-def abstract_state(task: Task) -> State:
-    """Shapes and types of the state; nothing is computed."""
-    return jax.eval_shape(lambda: initial_state(task))
-
-
 def make_step(task: Task) -> Step:
     """The task's training step, of a single run or of a population; pure and uncompiled."""
-    step = make_train_step(
+    step = member_step(task)
+    return members_of(task)(step) if task.is_population else step
+
+
+def members_of(task: Task) -> Callable[[Step], Step]:
+    """What makes a population's step of a member's, computed as ``mesh.members_by`` says."""
+    return functools.partial(
+        population,
+        own_teachers=task.has_own_teachers,
+        at_once=at_once(task),
+        parts=task.mesh.shape["member"],
+    )
+
+
+def at_once(task: Task) -> int | None:
+    """How many members of a population a device computes at a time: all of them is None."""
+    by = _measured(task) if task.members_by == "auto" else task.members_by
+    if isinstance(by, str):
+        return None if by == "vmap" else 1
+    return by
+
+
+_VMAP_BYTES = 8 * 2**20
+
+
+def _measured(task: Task) -> str:
+    """The way that was measured to be the fastest; docs/scaling.md says where, and the numbers.
+
+    A GPU has room for all members in every operation. A CPU computes a vmap of convolutions as one
+    grouped convolution, five times slower than a loop. As soon as the parameters of all members,
+    their gradients and the optimiser's state outgrow its last cache, a vmap fetches them from
+    memory in every step, while a loop takes one member through all steps of a dispatch; streamed
+    data has one step a dispatch.
+    """
+    if task.mesh.devices.flat[0].platform != "cpu":
+        return "vmap"
+    example = jax.eval_shape(lambda: kd_data.example_batch(task.data, 1))["inputs"]
+    params, extra = jax.eval_shape(lambda x: task.model.init(rng.key(0), x), example)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    large = size * (task.members.size or 1) > _VMAP_BYTES * task.mesh.shape["member"]
+    if large and not isinstance(task.data, kd_data.Stream):
+        return "loop"
+    applied = jax.make_jaxpr(lambda p, e, x: task.model.apply(p, e, x, train=False)[0])
+    return "loop" if "conv_general_dilated" in str(applied(params, extra, example)) else "vmap"
+
+
+def member_step(task: Task) -> Step:
+    """The training step of a single run, or of one member of a population."""
+    return make_train_step(
         task.tapped_model,
         task.tapped_teacher,
         make_objective(task.terms, task.total_steps),
@@ -198,9 +254,9 @@ def make_step(task: Task) -> Step:
         learning_rate_shape=make_schedule(task.learning_rate_schedule, task.total_steps),
         accumulate=task.accumulate,
         ema=task.ema,
+        targets=task.data.targets,
         freeze=task.freeze,
     )
-    return population(step, own_teachers=task.has_own_teachers) if task.is_population else step
 
 
 def teacher_variables(task: Task) -> PyTree:
@@ -255,6 +311,9 @@ def check(task: Task) -> None:
         )
     specs(task.sharding.student, student.params, task.mesh)
     teacher = _check_teacher(task, batch)
+    if "labels" in batch:
+        losses = [(t.name, t.info) for t in task.terms]
+        check_targets(losses, task.data.targets, task.data.num_classes, student.outputs.width)
     check_widths(student.outputs.width, teacher, task.terms, "labels" in batch)
     check_positions("student", student.outputs, batch)
     _heads(task, jnp.uint32(0))
@@ -296,6 +355,9 @@ def _check_teacher(task: Task, batch: Batch) -> int | None:
 def _check_numbers(task: Task) -> None:
     if not is_whole(task.accumulate) or task.accumulate < 1:
         raise KdError(f"accumulate must be a whole number of 1 or more, got {task.accumulate!r}")
+    patience: Any = task.patience
+    if patience is not None and not (is_whole(patience) and patience >= 1):
+        raise KdError(f"patience must be a whole number of 1 or more, got {patience!r}")
     decay: Any = task.ema
     if (
         not isinstance(decay, (float, int, np.floating))

@@ -145,7 +145,8 @@ def _unchanged(run):
     """Compared with the weights that it began with."""
     import jax
 
-    from kd.runs.build import build_task, load_trained
+    from kd.runs.build import build_task
+    from kd.runs.load import load_trained
     from kd.runs.splits import load_splits
     from kd.training.task import initial_state
 

@@ -177,7 +177,8 @@ def _check_runs(protocol: Protocol) -> None:
     runs |= {f"hypotheses.{name}.run": one.run for name, one in hypotheses(protocol).items()}
     specs = {}
     for name, run in runs.items():
-        if run.get("population") or (run.get("teacher") or {}).get("workdir"):
+        teacher = run.get("teacher") or {}
+        if run.get("population") or teacher.get("workdir") or teacher.get("source"):
             raise KdError(
                 f"config.{name}.population and teacher.workdir are set by the experiment; leave "
                 "them out"

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Collection
 from typing import Any
 
+from kd.core.losses.binary import bce, soft_bce
 from kd.core.losses.features import hidden_mse, projection
 from kd.core.losses.logits import (
     hard,
@@ -17,7 +18,8 @@ from kd.core.losses.logits import (
     reverse_kl,
     soft_targets,
 )
-from kd.core.types import Heads, Loss
+from kd.core.losses.numbers import mse, soft_mse
+from kd.core.types import Heads, Loss, Targets
 from kd.errors import unknown
 
 __all__ = [
@@ -25,13 +27,17 @@ __all__ = [
     "NEEDS",
     "LossInfo",
     "Number",
+    "bce",
     "hard",
     "hidden_mse",
     "jsd",
     "kl",
     "label_smoothing",
     "logit_mse",
+    "mse",
     "reverse_kl",
+    "soft_bce",
+    "soft_mse",
     "soft_targets",
 ]
 
@@ -58,7 +64,7 @@ class LossInfo:
     the student. `numbers` are those that it reads, `classes` how many the student must answer with
     at least: a loss on distributions asks for two, since the softmax of a single output is always
     1. `zeros`: the teacher may give a class probability exactly 0, and value and gradient stay
-    finite.
+    finite. `targets`: what its labels are, where it needs some; None: whatever they are.
 
     `taps` are the inner features that it reads, by names of its own; a term says which they are.
     ``init(key, student, teacher, examples)`` makes what the loss owns, from the shapes of both
@@ -72,6 +78,7 @@ class LossInfo:
     classes: int = 1
     taps: tuple[str, ...] = ()
     init: Callable[..., Heads] | None = None
+    targets: Targets | None = None
 
     def __post_init__(self) -> None:
         for need in self.needs:
@@ -95,12 +102,18 @@ _SMOOTHING = {"smoothing": Number(0.1, above=0.0, below=1.0)}
 _JSD = {**_TEMPERATURE, "beta": Number(0.5, above=0.0, below=1.0)}
 
 LOSSES: dict[str, LossInfo] = {
-    "hard": LossInfo(hard, needs=("labels",), classes=2),
+    "bce": LossInfo(bce, needs=("labels",), targets="binary"),
+    "hard": LossInfo(hard, needs=("labels",), classes=2, targets="classes"),
     "hidden_mse": LossInfo(hidden_mse, needs=("teacher",), taps=("hidden",), init=projection),
     "jsd": LossInfo(jsd, zeros=True, numbers=_JSD, classes=2),
     "kl": LossInfo(kl, zeros=True, numbers=_TEMPERATURE, classes=2),
-    "label_smoothing": LossInfo(label_smoothing, needs=("labels",), numbers=_SMOOTHING, classes=2),
+    "label_smoothing": LossInfo(
+        label_smoothing, needs=("labels",), numbers=_SMOOTHING, classes=2, targets="classes"
+    ),
     "logit_mse": LossInfo(logit_mse, classes=2),
+    "mse": LossInfo(mse, needs=("labels",), targets="numbers"),
     "reverse_kl": LossInfo(reverse_kl, numbers=_TEMPERATURE, classes=2),
+    "soft_bce": LossInfo(soft_bce, numbers=_TEMPERATURE),
+    "soft_mse": LossInfo(soft_mse),
     "soft_targets": LossInfo(soft_targets, zeros=True, numbers=_TEMPERATURE, classes=2),
 }

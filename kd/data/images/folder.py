@@ -14,9 +14,10 @@ import numpy as np
 
 from kd.data.archive import Member, find_data, members
 from kd.data.dataset import Dataset, parse_split
+from kd.data.held import in_memory
 from kd.data.images.crops import Crop
 from kd.data.images.pictures import ENDINGS, Kind, decoded, glance
-from kd.data.stream import Stream, in_memory
+from kd.data.stream import Stream
 from kd.data.words import class_list, indices
 from kd.errors import KdError, unknown
 
@@ -74,8 +75,9 @@ class _Images:
     """Random access to the images of a split. Any number of threads may read."""
 
     members: Sequence[Member]
+    files: tuple[str, ...]
     classes: np.ndarray | None
-    names: tuple[str, ...]
+    class_names: tuple[str, ...]
     kind: Kind
     identity: str
 
@@ -91,6 +93,9 @@ class _Images:
         assert self.classes is not None
         return self.classes[rows]
 
+    def names(self, rows: np.ndarray) -> np.ndarray:
+        return np.array([self.files[row] for row in rows.tolist()], object)
+
 
 def _stream(
     images: _Images, size: int | None = None, crop: Crop = "none", flip: bool = False
@@ -98,7 +103,7 @@ def _stream(
     largest = 65535 if images.kind == "deep grey" else 255
     return Stream(
         images,
-        len(images.names),
+        len(images.class_names),
         images.identity,
         1 / largest,
         size,
@@ -107,7 +112,7 @@ def _stream(
         labelled=images.classes is not None,
         record_shape=(None, None, 3 if images.kind == "colour" else 1),
         dtype=np.dtype(np.uint16 if images.kind == "deep grey" else np.uint8),
-        class_names=images.names,
+        class_names=images.class_names,
     )
 
 
@@ -118,19 +123,20 @@ def _open(path: pathlib.Path, split: str) -> _Images:
     splits = _by_split(listed, path)
     if split not in splits:
         raise unknown(f"split of {path} ({_LAYOUT}):", split, splits)
-    words = {name: [w for w, _ in part] for name, part in splits.items() if part[0][0]}
+    words = {name: [w for w, *_ in part] for name, part in splits.items() if part[0][0]}
     names = class_list(words, str(path)) if words else ()
     if not names:
         raise KdError(f"{path} has no folder of a class; {_LAYOUT}")
     chosen = splits[split]
     digest = hashlib.sha256()
-    for word, member in chosen:
+    for word, _, member in chosen:
         line = f"{word} {member.name} {member.size} {member.checksum}\n"
         digest.update(line.encode("utf-8", "surrogateescape"))
-    kind = _common_kind(member for part in splits.values() for _, member in part)
+    kind = _common_kind(member for part in splits.values() for *_, member in part)
     digest.update(f"{names} {kind}".encode("utf-8", "surrogateescape"))
     return _Images(
-        [member for _, member in chosen],
+        [member for *_, member in chosen],
+        tuple(file for _, file, _ in chosen),
         indices(words[split], names) if split in words else None,
         names,
         kind,
@@ -138,24 +144,29 @@ def _open(path: pathlib.Path, split: str) -> _Images:
     )
 
 
-def _by_split(listed: Sequence[Member], path: pathlib.Path) -> dict[str, list[tuple[str, Member]]]:
-    """Each split's images with their class, or "", in the order of the hashes of their names."""
+def _by_split(
+    listed: Sequence[Member], path: pathlib.Path
+) -> dict[str, list[tuple[str, str, Member]]]:
+    """Each split's images with their class, or "", and their name below the folders that are
+    around the splits, in the order of the hashes of these names.
+    """
     levels = zip(*(_above(member) for member in listed), strict=False)
     top = len(list(itertools.takewhile(lambda level: len(set(level)) == 1, levels)))
-    splits: dict[str, list[tuple[bytes, str, Member]]] = {}
+    splits: dict[str, list[tuple[bytes, str, str, Member]]] = {}
     for member in listed:
         parts = member.parts[top:]
         if len(parts) < 2:
             raise KdError(f"{member.where} lies in no split; {_LAYOUT}")
-        key = hashlib.sha256("/".join(parts).encode("utf-8", "surrogateescape")).digest()
+        file = "/".join(parts)
+        key = hashlib.sha256(file.encode("utf-8", "surrogateescape")).digest()
         word = parts[1] if len(parts) > 2 else ""
-        splits.setdefault(parts[0], []).append((key, word, member))
+        splits.setdefault(parts[0], []).append((key, word, file, member))
     for name, part in splits.items():
-        labelled = {bool(word) for _, word, _ in part}
+        labelled = {bool(word) for _, word, *_ in part}
         if len(labelled) > 1:
             raise KdError(f"{path}: some images of {name} lie in no folder of a class; {_LAYOUT}")
     return {
-        name: [(word, member) for _, word, member in sorted(part, key=lambda entry: entry[0])]
+        name: [entry[1:] for entry in sorted(part, key=lambda entry: entry[0])]
         for name, part in splits.items()
     }
 

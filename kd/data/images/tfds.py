@@ -5,6 +5,7 @@ The only place that imports TFDS.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import logging
@@ -16,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from kd.data.dataset import Dataset, parse_split
+from kd.data.held import decoded, in_memory
 from kd.data.images.crops import Crop
-from kd.data.stream import Stream, in_memory
+from kd.data.stream import Stream
 from kd.data.tfds_files import check_files, check_name
 from kd.errors import KdError, cause, reading, unknown
 
@@ -33,8 +35,8 @@ def load_tfds(dataset: str, split: str, data_dir: str | None) -> Dataset:
         set or split, no image and label, damaged or missing files, an image that cannot be read,
         images of several sizes, or more than memory holds.
     """
-    stream = stream_tfds(dataset, split, data_dir)
-    return in_memory(stream, getattr(stream.source, "files", ()))
+    stream, files = _whole(dataset, parse_split(split)[0], data_dir)
+    return in_memory(stream.take(split), files)
 
 
 def stream_tfds(
@@ -56,7 +58,13 @@ def stream_tfds(
     Raises:
       KdError: as `load_tfds`, but images may have several sizes if `size` is given.
     """
-    name = parse_split(split)[0]
+    stream, files = _whole(dataset, parse_split(split)[0], data_dir)
+    stream = dataclasses.replace(stream, size=size, crop=crop, flip=flip)
+    return decoded(stream, files).take(split)
+
+
+def _whole(dataset: str, name: str, data_dir: str | None) -> tuple[Stream, tuple[str, ...]]:
+    """Every example of a split as it is, and the files that they are in."""
     builder = _image_set(dataset, name, data_dir)
     image, label = builder.info.features["image"], builder.info.features["label"]
     with reading(f"{name} of {dataset} in {builder.data_dir}", "prepare the data set again"):
@@ -67,13 +75,10 @@ def stream_tfds(
         label.num_classes,
         _noted(builder.info, name),
         1 / 255,
-        size,
-        crop,
-        flip,
         record_shape=tuple(image.shape),
         dtype=np.dtype(image.np_dtype),
     )
-    return stream.take(split)
+    return stream, records.files
 
 
 class _Records:

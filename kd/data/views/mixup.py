@@ -16,8 +16,9 @@ def mixup() -> View:
 
     `lam` is drawn from the run's key, the step and ``batch["index"]`` alone; the partner is the
     batch rolled by one. A mixed image has no label, so ``labels`` are dropped: what is learnt is
-    the teacher's function. ``teacher_inputs``, where there are any, are mixed alike. Shapes:
-    ``inputs[b ...]`` stay what they are; whole numbers become float32.
+    the teacher's function. Its weight is that of the example that it is made for.
+    ``teacher_inputs``, where there are any, are mixed alike. Shapes: ``inputs[b ...]`` stay what
+    they are; whole numbers become float32.
 
     Raises:
       KdError: inputs without an axis beyond the batch.
@@ -37,7 +38,8 @@ def mixup() -> View:
         mixed = {
             name: _mix(batch[name], share) for name in ("inputs", "teacher_inputs") if name in batch
         }
-        return {name: value for name, value in {**batch, **mixed}.items() if name != "labels"}
+        dropped = ("labels", "labelled")
+        return {name: value for name, value in {**batch, **mixed}.items() if name not in dropped}
 
     return view
 

@@ -1,0 +1,187 @@
+"""A stream and a data set in memory are each other; what was decoded once is kept on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import os
+from collections.abc import Mapping, Sequence
+from concurrent import futures
+from typing import Any
+
+import numpy as np
+
+from kd.data.dataset import Dataset, arrays
+from kd.data.images.crops import Crop
+from kd.data.stream import Stream
+from kd.data.windows import Windows
+from kd.errors import KdError
+from kd.system import kept
+from kd.system.memory import check_fits
+
+_BLOCK = 256  # examples that are read together
+_LITTLE = 2**30  # bytes of decoded examples: a minute or two of decoding, once
+
+
+def in_memory(stream: Stream, files: Sequence[str | os.PathLike[str]] = ()) -> Dataset:
+    """The examples of a stream as arrays, seen as evaluation sees them.
+
+    With `files`, those that it is read from, what was decoded once is kept on disk and taken from
+    there as long as they are the same: see `kd.system.kept`.
+
+    Raises:
+      KdError: as `Stream.read` does, or they are more than memory holds.
+    """
+    key = _key(stream, files)
+    stored = None if key is None else kept.read("data", key)
+    if stored is None:
+        stored = _decoded(stream)
+        if key is not None:
+            kept.write("data", key, stored)
+    data = arrays(
+        stored["images"],
+        stored.get("labels"),
+        num_classes=stream.num_classes,
+        scale=stream.scale,
+        class_names=stream.class_names,
+        ids=stream.ids,
+        positions=stream.positions,
+    )
+    return dataclasses.replace(data, named=stream.names)
+
+
+def decoded(stream: Stream, files: Sequence[str | os.PathLike[str]]) -> Stream:
+    """The same stream, read from what was decoded once and is kept on disk: see `kd.system.kept`.
+
+    `files` are those that all of it is read from. What was not decoded before is decoded now where
+    it is little, and kept. Where nothing is kept, or an example cannot be read, the stream stays
+    as it is, and says so when that example's turn comes.
+    """
+    plain = dataclasses.replace(stream, size=None, crop="none", flip=False)
+    shaped = plain.record_shape is not None and None not in plain.record_shape
+    key = _key(plain, files) if shaped else None
+    stored = None if key is None else kept.read("data", key)
+    if stored is None and key is not None and _is_little(plain):
+        with contextlib.suppress(KdError):
+            kept.write("data", key, _decoded(plain))
+            stored = kept.read("data", key)
+    if stored is None:
+        return stream
+    held = Dataset(stored["images"], stored.get("labels"), stream.num_classes, stream.scale)
+    return dataclasses.replace(stream, source=Held(held))
+
+
+def _is_little(stream: Stream) -> bool:
+    bytes_decoded = len(stream) * math.prod(stream.shape) * stream.dtype.itemsize
+    return bytes_decoded <= _LITTLE and kept.folder("data") is not None
+
+
+def _key(stream: Stream, files: Sequence[str | os.PathLike[str]]) -> str | None:
+    """Who the decoded examples are; None where nobody can say."""
+    try:
+        stats = [os.stat(file) for file in files]
+    except OSError:  # in a bucket, say
+        return None
+    stamps = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
+    return kept.key_of(stream.fingerprint, stamps) if stamps else None
+
+
+def _decoded(stream: Stream) -> dict[str, np.ndarray]:
+    n, shape = len(stream), stream.shape
+    check_fits(
+        n * math.prod(shape) * stream.dtype.itemsize,
+        f"holding {n:,} examples of {stream.dtype}{list(shape)}",
+        "set data.stream=true to read them as they are needed",
+    )
+    images = np.empty((n, *shape), stream.dtype)
+    labels = np.empty(n, np.int32) if stream.labelled else None
+
+    def read(start: int) -> None:
+        block = slice(start, min(start + _BLOCK, n))
+        part = None if labels is None else labels[block]
+        stream.read_into(images[block], part, range(n)[block])
+
+    pool = futures.ThreadPoolExecutor(os.cpu_count())
+    try:
+        for done in [pool.submit(read, start) for start in range(0, n, _BLOCK)]:
+            done.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return {"images": images} if labels is None else {"images": images, "labels": labels}
+
+
+def as_stream(
+    data: Dataset, *, size: int | None = None, crop: Crop = "none", flip: bool = False
+) -> Stream:
+    """A data set in memory, read example by example: any shape, the same type, scale and, as it is,
+    fingerprint.
+
+    Raises:
+      KdError: a crop, flip or size of what is no image.
+    """
+    if data.targets != "classes" or data.weights is not None or data.partly_labelled:
+        raise KdError(
+            "a stream's examples have classes as labels, all of them or none, and no weights; "
+            "leave data.stream and data.image_size out for this data"
+        )
+    shape, windowed = data.first.shape[1:], isinstance(data.inputs, Windows)
+    images = len(shape) in (2, 3) and not windowed and not data.ids
+    if (size is not None or crop == "random") and not (images and data.inputs.dtype == np.uint8):
+        raise KdError(
+            "data.image_size and data.crop need images of bytes, got "
+            f"{data.inputs.dtype}{list(shape)}; leave them out"
+        )
+    if flip and not images:
+        raise KdError(
+            f"data.flip needs images [h w c], got inputs of shape {list(shape)}; set data.flip to "
+            "False"
+        )
+    labelled, told = data.labels is not None, tuple(shape)
+    view: dict[str, Any] = {"size": size, "crop": crop, "flip": flip}
+    identity, dtype = data.fingerprint, data.inputs.dtype
+    return Stream(
+        Held(data),
+        data.num_classes,
+        identity,
+        data.scale,
+        labelled=labelled,
+        record_shape=told,
+        dtype=dtype,
+        class_names=data.class_names,
+        known=data.seen,
+        ids=data.ids,
+        positions=data.positions,
+        **view,
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Held:
+    """A data set in memory, or mapped into it, as the source of a stream."""
+
+    data: Dataset
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        data = self.data
+        image = data.inputs[index]
+        return (
+            {"image": image}
+            if data.labels is None
+            else {"image": image, "label": data.labels[index]}
+        )
+
+    def block(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        labels = None if self.data.labels is None else self.data.labels[rows]
+        return self.data.inputs[rows], labels
+
+    def labels(self, rows: np.ndarray) -> np.ndarray:
+        assert self.data.labels is not None
+        return self.data.labels[rows]
+
+    def names(self, rows: np.ndarray) -> np.ndarray:
+        """What these examples are called."""
+        return self.data.names[rows]

@@ -1,0 +1,33 @@
+"""From the `student` of a config to a model."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from kd.config import Spec, options_of
+from kd.core.types import Model
+from kd.models import MODELS, as_model
+from kd.models.precision import in_bfloat16, rematerialised
+from kd.names import lookup
+
+
+def build_model(spec: Spec, num_classes: int) -> Model:
+    """The student of a config, as wide as the data has classes unless ``student.classes`` says
+    otherwise.
+    """
+    return make_model(spec.student, num_classes, compute=spec.compute, remat=spec.remat)
+
+
+def make_model(given: Mapping[str, Any], num_classes: int, *, compute: str, remat: bool) -> Model:
+    """The model that a student, or what is spelled like one, names."""
+    options = options_of(given)
+    classes = options.pop("classes", None)
+    function = lookup("model", given["name"], MODELS)
+    by_layer = remat and "remat" in inspect.signature(function).parameters
+    if by_layer:
+        options["remat"] = True
+    model = as_model(function(classes=num_classes if classes is None else classes, **options))
+    model = rematerialised(model) if remat and not by_layer else model
+    return in_bfloat16(model) if compute == "bfloat16" else model

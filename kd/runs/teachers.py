@@ -1,0 +1,243 @@
+"""The teacher of a run: from where its config, or a caller of the library, says it comes."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from kd import config as kd_config
+from kd.config import Part, Source, Spec, TeacherSpec, fingerprint_of
+from kd.config.teacher import check_teacher
+from kd.core.manifest import Kind
+from kd.core.types import Average, Outputs, Teacher
+from kd.data import Dataset, Stream
+from kd.errors import KdError
+from kd.models.abstract import shapes
+from kd.names import lookup
+from kd.placement.ambient import pinned
+from kd.runs.load import load_finished
+from kd.runs.models import make_model
+from kd.runs.splits import Examples
+from kd.teachers.answers import check_data, reading
+from kd.teachers.classes import of_classes
+from kd.teachers.function import complete, function_teacher
+from kd.teachers.make import kept_shapes
+from kd.teachers.mixture import mixture
+from kd.teachers.table import table_teacher
+from kd.teachers.trained import Trained
+from kd.user_code import reached
+
+
+@pinned()
+def teacher(
+    source: Any,
+    *,
+    data: Dataset | Stream | None = None,
+    kind: Kind | None = None,
+    temperature: float | None = None,
+    classes: Sequence[int] | Sequence[str] | None = None,
+    average: Average | None = None,
+    batch_size: int = 500,
+    allow_code: str | Iterable[str] = (),
+    despite_changes: bool = False,
+) -> Teacher:
+    """The teacher that `source` names, spelled as ``config.teacher.source`` is: ``run:DIR``,
+    ``table:FILE``, ``package.module:function``; or the function itself.
+
+    A table or a function answers for each example of `data`, once, with logits or with what `kind`
+    says; `temperature` is that at which probabilities were softened. `classes` are those of the
+    teacher's classes that are the student's, by number, or of a table by name. A function is called
+    with ``[b ...]`` NumPy arrays, see `kd.teachers.function`. A run is a model or a population,
+    whose members `average` joins; `allow_code` and `despite_changes` are as in `kd.load_trained`.
+
+    Raises:
+      KdError: no such teacher, one that does not fit `data`, or an argument that changes nothing.
+    """
+    told = TeacherSpec(
+        source=source if isinstance(source, str) else None,
+        kind=kind,
+        temperature=temperature,
+        classes=None if classes is None else tuple(classes),  # pyright: ignore[reportArgumentType]
+    )
+    check_teacher(told)
+    if not isinstance(source, str):
+        if not callable(source):
+            raise KdError(f"a teacher comes from {kd_config.KNOWN} or a function, got {source!r}")
+        _refuse_idle("a function", average=average, allow_code=allow_code)
+        return complete(
+            function_teacher(
+                source,
+                _needed(data),
+                kind=kind,
+                temperature=temperature,
+                classes=told.numbers,
+                batch_size=batch_size,
+            )
+        )
+    origin = kd_config.parse(source, "source")
+    if origin.scheme == "run":
+        _refuse_idle("a run", kind=kind, temperature=temperature)
+        run = load_finished(
+            origin.place, "the teacher", allow_code=allow_code, despite_changes=despite_changes
+        )
+        if average is not None and not run.members:
+            raise KdError(f"average={average} changes nothing: {source} is a single model")
+        return of_classes(run.teacher(average or "arithmetic"), told.numbers)
+    _refuse_idle("a table or a function", average=average, allow_code=allow_code)
+    return complete(_answering(origin, told, _needed(data), batch_size))
+
+
+def _needed(data: Any) -> Dataset | Stream:
+    check_data(data)
+    return data
+
+
+def _refuse_idle(what: str, **given: Any) -> None:
+    for name, value in given.items():
+        if value not in (None, ()):
+            raise KdError(f"{name}={value!r} changes nothing: the teacher is {what}; leave it out")
+
+
+def load_teacher(spec: Spec, data: Examples, *, despite_changes: bool = False) -> Teacher | None:
+    """The teacher that a config names, live or of a table, or None. Of a function the shape of its
+    answers alone is known: `kd.teachers.function.complete` asks for them.
+
+    Raises:
+      KdError: no such work directory or an unfinished one, one whose code has changed since (see
+        `kd.load_trained`), no such table or function, a teacher that cannot read these inputs, or
+        answers that are kept for a student that sees jittered images.
+    """
+    origins = spec.origins
+    if spec.members.teachers is not None and [one.scheme for one in origins] != ["run"]:
+        told = f"{origins[0].text} has none; leave it out" if origins else "there is none"
+        raise KdError(
+            f"population.teacher names members of a teacher, and {told}; set teacher.source=run:DIR"
+        )
+    if not origins:
+        return None
+    _check_views(spec)
+    if not spec.parts:
+        return _one(spec, data, despite_changes=despite_changes)
+    several = [
+        (_one(_only(spec, part), data, despite_changes=despite_changes), part.weight)
+        for part in spec.parts.values()
+    ]
+    who = [
+        [taught.fingerprint, weight, part.average, *([part.classes] if part.classes else [])]
+        for (taught, weight), part in zip(several, spec.parts.values(), strict=True)
+    ]
+    return mixture(several, average=spec.teacher.average, fingerprint=fingerprint_of(who))
+
+
+def _only(spec: Spec, part: Part) -> Spec:
+    """The config with one of its several teachers as the only one."""
+    teacher = dataclasses.replace(part.spec, precompute=spec.teacher.precompute)
+    return dataclasses.replace(spec, teacher=teacher, teachers=None)
+
+
+def _one(spec: Spec, data: Examples, *, despite_changes: bool) -> Teacher:
+    origin = spec.teacher.origin
+    assert origin is not None
+    if origin.scheme != "run":
+        return _answering(origin, spec.teacher, data, spec.data.batch_size)
+    # what the student's own config names was typed by the caller
+    allowed = (*spec.allow_code, *kd_config.code_names(spec))
+    run = load_finished(
+        origin.place,
+        "the teacher",
+        allow_code=allowed,
+        despite_changes=despite_changes,
+    )
+    return as_teacher(run, spec, data)
+
+
+def _answering(
+    origin: Source, told: TeacherSpec, data: Dataset | Stream, batch_size: int
+) -> Teacher:
+    """A table, or a function that is not asked yet."""
+    options: dict[str, Any] = {"kind": told.kind, "temperature": told.temperature}
+    if origin.scheme == "table":
+        return table_teacher(pathlib.Path(origin.place), data, classes=told.classes, **options)
+    options["classes"] = told.numbers
+    function = lookup("teacher", origin.place, {})
+    if not callable(function):
+        raise KdError(f"teacher '{origin.place}' is no function, but {function!r:.80}")
+    code = reached([origin.place.partition(":")[0]])
+    who = fingerprint_of([origin.place, code, told.kind, told.temperature])
+    return function_teacher(function, data, fingerprint=who, batch_size=batch_size, **options)
+
+
+def as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
+    """A finished run, or shapes in its place, as the teacher of a config. Raises a `KdError` as
+    `load_teacher` does.
+    """
+    _check_precompute(spec)
+    pairs = spec.members.teachers
+    if spec.teacher.average != TeacherSpec.average and (pairs is not None or not run.members):
+        whole = "each student has one of its own" if run.members else "it is a single model"
+        raise KdError(
+            f"config.teacher.average={spec.teacher.average} changes nothing: it averages the "
+            f"members of a teacher, and {whole}; leave it out"
+        )
+    taught = reading(run.teacher(spec.teacher.average, pairs=pairs), data)
+    return of_classes(taught, spec.teacher.numbers)
+
+
+def _check_views(spec: Spec) -> None:
+    """Raise a `KdError` where a table or a function teaches a student that sees an example in
+    several ways.
+    """
+    once = [origin.text for origin in spec.origins if origin.scheme != "run"]
+    if once and spec.data.views:
+        raise KdError(
+            f"the teacher {once[0]} answers once for each example, and every epoch shows other "
+            f"images ({', '.join(spec.data.views)}); leave that out, or let a run teach"
+        )
+
+
+def _check_precompute(spec: Spec) -> None:
+    why = spec.data.why_not_kept
+    if spec.teacher.precompute and why:
+        raise KdError(
+            "config.teacher.precompute keeps one answer for each example in memory, and "
+            f"{why}; set one of them off"
+        )
+
+
+def planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
+    """The teacher of a run that is only planned: where it is not there yet, the shapes of
+    `teacher.model` and `teacher.members`, or of the answers of a table or a function.
+
+    Raises:
+      KdError: it is neither there nor declared.
+    """
+    if any(origin.scheme != "run" for origin in spec.origins):
+        answer = jax.ShapeDtypeStruct((len(data), data.num_classes), np.float32)
+        return kept_shapes(Outputs(answer), len(data))
+    origin = spec.teacher.origin
+    there = origin is not None and pathlib.Path(origin.place).exists()
+    if there or spec.teacher.model is None:
+        try:
+            return load_teacher(spec, data, despite_changes=True)  # only shapes are asked
+        except KdError as error:
+            if there or origin is None:
+                raise
+            raise KdError(
+                f"{error}; or, to plan without it, declare config.teacher.model"
+            ) from error
+    model = make_model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
+    declared = shapes(model, data.first)
+    params, extra = declared.params, declared.extra
+    members, pairs = spec.teacher.members, spec.members.teachers
+    if members is None and pairs is not None:  # a population of them, as large as the pairs say
+        members = max(pairs) + 1
+    if members is not None:
+        params, extra = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape), leaf.dtype), (params, extra)
+        )
+    return as_teacher(Trained(model, params, extra, members is not None), spec, data)

@@ -1,0 +1,66 @@
+"""Maps between class lists: which of a teacher's classes are the student's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from kd.core.manifest import Kind
+from kd.core.types import Answer, Outputs, Teacher
+from kd.errors import KdError
+
+
+def of_classes(teacher: Teacher, classes: Sequence[int] | None) -> Teacher:
+    """The live teacher restricted to `classes`, its own by their numbers, in the student's order:
+    its probabilities for these, renormalised, ``softmax(z[classes] / T)``. None: as it is.
+
+    The members of an ensemble are restricted one by one, before they are averaged.
+
+    Raises:
+      KdError: where it is asked, a class that it does not have.
+    """
+    if classes is None:
+        return teacher
+    chosen = np.asarray(classes)
+
+    def restricted(apply: Answer) -> Answer:
+        def answer(variables: object, batch: object) -> Outputs:
+            outputs = apply(variables, batch)  # pyright: ignore[reportArgumentType]
+            check_range(classes, outputs.width)
+            return dataclasses.replace(outputs, logits=outputs.logits[..., chosen])
+
+        return answer
+
+    return teacher.wrapped(restricted)
+
+
+def choose(values: np.ndarray, classes: Sequence[int], kind: Kind) -> np.ndarray:
+    """The columns `classes` of a table ``[n *p v]``, probabilities renormalised.
+
+    Raises:
+      KdError: a class that it does not have, or a row without probability for any of these.
+    """
+    check_range(classes, values.shape[-1])
+    values = values[..., list(classes)]
+    if kind == "logits":
+        return values
+    sums = values.sum(axis=-1, keepdims=True)
+    if not (sums > 0).all():
+        row = int(np.argwhere(~(sums > 0))[0][0])
+        raise KdError(
+            f"the teacher gives no probability to teacher.classes in row {row}; leave that example "
+            "out, or smooth the probabilities"
+        )
+    return values / sums
+
+
+def check_range(classes: Sequence[int], width: int) -> None:
+    """Raise a `KdError` unless a teacher of so many classes has these."""
+    missing = [number for number in classes if number >= width]
+    if missing:
+        raise KdError(
+            f"teacher.classes names class {missing[0]}, and the teacher answers with {width}, from "
+            "0; a class that it lacks cannot be learnt from it"
+        )
