@@ -229,5 +229,6 @@ def test_the_range_is_said_once_and_recorded(tmp_path, capfd):
         "low": 0.0,
         "high": 1.0,
         "image": True,
+        "ids": False,
     }
     assert kd.load_trained(tmp_path / "run").seen == kd.load("digits", "train[:120]").seen

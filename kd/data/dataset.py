@@ -76,15 +76,20 @@ class Dataset:
 
     @functools.cached_property
     def has_label(self) -> np.ndarray:
-        """Which examples have a label, position by position: ``[n *p]`` of truth values."""
+        """Which examples have a label to be judged by: ``[n *p]`` of truth values. Positions of
+        weight 0 are padding, and have none.
+        """
         if self.labels is None:
             return np.zeros((len(self), *self.positions), bool)
-        return has_label(self.labels)
+        labelled = has_label(self.labels)
+        if self.positions and self.weights is not None:
+            return labelled & (self.weights > 0)
+        return labelled
 
     @property
     def partly_labelled(self) -> bool:
         """Whether some examples have a label and others none."""
-        return self.labelled and not self.has_label.all()
+        return self.labels is not None and not has_label(self.labels).all()
 
     @property
     def dtype(self) -> np.dtype:
@@ -197,6 +202,8 @@ def arrays(
     check_numbers(inputs, precise=not ids)
     if ids:
         check_ids(inputs)
+    if scale is not None:
+        check_numeric(ids, scale)
     if num_classes is not None and not (is_whole(num_classes) and 1 <= num_classes < 2**31):
         raise KdError(
             f"num_classes must be 1 or more, got {num_classes!r}; pass how many classes there are"

@@ -12,6 +12,7 @@ from kd.core.types import Batch
 from kd.data.dataset import Dataset
 from kd.data.stored import prepare
 from kd.data.stream import Stream
+from kd.data.targets import has_label
 from kd.data.windows import Windows
 
 
@@ -29,8 +30,8 @@ def to_device(data: Dataset, put: Any = jnp.asarray) -> dict[str, jax.Array]:
         table["weights"] = put(data.weights)
     elif data.positions:
         table["weights"] = put(np.ones((len(data), *data.positions), np.bool_))
-    if data.partly_labelled:
-        table["labelled"] = put(data.has_label)
+    if data.labels is not None and data.partly_labelled:
+        table["labelled"] = put(has_label(data.labels))
     return table if data.labels is None else {**table, "labels": put(data.labels)}
 
 

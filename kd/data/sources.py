@@ -1,5 +1,5 @@
-"""Where examples come from: scikit-learn's digits, generated shapes, any TFDS image set, folders of
-images, CSV files, arrays in an .npz file.
+"""Where examples come from: scikit-learn's digits, generated shapes and sequences, any TFDS image
+set, folders of images, CSV files, arrays in an .npz file.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from kd.data.images.folder import folder
 from kd.data.images.generated import shapes
 from kd.data.images.tfds import load_tfds
 from kd.data.npz import npz
+from kd.data.sequences import sequences
 from kd.data.table import csv
 from kd.errors import KdError, unknown
 from kd.hints import checked
@@ -74,6 +75,7 @@ SOURCES: dict[str, Source] = {
     "digits": digits,
     "folder": folder,
     "npz": npz,
+    "sequences": sequences,
     "shapes": shapes,
     "tfds": tfds,
 }
