@@ -9,12 +9,13 @@ from kd import data as kd_data
 from kd.config import Spec
 from kd.core.optim import make_optimizer, max_norm
 from kd.core.types import Teacher
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.placement.ambient import pinned
 from kd.runs.first import init_source, load_init
 from kd.runs.longer import total_steps
 from kd.runs.models import build_model
-from kd.runs.splits import Examples, load_splits
+from kd.runs.splits import load_splits
 from kd.runs.teachers import as_teacher, load_teacher, planned_teacher
 from kd.teachers.trained import Trained
 from kd.training import loop

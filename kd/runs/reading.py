@@ -11,9 +11,10 @@ import jax
 from kd import lineage
 from kd.config import Spec, TeacherSpec, code_of
 from kd.core.types import Teacher
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.lineage import DataSet, Lineage, Weights
-from kd.runs.splits import Examples, open_split
+from kd.runs.splits import open_split
 from kd.runs.workdir import Workdir, find
 from kd.teachers.function import Unasked
 from kd.teachers.make import digest

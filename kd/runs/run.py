@@ -18,6 +18,7 @@ from kd.core.manifest import Manifest
 from kd.core.state import State
 from kd.core.terms import teacher_taps
 from kd.core.types import Teacher
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.placement.ambient import pinned
 from kd.placement.mesh import check_batch, make_mesh, put
@@ -27,7 +28,7 @@ from kd.runs.build import build_task
 from kd.runs.first import load_init
 from kd.runs.longer import cadence_of, lengthen
 from kd.runs.reading import lineage_of, verify
-from kd.runs.splits import Examples, load_splits, split_fingerprints, watched
+from kd.runs.splits import load_splits, split_fingerprints, watched
 from kd.runs.teachers import load_teacher
 from kd.runs.workdir import Workdir, claim, made, owner_of
 from kd.system.paths import local

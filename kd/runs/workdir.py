@@ -23,7 +23,7 @@ from kd.config import (
     to_json,
 )
 from kd.config.allowed import packages
-from kd.data import Dataset, Stream
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.lineage import Lineage
 from kd.system.paths import local
@@ -230,7 +230,7 @@ def _not_writable(path: pathlib.Path, error: OSError) -> KdError:
 
 
 def owner_of(
-    spec: Spec, data: Dataset | Stream, teacher_fingerprint: str, init_fingerprint: str = ""
+    spec: Spec, data: Examples, teacher_fingerprint: str, init_fingerprint: str = ""
 ) -> dict[str, Any]:
     """What run.json says of a run, besides its lineage."""
     who = identity(spec, teacher_fingerprint, init_fingerprint)
@@ -248,7 +248,7 @@ def owner_of(
 def claim(
     path: pathlib.Path,
     spec: Spec,
-    data: Dataset | Stream,
+    data: Examples,
     teacher_fingerprint: str,
     lineage: Callable[[], Lineage],
     init_fingerprint: str = "",

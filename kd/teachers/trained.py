@@ -17,6 +17,7 @@ import numpy as np
 from kd import evals, exporting
 from kd.core.types import Average, Model, PyTree, Targets, Teacher
 from kd.data import Dataset, Stream
+from kd.data.examples import Examples
 from kd.data.seen import Seen, scale_for
 from kd.errors import KdError, unknown
 from kd.lineage import Lineage
@@ -54,7 +55,7 @@ class Trained:
     heads: Mapping[str, PyTree] = dataclasses.field(default_factory=dict, repr=False)
     """What a loss trained to stay with it, by the name of the term: see `kd.Heads`."""
 
-    def logits(self, data: Dataset | Stream) -> np.ndarray:
+    def logits(self, data: Examples) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a
         population; of a model with positions ``[n *p v]`` and ``[m n *p v]``.
 
@@ -72,7 +73,7 @@ class Trained:
             check_inputs(self.teacher(), data, "the model")
             raise
 
-    def each(self, data: Dataset | Stream) -> np.ndarray:
+    def each(self, data: Examples) -> np.ndarray:
         """The same with a member axis always: ``[m n v]``, where a single model is a population of
         one.
 
@@ -94,7 +95,7 @@ class Trained:
             )
         return logits
 
-    def errors(self, data: Dataset | Stream) -> np.ndarray:
+    def errors(self, data: Examples) -> np.ndarray:
         """Number of labelled examples that it gets wrong: ``[]``, or ``[m]`` for a population.
 
         Raises:
@@ -102,7 +103,7 @@ class Trained:
         """
         return self.badness(data, "errors").astype(int)
 
-    def badness(self, data: Dataset | Stream, metric: str) -> np.ndarray:
+    def badness(self, data: Examples, metric: str) -> np.ndarray:
         """A metric of the labelled examples, its sign turned where more of it is better: ``[]``, or
         ``[m]`` for a population.
 
@@ -271,7 +272,7 @@ def load_saved(path: str | os.PathLike[str], model: Any = None) -> Trained:
 
 
 def precompute(
-    teacher: Teacher, data: Dataset | Stream, *, taps: Sequence[str] = (), on_disk: bool = False
+    teacher: Teacher, data: Examples, *, taps: Sequence[str] = (), on_disk: bool = False
 ) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by
     ``batch["index"]``.
@@ -310,7 +311,7 @@ def precompute(
     )
 
 
-def evaluation(run: Trained, data: Dataset | Stream) -> dict[str, Any]:
+def evaluation(run: Trained, data: Examples) -> dict[str, Any]:
     """Every metric that fits the labels, per member, under ``members``, and the rows that each one
     gets wrong; of the examples that have a label.
     """

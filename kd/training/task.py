@@ -46,7 +46,7 @@ class Task:
     """
 
     model: Model
-    data: kd_data.Dataset | kd_data.Stream
+    data: kd_data.Examples
     terms: Sequence[Term]
     members: Members
     optimizer: optax.GradientTransformation
@@ -96,7 +96,7 @@ class Task:
 
 def make_task(
     model: Any,
-    data: kd_data.Dataset | kd_data.Stream,
+    data: kd_data.Examples,
     terms: Sequence[Term],
     members: Members,
     *,
