@@ -190,7 +190,25 @@ def arrays(
         cannot tell apart, masked values, no classes, labels that are not of their kind, weights
         that are negative, not finite or all 0, windows that reach beyond the inputs.
     """
-    inputs = as_array("inputs", inputs)
+    stored = _checked(as_array("inputs", inputs), ids, scale)
+    names, outputs = _outputs(class_names, num_classes)
+    if scale is None:
+        scale = 1.0 if ids or starts is not None else default_scale(stored)
+    data = Dataset(
+        _windowed(stored, starts, window),
+        None,
+        outputs or 1,
+        check_scale(scale),
+        names,
+        ids=ids,
+        positions=_positions(positions),
+    )
+    check_seen(data.seen)
+    return _labelled(data, labels, outputs, targets, weights)
+
+
+def _checked(inputs: np.ndarray, ids: bool, scale: float | None) -> np.ndarray:
+    """The inputs. Raises a `KdError` where they are none, or not of the kind that `ids` says."""
     if inputs.ndim == 0:
         raise KdError(
             "inputs must be an array with one row per example, got a single value; pass [n ...]"
@@ -204,36 +222,39 @@ def arrays(
         check_ids(inputs)
     if scale is not None:
         check_numeric(ids, scale)
+    return inputs
+
+
+def _outputs(
+    class_names: Sequence[str] | None, num_classes: int | None
+) -> tuple[tuple[str, ...] | None, int | None]:
+    """The names of the classes, and how many outputs the caller or the names say there are."""
     if num_classes is not None and not (is_whole(num_classes) and 1 <= num_classes < 2**31):
         raise KdError(
             f"num_classes must be 1 or more, got {num_classes!r}; pass how many classes there are"
         )
-    names = None if class_names is None else tuple(class_names)
-    if names is not None:
-        num_classes = len(names) if num_classes is None else num_classes
-        _check_names(names, num_classes)
-    if scale is None:
-        scale = 1.0 if ids or starts is not None else default_scale(inputs)
-    data = Dataset(
-        _windowed(inputs, starts, window),
-        None,
-        num_classes or 1,
-        check_scale(scale),
-        names,
-        ids=ids,
-        positions=_positions(positions),
-    )
-    check_seen(data.seen)
+    if class_names is None:
+        return None, num_classes
+    names = tuple(class_names)
+    outputs = len(names) if num_classes is None else num_classes
+    _check_names(names, outputs)
+    return names, outputs
+
+
+def _labelled(
+    data: Dataset, labels: Any, outputs: int | None, targets: Targets | None, weights: Any
+) -> Dataset:
+    """The data set with labels, their kind, and weights."""
     shape = (len(data), *data.positions)
     if weights is not None:
         data = dataclasses.replace(data, weights=check_weights(weights, shape))
     if labels is not None:
-        labels, num_classes, targets = check_labels(labels, shape, num_classes, targets)
-    elif num_classes is None:
+        labels, outputs, targets = check_labels(labels, shape, outputs, targets)
+    elif outputs is None:
         raise KdError("without labels num_classes cannot be counted; pass num_classes")
     check_targets(targets)
     told: Targets = "classes" if targets is None else targets
-    return dataclasses.replace(data, labels=labels, num_classes=num_classes, targets=told)
+    return dataclasses.replace(data, labels=labels, num_classes=outputs, targets=told)
 
 
 def _check_names(names: tuple[str, ...], num_classes: int) -> None:

@@ -199,20 +199,9 @@ def _train_in(
                 return []
             progress.resume(resumed_at)
             progress.say(f"{title}: {task.data.seen.text}")
-            if task.first is not None and not resumed_at:
-                progress.say(f"{title}: {task.first.text}")
-            if not resumed_at and workdir.has_metrics:
-                progress.say(
-                    f"{title}: no whole checkpoint in {workdir.path}; starting again at step 0, "
-                    "and its metrics with it"
-                )
-            shorter = _before(workdir)
-            if resumed_at and resumed_at in shorter:
-                progress.say(
-                    f"{title}: it was {resumed_at:,} steps long and is made {task.total_steps:,}; "
-                    f"the record of the shorter run is kept as evaluation-{resumed_at}.json"
-                )
-            in_a_line = isinstance(task.data, kd_data.Stream) or resumed_at in shorter
+            for line in _said_at(resumed_at, workdir, task):
+                progress.say(f"{title}: {line}")
+            in_a_line = isinstance(task.data, kd_data.Stream) or resumed_at in _before(workdir)
             unwritten = cadence.dispatch - 1 if in_a_line else 0
             lines = writers.jsonl(workdir.metrics, resumed_at, progress.say, unwritten)
             sinks = [lines, progress.write]
@@ -241,6 +230,24 @@ def _train_in(
             )
     checkpoints.close()
     return state
+
+
+def _said_at(resumed_at: int, workdir: Workdir, task: loop.Task) -> list[str]:
+    """What a run says as it begins, or goes on, at a step."""
+    if resumed_at and resumed_at in _before(workdir):
+        return [
+            f"it was {resumed_at:,} steps long and is made {task.total_steps:,}; the record of the "
+            f"shorter run is kept as evaluation-{resumed_at}.json"
+        ]
+    if resumed_at:
+        return []
+    lines = [] if task.first is None else [task.first.text]
+    if workdir.has_metrics:
+        lines.append(
+            f"no whole checkpoint in {workdir.path}; starting again at step 0, and its metrics "
+            "with it"
+        )
+    return lines
 
 
 def _held_out(run: Trained, data: Examples) -> dict[str, Any]:
