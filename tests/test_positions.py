@@ -211,6 +211,12 @@ def test_from_the_command_line(tmp_path, capsys):
     assert "positions" in capsys.readouterr().err
 
 
+def test_an_audit_is_about_one_answer_an_example():
+    data = sequences(40)
+    with pytest.raises(KdError, match="one answer for each example"):
+        kd.audit(fit(data, epochs=1), fit(data, epochs=1), data)
+
+
 def test_an_npz_file_says_so_itself(tmp_path):
     data = sequences(20)
     np.savez(

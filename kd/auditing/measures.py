@@ -76,26 +76,34 @@ def audit(
         raise KdError(
             f"temperatures must be several numbers, got {temperatures!r}; e.g. (1.0, 4.0)"
         )
-    if data.labels is None:
-        raise KdError("an audit counts errors and needs labelled data; pass data with labels")
-    check_classes("an audit is", data)
-    if not data.has_label.all():
-        raise KdError(
-            "an audit needs a label for every example, and some have none; leave those out"
-        )
+    labels = _labels(data)
     taught, learned = _answers("teacher", teacher, data), _answers("student", student, data)
     _check_classes(taught.shape[-1], learned.shape[-1], data.num_classes)
     _check_pairs(pairs, len(taught), len(learned))
-    audited = measures(taught, learned, data.labels, temperatures, predicts_by(average), pairs)
+    audited = measures(taught, learned, labels, temperatures, predicts_by(average), pairs)
     if data.class_names is not None:
         audited["class_names"] = list(data.class_names)
     if not missing_classes:
         return {**audited, "missing": None}
-    check_missing(missing_classes, data.labels, learned.shape[-1])
+    check_missing(missing_classes, labels, learned.shape[-1])
     share = share_of(missing_classes, train)
     matched = [] if share is None else _matched(student, train, missing_classes, share)
-    probe = missing_probe(learned, data.labels, missing_classes, matched)
+    probe = missing_probe(learned, labels, missing_classes, matched)
     return {**audited, "missing": {"share": share, **probe}}
+
+
+def _labels(data: Examples) -> np.ndarray:
+    """The labels ``[n]`` of data that can be audited. Raises a `KdError` of any other."""
+    if data.labels is None:
+        raise KdError("an audit counts errors and needs labelled data; pass data with labels")
+    check_classes("an audit is", data)
+    if data.positions:
+        raise KdError("an audit is about one answer for each example, and this data has several")
+    if not data.has_label.all():
+        raise KdError(
+            "an audit needs a label for every example, and some have none; leave those out"
+        )
+    return data.labels
 
 
 def _check_trained(**models: Any) -> None:
@@ -176,10 +184,10 @@ def audit_workdirs(
         who: {"workdir": str(path), "fingerprint": models[who].fingerprint}
         for who, path in (("teacher", teacher), ("student", student))
     }
-    told: dict[str, Any] = {"runs": runs, "source": spec.data.source, "split": split}
-    told["settings"] = list(spec.members.settings)
+    told = {"runs": runs, "source": spec.data.source, "split": split}
     everything = every(models["teacher"].changes, models["student"].changes, changes, trained_on)
-    return {**told, "despite_changes": everything, **audited}
+    settings = list(spec.members.settings)
+    return {**told, "settings": settings, "despite_changes": everything, **audited}
 
 
 def measures(
