@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 
 from kd.core import rng
-from kd.core.types import Apply, Made, Model, Outputs, PyTree
+from kd.core.types import Apply, Model, Outputs, PyTree
 from kd.errors import KdError
 from kd.models import taps
 from kd.models.modes import MODES, check_statistics, flags, layers_in
@@ -43,31 +43,33 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
         dropout drops nothing or batch statistics never move.
     """
     accepted = inspect.signature(type(module).__call__).parameters
-    arguments = [name for name in MODES if name in accepted]
-    attributes = [name for name in _switches(module) if name not in accepted]
+    arguments = tuple(name for name in MODES if name in accepted)
+    attributes = tuple(name for name in _switches(module) if name not in accepted)
+    adapted = _Adapted(module, arguments, attributes, frozen)
+    return Model(adapted.init, adapted.looking(()), mixed, with_taps=adapted.looking)
 
-    def checked(train: bool) -> AbstractContextManager[None]:
-        return contextlib.nullcontext() if frozen else layers_in(train)
 
-    def in_mode(train: bool) -> tuple[nn.Module, dict[str, Any]]:
-        copy = module.clone(**flags(attributes, train)) if attributes else module
-        return copy, flags(arguments, train)
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Adapted:
+    """A module, and the names by which it is told whether it trains."""
 
-    def draw(key: jax.Array, inputs: Any, train: bool) -> dict[str, Any]:
-        network, told = in_mode(train)
-        with checked(train):
-            drawn = supplied(lambda rngs: network.init(rngs, inputs, **told), {"params": key})
-        return dict(nn.meta.unbox(drawn))
+    module: nn.Module
+    arguments: tuple[str, ...]
+    attributes: tuple[str, ...]
+    frozen: bool
 
-    def init(key: jax.Array, inputs: Any) -> tuple[PyTree, PyTree]:
-        variables = draw(key, inputs, False)
-        if arguments or attributes:
-            trained = jax.eval_shape(functools.partial(draw, train=True), key, inputs)
+    def init(self, key: jax.Array, inputs: Any) -> tuple[PyTree, PyTree]:
+        variables = self._draw(key, inputs, False)
+        if self.arguments or self.attributes:
+            trained = jax.eval_shape(functools.partial(self._draw, train=True), key, inputs)
             if not _paths(trained) <= _paths(variables):
-                variables = _merged(variables, draw(key, inputs, True))
+                variables = _merged(variables, self._draw(key, inputs, True))
         return variables.pop("params", {}), variables
 
-    def looking(paths: tuple[str, ...]) -> Apply:
+    @functools.cache  # noqa: B019 (as many functions as there are choices of paths)
+    def looking(self, paths: tuple[str, ...]) -> Apply:
+        """The module's `apply`, whose outputs carry the features at `paths`."""
+
         def apply(
             params: PyTree,
             extra: PyTree,
@@ -75,7 +77,7 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
             train: bool = False,
             key: jax.Array | None = None,
         ) -> tuple[Outputs, PyTree]:
-            network, told = in_mode(train)
+            network, told = self._in_mode(train)
             variables, mutable = {"params": params, **extra}, list(extra) if train else []
             look = _look(paths, network, variables, inputs, told)
 
@@ -83,7 +85,7 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
                 options = {**told, **look, "mutable": [*mutable, *_collections(paths)]}
                 return network.apply(variables, inputs, rngs=rngs, **options)
 
-            with checked(train):
+            with self._checked(train):
                 answer, updated = supplied(run, {} if key is None else {"dropout": key})
             outputs = _outputs(answer)
             if paths:
@@ -91,14 +93,26 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
                 outputs = dataclasses.replace(outputs, taps={**outputs.taps, **features})
             if not train:
                 return outputs, extra
-            if not frozen:
+            if not self.frozen:
                 check_statistics(extra, updated)
             return outputs, updated
 
         return apply
 
-    made = Made(f"{type(module).__module__}:{type(module).__qualname__}")
-    return Model(init, looking(()), mixed, made, functools.cache(looking))
+    def _draw(self, key: jax.Array, inputs: Any, train: bool) -> dict[str, Any]:
+        network, told = self._in_mode(train)
+        with self._checked(train):
+            drawn = supplied(lambda rngs: network.init(rngs, inputs, **told), {"params": key})
+        return dict(nn.meta.unbox(drawn))
+
+    def _in_mode(self, train: bool) -> tuple[nn.Module, dict[str, Any]]:
+        copy = self.module
+        if self.attributes:
+            copy = copy.clone(**flags(self.attributes, train))
+        return copy, flags(self.arguments, train)
+
+    def _checked(self, train: bool) -> AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.frozen else layers_in(train)
 
 
 def as_model(given: Any) -> Model:
