@@ -24,24 +24,56 @@ Way = Callable[[Mapping[str, Any], nn.Module, jax.Array], jax.Array]
 
 def heads_first(params: Mapping[str, Any], layer: Any, x: jax.Array) -> jax.Array:
     """Attention with one product for query, key and value, heads before tokens from there on, and
-    the query scaled in place of the scores.
+    the query scaled in place of the scores; see `attend`.
     """
     b, tokens, width = x.shape
     heads = layer.heads
     names = ("query", "key", "value")
     kernel = jnp.concatenate([params[name]["kernel"] for name in names], axis=1)
     bias = jnp.concatenate([params[name]["bias"] for name in names])
-    projected = (x.reshape(b * tokens, width) @ kernel + bias).reshape(b, tokens, 3, heads, -1)
+    projected = (x.reshape(b * tokens, width) @ kernel + bias[None]).reshape(
+        b, tokens, 3, heads, -1
+    )
     query, key, value = projected.transpose(2, 0, 3, 1, 4)
-    scores = (query * query.shape[-1] ** -0.5) @ key.swapaxes(-1, -2)
-    seen = jax.nn.softmax(scores, axis=-1) @ value
-    seen = seen.transpose(0, 2, 1, 3).reshape(b * tokens, width)
-    return (seen @ params["out"]["kernel"] + params["out"]["bias"]).reshape(x.shape)
+    seen = (
+        attend(query * query.shape[-1] ** -0.5, key, value)
+        .transpose(0, 2, 1, 3)
+        .reshape(b * tokens, width)
+    )
+    return (seen @ params["out"]["kernel"] + params["out"]["bias"][None]).reshape(x.shape)
+
+
+@jax.custom_vjp
+def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+    """``softmax(q k') v``, arrays ``[b h l d]``, normalised where it is ``[l d]`` and not
+    ``[l l]``.
+    """
+    return _attend_forward(query, key, value)[0]
+
+
+def _attend_forward(query: jax.Array, key: jax.Array, value: jax.Array) -> Any:
+    scores = query @ key.swapaxes(-1, -2)
+    weights = jnp.exp(scores - scores.max(axis=-1, keepdims=True))
+    inverse = 1 / weights.sum(axis=-1, keepdims=True)
+    seen = (weights @ value) * inverse
+    return seen, (query, key, value, weights, inverse, seen)
+
+
+def _attend_backward(kept: Any, g: jax.Array) -> Any:
+    """With ``p = e / z`` of the forward pass, ``ds = e (g v' / z - sum(g seen) / z)``."""
+    query, key, value, weights, inverse, seen = kept
+    g = g * inverse
+    of_scores = weights * (g @ value.swapaxes(-1, -2) - (g * seen).sum(axis=-1, keepdims=True))
+    across = of_scores.swapaxes(-1, -2)
+    return of_scores @ key, across @ query, weights.swapaxes(-1, -2) @ g
+
+
+attend.defvjp(_attend_forward, _attend_backward)
 
 
 @jax.custom_vjp
 def norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
-    """LayerNorm over the last axis; its backward pass has what the forward pass kept."""
+    """LayerNorm of ``[b l d]`` over the last axis; its backward pass has what the forward pass kept."""
     return _norm_forward(x, scale, bias, epsilon)[0]
 
 
@@ -49,7 +81,7 @@ def _norm_forward(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: floa
     centred = x - x.mean(axis=-1, keepdims=True)
     inverse = jax.lax.rsqrt((centred * centred).mean(axis=-1, keepdims=True) + epsilon)
     normal = centred * inverse
-    return normal * scale + bias, (normal, inverse, scale)
+    return normal * scale[None, None] + bias[None, None], (normal, inverse, scale)
 
 
 def _norm_backward(kept: Any, g: jax.Array) -> Any:
@@ -58,7 +90,7 @@ def _norm_backward(kept: Any, g: jax.Array) -> Any:
     rows = (-1, g.shape[-1])
     ones = jnp.ones((1, g.size // g.shape[-1]), g.dtype)
     of_scale, of_bias = ones @ (g * normal).reshape(rows), ones @ g.reshape(rows)
-    g = g * scale
+    g = g * scale[None, None]
     along = (g * normal).mean(axis=-1, keepdims=True)
     of_x = inverse * (g - g.mean(axis=-1, keepdims=True) - normal * along)
     return of_x, of_scale[0], of_bias[0], None
