@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     from kd.auditing.limits import high_temperature_limit
     from kd.auditing.measures import audit
     from kd.core import Heads, LossInfo, Model, Number, Outputs, Schedule, Teacher, product, term
-    from kd.data import Dataset, arrays, jitter, load, of_classes, weigh_classes
+    from kd.data import Dataset, arrays, jitter, of_classes, weigh_classes
     from kd.errors import KdError
     from kd.models import linen
     from kd.placement.mesh import MeshSpec
     from kd.placement.sharding import Rule, Sharding
     from kd.runs.load import load_trained
+    from kd.runs.loading import load
     from kd.runs.run import train_workdir
     from kd.runs.teachers import teacher
     from kd.teachers.mixture import mixture
@@ -82,7 +83,7 @@ _HOME = {
     "high_temperature_limit": "kd.auditing.limits",
     "jitter": "kd.data",
     "linen": "kd.models",
-    "load": "kd.data",
+    "load": "kd.runs.loading",
     "load_trained": "kd.runs",
     "mixture": "kd.teachers.mixture",
     "of_classes": "kd.data",

@@ -1,6 +1,7 @@
 """Where a run comes from: its data, its teacher, its first weights, its code, what ran it.
 
-It is recorded once, when the run begins, and nobody who reads the run changes it.
+It is recorded once, when the run begins, and nobody who reads the run changes it; a run that is
+made longer adds what it was.
 """
 
 from __future__ import annotations
@@ -33,6 +34,24 @@ class Weights:
 
 
 @dataclasses.dataclass(frozen=True)
+class FirstWeights(Weights):
+    """`Weights` that a run began with: the names of the arrays that it took, and of those that it
+    drew itself.
+    """
+
+    copied: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Shorter:
+    """What a run was before it was made longer: its fingerprint, and how many steps it had."""
+
+    fingerprint: str
+    steps: int
+
+
+@dataclasses.dataclass(frozen=True)
 class DataSet:
     """Data that a run has seen.
 
@@ -55,13 +74,15 @@ class Lineage:
     `code` maps the modules of the user's own to the hash of what they say, `stack` Python, the
     libraries and the backend to their versions. `teacher` is None where labels alone taught, `init`
     where the first weights were drawn from the seed; `teachers` are several that taught as one.
+    `before` are the shorter runs that this one was, oldest first.
     """
 
     data: tuple[DataSet, ...]
     code: Mapping[str, str]
     stack: Mapping[str, str]
     teacher: Weights | None = None
-    init: Weights | None = None
+    init: FirstWeights | None = None
+    before: tuple[Shorter, ...] = ()
     teachers: tuple[Weights, ...] = ()
 
     @property
@@ -84,7 +105,8 @@ class Lineage:
                 code=_texts(told["code"]),
                 stack=_texts(told["stack"]),
                 teacher=_weights(told["teacher"]),
-                init=_weights(told["init"]),
+                init=_first(told["init"]),
+                before=tuple(Shorter(**one) for one in told.get("before", ())),
                 teachers=tuple(filter(None, map(_weights, told.get("teachers", ())))),
             )
         except (KeyError, TypeError, AttributeError) as error:
@@ -118,6 +140,13 @@ def recorded(fingerprint: str) -> str:
 
 def _weights(told: Any) -> Weights | None:
     return None if told is None else Weights(**{**told, "changes": tuple(told["changes"])})
+
+
+def _first(told: Any) -> FirstWeights | None:
+    if told is None:
+        return None
+    lists = {name: tuple(told[name]) for name in ("changes", "copied", "fresh")}
+    return FirstWeights(**{**told, **lists})
 
 
 def _texts(told: Mapping[str, Any]) -> dict[str, str]:

@@ -30,7 +30,8 @@ from kd.config import (
 from kd.core.members import make_members, product
 from kd.errors import KdError
 from kd.placement.mesh import MeshSpec
-from kd.runs.build import build_task, total_steps
+from kd.runs.build import build_task
+from kd.runs.longer import total_steps
 from kd.teachers import make as kd_teacher
 from kd.training import loop
 
@@ -153,6 +154,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "data.mixup": True,
     "data.scale": 0.5,
     "optim.clip_norm": 1.0,
+    "optim.freeze": ("Dense_0/*",),
     "population.init_seed": (0, 1),
 }
 SAME = {  # and those that may change without making it another run

@@ -17,7 +17,7 @@ import tiny
 from kd import evals
 from kd.core.patience import has_run_out, still_counts
 from kd.core.state import State, keep_best, with_best
-from kd.runs.build import load_trained
+from kd.runs.load import load_trained
 
 EVERY = 3
 WATCHED = {

@@ -11,12 +11,12 @@ import numpy as np
 
 from kd import evals
 from kd.core.types import Teacher
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.lineage import recorded
 from kd.placement.ambient import pinned
 from kd.runs.load import load_finished, load_trained
 from kd.runs.reading import look
-from kd.runs.splits import Examples
 from kd.runs.workdir import Workdir, find
 from kd.teachers.answers import answers, reading
 from kd.teachers.classes import of_classes

@@ -15,14 +15,14 @@ from kd import evals
 from kd.auditing.evaluate import check_classes, every, load_labelled, pairs_of
 from kd.auditing.missing import Members, check_missing, left_out, missing_probe, share_of
 from kd.core.types import Average
-from kd.data import Dataset, Stream
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 from kd.placement.ambient import pinned
 from kd.placement.mesh import is_whole
 from kd.runs.load import load_finished
 from kd.runs.reading import look
-from kd.runs.splits import Examples, shown
+from kd.runs.splits import shown
 from kd.runs.workdir import find
 from kd.teachers.answers import check_data, check_inputs
 from kd.teachers.make import check_average, predicts_by
@@ -36,7 +36,7 @@ _TOP = 5
 def audit(
     teacher: Trained,
     student: Trained,
-    data: Dataset | Stream,
+    data: Examples,
     *,
     missing_classes: Sequence[int] = (),
     train: Examples | None = None,
@@ -273,7 +273,7 @@ def _check_pairs(pairs: Sequence[int] | None, teachers: int, students: int) -> N
             )
 
 
-def _answers(who: str, model: Trained, data: Dataset | Stream) -> Members:
+def _answers(who: str, model: Trained, data: Examples) -> Members:
     check_inputs(model.teacher(), data, f"the {who}")
     return model.each(data)
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from kd import evals
 from kd.config import Spec
-from kd.data import Dataset, Stream
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 
@@ -56,7 +56,7 @@ def missing_probe(
     }
 
 
-def share_of(classes: Sequence[int], train: Dataset | Stream | None) -> float | None:
+def share_of(classes: Sequence[int], train: Examples | None) -> float | None:
     """Share of the examples of `train` that are labelled one of `classes`; None where it is not
     known, none or all.
     """

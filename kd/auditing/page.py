@@ -17,7 +17,7 @@ from kd.auditing.missing import probe_title
 from kd.errors import KdError
 from kd.pages.report import render, svg
 from kd.pages.tables import Table, plus_minus, titled
-from kd.runs.workdir import write_json
+from kd.system.records import write_json
 
 Audit = Mapping[str, Any]
 """What `kd.auditing.measures.audit_workdirs` returns."""

@@ -59,6 +59,8 @@ def parser() -> Parser:
             "audit", help="how much of a teacher is in a student, classes never shown included"
         )
     )
+    about = "write a finished model as safetensors and as a program that needs no kd"
+    _export(commands.add_parser("export", help=about))
     _reproduce(
         commands.add_parser(
             "reproduce", help="run or resume a published experiment", epilog=_OVERRIDES
@@ -181,6 +183,26 @@ def _audit(audit: argparse.ArgumentParser) -> None:
     _data_dir(audit)
     _despite_changes(audit)
     _allow_code(audit)
+
+
+def _export(export: argparse.ArgumentParser) -> None:
+    export.add_argument(
+        "run", type=_path, metavar="RUN", help="work directory of a finished run, or a saved model"
+    )
+    export.add_argument(
+        "folder", type=_path, metavar="DIR", help="where it goes; nothing there is overwritten"
+    )
+    export.add_argument(
+        "--member", metavar="I", help="which one, from 0, where the run is a population"
+    )
+    export.add_argument(
+        "--format",
+        choices=("both", "safetensors", "stablehlo"),
+        default="both",
+        help="its arrays, its program from stored inputs to logits, or both; default: both",
+    )
+    _despite_changes(export)
+    _allow_code(export)
 
 
 def _reproduce(reproduce: argparse.ArgumentParser) -> None:

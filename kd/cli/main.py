@@ -272,12 +272,23 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     print(html.resolve())
 
 
-def _whole(option: str, text: str) -> int:
+def _whole(option: str, text: str, what: str = "a class") -> int:
     if not text.isdecimal() or len(text) > 9:
         raise KdError(
-            f"{option} must be a class, a whole number of 0 or more, got '{text}'; e.g. {option}=3"
+            f"{option} must be {what}, a whole number of 0 or more, got '{text}'; e.g. {option}=3"
         )
     return int(text)
+
+
+def _export(args: argparse.Namespace, overrides: list[str]) -> None:
+    del overrides
+    from kd.runs.loading import load_whole
+
+    trained = load_whole(args.run, allow_code=args.allow_code, despite_changes=args.despite_changes)
+    if args.member is not None:
+        trained = trained.member(_whole("--member", args.member, "a member"))
+    trained.export(args.folder, format=args.format)
+    print(pathlib.Path(args.folder).resolve())
 
 
 def _experiments() -> Mapping[str, Any]:
@@ -370,6 +381,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "plan": _plan,
     "eval": _eval,
     "audit": _audit,
+    "export": _export,
     "reproduce": _reproduce,
     "report": _report,
     "list": _list,

@@ -2,6 +2,7 @@
 
 from kd.config.identity import code_names, code_of, fingerprint_of, identity, settings
 from kd.config.idle import check_idle
+from kd.config.init import options_of, parse_init, with_folder
 from kd.config.overrides import choose, load_config
 from kd.config.source import KNOWN, Source, parse
 from kd.config.spec import (
@@ -38,10 +39,13 @@ __all__ = [
     "from_json",
     "identity",
     "load_config",
+    "options_of",
     "parse",
+    "parse_init",
     "plain",
     "resolve",
     "settings",
     "stored_spec",
     "to_json",
+    "with_folder",
 ]

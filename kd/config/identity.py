@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import typing
 from collections.abc import Mapping
 from typing import Any
@@ -15,18 +13,20 @@ from kd.core.members import WHOLE
 from kd.core.schedules import Schedule
 from kd.data import is_code
 from kd.fields import in_identity
+from kd.system.records import digest_of
 from kd.user_code import reached
 
 
 def fingerprint_of(value: Any) -> str:
     """Hash of anything JSON can hold: 12 hexadecimal digits."""
-    text = json.dumps(plain(value), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    return digest_of(plain(value))
 
 
-def identity(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
+def identity(
+    spec: Spec, teacher_fingerprint: str = "", init_fingerprint: str = ""
+) -> dict[str, Any]:
     """What makes this run this run: its settings, and the code that they name."""
-    told = settings(spec, teacher_fingerprint)
+    told = settings(spec, teacher_fingerprint, init_fingerprint)
     own = _own_code(spec)
     told["code"] = {**{name: "" for name in _names(spec) if name not in own}, **code_of(spec)}
     return told
@@ -108,13 +108,17 @@ def _column(name: str, column: Any) -> Any:
     return column if name in WHOLE else floats(tuple(column), tuple[float, ...])
 
 
-def settings(spec: Spec, teacher_fingerprint: str = "") -> dict[str, Any]:
-    """What the config says of the run, with its teacher by fingerprint.
+def settings(
+    spec: Spec, teacher_fingerprint: str = "", init_fingerprint: str = ""
+) -> dict[str, Any]:
+    """What the config says of the run, with its teacher and its first weights by fingerprint.
 
     Each field of the config says for itself whether it belongs here: see `kd.fields`.
     """
     told = _told(canonical(spec))
     told["teacher"]["workdir"] = teacher_fingerprint
+    if told["student"].get("init") is not None:
+        told["student"]["init"] = init_fingerprint
     if spec.early_stopping is not None:  # when it looks is part of what it selects
         told["eval_epochs"] = spec.eval_epochs
     return told

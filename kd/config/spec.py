@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from kd.config.idle import check_idle
+from kd.config.init import RESERVED, parse_init, with_folder
 from kd.config.source import Source
 from kd.config.teacher import Part, TeacherSpec, check_teacher, here, make_parts
 from kd.config.typed import build, plain
@@ -100,7 +101,8 @@ class Spec:
     member, its state with the fewest errors on that split, looked at every `eval_epochs`; or the
     best by the metric that `watch` names (by nll where labels are yes or no, by rmse where they are
     numbers). With `patience` the run ends when every member has been looked at so many times
-    without getting better.
+    without getting better. `student.init` names a finished run, ``run:DIR``, to begin with: see
+    `kd.config.init`.
 
     `teachers` names several teachers, each with a `source` and a `weight`, which teach as one: see
     `kd.config.teacher.Part`. `teacher.average` then says how they are mixed, and who they are is
@@ -220,8 +222,12 @@ def _on_this_machine(spec: Spec) -> Spec:
         return str(local(text, f"config.{key}")) if text else text
 
     data_dir = path(spec.data.data_dir, "data.data_dir")
+    init, student = parse_init(spec.student), spec.student
+    if init is not None:
+        student = with_folder(student, init[0])
     return dataclasses.replace(
         spec,
+        student=student,
         data=dataclasses.replace(spec.data, data_dir=data_dir),
         teacher=here(spec.teacher),
     )
@@ -291,11 +297,13 @@ def check_options(student: Mapping[str, Any], path: str = "config.student") -> N
     model = lookup("model", student["name"], MODELS)
     accepted = inspect.signature(model).parameters
     hints = option_types(student)
+    if "init" in student and path != "config.student":
+        raise KdError(f"{path}.init changes nothing: only config.student begins with weights")
     for key, value in student.items():
-        if key == "name" or (key == "classes" and value is None):
+        if key in RESERVED or (key == "classes" and value is None):
             continue
         if key not in accepted:
-            raise unknown(f"key in {path}:", key, ["name", *accepted])
+            raise unknown(f"key in {path}:", key, [*RESERVED, *accepted])
         check_type(value, hints.get(key, Any), f"{path}.{key}")
 
 

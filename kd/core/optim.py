@@ -26,7 +26,9 @@ class Optim:
     the run.
 
     `max_norm` bounds the Euclidean norm of each unit's incoming weights after every step,
-    `clip_norm` that of the whole gradient before every step; 0 switches them off.
+    `clip_norm` that of the whole gradient before every step; 0 switches them off. Parameters whose
+    names match one of the patterns of `freeze`, such as ``Dense_0/*``, stay as they are: no decay,
+    no momentum, no norm. The other rules are about the rest.
     """
 
     name: Literal["sgd", "adam"] = "sgd"
@@ -37,6 +39,7 @@ class Optim:
     weight_decay: float = 0.0
     max_norm: float = 0.0
     clip_norm: float = later(0.0)
+    freeze: tuple[str, ...] = later(())
 
 
 def make_optimizer(spec: Optim) -> optax.GradientTransformation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ import optax
 
 from kd.core import rng
 from kd.core.heads import exported, trained
+from kd.core.leaves import with_leaves
 from kd.core.types import Model, PyTree
 
 
@@ -70,16 +72,21 @@ def init_state(
     seed: Any,
     inputs: Any,
     init_seed: Any = None,
+    first: Mapping[str, Any] | None = None,
 ) -> State:
     """The state before the first step, a pure function of the seeds. `inputs` is a batch of any
     size.
 
     `init_seed`, where given, draws the parameters in place of `seed`, which everything that is
-    random later comes from.
+    random later comes from. `first` are weights that are not drawn, by name: ``params/...`` and
+    ``extra/...``.
     """
     key = rng.key(seed)
-    first = key if init_seed is None else rng.key(init_seed)
-    params, extra = model.init(rng.stream(first, 0, "init"), inputs)
+    drawing = key if init_seed is None else rng.key(init_seed)
+    params, extra = model.init(rng.stream(drawing, 0, "init"), inputs)
+    if first:
+        begun = with_leaves({"params": params, "extra": extra}, first)
+        params, extra = begun["params"], begun["extra"]
     return State(jnp.zeros((), jnp.int32), params, extra, optimizer.init(params), key)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,19 +11,15 @@ import jax.numpy as jnp
 import optax
 
 from kd.core import rng
+from kd.core.gradients import Constraint, Kept, Metrics, Recipe, Trainable, View, gradients_of
 from kd.core.heads import trained, with_trained
-from kd.core.metrics import Mean, weighted_mean
+from kd.core.leaves import held, of_the_rest
 from kd.core.objective import Objective
 from kd.core.schedules import Shape
 from kd.core.state import State
-from kd.core.targets import with_label_share
-from kd.core.types import Batch, Hparams, Model, Outputs, PyTree, Targets, Teacher
-from kd.core.watch import watched
+from kd.core.types import Batch, Hparams, Model, PyTree, Targets, Teacher
 
-Metrics = dict[str, Mean]
 Step = Callable[[State, PyTree, Batch, Hparams], tuple[State, Metrics]]
-View = Callable[[jax.Array, Batch], Batch]
-Constraint = Callable[[PyTree], PyTree]
 
 
 def make_train_step(
@@ -38,6 +34,7 @@ def make_train_step(
     accumulate: int = 1,
     ema: float = 0.0,
     targets: Targets = "classes",
+    freeze: Sequence[str] = (),
 ) -> Step:
     """``step(state, teacher_variables, batch, hparams) -> (state, metrics)``, pure and uncompiled.
 
@@ -46,78 +43,66 @@ def make_train_step(
     optimiser's update is multiplied by ``hparams["learning_rate"] * learning_rate_shape(step)``;
     `constraint` projects the new parameters; `view` augments the batch, and the teacher sees the
     same view. With `ema` above 0 the state's average moves after every step, see `moved_average`.
+    Parameters whose names match `freeze` have no gradient and stay as they are, bit for bit.
     `targets` says what the labels are, which decides what is watched: see `kd.core.watch`.
     Only ``teacher.apply`` is used here: the weights come in as an argument, so they are neither
     baked into the program nor saved with the student. What the terms own is moved by the same
     optimiser, with a state of its own; `constraint` and `ema` are about the student alone.
     """
 
+    recipe = Recipe(
+        model,
+        teacher,
+        objective,
+        optimizer,
+        view,
+        constraint,
+        learning_rate_shape,
+        accumulate,
+        ema,
+        targets,
+        tuple(freeze),
+    )
+
     def step(
         state: State, teacher_variables: PyTree, batch: Batch, hparams: Hparams
     ) -> tuple[State, Metrics]:
         if view is not None:
             batch = view(rng.stream(state.key, state.step, "view"), batch)
-        batch = with_label_share(batch)
-        whole = jnp.sum(batch["weight"])
-        # a batch that weighs nothing has the gradient zero
-        whole = jnp.where(whole == 0, 1.0, whole)
-
-        def part(
-            kept: tuple[PyTree, Any], batch: Batch, number: jax.Array | int
-        ) -> tuple[PyTree, PyTree, Metrics]:
-            extra, heads = kept
-            answer = _asked(teacher, teacher_variables, batch)
-            dropout = rng.stream(state.key, state.step, "dropout")
-            dropout = dropout if accumulate == 1 else jax.random.fold_in(dropout, number)
-
-            def loss(moved: tuple[PyTree, PyTree]) -> tuple[jax.Array, tuple[PyTree, Metrics]]:
-                student, updated = model.apply(
-                    moved[0], extra, batch["inputs"], train=True, key=dropout
-                )
-                total, terms, later = objective(
-                    student, answer, batch, hparams, state.step, with_trained(heads, moved[1])
-                )
-                # what is trained moves between steps, and buffers from part to part
-                later = with_trained(later, trained(heads))
-                metrics = {"loss": weighted_mean(total, batch["weight"])}
-                metrics |= {
-                    f"loss/{name}": weighted_mean(value, batch["weight"])
-                    for name, value in terms.items()
-                }
-                return metrics["loss"].total / whole, (
-                    (updated, later),
-                    metrics | watched(student, answer, batch, targets),
-                )
-
-            moved = (state.params, trained(state.heads))
-            (_, (updated, metrics)), gradients = jax.value_and_grad(loss, has_aux=True)(moved)
-            return gradients, updated, metrics
-
-        kept = (state.extra, state.heads)
-        gradients, (extra, heads), metrics = _accumulated(part, kept, batch, accumulate)
-        rate = hparams["learning_rate"] * (
-            1.0 if learning_rate_shape is None else learning_rate_shape(state.step)
-        )
-        params, opt_state = _moved(optimizer, gradients[0], state.opt_state, state.params, rate)
-        if constraint is not None:
-            params = constraint(params)
-        heads_opt_state = None
-        if heads is not None:
-            owned, heads_opt_state = _moved(
-                optimizer, gradients[1], state.heads_opt_state, trained(heads), rate
-            )
-            heads = with_trained(heads, owned)
-        count = state.step + 1
-        average = None if state.ema is None else moved_average(state.ema, params, ema, count)
-        moved = State(
-            count, params, extra, opt_state, state.key, state.best, average, heads, heads_opt_state
-        )
-        return moved, metrics
+        gradients, kept, metrics = gradients_of(recipe, state, teacher_variables, batch, hparams)
+        return _moved(recipe, state, gradients, kept, hparams), metrics
 
     return step
 
 
 def _moved(
+    recipe: Recipe, state: State, gradients: Trainable, kept: Kept, hparams: Hparams
+) -> State:
+    """The state after an update by these gradients."""
+    extra, heads = kept
+    shape = recipe.learning_rate_shape
+    rate = hparams["learning_rate"] * (1.0 if shape is None else shape(state.step))
+    free = of_the_rest(recipe.optimizer, recipe.freeze)
+    params, opt_state = _updated(free, gradients[0], state.opt_state, state.params, rate)
+    if recipe.constraint is not None:
+        params = recipe.constraint(params)
+    params = held(params, state.params, recipe.freeze)
+    heads_opt_state = None
+    if heads is not None:
+        owned, heads_opt_state = _updated(
+            recipe.optimizer, gradients[1], state.heads_opt_state, trained(heads), rate
+        )
+        heads = with_trained(heads, owned)
+    count, average = state.step + 1, None
+    if state.ema is not None:
+        average = moved_average(state.ema, params, recipe.ema, count)
+        average = held(average, state.ema, recipe.freeze)
+    return State(
+        count, params, extra, opt_state, state.key, state.best, average, heads, heads_opt_state
+    )
+
+
+def _updated(
     optimizer: optax.GradientTransformation,
     gradients: PyTree,
     opt_state: PyTree,
@@ -127,13 +112,6 @@ def _moved(
     """Parameters after the optimiser's update at `rate`, and its state."""
     updates, opt_state = optimizer.update(gradients, opt_state, params)
     return optax.apply_updates(params, jax.tree.map(lambda u: u * rate, updates)), opt_state
-
-
-def _asked(teacher: Teacher | None, variables: PyTree, batch: Batch) -> Outputs | None:
-    """What the teacher answers, in float32 whatever type it computes in, and not differentiated."""
-    if teacher is None:
-        return None
-    return jax.lax.stop_gradient(teacher.apply(variables, batch).astype(jnp.float32))
 
 
 def moved_average(average: PyTree, params: PyTree, decay: float, count: Any) -> PyTree:
@@ -151,41 +129,6 @@ def moved_average(average: PyTree, params: PyTree, decay: float, count: Any) -> 
         return (old + way * (new - old)).astype(old.dtype)
 
     return jax.tree.map(move, average, params)
-
-
-def _accumulated(
-    part: Callable[[PyTree, Batch, Any], tuple[PyTree, PyTree, Metrics]],
-    extra: PyTree,
-    batch: Batch,
-    parts: int,
-) -> tuple[PyTree, PyTree, Metrics]:
-    """Gradients and metrics of a batch, summed over its `parts`, one after another; `extra` goes
-    from part to part.
-    """
-    if parts == 1:
-        return part(extra, batch, 0)
-
-    def body(
-        carry: tuple[PyTree, PyTree, Metrics], numbered: tuple[Any, Batch]
-    ) -> tuple[Any, None]:
-        gradients, extra, metrics = carry
-        more, extra, seen = part(extra, numbered[1], numbered[0])
-        return (
-            jax.tree.map(jnp.add, gradients, more),
-            extra,
-            jax.tree.map(jnp.add, metrics, seen),
-        ), None
-
-    # Every parts-th example and not a run of them: each device then holds its share of every part
-    # already.
-    split = jax.tree.map(
-        lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), dict(batch)
-    )
-    first = jax.tree.map(lambda x: x[0], split)
-    shapes = jax.eval_shape(part, extra, first, jnp.int32(0))
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), (shapes[0], shapes[2]))
-    carry, _ = jax.lax.scan(body, (nothing[0], extra, nothing[1]), (jnp.arange(parts), split))
-    return carry
 
 
 def population(

@@ -171,16 +171,29 @@ class Apply(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
+class Made:
+    """What a model was made of: the name of one of kd's own and its options, or the class of a
+    user's module; `compute` is the type that it computes in.
+    """
+
+    name: str
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    compute: str = "float32"
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """Two pure functions. The training step knows nothing else of the network.
 
     `mixed`: given inputs of bfloat16, `apply` takes float32 parameters and rounds them itself,
-    where it uses them. The parameters of other models are rounded for them.
+    where it uses them. The parameters of other models are rounded for them. `made` says how it is
+    made again, where that is known.
     """
 
     init: Init
     apply: Apply
     mixed: bool = False
+    made: Made | None = dataclasses.field(default=None, compare=False, repr=False)
     with_taps: Callable[[tuple[str, ...]], Apply] | None = dataclasses.field(
         default=None, repr=False
     )

@@ -3,6 +3,7 @@
 from kd.data.class_weights import weigh_classes
 from kd.data.dataset import Dataset, arrays, of_classes, parse_split, split_rows, take
 from kd.data.device import as_seen, example_batch, gather, to_device
+from kd.data.examples import Examples
 from kd.data.held import as_stream, in_memory
 from kd.data.held_out import check_same_kind
 from kd.data.opening import open_stream
@@ -18,6 +19,7 @@ __all__ = [
     "SOURCES",
     "Batches",
     "Dataset",
+    "Examples",
     "Order",
     "Stream",
     "arrays",

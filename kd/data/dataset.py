@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kd.core.types import Targets
-from kd.data.seen import Seen
+from kd.data.seen import Seen, unit_of
 from kd.data.stored import (
     as_array,
     check_ids,
@@ -99,7 +99,7 @@ class Dataset:
     @property
     def unit(self) -> np.float32 | None:
         """What the stored numbers are multiplied by: see `kd.data.stored.prepare`."""
-        return None if self.ids else np.float32(self.scale)
+        return unit_of(self.scale, self.ids)
 
     @property
     def first(self) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from kd.core.types import Batch
 from kd.data.dataset import Dataset
+from kd.data.examples import Examples
 from kd.data.stored import prepare
 from kd.data.stream import Stream
 from kd.data.targets import has_label
@@ -62,7 +63,7 @@ def as_seen(batch: Batch, unit: Any) -> Batch:
     return {**batch, "inputs": prepare(batch["inputs"], unit)}
 
 
-def example_batch(data: Dataset | Stream, batch_size: int) -> Batch:
+def example_batch(data: Examples, batch_size: int) -> Batch:
     """The first example over and over, for its shapes: inputs ``[b ...]``, labels ``[b *p]`` or
     ``[b v]``, weight ``[b *p]`` and index ``[b]``.
     """

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from kd.data.dataset import Dataset
+from kd.data.examples import Examples
 from kd.data.seen import check_alike
-from kd.data.stream import Stream
 from kd.data.words import same_names
 from kd.errors import KdError
-
-Examples = Dataset | Stream
 
 
 def check_same_kind(

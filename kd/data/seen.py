@@ -6,6 +6,8 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
+
 from kd.errors import KdError
 
 _OTHER_STORAGE = 0.5  # of the wider range: so far apart may ends lie where the storage differs
@@ -40,6 +42,11 @@ class Seen:
             return line
         return f"{line}; if pictures should have another range, set their scale (config.data.scale)"
 
+    @property
+    def unit(self) -> np.float32 | None:
+        """What the stored numbers are multiplied by: see `kd.data.stored.prepare`."""
+        return unit_of(self.scale, self.ids)
+
     def at(self, scale: float) -> Seen:
         """The same stored numbers, seen at another scale."""
         if scale == self.scale or self.low is None or self.high is None:
@@ -48,7 +55,12 @@ class Seen:
         return dataclasses.replace(self, scale=scale, low=ends[0], high=ends[1])
 
 
-def from_record(record: Any) -> Seen | None:
+def unit_of(scale: float, ids: bool) -> np.float32 | None:
+    """What stored numbers are multiplied by; None of identities."""
+    return None if ids else np.float32(scale)
+
+
+def from_record(record: Any, file: object = "run.json") -> Seen | None:
     """What `dataclasses.asdict` made of a `Seen`, read back from JSON; None of a run that has
     none.
 
@@ -72,7 +84,7 @@ def from_record(record: Any) -> Seen | None:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise KdError(
-            f"the inputs of run.json are damaged: {error!r}; restore that file, or train that run "
+            f"the inputs of {file} are damaged: {error!r}; restore that file, or train that run "
             "again"
         ) from error
 

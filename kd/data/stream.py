@@ -13,7 +13,7 @@ import numpy as np
 from kd.core.types import Targets
 from kd.data.dataset import Dataset, of_classes, take
 from kd.data.images.crops import Crop, viewed
-from kd.data.seen import Seen
+from kd.data.seen import Seen, unit_of
 from kd.data.stored import check_numeric, check_scale, check_seen, prepare
 from kd.errors import KdError, cause
 
@@ -121,7 +121,7 @@ class Stream:
     @property
     def unit(self) -> np.float32 | None:
         """What the stored numbers are multiplied by: see `kd.data.stored.prepare`."""
-        return None if self.ids else np.float32(self.scale)
+        return unit_of(self.scale, self.ids)
 
     @property
     def targets(self) -> Targets:

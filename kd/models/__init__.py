@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from kd.core.types import Model
 from kd.models.linen import as_model, linen
+from kd.models.made import made_again
 from kd.models.mlp import mlp
 from kd.models.vit import vit
 
-__all__ = ["MODELS", "as_model", "linen", "mlp", "vit"]
+__all__ = ["MODELS", "as_model", "linen", "made_again", "mlp", "vit"]
 
 MODELS: dict[str, Callable[..., Model]] = {"mlp": mlp, "vit": vit}

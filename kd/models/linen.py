@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 
 from kd.core import rng
-from kd.core.types import Apply, Model, Outputs, PyTree
+from kd.core.types import Apply, Made, Model, Outputs, PyTree
 from kd.errors import KdError
 from kd.models import taps
 from kd.models.modes import MODES, check_statistics, flags, layers_in
@@ -97,7 +97,8 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
 
         return apply
 
-    return Model(init, looking(()), mixed, with_taps=functools.cache(looking))
+    made = Made(f"{type(module).__module__}:{type(module).__qualname__}")
+    return Model(init, looking(()), mixed, made, functools.cache(looking))
 
 
 def as_model(given: Any) -> Model:

@@ -9,6 +9,7 @@ from kd.core.types import Model
 from kd.errors import KdError
 from kd.models.dense import Dense
 from kd.models.linen import linen
+from kd.models.made import named
 from kd.placement.mesh import over_batch
 
 
@@ -31,6 +32,7 @@ class MLP(nn.Module):
         return Dense(self.classes)(x)
 
 
+@named
 def mlp(
     classes: int,
     widths: tuple[int, ...] = (800, 800),

@@ -4,6 +4,7 @@ memory.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -41,7 +42,8 @@ def in_bfloat16(model: Model) -> Model:
 
         return rounding
 
-    return model.wrapped(in_half)
+    made = model.made and dataclasses.replace(model.made, compute="bfloat16")
+    return dataclasses.replace(model.wrapped(in_half), made=made)
 
 
 def rematerialised(model: Model) -> Model:

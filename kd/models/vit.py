@@ -18,6 +18,7 @@ from kd.core.types import Model
 from kd.errors import KdError, unknown
 from kd.models.dense import Dense
 from kd.models.linen import linen
+from kd.models.made import named
 from kd.placement.mesh import over_batch
 
 
@@ -201,6 +202,7 @@ class ViT(nn.Module):
         return scanned(self.size, self.dropout, train, name="blocks")
 
 
+@named
 def vit(
     classes: int,
     variant: str = "S/16",

@@ -34,6 +34,7 @@ def dry_run(spec: Spec, task: Task) -> Table:
         ["parameters of a member", f"{parameters // members:,}"],
         ["terms", ", ".join(term.name for term in task.terms)],
         ["teacher", teacher or "none"],
+        *([] if task.first is None else [["first weights", task.first.text]]),
         ["kept in memory, a device", size(sum(kept(task, where).values()))],
         ["fingerprint", _fingerprint(spec, task, teacher)],
     ]
@@ -41,4 +42,6 @@ def dry_run(spec: Spec, task: Task) -> Table:
 
 
 def _fingerprint(spec: Spec, task: Task, teacher: str) -> str:
-    return fingerprint_of({**identity(spec, teacher), "data_fingerprint": task.data.fingerprint})
+    init = "" if task.first is None else task.first.record.fingerprint
+    who = {**identity(spec, teacher, init), "data_fingerprint": task.data.fingerprint}
+    return fingerprint_of(who)

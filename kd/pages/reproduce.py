@@ -11,7 +11,7 @@ from kd.errors import KdError
 from kd.evidence import machine
 from kd.names import lookup
 from kd.pages.report import Page, build_page, load_results, write_report
-from kd.runs.workdir import write_json
+from kd.system.records import write_json
 
 _WIDE = 160
 

@@ -9,10 +9,13 @@ from kd import data as kd_data
 from kd.config import Spec
 from kd.core.optim import make_optimizer, max_norm
 from kd.core.types import Teacher
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.placement.ambient import pinned
+from kd.runs.first import init_source, load_init
+from kd.runs.longer import total_steps
 from kd.runs.models import build_model
-from kd.runs.splits import Examples, load_splits
+from kd.runs.splits import load_splits
 from kd.runs.teachers import as_teacher, load_teacher, planned_teacher
 from kd.teachers.trained import Trained
 from kd.training import loop
@@ -20,7 +23,11 @@ from kd.training.task import Task, make_task
 
 
 def build_task(
-    spec: Spec, data: Examples, teacher: Teacher | None, mesh: Mesh | None = None
+    spec: Spec,
+    data: Examples,
+    teacher: Teacher | None,
+    mesh: Mesh | None = None,
+    init: Trained | None = None,
 ) -> Task:
     """Everything a run is made of, on `mesh` or on the one that it describes.
 
@@ -34,7 +41,10 @@ def build_task(
         batch_size=spec.data.batch_size,
         steps=total_steps(spec, len(data)),
         optimizer=make_optimizer(spec.optim),
+        freeze=spec.optim.freeze,
         teacher=teacher,
+        init=init,
+        init_source=init_source(spec),
         view=kd_data.chain(
             kd_data.jitter(spec.data.jitter_pixels), kd_data.mixup() if spec.data.mixup else None
         ),
@@ -50,13 +60,6 @@ def build_task(
     )
 
 
-def total_steps(spec: Spec, examples: int) -> int:
-    """Length of the run in steps."""
-    if spec.total_steps is not None:
-        return spec.total_steps
-    return kd_data.steps_of(spec.total_epochs or 0, examples, spec.data.batch_size)
-
-
 @pinned()
 def check_spec(spec: Spec, teacher: Spec | None = None) -> Task:
     """The task of a run, of which all is known to be right that can be known before its teacher is
@@ -69,7 +72,7 @@ def check_spec(spec: Spec, teacher: Spec | None = None) -> Task:
     taught = (
         load_teacher(spec, data) if teacher is None else as_teacher(untrained(teacher), spec, data)
     )
-    task = build_task(spec, data, taught)
+    task = build_task(spec, data, taught, init=load_init(spec))
     loop.check(task)
     return task
 

@@ -126,7 +126,14 @@ def _trained(
         arrays["extra"],
         members,
         despite(workdir.fingerprint, changes),
-        seen=from_record(workdir.owner.get("inputs")),
+        seen=from_record(workdir.owner.get("inputs"), workdir.path / "run.json"),
         changes=changes,
+        class_names=_class_names(workdir),
+        lineage=workdir.lineage,
         heads=arrays["heads"],
     )
+
+
+def _class_names(workdir: Workdir) -> tuple[str, ...] | None:
+    names = workdir.owner.get("class_names")
+    return None if names is None else tuple(map(str, names))

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from kd.config import Spec
+from kd.config import Spec, options_of
 from kd.core.types import Model
 from kd.models import MODELS, as_model
 from kd.models.precision import in_bfloat16, rematerialised
@@ -22,7 +22,7 @@ def build_model(spec: Spec, num_classes: int) -> Model:
 
 def make_model(given: Mapping[str, Any], num_classes: int, *, compute: str, remat: bool) -> Model:
     """The model that a student, or what is spelled like one, names."""
-    options = {key: value for key, value in given.items() if key != "name"}
+    options = options_of(given)
     classes = options.pop("classes", None)
     function = lookup("model", given["name"], MODELS)
     by_layer = remat and "remat" in inspect.signature(function).parameters

@@ -11,13 +11,15 @@ import jax
 from kd import lineage
 from kd.config import Spec, TeacherSpec, code_of
 from kd.core.types import Teacher
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.lineage import DataSet, Lineage, Weights
-from kd.runs.splits import Examples, open_split
+from kd.runs.splits import open_split
 from kd.runs.workdir import Workdir, find
 from kd.teachers.function import Unasked
 from kd.teachers.make import digest
 from kd.teachers.mixture import Mixture
+from kd.training.task import Task
 from kd.user_code import reached
 
 
@@ -57,19 +59,19 @@ def look(
     return data, changes
 
 
-def lineage_of(
-    spec: Spec, data: Examples, splits: Mapping[str, str], teacher: Teacher | None
-) -> Lineage:
+def lineage_of(spec: Spec, splits: Mapping[str, str], task: Task) -> Lineage:
     """Where a run that begins now comes from.
 
     `splits` are the fingerprints of all that it looks at.
     """
+    data, teacher = task.data, task.teacher
     place = "" if spec.data.data_dir is None else str(pathlib.Path(spec.data.data_dir).resolve())
     return Lineage(
         data=(DataSet(spec.data.source, place, data.fingerprint, splits, spec.data.licence),),
         code=code_of(spec),
         stack=lineage.stack(jax.default_backend()),
         teacher=None if teacher is None or spec.parts else _weights(spec.teacher, teacher),
+        init=None if task.first is None else task.first.record,
         teachers=tuple(
             _weights(part.spec, taught)
             for part, taught in zip(spec.parts.values(), _parts(teacher), strict=True)
@@ -91,7 +93,7 @@ def _weights(told: TeacherSpec, teacher: Teacher) -> Weights:
         source=dataclasses.replace(origin, place=place).text,
         fingerprint=teacher.fingerprint,
         # a function is told by its code, before it is asked
-        digest=teacher.fingerprint if isinstance(teacher, Unasked) else digest(teacher),
+        digest=teacher.fingerprint if isinstance(teacher, Unasked) else digest(teacher.variables),
         licence=told.licence,
         changes=verify(find(place), despite_changes=True) if origin.scheme == "run" else (),
     )

@@ -18,16 +18,19 @@ from kd.core.manifest import Manifest
 from kd.core.state import State
 from kd.core.terms import teacher_taps
 from kd.core.types import Teacher
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.placement.ambient import pinned
 from kd.placement.mesh import check_batch, make_mesh, put
 from kd.placement.sharding import teacher_shardings
 from kd.processes import group
 from kd.runs.build import build_task
+from kd.runs.first import load_init
+from kd.runs.longer import cadence_of, lengthen
 from kd.runs.reading import lineage_of, verify
-from kd.runs.splits import Examples, load_splits, split_fingerprints, watched
+from kd.runs.splits import load_splits, split_fingerprints, watched
 from kd.runs.teachers import load_teacher
-from kd.runs.workdir import Workdir, claim, made
+from kd.runs.workdir import Workdir, claim, made, owner_of
 from kd.system.paths import local
 from kd.teachers.function import complete, is_unasked
 from kd.teachers.mixture import Mixture, is_live
@@ -65,22 +68,25 @@ def train_workdir(
     check_batch(make_mesh(spec.mesh), spec.data.batch_size, spec.accumulate)
     data, held_out, validation = load_splits(spec)
     teacher = load_teacher(spec, data, despite_changes=despite_changes)
-    task = build_task(spec, data, teacher)
+    init = load_init(spec, despite_changes=despite_changes)
+    task = build_task(spec, data, teacher, init=init)
     loop.check(task)
     check_room(task, place(task))
     who = "" if teacher is None else teacher.fingerprint
     splits = split_fingerprints(spec, data, held_out, validation)
-    same = {"config": fingerprint_of(identity(spec, who)), "data": data.fingerprint}
+    begun = "" if init is None else init.fingerprint
+    same = {"config": fingerprint_of(identity(spec, who, begun)), "data": data.fingerprint}
     group.check_same("train the same run", {**same, "splits": fingerprint_of(splits)})
-    begin = functools.partial(lineage_of, spec, data, splits, teacher)
+    begin = functools.partial(lineage_of, spec, splits, task)
     with contextlib.ExitStack() as held:
 
         def take() -> list[str]:
             # first: who does not hold it must not say whose folder this is
             held.enter_context(made(path).locked())
-            workdir = claim(path, spec, data, who, begin)
+            workdir = claim(path, spec, data, who, begin, begun)
             changes = verify(workdir, splits, despite_changes=despite_changes)
-            return [*changes, *_changes_of_teacher(workdir)]
+            lengthen(workdir, owner_of(spec, data, who, begun), spec, len(data))
+            return [*changes, *_changes_of_weights(workdir)]
 
         changes = group.first_does("claim", take)
         workdir = Workdir(path)
@@ -154,11 +160,13 @@ def _recorded(
     return outcome
 
 
-def _changes_of_teacher(workdir: Workdir) -> tuple[str, ...]:
-    """What had changed of the run's teacher when the run began."""
+def _changes_of_weights(workdir: Workdir) -> list[str]:
+    """What had changed of the run's teacher and of its first weights when the run began."""
     lineage = workdir.lineage
-    taught_by = () if lineage is None else lineage.taught_by
-    return tuple(change for weights in taught_by for change in weights.changes)
+    if lineage is None:
+        return []
+    weights = [*lineage.taught_by, *filter(None, [lineage.init])]
+    return [change for one in weights for change in one.changes]
 
 
 def on_mesh(task: loop.Task, teacher: Teacher) -> Teacher:
@@ -182,7 +190,7 @@ def _train_in(
     tensorboard: bool,
 ) -> State:
     checkpoints = workdir.checkpoints()
-    cadence = _cadence(spec, len(task.data), task.total_steps)
+    cadence = cadence_of(spec, len(task.data))
     watch = writers.Progress if group.is_first() else writers.Silence
     with watch(title, task.total_steps, task.batch_size * (task.members.size or 1)) as progress:
 
@@ -191,12 +199,21 @@ def _train_in(
                 return []
             progress.resume(resumed_at)
             progress.say(f"{title}: {task.data.seen.text}")
+            if task.first is not None and not resumed_at:
+                progress.say(f"{title}: {task.first.text}")
             if not resumed_at and workdir.has_metrics:
                 progress.say(
                     f"{title}: no whole checkpoint in {workdir.path}; starting again at step 0, "
                     "and its metrics with it"
                 )
-            unwritten = cadence.dispatch - 1 if isinstance(task.data, kd_data.Stream) else 0
+            shorter = _before(workdir)
+            if resumed_at and resumed_at in shorter:
+                progress.say(
+                    f"{title}: it was {resumed_at:,} steps long and is made {task.total_steps:,}; "
+                    f"the record of the shorter run is kept as evaluation-{resumed_at}.json"
+                )
+            in_a_line = isinstance(task.data, kd_data.Stream) or resumed_at in shorter
+            unwritten = cadence.dispatch - 1 if in_a_line else 0
             lines = writers.jsonl(workdir.metrics, resumed_at, progress.say, unwritten)
             sinks = [lines, progress.write]
             return (
@@ -241,10 +258,7 @@ def _held_out(run: Trained, data: Examples) -> dict[str, Any]:
     return values if run.members else {name: value[0] for name, value in values.items()}
 
 
-def _cadence(spec: Spec, examples: int, total: int) -> loop.Cadence:
-    def steps(epochs: float | None) -> int | None:
-        return None if epochs is None else kd_data.steps_of(epochs, examples, spec.data.batch_size)
-
-    return loop.Cadence(
-        min(spec.log_steps, total), steps(spec.eval_epochs), steps(spec.checkpoint_epochs)
-    )
+def _before(workdir: Workdir) -> list[int]:
+    """The steps at which this run ended, when it was a shorter one."""
+    lineage = workdir.lineage
+    return [] if lineage is None else [one.steps for one in lineage.before]

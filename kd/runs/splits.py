@@ -9,9 +9,8 @@ from kd import evals
 from kd.config import Spec
 from kd.data import check_same_kind
 from kd.data.dataset import parse_split, split_rows
+from kd.data.examples import Examples
 from kd.errors import KdError
-
-Examples = kd_data.Dataset | kd_data.Stream
 
 
 def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:

@@ -18,9 +18,11 @@ from kd.errors import KdError, unknown
 from kd.names import lookup
 from kd.placement.ambient import pinned
 from kd.runs.build import check_spec
+from kd.runs.first import init_fingerprint
 from kd.runs.load import load_trained
 from kd.runs.run import train_workdir
-from kd.runs.workdir import Workdir, find, write_json
+from kd.runs.workdir import Workdir, find
+from kd.system.records import write_json
 from kd.teachers.trained import Trained
 from kd.user_code import reached
 
@@ -105,10 +107,14 @@ def stage_fingerprints(stages: Sequence[Stage | Computation]) -> dict[str, str]:
     return found
 
 
+def _who(spec: Spec, teacher: str) -> dict[str, Any]:
+    return identity(spec, teacher, init_fingerprint(spec))
+
+
 def _identity(stage: Stage | Computation, found: Mapping[str, str]) -> list[Any]:
     if isinstance(stage, Stage):
         data = [] if stage.data is None else [found[stage.data]]
-        return [identity(stage.spec, found.get(stage.teacher or "", "")), stage.version, *data]
+        return [_who(stage.spec, found.get(stage.teacher or "", "")), stage.version, *data]
     return [
         stage.function,
         dict(stage.options),
@@ -205,7 +211,7 @@ def _check_own(stage: Stage | Computation, workdir: pathlib.Path, done: Mapping[
         for key, value in find(workdir).owner["identity"].items()
         if key != "data_fingerprint"
     }
-    if fingerprint_of(theirs) != fingerprint_of(identity(stage.spec, teacher)):
+    if fingerprint_of(theirs) != fingerprint_of(_who(stage.spec, teacher)):
         raise KdError(
             f"{workdir} holds another run than stage '{stage.name}'; remove it, and the same "
             "command trains it"

@@ -15,14 +15,13 @@ from kd.config import Part, Source, Spec, TeacherSpec, fingerprint_of
 from kd.config.teacher import check_teacher
 from kd.core.manifest import Kind
 from kd.core.types import Average, Outputs, Teacher
-from kd.data import Dataset, Stream
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.models.abstract import shapes
 from kd.names import lookup
 from kd.placement.ambient import pinned
 from kd.runs.load import load_finished
 from kd.runs.models import make_model
-from kd.runs.splits import Examples
 from kd.teachers.answers import check_data, reading
 from kd.teachers.classes import of_classes
 from kd.teachers.function import complete, function_teacher
@@ -37,7 +36,7 @@ from kd.user_code import reached
 def teacher(
     source: Any,
     *,
-    data: Dataset | Stream | None = None,
+    data: Examples | None = None,
     kind: Kind | None = None,
     temperature: float | None = None,
     classes: Sequence[int] | Sequence[str] | None = None,
@@ -92,7 +91,7 @@ def teacher(
     return complete(_answering(origin, told, _needed(data), batch_size))
 
 
-def _needed(data: Any) -> Dataset | Stream:
+def _needed(data: Any) -> Examples:
     check_data(data)
     return data
 
@@ -156,9 +155,7 @@ def _one(spec: Spec, data: Examples, *, despite_changes: bool) -> Teacher:
     return as_teacher(run, spec, data)
 
 
-def _answering(
-    origin: Source, told: TeacherSpec, data: Dataset | Stream, batch_size: int
-) -> Teacher:
+def _answering(origin: Source, told: TeacherSpec, data: Examples, batch_size: int) -> Teacher:
     """A table, or a function that is not asked yet."""
     options: dict[str, Any] = {"kind": told.kind, "temperature": told.temperature}
     if origin.scheme == "table":

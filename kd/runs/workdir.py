@@ -23,15 +23,16 @@ from kd.config import (
     to_json,
 )
 from kd.config.allowed import packages
-from kd.data import Dataset, Stream
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.lineage import Lineage
 from kd.system.paths import local
+from kd.system.records import read_record, write_record
 from kd.training.checkpoint import Checkpoints
 
 _RESTORE = "choose another folder, or restore that file"
-_DIGEST = "digest"  # of what else a JSON file of a run holds
 _OUTSIDE = ("code", "data_fingerprint")  # of an identity: what its config does not say
+_LENGTH = ("total_epochs", "total_steps")
 _PRINT = "[0-9a-f]" * 8  # what a stage's folder has after its name
 _OWNER = {"fingerprint": str, "identity": dict, "num_classes": int, "spec": dict}
 
@@ -58,7 +59,7 @@ class Workdir:
         Raises:
           KdError: it is damaged.
         """
-        owner = self._whole("run.json", _RESTORE)
+        owner = read_record(self.path / "run.json", _RESTORE)
         for name, kind in _OWNER.items():
             if type(owner.get(name)) is not kind:
                 raise self._damaged(f"'{name}' is missing or no {kind.__name__}")
@@ -85,7 +86,8 @@ class Workdir:
         owner = self.owner
         spec = stored_spec(owner["spec"], self.path / "run.json", self.allow_code)
         theirs = {key: value for key, value in owner["identity"].items() if key not in _OUTSIDE}
-        ours = settings(spec, _flat(theirs).get("teacher.workdir", ""))
+        names = (_flat(theirs).get(key, "") for key in ("teacher.workdir", "student.init"))
+        ours = settings(spec, *names)
         if difference := _difference(theirs, ours, "in its identity", "in its spec"):
             raise self._damaged(difference)
         return spec
@@ -196,9 +198,8 @@ class Workdir:
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file whole or not at all, with a digest of its content."""
-        plain = {key: value for key, value in content.items() if key != _DIGEST}
         try:
-            write_json(self.path / name, {**plain, _DIGEST: fingerprint_of(plain)})
+            write_record(self.path / name, content)
         except OSError as error:
             raise _not_writable(self.path / name, error) from error
 
@@ -210,17 +211,7 @@ class Workdir:
         """
         if not os.path.lexists(self.path / name):
             return None
-        return self._whole(name, "restore it, or remove it and start that run again")
-
-    def _whole(self, name: str, fix: str) -> dict[str, Any]:
-        """The content of a JSON file as it was written; files of earlier versions hold no digest
-        to compare.
-        """
-        content = read_json(self.path / name, fix)
-        digest = content.pop(_DIGEST, None)
-        if digest not in (None, fingerprint_of(content)):
-            raise KdError(f"{self.path / name} is damaged: it was edited; {fix}")
-        return content
+        return read_record(self.path / name, "restore it, or remove it and start that run again")
 
 
 def made(path: pathlib.Path) -> Workdir:
@@ -238,28 +229,40 @@ def _not_writable(path: pathlib.Path, error: OSError) -> KdError:
     )
 
 
+def owner_of(
+    spec: Spec, data: Examples, teacher_fingerprint: str, init_fingerprint: str = ""
+) -> dict[str, Any]:
+    """What run.json says of a run, besides its lineage."""
+    who = identity(spec, teacher_fingerprint, init_fingerprint)
+    who["data_fingerprint"] = data.fingerprint
+    return {
+        "fingerprint": fingerprint_of(who),
+        "num_classes": data.num_classes,
+        "class_names": data.class_names,
+        "inputs": dataclasses.asdict(data.seen),
+        "identity": who,
+        "spec": json.loads(to_json(spec)),
+    }
+
+
 def claim(
     path: pathlib.Path,
     spec: Spec,
-    data: Dataset | Stream,
+    data: Examples,
     teacher_fingerprint: str,
     lineage: Callable[[], Lineage],
+    init_fingerprint: str = "",
 ) -> Workdir:
     """Make `path` the work directory of this run, or find that it is already. One that holds
-    no step and no record is free. `lineage` is asked where the run begins, and recorded.
+    no step and no record is free. `lineage` is asked where the run begins, and recorded. One that
+    differs in its length alone is let through: see `kd.runs.longer`.
 
     Raises:
       KdError: it belongs to another run (the first keys that differ are shown), or cannot be
         written.
     """
-    who = {**identity(spec, teacher_fingerprint), "data_fingerprint": data.fingerprint}
-    owner = {
-        "fingerprint": fingerprint_of(who),
-        "num_classes": data.num_classes,
-        "inputs": dataclasses.asdict(data.seen),
-        "identity": who,
-        "spec": json.loads(to_json(spec)),
-    }
+    owner = owner_of(spec, data, teacher_fingerprint, init_fingerprint)
+    who = owner["identity"]
     # what the caller's own config names was typed by the caller
     workdir = dataclasses.replace(made(path), allow_code=code_names(spec))
     try:
@@ -276,7 +279,9 @@ def claim(
             raise PermissionError(13, "Permission denied")
     except OSError as error:
         raise _not_writable(path, error) from error
-    if found["fingerprint"] != owner["fingerprint"]:
+    if found["fingerprint"] != owner["fingerprint"] and not _of_another_length(
+        found["identity"], who
+    ):
         raise KdError(
             f"work directory {path} belongs to another run: {_difference(found['identity'], who)}; "
             "choose another --workdir, or go back to that config and code"
@@ -322,23 +327,10 @@ def find(path: str | pathlib.Path, allow_code: str | Iterable[str] = ()) -> Work
     return workdir
 
 
-def read_json(path: pathlib.Path, fix: str) -> dict[str, Any]:
-    """The object that a JSON file holds. Raises a `KdError` with that `fix` where it is damaged."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no object")
-    except (OSError, ValueError, RecursionError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise KdError(f"{path} is damaged: {cause}; {fix}") from error
-    return content
-
-
-def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
-    """Write JSON whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    unfinished.replace(path)
+def _of_another_length(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether two identities differ in nothing but how long the run is."""
+    a, b = ({k: v for k, v in _flat(who).items() if k not in _LENGTH} for who in (theirs, ours))
+    return a == b
 
 
 def _difference(

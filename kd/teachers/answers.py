@@ -25,6 +25,7 @@ from kd.data import (
     padded_rows,
     to_device,
 )
+from kd.data.examples import Examples
 from kd.data.seen import scale_for
 from kd.errors import KdError
 from kd.placement.ambient import pinned
@@ -38,7 +39,7 @@ def predict(
     model: Model,
     params: PyTree,
     extra: PyTree,
-    data: Dataset | Stream,
+    data: Examples,
     *,
     members: bool,
     batch_size: int,
@@ -53,7 +54,7 @@ def predict(
 
 
 @pinned()
-def answers(teacher: Teacher, data: Dataset | Stream, *, batch_size: int = 500) -> Outputs:
+def answers(teacher: Teacher, data: Examples, *, batch_size: int = 500) -> Outputs:
     """A teacher's outputs for every example of `data`, in order: what `kd.teachers.make.kept`
     wants.
 
@@ -95,7 +96,7 @@ def check_data(data: Any) -> None:
 
 
 @pinned()
-def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher") -> None:
+def check_inputs(model: Teacher, data: Examples, who: str = "the teacher") -> None:
     """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
 
     def answer(variables: PyTree) -> Outputs:
@@ -114,7 +115,7 @@ def check_inputs(model: Teacher, data: Dataset | Stream, who: str = "the teacher
         ) from error
 
 
-def reading(model: Teacher, data: Dataset | Stream, who: str = "the teacher") -> Teacher:
+def reading(model: Teacher, data: Examples, who: str = "the teacher") -> Teacher:
     """A teacher beside a student of `data`: it sees the student's inputs, in the unit of those that
     it was trained on.
 
@@ -158,7 +159,7 @@ def _paired(apply: Callable[[PyTree, Batch], Outputs]) -> Callable[[PyTree, Batc
 def _answer(
     apply: Callable[[PyTree, Batch], Outputs],
     variables: PyTree,
-    data: Dataset | Stream,
+    data: Examples,
     batch_size: int,
     members: bool,
 ) -> Outputs:
@@ -173,7 +174,7 @@ def _answer(
     return jax.tree.map(lambda leaf: _examples(leaf, ahead, len(data)), outputs)
 
 
-def _batch_size(data: Dataset | Stream, most: int, mesh: Mesh | None) -> int:
+def _batch_size(data: Examples, most: int, mesh: Mesh | None) -> int:
     """A batch that the data fills and that divides over the mesh."""
     parts = 1 if mesh is None else batch_parts(mesh)
     return -(-min(most, len(data)) // parts) * parts
@@ -182,7 +183,7 @@ def _batch_size(data: Dataset | Stream, most: int, mesh: Mesh | None) -> int:
 def _batches(
     apply: Callable[[PyTree, Batch], Outputs],
     variables: PyTree,
-    data: Dataset | Stream,
+    data: Examples,
     batch_size: int,
     mesh: Any,
 ) -> Outputs:

@@ -11,7 +11,8 @@ import numpy as np
 
 from kd.core.manifest import Kind
 from kd.core.types import Outputs, Teacher
-from kd.data import Dataset, Stream, as_stream, prepare
+from kd.data import Stream, as_stream, prepare
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.teachers.classes import choose
 from kd.teachers.make import kept_shapes
@@ -49,7 +50,7 @@ def complete(teacher: Teacher, count: Count = lambda _: None) -> Teacher:
 
 def function_teacher(
     function: Function,
-    data: Dataset | Stream,
+    data: Examples,
     *,
     kind: Kind | None = None,
     temperature: float | None = None,
@@ -116,7 +117,7 @@ def _asked(function: Function, inputs: np.ndarray) -> np.ndarray:
     return answer
 
 
-def _batches(data: Dataset | Stream, size: int, stored: bool) -> Iterator[np.ndarray]:
+def _batches(data: Examples, size: int, stored: bool) -> Iterator[np.ndarray]:
     stream = data if isinstance(data, Stream) else as_stream(data)
     for start in range(0, len(data), size):
         inputs, _ = stream.read(range(start, min(start + size, len(data))))

@@ -196,10 +196,10 @@ def unpaired_answer(teacher: Teacher) -> Callable[[PyTree, Batch], Outputs]:
     )
 
 
-def digest(teacher: Teacher) -> str:
-    """Hash of every array of a teacher: its names, types, shapes and bytes."""
+def digest(arrays: PyTree) -> str:
+    """Hash of every array of a tree: its names, types, shapes and bytes."""
     total = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(teacher.variables):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(arrays):
         array = np.ascontiguousarray(leaf)
         total.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         total.update(array.tobytes())

@@ -48,7 +48,7 @@ def _key(teacher: Teacher, data: Dataset, text: str) -> str:
     """
     return kept.key_of(
         hashlib.sha256(text.encode()).hexdigest(),
-        digest(teacher),
+        digest(teacher.variables),
         teacher.fingerprint,
         data.fingerprint,
         teacher.pairs,

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from kd.data import Dataset, Stream
+from kd.data.examples import Examples
 from kd.errors import KdError
 
 _WHOLE = re.compile(r"\d{1,18}(\.0)?")
 _SEVERAL = -1
 
 
-def rows_of(names: Sequence[str] | None, data: Dataset | Stream, where: str) -> np.ndarray | None:
+def rows_of(names: Sequence[str] | None, data: Examples, where: str) -> np.ndarray | None:
     """The row of a table for each example of `data`, ``[n]``; None: row i is of example i.
 
     `names` say of which example each row is. An image in a folder is named by its path, as much of

@@ -8,7 +8,7 @@ import numpy as np
 
 from kd.core.manifest import Kind, check_rows
 from kd.core.types import Average, Outputs, Teacher
-from kd.data import Dataset, Stream
+from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.teachers.answers import check_data
 from kd.teachers.make import check_average, kept
@@ -19,7 +19,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 def soft_labels(
     *,
-    data: Dataset | Stream,
+    data: Examples,
     logits: Any = None,
     probabilities: Any = None,
     temperature: float = 1.0,

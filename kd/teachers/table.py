@@ -12,9 +12,9 @@ import numpy as np
 
 from kd.core.manifest import Kind
 from kd.core.types import Teacher
-from kd.data import Dataset, Stream
 from kd.data import table as csv
 from kd.data.archive import Member
+from kd.data.examples import Examples
 from kd.data.npz import read_array, stored_arrays, words
 from kd.errors import KdError, unknown
 from kd.system.memory import check_fits
@@ -51,7 +51,7 @@ class _Answers:
 
 def table_teacher(
     path: pathlib.Path,
-    data: Dataset | Stream,
+    data: Examples,
     *,
     kind: Kind | None = None,
     temperature: float | None = None,
@@ -202,7 +202,7 @@ def _chosen(
     return [list(known).index(str(name)) for name in classes]
 
 
-def _columns(classes: Sequence[str], data: Dataset | Stream, where: str) -> list[int]:
+def _columns(classes: Sequence[str], data: Examples, where: str) -> list[int]:
     """Where in a table each class of the data is, by its name, or else by its number."""
     known = data.class_names or tuple(map(str, range(data.num_classes)))
     if sorted(classes) == sorted(known):

@@ -6,22 +6,30 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
+import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from kd import evals
+from kd import evals, exporting
 from kd.core.types import Average, Model, PyTree, Targets, Teacher
 from kd.data import Dataset, Stream
+from kd.data.examples import Examples
 from kd.data.seen import Seen, scale_for
-from kd.errors import KdError
+from kd.errors import KdError, unknown
+from kd.lineage import Lineage
+from kd.placement.ambient import pinned
 from kd.placement.mesh import is_whole
+from kd.system.paths import local
 from kd.teachers import make as kd_teacher
 from kd.teachers.answers import answers, check_data, check_inputs, predict, reading
 from kd.teachers.remembered import remembered_answers
 
 _BATCH = 500
+FORMATS = ("both", "safetensors", "stablehlo")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +48,14 @@ class Trained:
     seen: Seen | None = None
     """Inputs that it was trained on; it is shown others in the same unit."""
     changes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] | None = None
+    """The words for the classes, where its data had some."""
+    lineage: Lineage | None = None
+    """Where it comes from, where that was recorded."""
     heads: Mapping[str, PyTree] = dataclasses.field(default_factory=dict, repr=False)
     """What a loss trained to stay with it, by the name of the term: see `kd.Heads`."""
 
-    def logits(self, data: Dataset | Stream) -> np.ndarray:
+    def logits(self, data: Examples) -> np.ndarray:
         """Logits for every example, in evaluation mode: ``[n v]``, or ``[m n v]`` for a
         population; of a model with positions ``[n *p v]`` and ``[m n *p v]``.
 
@@ -61,7 +73,7 @@ class Trained:
             check_inputs(self.teacher(), data, "the model")
             raise
 
-    def each(self, data: Dataset | Stream) -> np.ndarray:
+    def each(self, data: Examples) -> np.ndarray:
         """The same with a member axis always: ``[m n v]``, where a single model is a population of
         one.
 
@@ -83,7 +95,7 @@ class Trained:
             )
         return logits
 
-    def errors(self, data: Dataset | Stream) -> np.ndarray:
+    def errors(self, data: Examples) -> np.ndarray:
         """Number of labelled examples that it gets wrong: ``[]``, or ``[m]`` for a population.
 
         Raises:
@@ -91,7 +103,7 @@ class Trained:
         """
         return self.badness(data, "errors").astype(int)
 
-    def badness(self, data: Dataset | Stream, metric: str) -> np.ndarray:
+    def badness(self, data: Examples, metric: str) -> np.ndarray:
         """A metric of the labelled examples, its sign turned where more of it is better: ``[]``, or
         ``[m]`` for a population.
 
@@ -137,9 +149,130 @@ class Trained:
         made = make(self.model, self.params, self.extra, fingerprint=self.fingerprint)
         return dataclasses.replace(made, seen=self.seen)
 
+    @property
+    def count(self) -> int | None:
+        """Members of a population; None of a single model."""
+        return len(jax.tree.leaves(self.params)[0]) if self.members else None
+
+    def member(self, i: int) -> Trained:
+        """Member `i` of a population, from 0, as a model of its own.
+
+        Raises:
+          KdError: no such member, or a single model.
+        """
+        if self.count is None:
+            raise KdError("this is a single model and has no members; leave the number out")
+        if not is_whole(i) or not 0 <= i < self.count:
+            raise KdError(f"there are {self.count} members, from 0, and none is {i!r}")
+        own = (self.params, self.extra, self.heads)
+        params, extra, heads = jax.tree.map(lambda leaf: leaf[i], own)
+        name = of_member(self.fingerprint, int(i)) if self.fingerprint else ""
+        return dataclasses.replace(
+            self, params=params, extra=extra, heads=heads, members=False, fingerprint=name
+        )
+
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Keep this in a folder, model.safetensors and config.json: `kd.load` reads it back, bit
+        for bit.
+
+        Raises:
+          KdError: a model is there already and `overwrite` is off, the folder holds a run or cannot
+            be written, or nothing says which inputs this model reads.
+        """
+        self._write(path, exporting.arrays_of(self.params, self.extra, self.heads), None, overwrite)
+
+    def export(
+        self, path: str | os.PathLike[str], *, format: str = "both", overwrite: bool = False
+    ) -> None:
+        """Write this for where kd is not: what `save` writes, and model.stablehlo, a program from
+        stored inputs ``[b ...]`` to logits ``[b *p v]`` for any b, as `jax.export` reads it.
+
+        `format` is both of them, "safetensors" or "stablehlo" alone.
+
+        Raises:
+          KdError: as `save`, a population (export its members one by one), or a model that cannot
+            be written as a program.
+        """
+        if format not in FORMATS:
+            raise unknown("format", format, FORMATS)
+        if self.count is not None:
+            raise KdError(
+                f"this is a population of {self.count} members, and one of them is exported: say "
+                f"which, 0 to {self.count - 1} (--member=0, in Python trained.member(0))"
+            )
+        arrays = (
+            exporting.arrays_of(self.params, self.extra, self.heads)
+            if format != "stablehlo"
+            else None
+        )
+        program = None
+        if format != "safetensors":
+            program = exporting.lowered(self.model, self.params, self.extra, self._known())
+        self._write(path, arrays, program, overwrite)
+
+    @pinned()
+    def _write(
+        self,
+        path: str | os.PathLike[str],
+        arrays: dict[str, np.ndarray] | None,
+        program: tuple[bytes, tuple[str, ...]] | None,
+        overwrite: bool,
+    ) -> None:
+        kept = exporting.Kept(
+            made=self.model.made,
+            seen=self._known(),
+            width=exporting.declared(self.model, self._known()).outputs.width,
+            members=self.count,
+            fingerprint=self.fingerprint,
+            changes=self.changes,
+            class_names=self.class_names,
+            lineage=self.lineage,
+        )
+        exporting.write(local(path, "a folder"), kept, arrays, program, overwrite=overwrite)
+
+    def _known(self) -> Seen:
+        if self.seen is None:
+            raise KdError(
+                "nothing says which inputs this model reads; give them: dataclasses.replace("
+                "trained, seen=data.seen)"
+            )
+        return self.seen
+
+
+def of_member(fingerprint: str, i: int) -> str:
+    """The fingerprint of member `i` of a population."""
+    return f"{fingerprint}-member-{i}"
+
+
+def load_saved(path: str | os.PathLike[str], model: Any = None) -> Trained:
+    """What `Trained.save` has kept in a folder, bit for bit; reading it runs no code.
+
+    `model` is the module, where it is one of the user's own.
+
+    Raises:
+      KdError: no such folder, a damaged file in it, no `model` where one is needed, or one whose
+        arrays are others.
+    """
+    folder: pathlib.Path = local(path, "a folder")
+    kept, arrays = exporting.read(folder)
+    built = exporting.model_of(kept, model, folder)
+    params, extra, heads = exporting.trees_of(built, kept, arrays, folder)
+    return Trained(
+        built,
+        params,
+        extra,
+        kept.members is not None,
+        kept.fingerprint,
+        kept.seen,
+        kept.changes,
+        kept.class_names,
+        kept.lineage,
+        heads,
+    )
+
 
 def precompute(
-    teacher: Teacher, data: Dataset | Stream, *, taps: Sequence[str] = (), on_disk: bool = False
+    teacher: Teacher, data: Examples, *, taps: Sequence[str] = (), on_disk: bool = False
 ) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by
     ``batch["index"]``.
@@ -178,7 +311,7 @@ def precompute(
     )
 
 
-def evaluation(run: Trained, data: Dataset | Stream) -> dict[str, Any]:
+def evaluation(run: Trained, data: Examples) -> dict[str, Any]:
     """Every metric that fits the labels, per member, under ``members``, and the rows that each one
     gets wrong; of the examples that have a label.
     """

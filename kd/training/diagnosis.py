@@ -48,7 +48,10 @@ def _single(task: Task, member: int) -> Task:
     if teacher is not None and pairs is not None:
         variables = jax.tree.map(lambda leaf: leaf[pairs[member]], teacher.variables)
         teacher = dataclasses.replace(teacher, variables=variables, pairs=None)
-    return dataclasses.replace(task, members=task.members.member(member), teacher=teacher)
+    first = task.first and task.first.member(member)
+    return dataclasses.replace(
+        task, members=task.members.member(member), teacher=teacher, first=first
+    )
 
 
 def _batch(task: Task, step: int) -> Batch:

@@ -35,6 +35,8 @@ def fit(
     terms: Sequence[Term],
     *,
     teacher: Teacher | None = None,
+    init: Trained | None = None,
+    freeze: Sequence[str] = (),
     epochs: float = 10,
     batch_size: int = 100,
     optimizer: optax.GradientTransformation | None = None,
@@ -60,6 +62,9 @@ def fit(
       terms: the objective, e.g.
         ``[kd.term("soft_targets", temperature=4.0), kd.term("hard", weight=0.5)]``.
       teacher: what ``Trained.teacher()`` returns; None to train on labels alone.
+      init: a trained model to begin with: arrays of the same names and shapes are its own, the
+        others are drawn. Of a population member i begins with member i.
+      freeze: patterns of the names of parameters that stay as they are, e.g. ``("Dense_0/*",)``.
       epochs: length of the run in passes over the data.
       batch_size: examples in a step.
       optimizer: any Optax optimiser; SGD with momentum 0.9 by default.
@@ -89,6 +94,7 @@ def fit(
       KdError: parts that do not fit together, or a loss that is not finite (the step is named).
     """
     _check_types(data, terms, teacher)
+    _check_start(init, freeze)
     _check_numbers(epochs, seed, learning_rate)
     if learning_rate_schedule is None:
         learning_rate_schedule = Schedule("linear" if optimizer is None else "constant")
@@ -110,6 +116,8 @@ def fit(
         epochs=epochs,
         optimizer=optax.sgd(1.0, momentum=0.9) if optimizer is None else optimizer,
         teacher=teacher,
+        init=init,
+        freeze=freeze,
         view=view,
         learning_rate_schedule=learning_rate_schedule,
         early_stopping=validation is not None,
@@ -125,6 +133,8 @@ def fit(
         def start_writing(resumed_at: int) -> list[Write]:
             progress.resume(resumed_at)
             progress.say(f"{title}: {data.seen.text}")
+            if task.first is not None:
+                progress.say(f"{title}: {task.first.text}")
             return [progress.write]
 
         state = loop.run(
@@ -160,6 +170,18 @@ def _check_types(data: Any, terms: Any, teacher: Any) -> None:
         raise KdError(
             f"teacher must be a Teacher, got {type(teacher).__name__}; a trained model answers "
             ".teacher()"
+        )
+
+
+def _check_start(init: Any, freeze: Any) -> None:
+    if init is not None and not isinstance(init, Trained):
+        raise KdError(
+            f"init must be a trained model, got {type(init).__name__}; kd.fit and kd.load give one"
+        )
+    names = isinstance(freeze, Sequence) and not isinstance(freeze, str)
+    if not names or not all(isinstance(pattern, str) for pattern in freeze):
+        raise KdError(
+            f"freeze must be patterns of names of parameters, got {freeze!r}; e.g. ('Dense_0/*',)"
         )
 
 

@@ -31,6 +31,7 @@ class Log:
         self._next_stop = next_stop
         self._open: list[tuple[int, int, Any]] = []
         self._ended: list[list[tuple[int, int, Any]]] = []
+        self._last: list[tuple[int, int, Any]] = []
         for step, row in () if state is None else state["rows"]:
             means = {
                 name: Mean(*(np.asarray([part], np.float32) for part in pair))
@@ -55,6 +56,7 @@ class Log:
         """
         ended, self._ended = self._ended, []
         for line in ended:
+            self._last = line
             fetched = [_fetch(*part) for part in line]
             metrics = jax.tree.map(lambda *parts: np.concatenate(parts), *fetched)
             totals = {
@@ -76,16 +78,12 @@ class Log:
         """The line under way, as JSON can hold it without losing a bit: single precision is exact
         in double.
         """
-        rows = []
-        for step, until, metrics in self._open:
-            fetched = _fetch(step, until, metrics)
-            for i in range(until - step):
-                pairs = {
-                    name: (mean.total[i].tolist(), mean.count[i].tolist())
-                    for name, mean in fetched.items()
-                }
-                rows.append((step + i, pairs))
-        return {"rows": rows}
+        return _rows(self._open)
+
+    @property
+    def last(self) -> dict[str, Any]:
+        """The line that was written last, in the same form."""
+        return _rows(self._last)
 
 
 What = Literal["loss", "parameters"]
@@ -117,6 +115,19 @@ class NotFinite(KdError):
     def because(self, cause: str) -> NotFinite:
         """The same with its cause and what to do about it."""
         return NotFinite(self.what, self.step, self.member, cause)
+
+
+def _rows(line: Sequence[tuple[int, int, Any]]) -> dict[str, Any]:
+    rows = []
+    for step, until, metrics in line:
+        fetched = _fetch(step, until, metrics)
+        for i in range(until - step):
+            pairs = {
+                name: (mean.total[i].tolist(), mean.count[i].tolist())
+                for name, mean in fetched.items()
+            }
+            rows.append((step + i, pairs))
+    return {"rows": rows}
 
 
 def _fetch(start: int, until: int, metrics: Any) -> Any:

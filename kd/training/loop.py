@@ -53,6 +53,10 @@ class Cadence:
         ]
         return min(*stops, total, total)
 
+    def stops_at(self, step: int) -> bool:
+        """Whether a line of metrics ends at `step` in a run of any length."""
+        return self.next_stop(step - 1, step + 1) == step
+
 
 @pinned()
 @refusing()
@@ -93,8 +97,9 @@ def run(
         lambda start: cadence.next_stop(start, task.total_steps),
         None if position is None else position["log"],
     )
+    capacity = min(cadence.dispatch, task.total_steps)
     program = compile_program(
-        task, where, cadence.dispatch, step, None if position is None else position["data"]
+        task, where, capacity, step, None if position is None else position["data"]
     )
     log.writers, agreement = start_writing(first), group.Agreement()
     _check_finite(state, step)  # compiles it now, and not in the midst of the run
@@ -124,7 +129,8 @@ def run(
                         check_changed(untrained, digests(state.params, population), step)
                         ended = True
                 if checkpoints is not None and ("checkpoint" in due or ended):
-                    checkpoints.save(step, state, position=_position(program, log))
+                    cut = step >= task.total_steps and not cadence.stops_at(step)
+                    checkpoints.save(step, state, position=_position(program, log, cut))
                 if ended:
                     break
                 until = program.until(step, cadence.next_stop(step, task.total_steps))
@@ -163,15 +169,21 @@ def result(task: Task, state: State) -> Trained:
 
 
 def _trained(task: Task, params: PyTree, extra: PyTree, heads: Mapping[str, PyTree]) -> Trained:
-    return Trained(task.model, params, extra, task.is_population, seen=task.data.seen, heads=heads)
+    told = {"seen": task.data.seen, "class_names": task.data.class_names, "heads": heads}
+    return Trained(task.model, params, extra, task.is_population, **told)
 
 
 def _due(every: int | None, step: int, first: int) -> bool:
     return bool(every) and step > first and step % every == 0
 
 
-def _position(program: Program, log: Log) -> dict[str, Any] | None:
+def _position(program: Program, log: Log, cut: bool) -> dict[str, Any] | None:
+    """Where the data stands, and the line under way; one that the end has `cut` short would go on
+    in a longer run.
+    """
     data = program.position()
+    if cut:
+        return {"data": data, "log": log.last}
     return None if data is None else {"data": data, "log": log.state}
 
 

@@ -91,7 +91,7 @@ def refusing() -> Iterator[None]:
         ) from error
 
 
-def _of_data(data: kd_data.Dataset | kd_data.Stream) -> int:
+def _of_data(data: kd_data.Examples) -> int:
     if isinstance(data, kd_data.Stream):
         return 0
     arrays = (data.inputs, data.labels, data.weights)

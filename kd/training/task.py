@@ -16,6 +16,7 @@ from jax.sharding import Mesh
 from kd import data as kd_data
 from kd.core import rng
 from kd.core.heads import init_heads
+from kd.core.leaves import check_frozen, of_the_rest
 from kd.core.manifest import check_answers
 from kd.core.members import Members
 from kd.core.objective import check_positions, check_widths, make_objective
@@ -32,6 +33,8 @@ from kd.placement.mesh import MembersBy, MeshSpec, check_batch, check_members, i
 from kd.placement.sharding import Sharding, check_rule, specs, teacher_shardings
 from kd.teachers.answers import reading
 from kd.teachers.make import unpaired_answer
+from kd.teachers.trained import Trained
+from kd.training.first import First, first_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +46,7 @@ class Task:
     """
 
     model: Model
-    data: kd_data.Dataset | kd_data.Stream
+    data: kd_data.Examples
     terms: Sequence[Term]
     members: Members
     optimizer: optax.GradientTransformation
@@ -60,6 +63,10 @@ class Task:
     ema: float = 0.0
     sharding: Sharding = Sharding()
     members_by: MembersBy = "auto"
+    first: First | None = None
+    """First weights that are not drawn; None: all are."""
+    freeze: tuple[str, ...] = ()
+    """Patterns of the names of parameters that stay as they are."""
 
     @property
     def is_population(self) -> bool:
@@ -89,25 +96,30 @@ class Task:
 
 def make_task(
     model: Any,
-    data: kd_data.Dataset | kd_data.Stream,
+    data: kd_data.Examples,
     terms: Sequence[Term],
     members: Members,
     *,
     batch_size: int,
     epochs: float | None = None,
     steps: int | None = None,
+    optimizer: optax.GradientTransformation,
+    freeze: Sequence[str] = (),
     teacher: Teacher | None = None,
+    init: Trained | None = None,
+    init_source: str = "",
     mesh: MeshSpec | Mesh = MeshSpec(),
     **options: Any,
 ) -> Task:
     """The task of a run, from a config or from the library's own arguments: there is no other way.
 
     The run is `steps` long, or as many as `epochs` make. The teacher is shown what the student
-    reads in the unit that it was trained on. `options` are the other fields of `Task`.
+    reads in the unit that it was trained on. Of `init`, which came from `init_source`, the student
+    begins with what has its names and shapes. `options` are the other fields of `Task`.
 
     Raises:
       KdError: students paired with teachers that are not paired so, a teacher that cannot read
-        these inputs, a length or a mesh that cannot be.
+        these inputs, first weights that do not fit, a length or a mesh that cannot be.
     """
     if members.teachers is not None and (teacher is None or teacher.pairs != members.teachers):
         raise KdError(
@@ -116,18 +128,24 @@ def make_task(
         )
     if steps is None:
         steps = kd_data.steps_of(epochs or 0, len(data), batch_size)
+    model, first = as_model(model), None
+    if init is not None:
+        first = first_weights(init, model, data.first, members.size, init_source)
     if isinstance(mesh, MeshSpec):
         options.setdefault("members_by", mesh.members_by)
         mesh = make_mesh(mesh)
     return Task(
-        model=as_model(model),
+        model=model,
         data=data,
         terms=terms,
         members=members,
         total_steps=steps,
         batch_size=batch_size,
         mesh=mesh,
+        optimizer=optimizer,
+        freeze=tuple(freeze),
         teacher=None if teacher is None else reading(teacher, data),
+        first=first,
         **options,
     )
 
@@ -139,21 +157,27 @@ def initial_state(task: Task, shardings: State | None = None) -> State:
     same.
     """
     example = jnp.asarray(task.data.first)
+    first = {} if task.first is None else dict(task.first.leaves)
+    own = task.first is not None and task.first.members
 
-    def one(seeds: tuple[jax.Array, jax.Array]) -> State:
-        state = init_state(task.model, task.optimizer, seeds[0], example, seeds[1])
+    def one(drawn: tuple[tuple[jax.Array, jax.Array], PyTree]) -> State:
+        seeds, leaves = drawn
+        optimizer = of_the_rest(task.optimizer, task.freeze)
+        state = init_state(task.model, optimizer, seeds[0], example, seeds[1], leaves)
         state = with_heads(state, _heads(task, seeds[1]), task.optimizer)
         state = with_ema(state) if task.ema else state
         return with_best(state) if task.early_stopping else state
 
-    def each(seeds: tuple[jax.Array, jax.Array]) -> State:
+    def each(drawn: tuple[tuple[jax.Array, jax.Array], PyTree]) -> State:
         # one after another: random numbers compile several times faster than in vmap
-        return jax.lax.map(one, seeds)
+        seeds, leaves = drawn
+        return jax.lax.map(one, drawn) if own else jax.lax.map(lambda s: one((s, leaves)), seeds)
 
     drawn = (task.members.seeds, task.members.init_seeds)
     seeds = jnp.asarray(drawn[0], jnp.uint32), jnp.asarray(drawn[1], jnp.uint32)
     draw = each if task.is_population else one
-    return (jax.jit(draw) if shardings is None else jax.jit(draw, out_shardings=shardings))(seeds)
+    drawing = jax.jit(draw) if shardings is None else jax.jit(draw, out_shardings=shardings)
+    return drawing((seeds, first))
 
 
 def _heads(task: Task, seed: jax.Array) -> Any:
@@ -231,6 +255,7 @@ def member_step(task: Task) -> Step:
         accumulate=task.accumulate,
         ema=task.ema,
         targets=task.data.targets,
+        freeze=task.freeze,
     )
 
 
@@ -277,6 +302,7 @@ def check(task: Task) -> None:
         batch = jax.eval_shape(task.view, rng.key(0), batch)
     with jax.set_mesh(task.mesh):
         student = check_model(task.tapped_model, batch["inputs"])
+    check_frozen(student.params, task.freeze)
     _check_optimizer(task.optimizer, student.params)
     if not jnp.issubdtype(student.outputs.logits.dtype, jnp.floating):
         raise KdError(
