@@ -31,15 +31,10 @@ def heads_first(params: Mapping[str, Any], layer: Any, x: jax.Array) -> jax.Arra
     names = ("query", "key", "value")
     kernel = jnp.concatenate([params[name]["kernel"] for name in names], axis=1)
     bias = jnp.concatenate([params[name]["bias"] for name in names])
-    projected = (x.reshape(b * tokens, width) @ kernel + bias[None]).reshape(
-        b, tokens, 3, heads, -1
-    )
-    query, key, value = projected.transpose(2, 0, 3, 1, 4)
-    seen = (
-        attend(query * query.shape[-1] ** -0.5, key, value)
-        .transpose(0, 2, 1, 3)
-        .reshape(b * tokens, width)
-    )
+    projected = x.reshape(b * tokens, width) @ kernel + bias[None]
+    query, key, value = projected.reshape(b, tokens, 3, heads, -1).transpose(2, 0, 3, 1, 4)
+    seen = attend(query * query.shape[-1] ** -0.5, key, value)
+    seen = seen.transpose(0, 2, 1, 3).reshape(b * tokens, width)
     return (seen @ params["out"]["kernel"] + params["out"]["bias"][None]).reshape(x.shape)
 
 
@@ -73,7 +68,7 @@ attend.defvjp(_attend_forward, _attend_backward)
 
 @jax.custom_vjp
 def norm(x: jax.Array, scale: jax.Array, bias: jax.Array, epsilon: float) -> jax.Array:
-    """LayerNorm of ``[b l d]`` over the last axis; its backward pass has what the forward pass kept."""
+    """LayerNorm over the last axis of ``[b l d]``; normal values are kept for the backward pass."""
     return _norm_forward(x, scale, bias, epsilon)[0]
 
 
