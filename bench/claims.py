@@ -10,7 +10,10 @@ import numpy as np
 
 from bench.problem import MEMBERS
 from bench.vit_problem import PARTS
+from bench.vit_problem import VARIANTS as WAYS
 
+BEST = "the best of PyTorch"
+EAGER = "PyTorch eager"
 ACCUMULATED = 4096  # a batch in parts is for batches that are large
 
 
@@ -50,6 +53,14 @@ class Claim:
     at_least: float | None = None
     at_most: float | None = None
 
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        return self.ours, self.theirs
+
+    def measured(self, samples: Samples) -> bool:
+        """Whether this machine could run both."""
+        return self.ours in samples and self.theirs in samples
+
     def judged(self, samples: Samples) -> dict[str, Any]:
         """Ratios are taken within a round, then summarised.
 
@@ -76,6 +87,38 @@ class Claim:
 
 
 @dataclasses.dataclass(frozen=True)
+class Best:
+    """kd's speed is at least `at_least` times that of the fastest peer among `claims`."""
+
+    claims: tuple[Claim, ...]
+    at_least: float = 1.0
+    peer: str = BEST
+
+    @property
+    def name(self) -> str:
+        return self.claims[0].name
+
+    @property
+    def ours(self) -> Case:
+        return self.claims[0].ours
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        return tuple(case for claim in self.claims for case in claim.cases)
+
+    def measured(self, samples: Samples) -> bool:
+        """Whether this machine could run any of them."""
+        return any(claim.measured(samples) for claim in self.claims)
+
+    def judged(self, samples: Samples) -> dict[str, Any]:
+        """The fastest is that with the lowest median, and is named."""
+        there = [claim for claim in self.claims if claim.measured(samples)]
+        fastest = min(there, key=lambda claim: claim.times * np.median(samples[claim.theirs]))
+        row = dataclasses.replace(fastest, peer=self.peer, at_least=self.at_least).judged(samples)
+        return {**row, "fastest": fastest.peer}
+
+
+@dataclasses.dataclass(frozen=True)
 class Batches:
     """Batch sizes: those of the MLP, the large one that is taken in parts, the ViT's and of images
     decoded.
@@ -97,7 +140,7 @@ LOOPS = {
 never.
 """
 
-Group = Sequence[Claim]
+Group = Sequence[Claim | Best]
 """Claims whose cases are timed in turns with each other."""
 
 
@@ -113,48 +156,73 @@ def groups(batches: Batches, vit: str, small_vit: str) -> list[Group]:
 
 
 def parts(batch: int) -> Group:
-    """The parts of a ViT's step, on both sides: where the time goes."""
+    """The parts of a ViT's step, on both sides: where the time goes; and kd's other ways."""
+    others = {"attention, heads first": "attention", "norms, kept": "norms"}
     return [
-        Claim(name, _kd(f"vit {name}", batch), _torch(f"vit {name}", batch), "PyTorch eager")
-        for name in PARTS
+        Claim(name, _kd(f"vit {name}", batch), _torch(f"vit {part}", batch), EAGER)
+        for name, part in ({part: part for part in PARTS} | others).items()
     ]
 
 
 def cases(group: Group) -> list[Case]:
     """The cases of these claims, each once."""
-    return list(dict.fromkeys(case for claim in group for case in (claim.ours, claim.theirs)))
+    return list(dict.fromkeys(case for claim in group for case in claim.cases))
+
+
+def judged(
+    group: Group, samples: Samples, flops: Mapping[Case, float | None]
+) -> list[dict[str, Any]]:
+    """A row for every claim whose cases could be run, with the GFLOP of kd's step, which the peer's
+    needs as well.
+    """
+    rows = []
+    for claim in group:
+        if not claim.measured(samples):
+            continue
+        work = flops[claim.ours]
+        rows.append({**claim.judged(samples), "gflop": None if work is None else work / 1e9})
+    return rows
 
 
 def _mlp(batch: int) -> Group:
     student = _kd("student", batch)
-    members = _kd("population", batch)
-    return [
+    loops = [
         Claim(
-            f"one student, batch {batch}",
-            student,
-            _torch("student", batch),
-            "PyTorch eager",
-            at_least=1.0,
-        ),
-        Claim(
-            f"population of {MEMBERS}, batch {batch}",
-            members,
-            student,
-            f"{MEMBERS} single runs",
-            MEMBERS,
-            at_most=1.2,
-        ),
-        *(
-            Claim(
-                f"training loop with {what}, batch {batch}",
-                _kd(case, batch),
-                _kd("scan", batch),
-                "the bare scan",
-                at_most=1.05,
-            )
-            for case, what in LOOPS.items()
-        ),
+            f"training loop with {what}, batch {batch}",
+            _kd(case, batch),
+            _kd("scan", batch),
+            "the bare scan",
+            at_most=1.05,
+        )
+        for case, what in LOOPS.items()
     ]
+    return [
+        *_peers(f"one student, batch {batch}", student, "student", batch),
+        *_population(f"population of {MEMBERS}, batch {batch}", student, batch),
+        *loops,
+    ]
+
+
+def _peers(name: str, ours: Case, theirs: str, batch: int) -> Group:
+    """PyTorch eager and compiled, and the better of the two."""
+    eager = Claim(name, ours, _torch(theirs, batch), EAGER, at_least=1.0)
+    by_compiler = Claim(name, ours, _torch(f"{theirs} compiled", batch), "PyTorch compiled")
+    return [eager, by_compiler, Best((eager, by_compiler))]
+
+
+def _population(name: str, student: Case, batch: int) -> Group:
+    """kd's own single runs, and every way that PyTorch has."""
+    members = _kd("population", batch)
+    single, by_compiler = _torch("student", batch), _torch("student compiled", batch)
+    vmap, both = _torch("population", batch), _torch("population compiled", batch)
+    ways = (
+        Claim(name, members, single, f"{MEMBERS} times PyTorch eager", MEMBERS),
+        Claim(name, members, by_compiler, f"{MEMBERS} times PyTorch compiled", MEMBERS),
+        Claim(name, members, vmap, "PyTorch vmap"),
+        Claim(name, members, both, "PyTorch vmap, compiled"),
+    )
+    alone = Claim(name, members, student, f"{MEMBERS} single runs", MEMBERS, at_most=1.2)
+    return [alone, *ways, Best(ways)]
 
 
 def _accumulated(batches: Batches, small_vit: str) -> Group:
@@ -190,15 +258,9 @@ def _read(batches: Batches) -> Group:
 
 
 def _vit(batch: int, vit: str) -> Group:
-    return [
-        Claim(
-            f"ViT {vit}, batch {batch}",
-            _kd("vit", batch),
-            _torch("vit", batch),
-            "PyTorch eager",
-            at_least=1.0,
-        )
-    ]
+    name, ours = f"ViT {vit}, batch {batch}", _kd("vit", batch)
+    others = [Claim(f"{name}, {way}", _kd(f"vit, {way}", batch), ours, "kd's ViT") for way in WAYS]
+    return [*_peers(name, ours, "vit", batch), *others]
 
 
 def _kd(name: str, batch: int) -> Case:

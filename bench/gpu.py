@@ -73,14 +73,14 @@ def measured(
     """
     difference = None
     if len(workers) > 1:
-        difference = check(workers, batch, "check vit")["loss"]
+        difference = check(workers, batch, "check vit", "check vit")["loss"]
         if not difference < LOSSES_AGREE:
             raise SystemExit(
                 f"kd and PyTorch do not compute the same: their losses differ by {difference:.1e}"
             )
     ceiling = Case("kd", "matmul", matmul)
     sides = {side: Case(side, "distil", batch) for side in workers}
-    samples, _ = measure(workers, [*sides.values(), ceiling], repeats, "distillation")
+    samples = measure(workers, [*sides.values(), ceiling], repeats, "distillation").samples
     rate = 2 * matmul**3 / samples[ceiling] * 1e3
     work = step_flops(problem.vit, problem.teacher, problem.pixels, batch)
     rows = {

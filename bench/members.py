@@ -1,6 +1,7 @@
 """Time a population at once, one member after another, in groups, and as ``auto`` chooses.
 
-Writes the entry ``members`` of ``bench/results.json``. Run: ``python -m bench.members``.
+Writes the entry ``members`` of this machine in ``bench/results.json``.
+Run: ``python -m bench.members``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from bench import cpu
 from bench.claims import spread
 from bench.problem import LEARNING_RATE, MOMENTUM, SCALE, Problem
 from bench.run import RESULTS, SETTLE_SECONDS, save
@@ -46,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     load = os.getloadavg()[0]
     data = kd_data.arrays(*Problem(args.examples, 0).data()[:2], num_classes=CLASSES, scale=SCALE)
     command = " ".join(["python -m bench.members", *(sys.argv[1:] if argv is None else argv)])
+    here = {**machine(), **cpu.here()}
     rows: list[dict[str, Any]] = []
     for members in args.members:
         rows.append(measured(data, members, args.batch, args.repeats))
@@ -56,13 +59,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             "repeats": args.repeats,
             "rows": rows,
             "machine": {
-                **machine(),
+                **here,
                 "load_before": round(load, 2),
                 "load_after": round(os.getloadavg()[0], 2),
             },
             "versions": {"jax": importlib.metadata.version("jax")},
         }
-        save(args.out, {"members": about})
+        save(args.out, {"members": about}, cpu.name(here))
     return 0
 
 

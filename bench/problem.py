@@ -11,6 +11,7 @@ import numpy as np
 
 WIDTHS = (784, 800, 800, 10)
 MEMBERS = 5
+PRODUCTS = 10  # of matrices, that are timed at once for the peak
 TEMPERATURE, HARD_WEIGHT = 20.0, 0.5
 LEARNING_RATE, MOMENTUM = 0.01, 0.9
 SCALE = 1 / 255  # images stay bytes in memory and become float32 in the batch

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import importlib.metadata
 import importlib.util
 import json
@@ -16,10 +18,12 @@ from typing import Any
 
 import numpy as np
 
-from bench import claims
+from bench import claims, cpu
 from bench.claims import Batches, Case
+from bench.flops import of_step
 from bench.problem import WIDTHS, Problem
-from bench.worker import Worker
+from bench.vit_problem import VARIANTS
+from bench.worker import Missing, Worker
 from kd.evidence import machine
 
 RESULTS = pathlib.Path(__file__).with_name("results.json")
@@ -40,12 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"the machine is busy (load {load:.1f}): the timings will not mean much",
             file=sys.stderr,
         )
-    problem = _problem(args)
-    groups = claims.groups(_batches(args), args.vit, args.small_vit)
+    problem, about = _problem(args), {**machine(), **cpu.here()}
     with Worker("bench.with_kd", problem) as kd, Worker("bench.with_torch", problem) as torch:
         workers = {"kd": kd, "torch": torch}
-        difference = {str(batch): check(workers, batch) for batch in args.batches}
-        difference[f"vit, {args.vit_batch}"] = check(workers, args.vit_batch, "check vit")
+        difference = differences(workers, args.batches, args.vit_batch)
         worst = max(value for errors in difference.values() for value in errors.values())
         if not worst < TOLERANCE:
             print(
@@ -53,25 +55,49 @@ def main(argv: Sequence[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return 1
-        measured = [
-            measure(workers, claims.cases(group), args.repeats, group[0].name) for group in groups
-        ]
-        inside = claims.parts(args.vit_batch)
-        of_parts, _ = measure(workers, claims.cases(inside), args.repeats, "parts of the ViT")
-    samples = {case: values for cases, _ in measured for case, values in cases.items()}
+        results = _measured(workers, problem, args)
+    about |= {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2)}
     results = {
         "command": " ".join(["python -m bench.run", *(sys.argv[1:] if argv is None else argv)]),
-        **_settings(args, load),
+        **_settings(args),
+        "machine": about,
         "relative_difference": difference,
-        "compiles_per_run": max(compiles for _, compiles in measured),
-        "comparisons": [claim.judged(samples) for group in groups for claim in group],
-        "vit_parts": [claim.judged(of_parts) for claim in inside],
-        "ms_per_step": {
-            str(case): claims.spread(values) for case, values in (samples | of_parts).items()
-        },
+        **results,
     }
-    save(args.out, results)
+    save(args.out, results, cpu.name(about))
     return 0
+
+
+def _measured(
+    workers: Mapping[str, Worker], problem: Problem, args: argparse.Namespace
+) -> dict[str, Any]:
+    groups = claims.groups(_batches(args), args.vit, args.small_vit)
+    inside = claims.parts(args.vit_batch)
+    peaks = [Case(side, "peak", size) for size in args.peak_sizes for side in workers]
+    of_peak = measure(workers, peaks, args.repeats, "peak")
+    measured = [measure(workers, claims.cases(g), args.repeats, g[0].name) for g in groups]
+    of_parts = measure(workers, claims.cases(inside), args.repeats, "parts of the ViT")
+    samples = {case: values for m in [*measured, of_parts] for case, values in m.samples.items()}
+    flops = {case: of_step(case.name, case.batch, problem) for case in samples}
+    return {
+        "peak": {
+            "sizes": args.peak_sizes,
+            "gflops": {side: peak(of_peak.samples, side) for side in workers},
+        },
+        "compiles_per_run": max(m.compiles for m in measured),
+        "comparisons": [row for g in groups for row in claims.judged(g, samples, flops)],
+        "vit_parts": claims.judged(inside, samples, flops),
+        "ms_per_step": {str(case): claims.spread(values) for case, values in samples.items()},
+        "left_out": {case: why for m in measured for case, why in m.missing.items()},
+    }
+
+
+def peak(samples: Mapping[Case, np.ndarray], side: str) -> float:
+    """GFLOP/s in products of matrices: the best of all sizes and rounds."""
+    rates = [
+        2e-6 * case.batch**3 / times.min() for case, times in samples.items() if case.side == side
+    ]
+    return round(float(max(rates)), 1)
 
 
 def _problem(args: argparse.Namespace) -> Problem:
@@ -95,8 +121,8 @@ def _batches(args: argparse.Namespace) -> Batches:
     return batches
 
 
-def _settings(args: argparse.Namespace, load: float) -> dict[str, Any]:
-    """What was measured, and on what."""
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What was measured."""
     return {
         "student": "-".join(map(str, WIDTHS)),
         "examples": args.examples,
@@ -104,18 +130,18 @@ def _settings(args: argparse.Namespace, load: float) -> dict[str, Any]:
         "pixels": args.pixels,
         "state_megabytes": round(4e-6 * args.floats),
         "repeats": args.repeats,
-        "machine": {
-            **machine(),
-            "load_before": round(load, 2),
-            "load_after": round(os.getloadavg()[0], 2),
-        },
         "versions": {name: importlib.metadata.version(name) for name in VERSIONS},
     }
 
 
-def save(path: pathlib.Path, results: Mapping[str, Any]) -> None:
-    """Into a file of results, whose other entries stay: a GPU is measured in a run of its own."""
+def save(path: pathlib.Path, results: Mapping[str, Any], name: str | None = None) -> None:
+    """Into a file of results, whose other entries stay: those of other machines, and what another
+    command measured on the machine `name`. Without a name beside the machines.
+    """
     before = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    if name is not None:
+        machines = before.get("machines", {})
+        results = {"machines": {**machines, name: {**machines.get(name, {}), **results}}}
     path.write_text(json.dumps({**before, **results}, indent=1) + "\n", "utf-8")
 
 
@@ -137,6 +163,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--small_vit_batch", type=int, default=batches.small_vit)
     parser.add_argument("--pixels", type=int, default=sizes.pixels)
     parser.add_argument(
+        "--peak_sizes", type=int, nargs="+", default=[1024, 2048], help="sides of square matrices"
+    )
+    parser.add_argument(
         "--records", type=int, default=sizes.records, help="JPEGs in an epoch of the data pipeline"
     )
     parser.add_argument(
@@ -146,43 +175,92 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def check(workers: Mapping[str, Worker], batch: int, what: str = "check") -> dict[str, float]:
+def differences(
+    workers: Mapping[str, Worker], batches: Sequence[int], vit_batch: int
+) -> dict[str, dict[str, float]]:
+    """`check` of every way to compute each problem that this machine has what it needs for."""
+    ways = {
+        "": ("check", "check"),
+        ", compiled": ("check", "check compiled"),
+        ", population": ("check", "check population"),
+        ", population compiled": ("check", "check population compiled"),
+    }
+    vits = {
+        "": ("check vit", "check vit"),
+        ", compiled": ("check vit", "check vit compiled"),
+        **{f", {way}": (f"check vit, {way}", "check vit") for way in VARIANTS},
+    }
+    checks = {f"{batch}{way}": (batch, *pair) for batch in batches for way, pair in ways.items()}
+    checks |= {f"vit, {vit_batch}{way}": (vit_batch, *pair) for way, pair in vits.items()}
+    errors = {}
+    for name, (batch, ours, theirs) in checks.items():
+        with contextlib.suppress(Missing):  # said where the case itself is to be timed
+            errors[name] = check(workers, batch, ours, theirs)
+    return errors
+
+
+def check(
+    workers: Mapping[str, Worker], batch: int, ours: str = "check", theirs: str = "check"
+) -> dict[str, float]:
     """How far the losses and the updates, or gradients, of the two sides lie apart, relative to
     their largest value.
+
+    Raises:
+      Missing: the machine of a worker lacks what its check needs.
     """
     with tempfile.TemporaryDirectory() as folder:
         outputs = {}
-        for name, worker in workers.items():
-            file = str(pathlib.Path(folder, f"{name}.npz"))
-            worker.ask(what, batch, file)
-            outputs[name] = dict(np.load(file))
-    ours, theirs = outputs["kd"], outputs["torch"]
+        for side, what in (("kd", ours), ("torch", theirs)):
+            file = str(pathlib.Path(folder, f"{side}.npz"))
+            workers[side].ask(what, batch, file)
+            outputs[side] = dict(np.load(file))
     return {
-        key: float(np.abs(ours[key] - theirs[key]).max() / np.abs(theirs[key]).max())
-        for key in theirs
+        key: float(np.abs(outputs["kd"][key] - values).max() / np.abs(values).max())
+        for key, values in outputs["torch"].items()
     }
+
+
+@dataclasses.dataclass
+class Measured:
+    """Milliseconds per step, one value a round; the most programs that a training run compiled; and
+    why what is missing among the cases is.
+    """
+
+    samples: dict[Case, np.ndarray]
+    compiles: int
+    missing: dict[str, str]
 
 
 def measure(
     workers: Mapping[str, Worker], cases: Sequence[Case], repeats: int, title: str
-) -> tuple[dict[Case, np.ndarray], int]:
-    """Milliseconds per step, one value a round, and the most programs that a training run compiled.
+) -> Measured:
+    """Every case once a round.
 
-    The first round compiles and is thrown away. Each later round starts with another case and turns
-    the order round, so that a drift of the machine hits all cases alike.
+    The first round compiles and is thrown away; what the machine lacks is said and left out from
+    there on. Each later round starts with another case and turns the order round, so that a drift
+    of the machine hits all cases alike.
     """
     samples: dict[Case, list[float]] = {case: [] for case in cases}
+    missing: dict[str, str] = {}
     compiles = 0
     for i in range(repeats + 1):
-        turn = cases[i % len(cases) :] + cases[: i % len(cases)]
+        there = list(samples)
+        turn = there[i % len(there) :] + there[: i % len(there)]
         for case in turn[:: -1 if i % 2 else 1]:
             time.sleep(SETTLE_SECONDS)
-            reply = workers[case.side].ask(case.name, case.batch)
+            try:
+                reply = workers[case.side].ask(case.name, case.batch)
+            except Missing as lacking:
+                missing[str(case)] = str(lacking)
+                del samples[case]
+                print(f"left out: {case}: {lacking}", file=sys.stderr, flush=True)
+                continue
             samples[case].append(reply["seconds"] * 1e3)
             compiles = max(compiles, reply.get("compiles", 0) if i else 0)
         of = "warm-up" if i == 0 else f"round {i} of {repeats}"
         print(f"{title}: {of}", file=sys.stderr, flush=True)
-    return {case: np.asarray(values[1:]) for case, values in samples.items()}, compiles
+    times = {case: np.asarray(values[1:]) for case, values in samples.items()}
+    return Measured(times, compiles, missing)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from bench.problem import Problem
-from kd.models.vit import parse_variant
+from kd.models.vit import Size, parse_variant
 
 CLASSES = 1000
 IMAGES = 64
@@ -17,6 +17,8 @@ SCALE = 1 / 255
 CHECKED_STEPS = 3
 PARTS = ("attention", "mlp", "norms", "update")
 """Kinds of layers that are timed alone, and the optimiser."""
+VARIANTS = ("heads first", "heads first, kept norms")
+"""Other ways to compute kd's ViT, see `bench.vit_variants`."""
 Params = dict[str, np.ndarray]
 """By path, ``blocks/mlp/up/kernel``; what belongs to blocks has a leading axis, one entry per
 block.
@@ -118,5 +120,15 @@ def forward_flops(variant: str, pixels: int) -> float:
     """
     size, patch = parse_variant(variant)
     tokens, d = (pixels // patch) ** 2, size.width
-    block = 4 * d * d + 2 * d * size.mlp + 2 * tokens * d
-    return 2.0 * tokens * (patch * patch * 3 * d + size.depth * block) + 2.0 * d * CLASSES
+    block = attention_flops(size, tokens) + mlp_flops(size, tokens)
+    return 2.0 * tokens * patch * patch * 3 * d + size.depth * block + 2.0 * d * CLASSES
+
+
+def attention_flops(size: Size, tokens: int) -> float:
+    """Of one block's attention, forward: ``2 l (4 d^2 + 2 l d)``."""
+    return 2.0 * tokens * (4 * size.width**2 + 2 * tokens * size.width)
+
+
+def mlp_flops(size: Size, tokens: int) -> float:
+    """Of one block's hidden layer, forward: ``2 l (2 d m)``."""
+    return 2.0 * tokens * 2 * size.width * size.mlp

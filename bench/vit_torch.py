@@ -14,11 +14,13 @@ from torch.nn import functional as F
 
 from bench import vit_problem as v
 from bench.problem import Problem
+from bench.torch_compiled import compiled, compiling, warmed
 from bench.torch_loss import distillation_loss
 from bench.worker import Case, timed
 from kd.models.vit import parse_variant, positions
 
-DEVICE = "cuda" if os.environ.get("JAX_PLATFORMS") == "cuda" else "cpu"  # the same as kd's
+ON_GPU = os.environ.get("JAX_PLATFORMS") == "cuda"  # the same as kd's
+DEVICE = "cuda" if ON_GPU else "cpu"
 
 
 class Attention(nn.Module):
@@ -90,7 +92,7 @@ def student(variant: str, pixels: int) -> ViT:
 class Runner:
     """A training step as PyTorch users write it."""
 
-    def __init__(self, problem: Problem, *, live: bool = False) -> None:
+    def __init__(self, problem: Problem, *, live: bool = False, by_compiler: bool = ON_GPU) -> None:
         images, labels, logits = (torch.from_numpy(array).to(DEVICE) for array in v.data(problem))
         self._data = images.permute(0, 3, 1, 2).contiguous(), labels, logits
         self.model = student(problem.vit, problem.pixels)
@@ -98,13 +100,19 @@ class Runner:
         self._half = problem.dtype == "bfloat16"
         if self._teacher is not None and self._half:
             self._teacher.bfloat16()
-        if DEVICE == "cuda":  # on a CPU the peer is eager
-            torch.set_float32_matmul_precision("high")
-            self._forward = torch.compile(self.model)
-            self._answer = None if self._teacher is None else torch.compile(self._teacher)
-        else:
-            self._forward, self._answer = self.model, self._teacher
         self._optimizer = torch.optim.Adam(self.model.parameters(), lr=v.LEARNING_RATE)
+        self._forward, self._answer = self.model, self._teacher
+        self._update, self._by_compiler = self._optimizer.step, by_compiler
+        if by_compiler:
+            self._compile()
+
+    def _compile(self) -> None:
+        self._forward = compiled(self.model)
+        self._answer = None if self._teacher is None else compiled(self._teacher)
+        if ON_GPU:
+            torch.set_float32_matmul_precision("high")
+        else:
+            self._update = compiled(self._optimizer.step)
 
     def step(self, rows: Tensor) -> Tensor:
         """One step; the loss."""
@@ -121,11 +129,13 @@ class Runner:
         loss = distillation_loss(out, logits, labels[rows], v.TEMPERATURE, v.HARD_WEIGHT)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self._optimizer.step()
+        self._update()
         return loss.detach()
 
     def case(self, rows: np.ndarray) -> Case:
         steps = list(torch.from_numpy(rows).long().to(DEVICE))
+        if self._by_compiler:
+            warmed(self.step, steps[0])
 
         def run() -> None:
             for row in steps:
@@ -135,22 +145,23 @@ class Runner:
         return lambda: timed(run, len(steps))
 
 
-def train_step(problem: Problem, batch: int) -> Case:
-    return Runner(problem).case(v.rows(problem.vit_steps, batch))
+def train_step(problem: Problem, batch: int, *, by_compiler: bool = ON_GPU) -> Case:
+    return Runner(problem, by_compiler=by_compiler).case(v.rows(problem.vit_steps, batch))
 
 
 def distil(problem: Problem, batch: int) -> Case:
     return Runner(problem, live=True).case(v.rows(problem.vit_steps, batch))
 
 
-def check(problem: Problem, batch: int) -> dict[str, np.ndarray]:
+def check(problem: Problem, batch: int, *, by_compiler: bool = ON_GPU) -> dict[str, np.ndarray]:
     """See the check of `bench.vit_kd`."""
-    runner, losses, gradients = Runner(problem), [], []
-    for row in torch.from_numpy(v.rows(v.CHECKED_STEPS, batch)).long().to(DEVICE):
-        losses.append(runner.step(row).item())
-        gradients.append(
-            {name: p.grad.cpu().numpy().copy() for name, p in runner.model.named_parameters()}
-        )
+    runner, losses, gradients = Runner(problem, by_compiler=by_compiler), [], []
+    with compiling():
+        for row in torch.from_numpy(v.rows(v.CHECKED_STEPS, batch)).long().to(DEVICE):
+            losses.append(runner.step(row).item())
+            gradients.append(
+                {name: p.grad.cpu().numpy().copy() for name, p in runner.model.named_parameters()}
+            )
     return {"loss": np.asarray(losses), "gradient": v.flat(gradients[0])}
 
 
@@ -197,12 +208,13 @@ def _update(problem: Problem) -> Case:
 
 
 def _finish() -> None:
-    if DEVICE == "cuda":
+    if ON_GPU:
         torch.cuda.synchronize()
 
 
 CASES = {
     "vit": train_step,
+    "vit compiled": functools.partial(train_step, by_compiler=True),
     "distil": distil,
     **{f"vit {name}": functools.partial(part, name) for name in v.PARTS},
 }

@@ -204,4 +204,4 @@ CASES = {
 }
 
 if __name__ == "__main__":
-    serve({**CASES, **host.CASES, **vit_kd.CASES}, {"check": check, "check vit": vit_kd.check})
+    serve({**CASES, **host.CASES, **vit_kd.CASES}, {"check": check, **vit_kd.CHECKS})

@@ -28,6 +28,10 @@ them.
 Check = Callable[[Problem, int], Mapping[str, np.ndarray]]
 
 
+class Missing(Exception):
+    """This machine lacks what a case needs; the message is one line that says what."""
+
+
 def timed(run: Callable[[], Any], count: int) -> Reply:
     """The seconds of `run`, over the `count` steps that it takes."""
     start = time.perf_counter()
@@ -39,18 +43,25 @@ def serve(cases: Mapping[str, Callable[[Problem, int], Case]], checks: Mapping[s
     """Answer the driver until it hangs up. A case is built when first asked for and stays warm
     until another's turn.
 
-    A check writes the arrays of its answer into the file that the question names.
+    A check writes the arrays of its answer into the file that the question names. What this machine
+    lacks for a case or a check is the answer's ``missing``.
     """
     problem = Problem(**json.loads(sys.argv[1]))
     build = functools.cache(lambda name, batch: cases[name](problem, batch))
+
+    def answer(name: str, batch: int, file: str) -> Reply:
+        if not file:
+            return build(name, batch)()
+        np.savez(file, **checks[name](problem, batch))
+        return {}
+
     for line in sys.stdin:
         name, batch, file = json.loads(line)
         with contextlib.redirect_stdout(sys.stderr):  # what libraries print is no answer
-            if file:
-                np.savez(file, **checks[name](problem, batch))
-                reply = {}
-            else:
-                reply = build(name, batch)()
+            try:
+                reply = answer(name, batch, file)
+            except Missing as missing:
+                reply = {"missing": str(missing)}
         print(json.dumps(reply), flush=True)
 
 
@@ -79,6 +90,9 @@ class Worker:
     def ask(self, name: str, batch: int, file: str = "") -> Any:
         """Let the worker run the case `name`, or with `file` the check `name`, while everyone else
         waits.
+
+        Raises:
+          Missing: its machine lacks what that needs.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -90,7 +104,10 @@ class Worker:
                 f"{self._module} stopped with status {self._process.wait()} in '{name}', batch "
                 f"{batch}"
             )
-        return json.loads(answer)
+        reply = json.loads(answer)
+        if "missing" in reply:
+            raise Missing(reply["missing"])
+        return reply
 
     def __enter__(self) -> Worker:
         return self
