@@ -131,9 +131,10 @@ def make_task(
     model, first = as_model(model), None
     if init is not None:
         first = first_weights(init, model, data.first, members.size, init_source)
-    if isinstance(mesh, MeshSpec):
+    if not isinstance(mesh, Mesh):
+        laid_out = make_mesh(mesh)  # which refuses what is no MeshSpec
         options.setdefault("members_by", mesh.members_by)
-        mesh = make_mesh(mesh)
+        mesh = laid_out
     return Task(
         model=model,
         data=data,
