@@ -14,7 +14,7 @@ import flax.linen as nn
 import jax
 
 from kd.core import rng
-from kd.core.types import Apply, Model, Outputs, PyTree
+from kd.core.types import Apply, Made, Model, Outputs, PyTree
 from kd.errors import KdError
 from kd.models import taps
 from kd.models.modes import MODES, check_statistics, flags, layers_in
@@ -46,7 +46,8 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
     arguments = tuple(name for name in MODES if name in accepted)
     attributes = tuple(name for name in _switches(module) if name not in accepted)
     adapted = _Adapted(module, arguments, attributes, frozen)
-    return Model(adapted.init, adapted.looking(()), mixed, with_taps=adapted.looking)
+    made = Made(f"{type(module).__module__}:{type(module).__qualname__}")
+    return Model(adapted.init, adapted.looking(()), mixed, made, functools.cache(adapted.looking))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -66,7 +67,6 @@ class _Adapted:
                 variables = _merged(variables, self._draw(key, inputs, True))
         return variables.pop("params", {}), variables
 
-    @functools.cache  # noqa: B019 (as many functions as there are choices of paths)
     def looking(self, paths: tuple[str, ...]) -> Apply:
         """The module's `apply`, whose outputs carry the features at `paths`."""
 
