@@ -65,13 +65,13 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
             check_positions("teacher", teacher, batch)
             teacher = teacher.masked(batch["weight"])
         values, total = {}, jnp.zeros(batch["weight"].shape, jnp.float32)
-        later = None if heads is None else dict(heads)
+        later = dict(heads or {})
         for t in terms:
             numbers = dict(hparams["terms"][t.name])
             for key, shape in shapes[t.name].items():
                 numbers[key] = numbers[key] * shape(step)
-            own = None if later is None else later.get(t.name)
-            if later is None or own is None:
+            own = later.get(t.name)
+            if own is None:
                 values[t.name] = _against_teacher(t, student, teacher, batch, numbers)
             else:
                 values[t.name], later[t.name] = _with_heads(
@@ -79,7 +79,7 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
                 )
             _check_values(t.name, values[t.name], batch["weight"].shape)
             total = total + numbers["weight"] * values[t.name]
-        return total, values, later
+        return total, values, None if heads is None else later
 
     return objective
 

@@ -38,6 +38,7 @@ from kd.evals.metrics import (
     badness,
     measured,
     metrics_of,
+    watch_of,
     watchable,
     wrong_rows,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "soft_log_probs",
     "top_k",
     "top_share",
+    "watch_of",
     "watchable",
     "word_errors",
     "wrong",

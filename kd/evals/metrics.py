@@ -74,6 +74,15 @@ def badness(name: str, answers: np.ndarray, labels: np.ndarray, targets: str) ->
     return -float(value) if MORE_IS_BETTER[name] else float(value)
 
 
+def watch_of(name: str | None, targets: str, outputs: int) -> str:
+    """The metric by which a run is judged: `name`, or where that is None the usual one of labels of
+    this kind. Raises a `KdError` as `watchable` does.
+    """
+    chosen = DEFAULT_WATCH[targets] if name is None else name
+    watchable(chosen, targets, outputs)
+    return chosen
+
+
 def watchable(name: str, targets: str, outputs: int) -> Callable[..., object]:
     """The metric of that name. Raises a `KdError` where labels of this kind have none."""
     metrics = metrics_of(targets, outputs)

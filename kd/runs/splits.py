@@ -37,13 +37,13 @@ def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
                 f"early stopping counts errors and '{spec.early_stopping}' has no labels; name "
                 "another split"
             )
-        evals.watchable(watched(spec, validation), validation.targets, validation.num_classes)
+        watched(spec, validation)  # refused now, and not after an epoch
     return data, held_out, validation
 
 
 def watched(spec: Spec, validation: Examples) -> str:
     """The metric by which early stopping judges a run."""
-    return evals.DEFAULT_WATCH[validation.targets] if spec.watch is None else spec.watch
+    return evals.watch_of(spec.watch, validation.targets, validation.num_classes)
 
 
 def split_fingerprints(

@@ -229,9 +229,7 @@ def _watched(validation: Dataset | None, patience: Any, watch: Any) -> str:
             if value is not None:
                 raise KdError(f"{name}={value!r} changes nothing without validation; pass that too")
         return ""
-    chosen = evals.DEFAULT_WATCH[validation.targets] if watch is None else watch
-    evals.watchable(chosen, validation.targets, validation.num_classes)
-    return chosen
+    return evals.watch_of(watch, validation.targets, validation.num_classes)
 
 
 def _check_validation(validation: Any, data: Dataset) -> None:
