@@ -23,6 +23,7 @@ from kd.core.types import Heads, Loss, Targets
 from kd.errors import unknown
 
 __all__ = [
+    "FAMILIES",
     "LOSSES",
     "NEEDS",
     "LossInfo",
@@ -53,18 +54,23 @@ class Number:
     below: float = math.inf
 
 
-NEEDS = ("teacher", "labels", "same classes")
+FAMILIES = ("logits", "features", "relations")
+"""What a loss compares: answers, inner features, or relations between examples or channels."""
+
+NEEDS = ("teacher", "labels", "same classes", "whole batch")
 
 
 @dataclasses.dataclass(frozen=True)
 class LossInfo:
     """A loss and what it asks for.
 
-    `needs` are some of `NEEDS`: a teacher, labels, and a teacher that answers for the classes of
-    the student. `numbers` are those that it reads, `classes` how many the student must answer with
-    at least: a loss on distributions asks for two, since the softmax of a single output is always
-    1. `zeros`: the teacher may give a class probability exactly 0, and value and gradient stay
-    finite. `targets`: what its labels are, where it needs some; None: whatever they are.
+    `needs` are some of `NEEDS`: a teacher, labels, a teacher that answers for the classes of the
+    student, and the whole batch: a loss that compares its examples with each other has no value of
+    a part of it. `numbers` are those that it reads, `classes` how many the student must answer
+    with at least: a loss on distributions asks for two, since the softmax of a single output is
+    always 1. `zeros`: the teacher may give a class probability exactly 0, and value and gradient
+    stay finite. `targets`: what its labels are, where it needs some; None: whatever they are.
+    `family` is one of `FAMILIES`.
 
     `taps` are the inner features that it reads, by names of its own; a term says which they are.
     ``init(key, student, teacher, examples)`` makes what the loss owns, from the shapes of both
@@ -79,11 +85,14 @@ class LossInfo:
     taps: tuple[str, ...] = ()
     init: Callable[..., Heads] | None = None
     targets: Targets | None = None
+    family: str = "logits"
 
     def __post_init__(self) -> None:
         for need in self.needs:
             if need not in NEEDS:
                 raise unknown("need of a loss", need, NEEDS)
+        if self.family not in FAMILIES:
+            raise unknown("family of losses", self.family, FAMILIES)
 
     @property
     def teacher(self) -> bool:
@@ -95,6 +104,11 @@ class LossInfo:
         """Whether it reads labels."""
         return "labels" in self.needs
 
+    @property
+    def whole_batch(self) -> bool:
+        """Whether it compares the examples of a batch with each other, and so needs all of them."""
+        return "whole batch" in self.needs
+
 
 _TEMPERATURE = {"temperature": Number(1.0, above=0.0)}
 
@@ -104,7 +118,9 @@ _JSD = {**_TEMPERATURE, "beta": Number(0.5, above=0.0, below=1.0)}
 LOSSES: dict[str, LossInfo] = {
     "bce": LossInfo(bce, needs=("labels",), targets="binary"),
     "hard": LossInfo(hard, needs=("labels",), classes=2, targets="classes"),
-    "hidden_mse": LossInfo(hidden_mse, needs=("teacher",), taps=("hidden",), init=projection),
+    "hidden_mse": LossInfo(
+        hidden_mse, needs=("teacher",), taps=("hidden",), init=projection, family="features"
+    ),
     "jsd": LossInfo(jsd, zeros=True, numbers=_JSD, classes=2),
     "kl": LossInfo(kl, zeros=True, numbers=_TEMPERATURE, classes=2),
     "label_smoothing": LossInfo(
