@@ -11,7 +11,7 @@ from kd.training import loop
 
 
 def spread(student, teacher, batch, hparams):
-    """How far each example lies from the mean of the batch, of the examples that weigh something."""
+    """How far each example lies from the mean of the batch, padding left out."""
     del teacher, hparams
     weight = batch["weight"][:, None]
     mean = jnp.sum(weight * student.logits, axis=0) / jnp.sum(weight)
