@@ -22,7 +22,7 @@ from kd.config.typed import build, plain
 from kd.core.members import Members, make_members
 from kd.core.optim import Optim
 from kd.core.schedules import Schedule
-from kd.core.terms import Term, term
+from kd.core.terms import Term, check_whole_batch, term
 from kd.core.types import Targets
 from kd.errors import KdError, unknown
 from kd.evals import MORE_IS_BETTER
@@ -212,6 +212,7 @@ def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
     if spec.teacher.model is not None:
         check_options(spec.teacher.model, "config.teacher.model")
     _ = spec.members  # made now, so that what is wrong with them is said now
+    check_whole_batch(spec.terms, spec.accumulate)
     return spec
 
 

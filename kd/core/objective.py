@@ -77,9 +77,7 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
             if own is None:
                 values[t.name] = _against_teacher(t, student, teacher, seen, numbers)
             else:
-                values[t.name], later[t.name] = _with_heads(
-                    t, student, teacher, seen, numbers, own
-                )
+                values[t.name], later[t.name] = _with_heads(t, student, teacher, seen, numbers, own)
             _check_values(t.name, values[t.name], batch["weight"].shape)
             total = total + numbers["weight"] * values[t.name]
         return total, values, None if heads is None else later
@@ -130,6 +128,7 @@ def _with_keys(t: Term, batch: Batch, key: jax.Array | None, step: jax.Array) ->
     """
     if "random" not in t.info.needs:
         return batch
+    assert key is not None
     stream = rng.stream(key, step, f"loss/{t.name}")
     return {**batch, "keys": jax.vmap(jax.random.fold_in, (None, 0))(stream, batch["index"])}
 

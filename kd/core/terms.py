@@ -146,6 +146,17 @@ def _side(t: Term, side: int) -> list[str]:
     return [pair[side] for pairs in t.taps.values() for pair in pairs]
 
 
+def check_whole_batch(terms: Sequence[Term], parts: int) -> None:
+    """Raise a `KdError` where a batch is cut into `parts` and a term compares its examples."""
+    for t in terms:
+        if parts > 1 and t.info.whole_batch:
+            raise KdError(
+                f"objective.{t.name} compares the examples of a batch with each other and "
+                f"accumulate={parts} cuts it into parts; leave accumulate out, or take a smaller "
+                "data.batch_size"
+            )
+
+
 def _reaches_zero(schedule: Schedule) -> bool:
     return schedule.warmup_percent > 0 or any(factor == 0 for _, factor in schedule.points)
 

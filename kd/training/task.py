@@ -24,7 +24,7 @@ from kd.core.schedules import Schedule, make_schedule
 from kd.core.state import State, init_state, with_best, with_ema, with_heads
 from kd.core.step import Constraint, Step, View, make_train_step, population
 from kd.core.targets import check_targets
-from kd.core.terms import Term, student_taps, teacher_taps
+from kd.core.terms import Term, check_whole_batch, student_taps, teacher_taps
 from kd.core.types import Batch, Model, Outputs, PyTree, Teacher
 from kd.errors import KdError
 from kd.models import as_model
@@ -295,6 +295,7 @@ def check(task: Task) -> None:
     _check_numbers(task)
     kd_data.steps_per_epoch(len(task.data), task.batch_size)
     check_batch(task.mesh, task.batch_size, task.accumulate)
+    check_whole_batch(task.terms, task.accumulate)
     check_members(task.mesh, task.members.size)
     make_objective(task.terms, task.total_steps)
     make_schedule(task.learning_rate_schedule, task.total_steps)

@@ -22,6 +22,9 @@ class Number:
     below: float = math.inf
 
 
+FAMILIES = ("logits", "features", "relations")
+"""What a loss compares: answers, inner features, or relations between examples or channels."""
+
 NEEDS = ("teacher", "labels", "same classes", "whole batch", "random")
 
 
@@ -30,12 +33,13 @@ class LossInfo:
     """A loss and what it asks for.
 
     `needs` are some of `NEEDS`: a teacher, labels, a teacher that answers for the classes of the
-    student, the whole batch at once (it compares examples with each other), and ``batch["keys"]``,
-    a random key per example that is a function of seed, step, term and example. `numbers` are those
-    that it reads, `classes` how many the student must answer with at least: a loss on distributions
-    asks for two, since the softmax of a single output is always 1. `zeros`: the teacher may give a
-    class probability exactly 0, and value and gradient stay finite. `targets`: what its labels are,
-    where it needs some; None: whatever they are.
+    student, the whole batch (a loss that compares its examples with each other has no value of a
+    part of it), and random numbers: ``batch["keys"][b]``, a key per example that is a function of
+    seed, step, term and example. `numbers` are those that it reads, `classes` how many the student
+    must answer with at least: a loss on distributions asks for two, since the softmax of a single
+    output is always 1. `zeros`: the teacher may give a class probability exactly 0, and value and
+    gradient stay finite. `targets`: what its labels are, where it needs some; None: whatever they
+    are. `family` is one of `FAMILIES`.
 
     `taps` are the inner features that it reads, by names of its own; a term says which they are.
     Where a term names several pairs of layers, its value is the sum over pairs, each with heads of
@@ -52,12 +56,15 @@ class LossInfo:
     taps: tuple[str, ...] = ()
     init: Callable[..., Heads] | None = None
     targets: Targets | None = None
+    family: str = "logits"
     fused: bool = False
 
     def __post_init__(self) -> None:
         for need in self.needs:
             if need not in NEEDS:
                 raise unknown("need of a loss", need, NEEDS)
+        if self.family not in FAMILIES:
+            raise unknown("family of losses", self.family, FAMILIES)
 
     @property
     def teacher(self) -> bool:
@@ -68,3 +75,8 @@ class LossInfo:
     def labels(self) -> bool:
         """Whether it reads labels."""
         return "labels" in self.needs
+
+    @property
+    def whole_batch(self) -> bool:
+        """Whether it compares the examples of a batch with each other, and so needs all of them."""
+        return "whole batch" in self.needs

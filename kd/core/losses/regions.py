@@ -15,9 +15,7 @@ SCALES = (1, 2, 4)
 """Cells along each axis of the map."""
 
 
-def sdd(
-    student: Outputs, teacher: Outputs, batch: Batch, hparams: Hparams
-) -> Float[Array, "*b"]:
+def sdd(student: Outputs, teacher: Outputs, batch: Batch, hparams: Hparams) -> Float[Array, "*b"]:
     """Scale-decoupled distillation: the divergence in every cell of the logit map, at several
     scales; it counts for more where a cell's class is not that of the whole image.
 
