@@ -36,8 +36,8 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
     zeros first, so whatever they hold, NaN included, reaches neither value nor gradient. Where only
     a part of a batch is labelled, the values of a loss that reads labels carry the label share of
     `kd.core.targets`: its mean is one over the labelled examples. `heads` are what the terms own,
-    None where they own nothing; they come back with their buffers as they are next. `key` is that of
-    the run's seed, for terms that need random numbers.
+    None where they own nothing; they come back with their buffers as they are next. `key` is that
+    of the seed, for terms that need random numbers.
 
     Raises:
       KdError: no terms, or two of the same name.

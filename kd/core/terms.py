@@ -14,7 +14,6 @@ from kd.core.types import Outputs
 from kd.errors import KdError, unknown
 from kd.names import lookup
 
-
 Pair = tuple[str, str]
 """Paths of two layers, the student's and the teacher's."""
 

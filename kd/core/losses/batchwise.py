@@ -15,7 +15,7 @@ from kd.core.types import Batch, Hparams, Outputs
 PerPosition = Float[Array, "*b"]
 
 FLAT = 1e-12
-"""Added to the variance of probabilities, so that those that are all alike have a finite gradient."""
+"""Added to the variance of probabilities: those that are all alike have a finite gradient."""
 
 TEMPERATURES = (2.0, 3.0, 4.0, 5.0, 6.0)
 """At which `mlkd` compares."""

@@ -85,7 +85,7 @@ def check_has_grid(student: Outputs, teacher: Outputs, name: str = "hidden") -> 
 
 def pooled(values: Array, ahead: int, size: tuple[int, ...]) -> Array:
     """The mean of every cell of a grid of `size`: cell i of m along an axis of n covers the places
-    ``floor(i n / m)`` to ``ceil((i + 1) n / m)``. To a grid twice as large it repeats its neighbour.
+    ``floor(i n / m)`` to ``ceil((i + 1) n / m)``. A grid twice as large repeats the nearest place.
     """
     for axis, cells in enumerate(size, start=ahead):
         places = values.shape[axis]
