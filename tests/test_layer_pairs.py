@@ -97,7 +97,7 @@ def test_pairs_may_be_lists_as_a_file_has_them():
     "paths", [(), ("a", "b", "c"), (("a", "b"), "c"), (("a", "b", "c"),), [["a", 1]]]
 )
 def test_what_is_no_pair_is_refused(paths):
-    with pytest.raises(KdError, match="must be a path or two, .* or several such pairs"):
+    with pytest.raises(KdError, match=r"must be a path or two, .* or several such pairs"):
         kd.term("hidden_mse", taps={"hidden": paths})
 
 
