@@ -199,7 +199,9 @@ def test_a_layer_of_zeros_has_a_finite_gradient(name):
     case, student, teacher, heads = prepared(name)
     nothing = {key: np.zeros_like(values) for key, values in student.items()}
     slope = jax.grad(lambda side: case.value(side, teacher, heads).sum())(nothing)
-    assert all(np.isfinite(values).all() for values in slope.values())
+    largest = max(np.abs(values).max() for values in slope.values())
+    assert largest < 1e3 or CASES[name].loss == "dist"  # of probabilities that are all alike
+    assert np.isfinite(largest)
 
 
 @pytest.mark.parametrize("name", ["dist", "mlkd", "sdd"])

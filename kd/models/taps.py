@@ -57,9 +57,9 @@ def known(module: nn.Module, variables: Any, *arguments: Any, **options: Any) ->
 def check(paths: tuple[str, ...], all_paths: list[str]) -> None:
     """Raise a `KdError` for a path that is not there; the nearest is shown."""
     there = {_modules(path) for path in all_paths}
-    for path in (part for path in paths for part in path.split("@")):
-        if _modules(path) not in there:
-            raise unknown("tap", path, all_paths)
+    for part in "@".join(paths).split("@"):
+        if _modules(part) not in there:
+            raise unknown("tap", part, all_paths)
 
 
 def _modules(path: str) -> str:

@@ -105,9 +105,10 @@ def _covered(places: int, cells: int) -> Float[Array, "m n"]:
 
 
 def unit(values: Array, axis: int | tuple[int, ...]) -> Array:
-    """The values at length 1 along `axis`; 0 where they have no length."""
+    """The values at length 1 along `axis`; 0, with gradient 0, where they have no length."""
     squared = jnp.sum(values**2, axis=axis, keepdims=True)
-    return values * jax.lax.rsqrt(jnp.maximum(squared, TINY))
+    inverse = jax.lax.rsqrt(jnp.maximum(squared, TINY))
+    return values * jnp.where(squared > TINY, inverse, 0.0)
 
 
 def length(values: Array, axis: int | tuple[int, ...]) -> Array:
