@@ -330,7 +330,7 @@ def check(task: Task) -> None:
 def _check_losses(task: Task, student: Outputs, teacher: Outputs | None, batch: Batch) -> None:
     """Trace what the terms own and compute, on shapes alone: what does not fit is said now."""
     objective = make_objective(task.terms, task.total_steps)
-    hparams = task.members.member(0).hparams if task.is_population else task.members.hparams
+    hparams = task.members.member(0).hparams
     heads = jax.eval_shape(lambda: _heads(task, jnp.uint32(0)))
     jax.eval_shape(objective, student, teacher, batch, hparams, jnp.int32(0), heads)
 
