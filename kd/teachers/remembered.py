@@ -4,48 +4,61 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
-from kd.core.types import Outputs, Teacher
-from kd.data import Dataset
+from kd.core.types import Teacher
+from kd.data import Dataset, FixedViews
 from kd.evidence import machine
 from kd.processes import group
 from kd.system import kept
-from kd.teachers.answers import answers, program_of
+from kd.teachers.answers import program_of
 from kd.teachers.make import digest
+from kd.teachers.viewed import Answers, KeptAs
 
 
-def remembered_answers(teacher: Teacher, data: Dataset, *, batch_size: int) -> Outputs:
-    """`kd.teachers.answers.answers`, taken from disk where the same program has answered for the
-    same arrays before; else computed, and kept: see `kd.system.kept`.
+def remembered_answers(
+    teacher: Teacher,
+    data: Dataset,
+    compute: Callable[[], Answers],
+    *,
+    batch_size: int,
+    kept_as: KeptAs,
+    views: FixedViews | None,
+) -> Answers:
+    """What `compute` answers for a teacher, taken from disk where the same program has answered for
+    the same arrays before; else computed, and kept: see `kd.system.kept`. With `views` the teacher
+    is `kd.teachers.viewed.looking`.
 
     Several processes compute them anew: the disks of their hosts need not hold the same.
 
     Raises:
-      KdError: as `answers`.
+      KdError: as `compute`.
     """
     if kept.folder("answers") is None or group.count() > 1:
-        return answers(teacher, data, batch_size=batch_size)
+        return compute()
     text, shapes = program_of(teacher, data, batch_size=batch_size)
-    key = _key(teacher, data, text)
+    key = _key(teacher, data, text, kept_as, None if views is None else views.identity)
     leaves, tree = jax.tree.flatten(shapes)
     stored = kept.read("answers", key)
-    if stored is not None and len(stored) == len(leaves):
-        return jax.tree.unflatten(tree, [stored[f"leaf-{i}"] for i in range(len(leaves))])
-    outputs = answers(teacher, data, batch_size=batch_size)
+    if stored is not None and len(stored) == len(leaves) + 1:
+        answers = jax.tree.unflatten(tree, [stored[f"leaf-{i}"] for i in range(len(leaves))])
+        return answers, float(stored["rounding"])
+    outputs, rounding = compute()
     named = {f"leaf-{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(outputs))}
-    kept.write("answers", key, named)
-    return outputs
+    kept.write("answers", key, {**named, "rounding": np.asarray(rounding)})
+    return outputs, rounding
 
 
-def _key(teacher: Teacher, data: Dataset, text: str) -> str:
+def _key(teacher: Teacher, data: Dataset, text: str, kept_as: str, views: str | None) -> str:
     """Who the answers are: all that their bits depend on.
 
     The text of the program holds the teacher's code and kd's, how an ensemble is averaged, and the
     devices that it is split over; the libraries and the processor turn it into numbers.
     """
+    how = () if (kept_as, views) == ("float32", None) else (kept_as, views)
     return kept.key_of(
         hashlib.sha256(text.encode()).hexdigest(),
         digest(teacher.variables),
@@ -55,4 +68,5 @@ def _key(teacher: Teacher, data: Dataset, text: str) -> str:
         jax.default_backend(),
         machine(),
         os.environ.get("XLA_FLAGS", ""),
+        *how,
     )

@@ -1,0 +1,134 @@
+"""A teacher's answers to a fixed set of views of every example, and how they are kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shutil
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kd.core.types import Answer, Batch, Outputs, PyTree, Teacher
+from kd.data import Dataset, FixedViews, example_batch
+from kd.data.examples import Examples
+from kd.errors import KdError
+from kd.system import kept
+from kd.system.memory import check_fits, size
+from kd.teachers.answers import applied
+
+KeptAs = Literal["float32", "float16"]
+Answers = tuple[Outputs, float]
+"""Answers as they are kept, and the largest error of that."""
+
+
+def looking(teacher: Teacher, views: FixedViews) -> Teacher:
+    """The teacher of view 0 of every example; `at` gives the others. Its program is the same for
+    all of them.
+    """
+
+    def through(apply: Answer) -> Answer:
+        def answer(variables: PyTree, batch: Batch) -> Outputs:
+            numbers = jnp.broadcast_to(variables["view"], batch["index"].shape)
+            return apply(variables["teacher"], views.shown(batch, numbers))
+
+        return answer
+
+    return at(dataclasses.replace(teacher, variables={"teacher": teacher.variables}), 0).wrapped(
+        through
+    )
+
+
+def at(teacher: Teacher, number: int) -> Teacher:
+    """A teacher that is `looking`, at view `number`."""
+    own = teacher.variables["teacher"]
+    axes = () if teacher.pairs is None else jax.tree.leaves(own)[0].shape[:1]
+    number_of_each = jnp.full(axes, number, jnp.int32)
+    return dataclasses.replace(teacher, variables={"teacher": own, "view": number_of_each})
+
+
+def of_views(ask: Callable[[Teacher], Answers], teacher: Teacher, views: FixedViews) -> Answers:
+    """Answers to all `views` of a teacher that is `looking`: ``[*a n k ...]``, where *a are the
+    axes of several teachers and of an ensemble's members.
+    """
+    answers, rounding = ask(at(teacher, 0))
+    ahead = 1 + (teacher.pairs is not None) + (answers.average is not None)
+    table = jax.tree.map(
+        lambda leaf: np.empty((*leaf.shape[:ahead], views.count, *leaf.shape[ahead:]), leaf.dtype),
+        answers,
+    )
+    for number in range(views.count):
+        if number:
+            answers, error = ask(at(teacher, number))
+            rounding = max(rounding, error)
+        for kept_leaf, leaf in zip(*map(jax.tree.leaves, (table, answers)), strict=True):
+            kept_leaf[(*(slice(None),) * ahead, number)] = leaf
+    return table, rounding
+
+
+def rounded(answers: Outputs, kept_as: KeptAs) -> Answers:
+    """The answers in the type that they are kept in, and the largest error that this makes.
+
+    Raises:
+      KdError: a finite number that the type has no place for.
+    """
+    if kept_as == "float32":
+        return answers, 0.0
+    errors = [0.0]
+
+    def narrow(leaf: np.ndarray) -> np.ndarray:
+        if leaf.dtype != np.float32:
+            return leaf
+        with np.errstate(over="ignore"):
+            few = leaf.astype(kept_as)
+        finite = np.isfinite(leaf)
+        if not np.isfinite(few[finite]).all():
+            raise KdError(
+                f"the teacher answers with {np.abs(leaf[finite]).max():.3g}, and {kept_as} ends "
+                f"at {np.finfo(kept_as).max:.3g}; keep its answers in float32"
+            )
+        errors.append(float(np.max(np.abs(few[finite] - leaf[finite]), initial=0.0)))
+        return few
+
+    return jax.tree.map(narrow, answers), max(errors)
+
+
+def check_room(
+    teacher: Teacher, data: Examples, views: FixedViews | None, kept_as: KeptAs, on_disk: bool
+) -> None:
+    """Raise a `KdError` unless there is memory, and room on the disk, for all answers. Nothing is
+    computed.
+
+    They are in memory twice: as they were fetched, and on the device.
+    """
+    one = jax.eval_shape(applied(teacher), teacher.variables, example_batch(data, 1))
+    numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(one))
+    count = 1 if views is None else views.count
+    needed = len(data) * count * numbers * np.dtype(kept_as).itemsize
+    what = f"keeping the teacher's answers to {len(data):,} examples"
+    what += "" if views is None else f" in {count} views"
+    fewer = "keep them in float16, or set fewer data.views" if views else "keep them in float16"
+    check_fits(2 * needed, what, f"{fewer}, or let the teacher answer live (precompute=false)")
+    place = kept.folder("answers")
+    if not on_disk or place is None or not isinstance(data, Dataset):
+        return
+    there = next(folder for folder in (place, *place.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise KdError(
+            f"{what} takes {size(needed)} and {size(free)} are free in {place}; free some, set "
+            "KD_CACHE_DIR to another disk, or to off"
+        )
+
+
+def said(teacher: Teacher) -> str:
+    """What is known of kept answers, for a line above a run; "" of a live teacher."""
+    manifest: Any = teacher.manifest
+    if manifest is None or not (manifest.views or manifest.rounding):
+        return ""
+    views = f" to {manifest.view}" if manifest.views else ""
+    error = f", in float16, off by {manifest.rounding:.2g} at most" if manifest.rounding else ""
+    return f"the teacher's answers{views} are kept: {size(manifest.bytes)}{error}"
