@@ -183,8 +183,8 @@ def views(record: Mapping[str, Any], name: str) -> str:
             f"{once['seconds']:g} | {once['bytes'] / 1e6:.1f} |",
             "",
             f"{record['examples']:,} examples, medians of {record['repeats']} rounds, in turns. "
-            f"{name}, load {machine['load_before']:g} before and {machine['load_after']:g} after; JAX "
-            f"{record['versions']['jax']}. To repeat it: `{record['command']}`.",
+            f"{name}, load {machine['load_before']:g} before and {machine['load_after']:g} after; "
+            f"JAX {record['versions']['jax']}. To repeat it: `{record['command']}`.",
         ]
     )
 
