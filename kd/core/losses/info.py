@@ -25,7 +25,7 @@ class Number:
 FAMILIES = ("logits", "features", "relations")
 """What a loss compares: answers, inner features, or relations between examples or channels."""
 
-NEEDS = ("teacher", "labels", "same classes", "whole batch")
+NEEDS = ("teacher", "labels", "same classes", "whole batch", "random")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,14 +33,17 @@ class LossInfo:
     """A loss and what it asks for.
 
     `needs` are some of `NEEDS`: a teacher, labels, a teacher that answers for the classes of the
-    student, and the whole batch: a loss that compares its examples with each other has no value of
-    a part of it. `numbers` are those that it reads, `classes` how many the student must answer
-    with at least: a loss on distributions asks for two, since the softmax of a single output is
-    always 1. `zeros`: the teacher may give a class probability exactly 0, and value and gradient
-    stay finite. `targets`: what its labels are, where it needs some; None: whatever they are.
-    `family` is one of `FAMILIES`.
+    student, the whole batch (a loss that compares its examples with each other has no value of a
+    part of it), and random numbers: ``batch["keys"][b]``, a key per example that is a function of
+    seed, step, term and example. `numbers` are those that it reads, `classes` how many the student
+    must answer with at least: a loss on distributions asks for two, since the softmax of a single
+    output is always 1. `zeros`: the teacher may give a class probability exactly 0, and value and
+    gradient stay finite. `targets`: what its labels are, where it needs some; None: whatever they
+    are. `family` is one of `FAMILIES`.
 
     `taps` are the inner features that it reads, by names of its own; a term says which they are.
+    Where a term names several pairs of layers, its value is the sum over pairs, each with heads of
+    its own; a loss that is `fused` sees them all at once, ``outputs.taps[name]`` a tuple.
     ``init(key, student, teacher, examples)`` makes what the loss owns, from the shapes of both
     outputs and the number of examples: see `kd.core.types.Heads`. None: it owns nothing.
     """
@@ -54,6 +57,7 @@ class LossInfo:
     init: Callable[..., Heads] | None = None
     targets: Targets | None = None
     family: str = "logits"
+    fused: bool = False
 
     def __post_init__(self) -> None:
         for need in self.needs:
