@@ -16,6 +16,7 @@ from kd.core.terms import term
 from kd.core.types import Heads, Outputs
 from kd.errors import KdError
 from kd.placement.mesh import MeshSpec, make_mesh
+from kd.training import loop
 
 ROWS = 6
 # taps of one example: the student's, the teacher's
@@ -313,3 +314,24 @@ def test_layers_that_do_not_fit_are_refused(name, shapes, said):
     sides = [{tap: np.zeros((2, *shape[side])) for tap, shape in shapes.items()} for side in (0, 1)]
     with pytest.raises(KdError, match=said):
         value(name, *sides)
+
+
+TERMS = tuple(term(name, taps={"hidden": "Dense_0"}) for name in BETWEEN)
+
+
+def run(**options):
+    usual = {"members": tiny.members_of(TERMS), "mesh": MeshSpec(devices=1), "steps": 3}
+    return loop.run(tiny.task(terms=TERMS, **{**usual, **options}))
+
+
+@pytest.mark.parametrize("by", ["vmap", "loop"])
+def test_a_member_learns_what_it_learns_alone(by):
+    members = tiny.members_of(TERMS, seed=(3, 5))
+    together = run(members=members, members_by=by)
+    for i in range(2):
+        alone = run(members=members.member(i))
+        tiny.close(tiny.take(together.params, i), alone.params, rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_on_one_device_is_that_on_eight():
+    tiny.close(run(mesh=MeshSpec(devices=8)).params, run().params, rtol=1e-4, atol=1e-5)

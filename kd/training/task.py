@@ -332,7 +332,8 @@ def _check_losses(task: Task, student: Outputs, teacher: Outputs | None, batch: 
     objective = make_objective(task.terms, task.total_steps)
     hparams = task.members.member(0).hparams
     heads = jax.eval_shape(lambda: _heads(task, jnp.uint32(0)))
-    jax.eval_shape(objective, student, teacher, batch, hparams, jnp.int32(0), heads)
+    state = (jnp.int32(0), heads, rng.key(0))
+    jax.eval_shape(objective, student, teacher, batch, hparams, *state)
 
 
 def _check_teacher(task: Task, batch: Batch) -> Outputs | None:
