@@ -219,11 +219,8 @@ def test_a_stream_has_no_fixed_views():
 def answered(monkeypatch, tmp_path):
     """A cache of its own, and how often a teacher was asked about the data."""
     monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path))
-    asked = []
-    ask = kd.teachers.trained.answers
-    monkeypatch.setattr(
-        kd.teachers.trained, "answers", lambda *a, **k: asked.append(1) or ask(*a, **k)
-    )
+    asked, ask = [], viewed.answers
+    monkeypatch.setattr(viewed, "answers", lambda *a, **k: asked.append(1) or ask(*a, **k))
     return asked
 
 

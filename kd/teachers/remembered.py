@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
-from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -16,37 +16,39 @@ from kd.processes import group
 from kd.system import kept
 from kd.teachers.answers import program_of
 from kd.teachers.make import digest
-from kd.teachers.viewed import Answers, KeptAs
+from kd.teachers.viewed import Answers, KeptAs, asked, looking
 
 
 def remembered_answers(
     teacher: Teacher,
     data: Dataset,
-    compute: Callable[[], Answers],
     *,
-    batch_size: int,
-    kept_as: KeptAs,
     views: FixedViews | None,
+    kept_as: KeptAs,
+    batch_size: int,
 ) -> Answers:
-    """What `compute` answers for a teacher, taken from disk where the same program has answered for
-    the same arrays before; else computed, and kept: see `kd.system.kept`. With `views` the teacher
-    is `kd.teachers.viewed.looking`.
+    """`kd.teachers.viewed.asked`, taken from disk where the same program has answered for the same
+    arrays before; else computed, and kept: see `kd.system.kept`.
 
     Several processes compute them anew: the disks of their hosts need not hold the same.
 
     Raises:
-      KdError: as `compute`.
+      KdError: as `asked`.
     """
+    ask = functools.partial(
+        asked, teacher, data, views=views, kept_as=kept_as, batch_size=batch_size
+    )
     if kept.folder("answers") is None or group.count() > 1:
-        return compute()
-    text, shapes = program_of(teacher, data, batch_size=batch_size)
-    key = _key(teacher, data, text, kept_as, None if views is None else views.identity)
+        return ask()
+    looked = teacher if views is None else looking(teacher, views)
+    text, shapes = program_of(looked, data, batch_size=batch_size)
+    key = _key(looked, data, text, kept_as, None if views is None else views.identity)
     leaves, tree = jax.tree.flatten(shapes)
     stored = kept.read("answers", key)
     if stored is not None and len(stored) == len(leaves) + 1:
         answers = jax.tree.unflatten(tree, [stored[f"leaf-{i}"] for i in range(len(leaves))])
         return answers, float(stored["rounding"])
-    outputs, rounding = compute()
+    outputs, rounding = ask()
     named = {f"leaf-{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(outputs))}
     kept.write("answers", key, {**named, "rounding": np.asarray(rounding)})
     return outputs, rounding

@@ -27,7 +27,7 @@ from kd.placement.mesh import is_whole
 from kd.system.paths import local
 from kd.teachers import make as kd_teacher
 from kd.teachers import viewed
-from kd.teachers.answers import answers, check_data, check_inputs, predict, reading
+from kd.teachers.answers import check_data, check_inputs, predict, reading
 from kd.teachers.remembered import remembered_answers
 from kd.teachers.viewed import KeptAs
 
@@ -318,7 +318,9 @@ def precompute(
     if views is not None and teacher.manifest is not None:
         return teacher
     teacher = reading(teacher, data).tapped(tuple(taps))
-    outputs, rounding = _kept_answers(teacher, data, views, kept_as, on_disk)
+    viewed.check_room(teacher, data, views, kept_as, on_disk)
+    ask = remembered_answers if on_disk and isinstance(data, Dataset) else viewed.asked
+    outputs, rounding = ask(teacher, data, views=views, kept_as=kept_as, batch_size=_BATCH)
     return kd_teacher.kept(
         outputs,
         teacher=teacher.fingerprint,
@@ -328,24 +330,6 @@ def precompute(
         views=views,
         rounding=rounding,
     )
-
-
-def _kept_answers(
-    teacher: Teacher, data: Examples, views: FixedViews | None, kept_as: KeptAs, on_disk: bool
-) -> viewed.Answers:
-    """A teacher's answers as they are kept, and their error."""
-    viewed.check_room(teacher, data, views, kept_as, on_disk)
-    asked = teacher if views is None else viewed.looking(teacher, views)
-
-    def ask(teacher: Teacher) -> viewed.Answers:
-        return viewed.rounded(answers(teacher, data, batch_size=_BATCH), kept_as)
-
-    def compute() -> viewed.Answers:
-        return ask(asked) if views is None else viewed.of_views(ask, asked, views)
-
-    if not on_disk or not isinstance(data, Dataset):
-        return compute()
-    return remembered_answers(asked, data, compute, batch_size=_BATCH, kept_as=kept_as, views=views)
 
 
 def evaluation(run: Trained, data: Examples) -> dict[str, Any]:

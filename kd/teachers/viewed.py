@@ -18,11 +18,34 @@ from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.system import kept
 from kd.system.memory import check_fits, size
-from kd.teachers.answers import applied
+from kd.teachers.answers import answers, applied
 
 KeptAs = Literal["float32", "float16"]
 Answers = tuple[Outputs, float]
 """Answers as they are kept, and the largest error of that."""
+
+
+def asked(
+    teacher: Teacher,
+    data: Examples,
+    *,
+    views: FixedViews | None,
+    kept_as: KeptAs,
+    batch_size: int,
+) -> Answers:
+    """A teacher's answers for every example of `data`, or for all `views` of them.
+
+    Shapes: those of `kd.teachers.answers.answers`; with `views` the axis of examples is followed by
+    theirs.
+
+    Raises:
+      KdError: as `answers` and `rounded`.
+    """
+
+    def ask(teacher: Teacher) -> Answers:
+        return rounded(answers(teacher, data, batch_size=batch_size), kept_as)
+
+    return ask(teacher) if views is None else _of_views(ask, looking(teacher, views), views)
 
 
 def looking(teacher: Teacher, views: FixedViews) -> Teacher:
@@ -50,33 +73,33 @@ def at(teacher: Teacher, number: int) -> Teacher:
     return dataclasses.replace(teacher, variables={"teacher": own, "view": number_of_each})
 
 
-def of_views(ask: Callable[[Teacher], Answers], teacher: Teacher, views: FixedViews) -> Answers:
+def _of_views(ask: Callable[[Teacher], Answers], teacher: Teacher, views: FixedViews) -> Answers:
     """Answers to all `views` of a teacher that is `looking`: ``[*a n k ...]``, where *a are the
     axes of several teachers and of an ensemble's members.
     """
-    answers, rounding = ask(at(teacher, 0))
-    ahead = 1 + (teacher.pairs is not None) + (answers.average is not None)
+    outputs, rounding = ask(at(teacher, 0))
+    ahead = 1 + (teacher.pairs is not None) + (outputs.average is not None)
     table = jax.tree.map(
         lambda leaf: np.empty((*leaf.shape[:ahead], views.count, *leaf.shape[ahead:]), leaf.dtype),
-        answers,
+        outputs,
     )
     for number in range(views.count):
         if number:
-            answers, error = ask(at(teacher, number))
+            outputs, error = ask(at(teacher, number))
             rounding = max(rounding, error)
-        for kept_leaf, leaf in zip(*map(jax.tree.leaves, (table, answers)), strict=True):
+        for kept_leaf, leaf in zip(*map(jax.tree.leaves, (table, outputs)), strict=True):
             kept_leaf[(*(slice(None),) * ahead, number)] = leaf
     return table, rounding
 
 
-def rounded(answers: Outputs, kept_as: KeptAs) -> Answers:
+def rounded(outputs: Outputs, kept_as: KeptAs) -> Answers:
     """The answers in the type that they are kept in, and the largest error that this makes.
 
     Raises:
       KdError: a finite number that the type has no place for.
     """
     if kept_as == "float32":
-        return answers, 0.0
+        return outputs, 0.0
     errors = [0.0]
 
     def narrow(leaf: np.ndarray) -> np.ndarray:
@@ -93,7 +116,7 @@ def rounded(answers: Outputs, kept_as: KeptAs) -> Answers:
         errors.append(float(np.max(np.abs(few[finite] - leaf[finite]), initial=0.0)))
         return few
 
-    return jax.tree.map(narrow, answers), max(errors)
+    return jax.tree.map(narrow, outputs), max(errors)
 
 
 def check_room(
