@@ -47,10 +47,10 @@ def remembered_answers(
     stored = kept.read("answers", key)
     if stored is not None and len(stored) == len(leaves) + 1:
         answers = jax.tree.unflatten(tree, [stored[f"leaf-{i}"] for i in range(len(leaves))])
-        return answers, float(stored["rounding"])
+        return answers, float(stored["rounding"][0])
     outputs, rounding = ask()
     named = {f"leaf-{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(outputs))}
-    kept.write("answers", key, {**named, "rounding": np.asarray(rounding)})
+    kept.write("answers", key, {**named, "rounding": np.asarray([rounding])})
     return outputs, rounding
 
 

@@ -154,4 +154,7 @@ def said(teacher: Teacher) -> str:
         return ""
     views = f" to {manifest.view}" if manifest.views else ""
     error = f", in float16, off by {manifest.rounding:.2g} at most" if manifest.rounding else ""
-    return f"the teacher's answers{views} are kept: {size(manifest.bytes)}{error}"
+    most = kept.LIMITS["answers"] // 2
+    large = f"; more than {size(most)} are asked for anew in every run"
+    told = f"the teacher's answers{views} are kept: {size(manifest.bytes)}{error}"
+    return told + (large if manifest.bytes > most else "")
