@@ -16,7 +16,7 @@ from kd.processes import group
 from kd.system import kept
 from kd.teachers.answers import program_of
 from kd.teachers.make import digest
-from kd.teachers.viewed import Answers, KeptAs, asked, looking
+from kd.teachers.viewed import Answers, KeptAs, asked, bytes_needed, check_disk, looking
 
 
 def remembered_answers(
@@ -33,7 +33,7 @@ def remembered_answers(
     Several processes compute them anew: the disks of their hosts need not hold the same.
 
     Raises:
-      KdError: as `asked`.
+      KdError: as `asked`, or less room on the disk than answers to `views` take.
     """
     ask = functools.partial(
         asked, teacher, data, views=views, kept_as=kept_as, batch_size=batch_size
@@ -48,6 +48,8 @@ def remembered_answers(
     if stored is not None and len(stored) == len(leaves) + 1:
         answers = jax.tree.unflatten(tree, [stored[f"leaf-{i}"] for i in range(len(leaves))])
         return answers, float(stored["rounding"][0])
+    if views is not None:
+        check_disk(bytes_needed(teacher, data, views, kept_as), data, views)
     outputs, rounding = ask()
     named = {f"leaf-{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(outputs))}
     kept.write("answers", key, {**named, "rounding": np.asarray([rounding])})

@@ -318,7 +318,8 @@ def precompute(
     if views is not None and teacher.manifest is not None:
         return teacher
     teacher = reading(teacher, data).tapped(tuple(taps))
-    viewed.check_room(teacher, data, views, kept_as, on_disk)
+    needed = viewed.bytes_needed(teacher, data, views, kept_as)
+    viewed.check_memory(needed, data, views)
     ask = remembered_answers if on_disk and isinstance(data, Dataset) else viewed.asked
     outputs, rounding = ask(teacher, data, views=views, kept_as=kept_as, batch_size=_BATCH)
     return kd_teacher.kept(

@@ -119,32 +119,42 @@ def rounded(outputs: Outputs, kept_as: KeptAs) -> Answers:
     return jax.tree.map(narrow, outputs), max(errors)
 
 
-def check_room(
-    teacher: Teacher, data: Examples, views: FixedViews | None, kept_as: KeptAs, on_disk: bool
-) -> None:
-    """Raise a `KdError` unless there is memory, and room on the disk, for all answers. Nothing is
-    computed.
-
-    They are in memory twice: as they were fetched, and on the device.
-    """
+def bytes_needed(
+    teacher: Teacher, data: Examples, views: FixedViews | None, kept_as: KeptAs
+) -> int:
+    """Bytes of all answers; nothing is computed."""
     one = jax.eval_shape(applied(teacher), teacher.variables, example_batch(data, 1))
     numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(one))
     count = 1 if views is None else views.count
-    needed = len(data) * count * numbers * np.dtype(kept_as).itemsize
-    what = f"keeping the teacher's answers to {len(data):,} examples"
-    what += "" if views is None else f" in {count} views"
+    return len(data) * count * numbers * np.dtype(kept_as).itemsize
+
+
+def check_memory(needed: int, data: Examples, views: FixedViews | None) -> None:
+    """Raise a `KdError` unless there is memory for so many bytes of answers, twice: as they are
+    fetched, and on the device.
+    """
     fewer = "keep them in float16, or set fewer data.views" if views else "keep them in float16"
-    check_fits(2 * needed, what, f"{fewer}, or let the teacher answer live (precompute=false)")
+    fix = f"{fewer}, or let the teacher answer live (precompute=false)"
+    check_fits(2 * needed, _what(data, views), fix)
+
+
+def check_disk(needed: int, data: Examples, views: FixedViews) -> None:
+    """Raise a `KdError` unless so many bytes of answers can be kept on disk."""
     place = kept.folder("answers")
-    if not on_disk or place is None or not isinstance(data, Dataset):
+    if place is None or needed > kept.LIMITS["answers"] // 2:
         return
     there = next(folder for folder in (place, *place.parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if needed > free:
         raise KdError(
-            f"{what} takes {size(needed)} and {size(free)} are free in {place}; free some, set "
-            "KD_CACHE_DIR to another disk, or to off"
+            f"{_what(data, views)} takes {size(needed)} and {size(free)} are free in {place}; free "
+            "some, set KD_CACHE_DIR to another disk, or to off"
         )
+
+
+def _what(data: Examples, views: FixedViews | None) -> str:
+    what = f"keeping the teacher's answers to {len(data):,} examples"
+    return what if views is None else f"{what} in {views.count:,} views"
 
 
 def said(teacher: Teacher) -> str:
