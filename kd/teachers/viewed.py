@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd.core.types import Answer, Batch, Outputs, PyTree, Teacher
-from kd.data import Dataset, FixedViews, example_batch
+from kd.data import FixedViews, example_batch
 from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.system import kept
