@@ -187,6 +187,7 @@ def test_views_fit_the_same_views_alone():
     [
         (lambda: kd.fixed_views(kd.jitter(2), count=0), "data.views must be a whole number of 1"),
         (lambda: kd.fixed_views(kd.jitter(2), count=2.5), "data.views must be a whole number of 1"),
+        (lambda: kd.fixed_views(kd.jitter(2), count=2, seed=-1), "seed of views must be"),
         (lambda: kd.fixed_views(kd.jitter(0), count=2), "needs a view to draw"),
         (lambda: kd.fixed_views(kd_data.mixup(), count=2), "is no view of one example at a time"),
     ],

@@ -24,11 +24,13 @@ def fixed_views(*views: View | None, count: int, seed: int = 0) -> FixedViews:
     them once: ``kd.precompute(teacher, data, views=...)``. None among the views is skipped.
 
     Raises:
-      KdError: no view, one that does not look at one example at a time, or a count that is no whole
-        number of 1 or more.
+      KdError: no view, one that does not look at one example at a time, or a count or seed that is
+        no such whole number.
     """
     if not is_whole(count) or count < 1:
         raise KdError(f"data.views must be a whole number of 1 or more, or none, got {count!r}")
+    if not is_whole(seed) or not 0 <= seed < 2**31:
+        raise KdError(f"the seed of views must be a whole number in [0, 2^31), got {seed!r}")
     kept = tuple(view for view in views if view is not None)
     if not kept:
         raise KdError("a fixed set of views needs a view to draw; e.g. kd.jitter(2) or kd.flip()")
