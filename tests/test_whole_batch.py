@@ -6,6 +6,7 @@ import pytest
 import kd
 import runs
 import tiny
+from kd.core.losses import LOSSES
 from kd.errors import KdError
 from kd.training import loop
 
@@ -35,3 +36,10 @@ def test_the_command_line_says_so_before_it_reads_data(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "accumulate=2 cuts it into parts" in said
     assert len(said.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", sorted(n for n, info in LOSSES.items() if info.whole_batch))
+def test_every_loss_that_says_so_is_refused_in_parts(name):
+    terms = (kd.term(name, taps=dict.fromkeys(LOSSES[name].taps, "Dense_0")),)
+    with pytest.raises(KdError, match=rf"objective\.{name} compares"):
+        loop.check(tiny.task(terms=terms, accumulate=4))
