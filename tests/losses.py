@@ -2,7 +2,6 @@
 
 import functools
 
-import hypothesis
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
@@ -33,9 +32,10 @@ def middle(name):
 
 
 def spread(name, *logits):
-    """Leave out logits that are all alike, where the loss needs them not to be."""
-    flat = any(np.var(z.astype(np.float64), axis=-1).min() < 1e-2 for z in logits)
-    hypothesis.assume(name not in STANDARDISED or not flat)
+    """Logits that are not all alike, where the loss needs them not to be: on a ramp."""
+    if name not in STANDARDISED:
+        return logits
+    return tuple(np.float32(z / 16 + np.arange(z.shape[-1])[None]) for z in logits)
 
 
 def value(name, zs, zt, labels, hparams):
