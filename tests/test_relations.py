@@ -103,7 +103,7 @@ def test_every_relation_has_a_reference():
 
 
 @every_loss
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_value_and_gradient_match_the_reference(name, seed):
     student, teacher = sample(name, seed)
     got = compiled(name)(student, teacher)

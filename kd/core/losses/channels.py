@@ -120,7 +120,7 @@ def _pooled(features: Float[Array, "n ... c"], grid: tuple[int, ...]) -> Float[A
     return split.max(axis=tuple(range(2, 2 + 2 * len(grid), 2)))
 
 
-def _apart(name: str, one: Float[Array, "n i j"], other: Float[Array, "n i j"]) -> Array:
+def _apart(name: str, one: Float[Array, "n i j"], other: Float[Array, "n k l"]) -> Array:
     """Squared distance of two matrices of each example."""
     if one.shape != other.shape:
         raise KdError(

@@ -78,7 +78,7 @@ def rkd_angle(student: Outputs, teacher: Outputs, batch: Batch, hparams: Hparams
     del hparams
     weight = weights(batch)
     ends = distinct(weight)
-    others = ends[:, :, None] * ends[:, None, :] * (1.0 - jnp.eye(len(weight)))
+    others = ends[:, :, None] * ends[:, None, :] * (1.0 - jnp.eye(len(weight)))[None]
 
     def cosines(outputs: Outputs) -> Array:
         vectors = rows(outputs, "hidden", batch)
@@ -110,7 +110,7 @@ def similarity_preserving(
     def similarities(outputs: Outputs) -> Array:
         vectors = rows(outputs, "hidden", batch)
         alike = products(vectors, vectors)
-        return over(alike, lengths(jnp.sqrt(weight) * alike)[:, None])
+        return over(alike, lengths(jnp.sqrt(weight)[None] * alike)[:, None])
 
     return like(_squared(similarities(student), similarities(teacher), weight), batch)
 
