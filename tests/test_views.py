@@ -163,7 +163,8 @@ def test_float16_takes_half_the_room_and_says_its_error():
         np.abs(np.asarray(a, np.float32) - b).max()
         for a, b in zip(*(jax.tree.leaves(one.variables) for one in (few, wide)), strict=True)
     ]
-    assert few.manifest.rounding == pytest.approx(max(errors)) > 0 == wide.manifest.rounding
+    assert few.manifest.rounding == pytest.approx(max(errors))
+    assert few.manifest.rounding > 0 == wide.manifest.rounding
     assert f"off by {few.manifest.rounding:.2g} at most" in viewed.said(few)
     tiny.close(run(few).params, run(wide).params, rtol=0.02, atol=0.01)
     with pytest.raises(KdError, match=r"answers with 1e\+05, and float16 ends at 6\.55e\+04"):

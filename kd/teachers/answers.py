@@ -101,7 +101,8 @@ def check_inputs(model: Teacher, data: Examples, who: str = "the teacher") -> No
     """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
 
     def answer(variables: PyTree) -> Outputs:
-        return unpaired_answer(model)(variables, example_batch(data, 1))
+        batch = {**example_batch(data, 1), "view": jnp.zeros(1, jnp.int32)}
+        return unpaired_answer(model)(variables, batch)
 
     try:
         jax.eval_shape(answer, model.variables)
