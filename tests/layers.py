@@ -15,7 +15,7 @@ from kd.core.heads import init_heads
 from kd.core.terms import tapped
 from kd.core.types import Heads, Outputs
 
-EXAMPLES, CLASSES = 4, 6
+EXAMPLES, CLASSES = 8, 6
 KEY, STEP = rng.key(7), jnp.int32(3)
 
 

@@ -350,7 +350,7 @@ def _list(args: argparse.Namespace, overrides: list[str]) -> None:
     for title, entries in {**listing(), "experiments": experiments}.items():
         print(title)
         for name, about in entries.items():
-            print(f"  {name:<18} {about}")
+            print(f"  {name:<22} {about}")
 
 
 def _show_members(title: str, outcome: Mapping[str, Any], settings: Sequence[str]) -> None:

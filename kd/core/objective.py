@@ -71,8 +71,8 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
         later = dict(heads or {})
         for t in terms:
             numbers = dict(hparams["terms"][t.name])
-            for key, shape in shapes[t.name].items():
-                numbers[key] = numbers[key] * shape(step)
+            for number, shape in shapes[t.name].items():
+                numbers[number] = numbers[number] * shape(step)
             own, seen = later.get(t.name), _with_keys(t, batch, key, step)
             if own is None:
                 values[t.name] = _against_teacher(t, student, teacher, seen, numbers)

@@ -34,7 +34,7 @@ def attention_transfer(
     maps.check_has_grid(student, teacher)
     size = maps.common_grid(student, teacher)
     own, wanted = (_attention(outputs, size) for outputs in (student, teacher))
-    return 0.5 * maps.length(own - wanted, -1)
+    return 0.5 * maps.distance(own, wanted, -1)
 
 
 def nst(student: Outputs, teacher: Outputs, batch: Batch, hparams: Hparams) -> PerPosition:

@@ -69,7 +69,7 @@ def _at_temperature(
     )
     weight = batch["weight"].reshape(-1, 1)
     instances = soft_targets(student, teacher, batch, {"temperature": temperature})
-    batches = ((_product(p, p.T) - _product(q, q.T)) ** 2 @ weight)[:, 0]
+    batches = _product((_product(p, p.T) - _product(q, q.T)) ** 2, weight)[:, 0]
     classes = _product(p.T, weight * p) - _product(q.T, weight * q)
     together = jnp.sum(classes**2) / q.shape[-1]
     return instances + batches.reshape(instances.shape) + together

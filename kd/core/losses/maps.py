@@ -18,6 +18,9 @@ from kd.errors import KdError
 TINY = 1e-30
 """A squared length below this is none: what has no length has no direction, and no gradient."""
 
+ROUNDING = 1e-6
+"""Of a unit vector in float32."""
+
 Head = dict[str, Array]
 """``kernel[s t]``, or ``kernel[*k s t]`` of a convolution, and ``bias[t]``."""
 
@@ -105,15 +108,19 @@ def _covered(places: int, cells: int) -> Float[Array, "m n"]:
 
 
 def unit(values: Array, axis: int | tuple[int, ...]) -> Array:
-    """The values at length 1 along `axis`; 0 where they have no length."""
+    """The values at length 1 along `axis`; 0, with gradient 0, where they have no length."""
     squared = jnp.sum(values**2, axis=axis, keepdims=True)
-    return values * jax.lax.rsqrt(jnp.maximum(squared, TINY))
+    some = squared > TINY
+    return values * jnp.where(some, jax.lax.rsqrt(jnp.where(some, squared, 1.0)), 0.0)
 
 
-def length(values: Array, axis: int | tuple[int, ...]) -> Array:
-    """The length along `axis`, with gradient 0 where it is 0."""
-    squared = jnp.sum(values**2, axis=axis)
-    return jnp.where(squared > TINY, jnp.sqrt(jnp.maximum(squared, TINY)), 0.0)
+def distance(a: Array, b: Array, axis: int | tuple[int, ...]) -> Array:
+    """The distance of vectors of length 1 along `axis`; 0, with gradient 0, where no more than
+    rounding lies between them.
+    """
+    squared = jnp.sum((a - b) ** 2, axis=axis)
+    some = squared > ROUNDING**2
+    return jnp.where(some, jnp.sqrt(jnp.where(some, squared, 1.0)), 0.0)
 
 
 def head(key: jax.Array, width: int, target: int, kernel: tuple[int, ...] = ()) -> Head:

@@ -25,8 +25,9 @@ def sdd(student: Outputs, teacher: Outputs, batch: Batch, hparams: Hparams) -> F
     whole map, else 1. Shapes: taps ``logit_map`` ``[*b h w v]``, of grids that may differ, ->
     ``[*b]``, in nats.
 
-    A logit map is what a classifier answers for every place before the mean over places: the layer
-    named must be one that answers so, such as a head applied to the map, whose mean is the logits.
+    A logit map is what a classifier answers for every place before the mean over places: a layer
+    that answers so, or ``head@norm``, what the linear layer ``head`` answers for each place of
+    ``norm``.
 
     Raises:
       KdError: a tap without a grid, or with another width than the classes.
