@@ -48,23 +48,23 @@ def test_kd_audit_end_to_end(tmp_path, capfd):
     shown = capfd.readouterr().out
     page = tmp_path / "deep" / "out" / "audit.html"
     assert shown.splitlines()[-1] == str(page)
-    found = json.loads((page.parent / "audit.json").read_text())
+    audited = json.loads((page.parent / "audit.json").read_text())
     again = auditing.audit_workdirs(runs.finished(), students(), missing_classes=(3, 8))
-    assert found == json.loads(json.dumps(again))
-    assert found["split"] == "test[:60]"
-    assert found["missing"]["matched_on"] == "digits train[:120]"
-    for table in audit_page.tables(found):
+    assert audited == json.loads(json.dumps(again))
+    assert audited["split"] == "test[:60]"
+    assert audited["missing"]["matched_on"] == "digits train[:120]"
+    for table in audit_page.tables(audited):
         assert table.title in shown
         for row in table.rows:
             assert row[0] in shown
-    assert found["missing"]["shown"] == [3, 8]
+    assert audited["missing"]["shown"] == [3, 8]
     assert "Bias of classes 3, 8; the student WAS trained on 3, 8" in shown
     assert "chosen on test[:60]" in shown
     text = page.read_text()
     assert text.count("data:image/svg+xml;base64,") == 3
     assert "figures/" not in text
     evaluated = json.loads((students() / "evaluation.json").read_text())["members"]
-    assert [m["errors"] for m in found["student"]["members"]] == [m["errors"] for m in evaluated]
+    assert [m["errors"] for m in audited["student"]["members"]] == [m["errors"] for m in evaluated]
 
 
 def test_a_sweep_has_a_row_for_each_setting(tmp_path, capfd):
@@ -122,11 +122,11 @@ def test_students_that_a_config_paired_are_compared_with_their_own_teachers(tmp_
     assert runs.train(paired, arg="distilled", teacher__workdir=teachers, **columns) == 0
     shutil.move(teachers, tmp_path / "moved")  # it is that teacher wherever it lies
     teachers = tmp_path / "moved"
-    found = auditing.audit_workdirs(teachers, paired)
+    audited = auditing.audit_workdirs(teachers, paired)
     library = kd.audit(
         *map(kd.load_trained, (teachers, paired)), kd.load("digits", "test[:60]"), pairs=(2, 0)
     )
-    assert {key: found[key] for key in library} == library
+    assert {key: audited[key] for key in library} == library
     capfd.readouterr()
     assert main(["audit", str(teachers), str(paired)]) == 0
     shown = capfd.readouterr().out
@@ -263,8 +263,8 @@ def test_a_class_left_out_of_a_student_of_resized_images(tmp_path):
         runs.train(tmp_path / "student", arg="distilled", objective__hard="none", **taught, **keys)
         == 0
     )
-    found = auditing.audit_workdirs(tmp_path / "teacher", tmp_path / "student")
-    assert found["missing"]["classes"] == [3]
+    audited = auditing.audit_workdirs(tmp_path / "teacher", tmp_path / "student")
+    assert audited["missing"]["classes"] == [3]
 
 
 def test_the_shorthand_of_a_stage_is_found(tmp_path, capfd):
@@ -276,15 +276,15 @@ def test_the_shorthand_of_a_stage_is_found(tmp_path, capfd):
 def test_a_teacher_that_lacked_the_class_too_has_no_matched_offset(tmp_path):
     without = {"data__classes": (0, 1, 2, 4, 5, 6, 7, 8, 9)}
     assert runs.train(tmp_path / "teacher", **without) == 0
-    found = auditing.audit_workdirs(tmp_path / "teacher", runs.finished(), missing_classes=[3])
-    assert found["missing"]["share"] is None
-    assert "matched" not in found["missing"]["members"][0]
+    audited = auditing.audit_workdirs(tmp_path / "teacher", runs.finished(), missing_classes=[3])
+    assert audited["missing"]["share"] is None
+    assert "matched" not in audited["missing"]["members"][0]
 
 
 def test_what_the_student_was_never_shown_is_called_so(tmp_path):
     assert runs.train(tmp_path / "student", data__classes=(0, 1, 2, 4, 5, 6, 7, 8, 9)) == 0
-    found = auditing.audit_workdirs(runs.finished(), tmp_path / "student")
-    assert found["missing"]["shown"] == []
-    assert audit_page.missing_table(found).title == "Never shown: class 3"
-    found = auditing.audit_workdirs(runs.finished(), tmp_path / "student", missing_classes=[3, 4])
-    assert found["missing"]["shown"] == [4]
+    audited = auditing.audit_workdirs(runs.finished(), tmp_path / "student")
+    assert audited["missing"]["shown"] == []
+    assert audit_page.missing_table(audited).title == "Never shown: class 3"
+    audited = auditing.audit_workdirs(runs.finished(), tmp_path / "student", missing_classes=[3, 4])
+    assert audited["missing"]["shown"] == [4]

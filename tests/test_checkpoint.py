@@ -177,10 +177,10 @@ def test_a_checkpoint_moves_between_meshes(folder, saved_on, restored_on, shapes
         )
     with folder.open() as checkpoints:
         checkpoints.save(5, place(wide(5), saved_on))
-        found = checkpoints.restore(example)
+        restored = checkpoints.restore(example)
         plain = checkpoints.restore()
-    assert bits(found) == bits(wide(5))
-    for leaf, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(example), strict=True):
+    assert bits(restored) == bits(wide(5))
+    for leaf, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(example), strict=True):
         assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
     assert {type(leaf) for leaf in jax.tree.leaves(plain)} == {np.ndarray}
     np.testing.assert_array_equal(plain["wide"], wide(5)["wide"])
@@ -210,8 +210,8 @@ def test_what_happens_to_the_arrays_after_save_does_not_matter(folder):
             }
             checkpoints.save(step, large)
             large["large"] = overwrite(large["large"]).block_until_ready()
-            found = checkpoints.restore()["large"]
-            assert (found == step).all()
+            restored = checkpoints.restore()["large"]
+            assert (restored == step).all()
             assert (large["large"] == -1).all()
 
 

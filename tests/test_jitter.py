@@ -38,8 +38,8 @@ def test_every_image_moves_by_at_most_two_pixels_and_stays_whole(seed):
 
 def test_every_shift_occurs():
     one_pixel = jnp.zeros((1200, 5, 5)).at[:, 2, 2].set(1.0)
-    where = np.argwhere(np.asarray(shifted(jax.random.key(0), one_pixel)))[:, 1:]
-    counts = np.bincount(where[:, 0] * 5 + where[:, 1], minlength=25)
+    places = np.argwhere(np.asarray(shifted(jax.random.key(0), one_pixel)))[:, 1:]
+    counts = np.bincount(places[:, 0] * 5 + places[:, 1], minlength=25)
     assert np.all(np.abs(counts - 48) < 6 * np.sqrt(48))  # 25 shifts, equally often
 
 

@@ -168,8 +168,8 @@ def test_one_device_is_eight(targets):
         split = NamedSharding(make_mesh(MeshSpec(devices=devices)), PartitionSpec("data"))
         results.append(run(*(jax.device_put(x, split) for x in (zs, zt, labels, weight))))
     assert len(results[1][1].sharding.device_set) == 8
-    for one, eight in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(one, eight, rtol=1e-5, atol=1e-6)
+    for alone, eight in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(alone, eight, rtol=1e-5, atol=1e-6)
 
 
 @with_temperature

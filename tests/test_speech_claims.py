@@ -70,9 +70,9 @@ def test_the_share_of_the_gain(distilled, share, met):
     claim = claims.claims(results)[0]
     assert (claim.value, claim.low, claim.high) == pytest.approx((share, share, share))
     assert claim.met == met
-    found = claims.verdict(results)
-    assert found.verdict == ("HELPS" if distilled < 40 else "NO EVIDENCE")
-    assert found.difference == 6 * (distilled - 40)
+    verdict = claims.verdict(results)
+    assert verdict.verdict == ("HELPS" if distilled < 40 else "NO EVIDENCE")
+    assert verdict.difference == 6 * (distilled - 40)
 
 
 def test_accuracies_and_word_error_rates():
@@ -84,10 +84,10 @@ def test_accuracies_and_word_error_rates():
 
 def test_the_papers_numbers_are_the_papers():
     paper = {key: tuple(value) for key, value in load_config(CONFIG, "").paper.to_dict().items()}
-    found = claims._paper(paper)
-    assert found["share_of_gain"] == pytest.approx(0.864, abs=1e-3)
-    assert found["ensemble_gain"] == pytest.approx(2.2)
-    assert found["small_gain"] == pytest.approx(12.5)
+    measures = claims._paper(paper)
+    assert measures["share_of_gain"] == pytest.approx(0.864, abs=1e-3)
+    assert measures["ensemble_gain"] == pytest.approx(2.2)
+    assert measures["small_gain"] == pytest.approx(12.5)
     assert claims._paper({}) == {}
 
 
@@ -141,9 +141,9 @@ def test_what_a_hypothesis_says(errors, said):
     varies; 10 is above.
     """
     results = hypothetical(errors)
-    found = hypotheses.tested(results, "one")
-    assert found.share[0] == pytest.approx((40 - errors) / 10)
-    assert found.change.difference == 6 * (errors - 36)
+    tested = hypotheses.tested(results, "one")
+    assert tested.share[0] == pytest.approx((40 - errors) / 10)
+    assert tested.change.difference == 6 * (errors - 36)
     assert hypotheses.outcome(results, "one") == said
     assert hypotheses.numbers(results, "one").startswith(f"{36 - errors:+.2f} (")
 
@@ -182,12 +182,13 @@ def test_the_configs_hypotheses_differ_in_one_thing_each():
     chosen = config.distilled.copy_and_resolve_references()
     chosen.objective.soft_targets.temperature = 5.0
     arms = {"distilled": chosen, "baseline": config.baseline, "small_soft": config.small_soft}
-    for name, one in config.hypotheses.items():
+    for name, hypothesis in config.hypotheses.items():
         before, after = (
-            json.loads(to_json(resolve(run))) for run in (arms[one.get("of", "distilled")], one.run)
+            json.loads(to_json(resolve(run)))
+            for run in (arms[hypothesis.get("of", "distilled")], hypothesis.run)
         )
         changed = [key for key in before if before[key] != after[key]]
-        assert len(changed) + ("teacher" in one) == 1, name
+        assert len(changed) + ("teacher" in hypothesis) == 1, name
 
 
 # --- what is refused ---

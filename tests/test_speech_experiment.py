@@ -54,21 +54,21 @@ def test_words_and_frames_are_learnt(finished):
 
 def test_members_start_with_weights_of_their_own_and_share_the_order(finished):
     folder, results = finished
-    one, other = (claims.counts(m, "frame_errors") for m in results["systems"]["baseline"])
-    assert np.any(one != other)
+    first, other = (claims.counts(m, "frame_errors") for m in results["systems"]["baseline"])
+    assert np.any(first != other)
     spec = json.loads(next(folder.glob("stages/baseline-*/run.json")).read_text())["spec"]
     assert spec["population"] == {"init_seed": [0, 1]}
 
 
 def test_the_reference_is_the_first_baseline(finished):
     folder, _ = finished
-    one, many = (
+    reference, many = (
         json.loads(next(folder.glob(f"stages/{name}-*/stage.json")).read_text())["evaluation"][
             "members"
         ][0]
         for name in ("reference", "baseline")
     )
-    assert one["nll"] == pytest.approx(many["nll"], rel=1e-3)
+    assert reference["nll"] == pytest.approx(many["nll"], rel=1e-3)
 
 
 @pytest.mark.parametrize(("name", "system"), [("unchanged", "distilled T=4"), ("hard", "baseline")])
@@ -99,8 +99,8 @@ def test_the_ensemble_is_the_mean_of_its_members_probabilities(finished):
     probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
     mean = (probabilities / probabilities.sum(axis=-1, keepdims=True)).mean(axis=0)
     wrong = int(np.sum(mean.argmax(axis=-1) != frames.labels))
-    found = int(claims.counts(results["systems"]["ensemble"][0], "frame_errors").sum())
-    assert abs(wrong - found) <= 2  # ties
+    counted = int(claims.counts(results["systems"]["ensemble"][0], "frame_errors").sum())
+    assert abs(wrong - counted) <= 2  # ties
 
 
 def test_an_ensemble_that_rules_states_out_is_measured_without_a_warning(finished, monkeypatch):
@@ -118,7 +118,7 @@ def test_an_ensemble_that_rules_states_out_is_measured_without_a_warning(finishe
 
     monkeypatch.setattr(measure, "members", lambda _: [Sure(1), Sure(1), Sure(2)])
     done = {name: stage(folder, name) for name in ("features", "alignment2", "baseline", "tune")}
-    found = measure.measure(
+    measured = measure.measure(
         folder,
         done,
         alignment="alignment2",
@@ -127,7 +127,7 @@ def test_an_ensemble_that_rules_states_out_is_measured_without_a_warning(finishe
         train=None,
         ensemble=True,
     )
-    assert found["ensemble"] == found["members"][0] != found["members"][2]
+    assert measured["ensemble"] == measured["members"][0] != measured["members"][2]
 
 
 def test_a_run_broken_off_at_any_stage_ends_with_the_same_results(
@@ -215,15 +215,15 @@ def test_the_page_shows_every_number(finished, paper):
     }
     if paper:
         results["protocol"]["paper"] = load_config(CONFIG, "").paper.to_dict()
-    found = build_page(json.loads(json.dumps(results)))
-    assert ("58.9%" in found.markdown) == paper
+    built = build_page(json.loads(json.dumps(results)))
+    assert ("58.9%" in built.markdown) == paper
     for members in results["systems"].values():
-        assert f"{np.mean(claims.accuracies(results, members)):.2f}" in found.markdown
-    assert set(found.figures) == {"systems.svg", "small.svg"}
-    assert all(f"figures/{name}" in found.markdown for name in found.figures)
-    assert found.verdict in found.markdown
-    assert page.section(results)[0] in found.markdown
+        assert f"{np.mean(claims.accuracies(results, members)):.2f}" in built.markdown
+    assert set(built.figures) == {"systems.svg", "small.svg"}
+    assert all(f"figures/{name}" in built.markdown for name in built.figures)
+    assert built.verdict in built.markdown
+    assert page.section(results)[0] in built.markdown
     for name, members in results["hypotheses"].items():
-        assert f"- *{name}*: {results['protocol']['hypotheses'][name]['claim']}. " in found.markdown
-        assert f"{np.mean(claims.accuracies(results, members)):.2f}" in found.markdown
-    assert "Teacher `short`: an ensemble of 2, epochs: 1." in found.markdown
+        assert f"- *{name}*: {results['protocol']['hypotheses'][name]['claim']}. " in built.markdown
+        assert f"{np.mean(claims.accuracies(results, members)):.2f}" in built.markdown
+    assert "Teacher `short`: an ensemble of 2, epochs: 1." in built.markdown

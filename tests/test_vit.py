@@ -265,7 +265,7 @@ def test_in_bfloat16_products_are_of_bfloat16_and_exponentials_of_float32():
         jax.grad(lambda p: logits(small(), p, images).astype(jnp.float32).sum()), params()
     )
     assert len(backward) > 25
-    assert [one for one in backward if one != {"bfloat16"}] == [
+    assert [pair for pair in backward if pair != {"bfloat16"}] == [
         {"float32", "bfloat16"}
     ] * 2  # by the scores' gradient
 
@@ -292,7 +292,7 @@ def test_a_population_computes_what_its_members_compute():
 def test_split_over_devices_it_computes_the_same():
     mesh = Mesh(np.asarray(jax.devices()[:8]).reshape(2, 2, 2), ("data", "fsdp", "tensor"))
 
-    def where(path, leaf):
+    def layout(path, leaf):
         path = jax.tree_util.keystr(path, simple=True, separator="/")
         rules = {"up/kernel": (None, "fsdp", "tensor"), "down/kernel": (None, "tensor", "fsdp")}
         rules |= {f"{name}/kernel": (None, "fsdp", "tensor") for name in ("query", "key", "value")}
@@ -300,7 +300,7 @@ def test_split_over_devices_it_computes_the_same():
         return NamedSharding(mesh, PartitionSpec(*spec))
 
     images = jnp.concatenate([IMAGES, IMAGES[:2]])
-    tree = jax.device_put(params(), jax.tree_util.tree_map_with_path(where, params()))
+    tree = jax.device_put(params(), jax.tree_util.tree_map_with_path(layout, params()))
     split = jax.device_put(images, NamedSharding(mesh, PartitionSpec(("data", "fsdp"))))
 
     def loss(tree, images):

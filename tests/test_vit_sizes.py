@@ -31,9 +31,9 @@ def parameters(tree):
 )
 def test_named_sizes_have_as_many_parameters_as_their_papers_say(variant, millions):
     name, _, patch = variant.partition("/")
-    found = parameters(shapes_of(vit(1000, variant), 224))
-    assert found == count(1000, SIZES[name], int(patch), 3)
-    assert found / 1e6 == pytest.approx(millions, rel=0.015)
+    number = parameters(shapes_of(vit(1000, variant), 224))
+    assert number == count(1000, SIZES[name], int(patch), 3)
+    assert number / 1e6 == pytest.approx(millions, rel=0.015)
 
 
 @settings(max_examples=10)
@@ -51,8 +51,8 @@ def test_overrides_have_as_many_parameters_as_the_formula_says(
     model = vit(
         7, "g/14", width=4 * quarter * heads, depth=depth, mlp=mlp, heads=heads, patch=patch
     )
-    found = parameters(shapes_of(model, 2 * patch, channels))
-    assert found == count(7, Size(4 * quarter * heads, depth, mlp, heads), patch, channels)
+    number = parameters(shapes_of(model, 2 * patch, channels))
+    assert number == count(7, Size(4 * quarter * heads, depth, mlp, heads), patch, channels)
 
 
 def test_the_patch_of_a_name_and_the_hidden_layer_of_a_width():

@@ -26,27 +26,29 @@ def windowed(draw):
     )
 
 
-def same_batches(one, other):
-    rows = jnp.concatenate([jnp.arange(len(one), dtype=jnp.int32)[::-1], jnp.array([-1])])
-    batches = [kd_data.gather(kd_data.to_device(data), rows) for data in (one, other)]
+def same_batches(windowed_set, other):
+    rows = jnp.concatenate([jnp.arange(len(windowed_set), dtype=jnp.int32)[::-1], jnp.array([-1])])
+    batches = [kd_data.gather(kd_data.to_device(data), rows) for data in (windowed_set, other)]
     for a, b in zip(*map(jax.tree.leaves, batches), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @hypothesis.given(windowed())
 def test_windowed_examples_are_the_stacked_ones(both):
-    one, other = both
-    assert len(one) == len(other)
-    np.testing.assert_array_equal(one.first, other.first)
-    same_batches(one, other)
+    windowed_set, other = both
+    assert len(windowed_set) == len(other)
+    np.testing.assert_array_equal(windowed_set.first, other.first)
+    same_batches(windowed_set, other)
 
 
 @hypothesis.given(windowed(), st.integers(1, 99))
 def test_a_slice_of_windows_is_the_slice_of_the_stack(both, percent):
-    one, other = both
-    hypothesis.assume(round(len(one) * percent / 100) >= 1)
-    same_batches(*(kd_data.take(data, f"all[:{percent}%]") for data in (one, other)))
-    assert kd_data.take(one, f"all[:{percent}%]").inputs.frames is one.inputs.frames
+    windowed_set, other = both
+    hypothesis.assume(round(len(windowed_set) * percent / 100) >= 1)
+    same_batches(*(kd_data.take(data, f"all[:{percent}%]") for data in (windowed_set, other)))
+    assert (
+        kd_data.take(windowed_set, f"all[:{percent}%]").inputs.frames is windowed_set.inputs.frames
+    )
 
 
 def test_the_fingerprint_sees_the_windows():
