@@ -14,11 +14,7 @@ FILES = {
 }
 MOST_LINES = {"function": 60, "file": 400}
 NO_NOUNS = {"found", "given", "one", "where"}
-NAMED = (
-    "bench/",
-    "kd/",
-    "tests/",
-)  # what a computation of an experiment says is in its fingerprint
+NAMED = ("kd/", "tests/")  # not experiments: names are part of their fingerprints
 FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
