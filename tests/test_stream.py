@@ -119,11 +119,11 @@ VIEW = {"size": 4, "crop": "random", "flip": True}
 
 def test_an_example_looks_the_same_wherever_it_stands_in_the_batch():
     stream = counted(**VIEW)
-    (one,) = taken(batches(stream, 5, 40, stop=1), 1)
+    (batch,) = taken(batches(stream, 5, 40, stop=1), 1)
     (members,) = taken(batches(stream, (9, 5), 40, stop=1), 1)
-    assert np.array_equal(one["inputs"], members["inputs"][1])
+    assert np.array_equal(batch["inputs"], members["inputs"][1])
     here, there = (
-        one["inputs"][np.argsort(one["index"])],
+        batch["inputs"][np.argsort(batch["index"])],
         members["inputs"][0][np.argsort(members["index"][0])],
     )
     assert (here != there).any(axis=(1, 2, 3)).mean() > 0.8  # another seed, other crops
