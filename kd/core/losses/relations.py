@@ -177,11 +177,11 @@ def pkt(student: Outputs, teacher: Outputs, batch: Batch, hparams: Hparams) -> P
 
 
 def _squared(
-    one: Float[Array, "n n"], other: Float[Array, "n n"], weight: Float[Array, " n"]
+    own: Float[Array, "n n"], taught: Float[Array, "n n"], weight: Float[Array, " n"]
 ) -> Float[Array, " n"]:
     """Each row's share of the mean squared difference over all pairs, those with itself too."""
-    pairs = jnp.broadcast_to(weight[None, :], one.shape)
-    return shares((one - other) ** 2, pairs, weight)
+    pairs = jnp.broadcast_to(weight[None, :], own.shape)
+    return shares((own - taught) ** 2, pairs, weight)
 
 
 def _of_examples(loss: Any, numbers: dict[str, Number] | None = None) -> LossInfo:

@@ -69,9 +69,9 @@ class FixedViews:
         key, view = rng.named(rng.key(self.seed), "views"), chain(*self.views)
         assert view is not None
 
-        def one(number: jax.Array, index: jax.Array, inputs: jax.Array) -> jax.Array:
+        def shown(number: jax.Array, index: jax.Array, inputs: jax.Array) -> jax.Array:
             alone = {"inputs": inputs[None], "index": index[None]}
             return view(jax.random.fold_in(key, number), alone)["inputs"][0]
 
-        seen = jax.vmap(one)(numbers, batch["index"], batch["inputs"])
+        seen = jax.vmap(shown)(numbers, batch["index"], batch["inputs"])
         return {**batch, "inputs": seen, "view": numbers}
