@@ -324,8 +324,11 @@ def precompute(
     teacher = reading(teacher, data).tapped(tuple(taps))
     needed = viewed.bytes_needed(teacher, data, views, kept_as)
     viewed.check_memory(needed, data, views)
-    ask = remembered_answers if on_disk and isinstance(data, Dataset) else viewed.asked
-    outputs, rounding = ask(teacher, data, views=views, kept_as=kept_as, batch_size=_BATCH)
+    how: dict[str, Any] = {"views": views, "kept_as": kept_as, "batch_size": _BATCH}
+    if on_disk and isinstance(data, Dataset):
+        outputs, rounding = remembered_answers(teacher, data, **how)
+    else:
+        outputs, rounding = viewed.asked(teacher, data, **how)
     return kd_teacher.kept(
         outputs,
         teacher=teacher.fingerprint,
