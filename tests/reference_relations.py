@@ -45,8 +45,8 @@ def _rkd_angle(student, teacher):
 
 def _similarity_preserving(student, teacher):
     matrices = [x @ x.T for x in (_rows(student), _rows(teacher))]
-    one, other = (m / np.linalg.norm(m, axis=1, keepdims=True) for m in matrices)
-    return np.sum((one - other) ** 2, axis=1) / len(one)
+    own, taught = (m / np.linalg.norm(m, axis=1, keepdims=True) for m in matrices)
+    return np.sum((own - taught) ** 2, axis=1) / len(own)
 
 
 def _correlation_congruence(student, teacher, gamma):
@@ -55,11 +55,11 @@ def _correlation_congruence(student, teacher, gamma):
         series = [(2 * gamma) ** p / math.factorial(p) * cosine**p for p in (0, 1, 2)]
         return math.exp(-2 * gamma) * sum(series)
 
-    one, other = (
+    own, taught = (
         np.array([[kernel(x, y) for y in side] for x in side])
         for side in (_rows(student), _rows(teacher))
     )
-    return np.sum((one - other) ** 2, axis=1) / len(one)
+    return np.sum((own - taught) ** 2, axis=1) / len(own)
 
 
 def _pkt(student, teacher):
@@ -91,14 +91,14 @@ def _fsp(student, teacher):
 
 
 def _gram(student, teacher):
-    one, other = (_places(taps["hidden"]) for taps in (student, teacher))
-    matrices = [np.einsum("nxi,nxj->nij", f, f) / f.shape[1] for f in (one, other)]
-    return np.sum((matrices[0] - matrices[1]) ** 2, axis=(1, 2)) / (4 * one.shape[-1] ** 2)
+    own, taught = (_places(taps["hidden"]) for taps in (student, teacher))
+    matrices = [np.einsum("nxi,nxj->nij", f, f) / f.shape[1] for f in (own, taught)]
+    return np.sum((matrices[0] - matrices[1]) ** 2, axis=(1, 2)) / (4 * own.shape[-1] ** 2)
 
 
 def _icc(student, teacher):
-    one, other = (_places(taps["hidden"]) for taps in (student, teacher))
-    matrices = [np.einsum("nxi,nxj->nij", f, f) for f in (one, other)]
+    own, taught = (_places(taps["hidden"]) for taps in (student, teacher))
+    matrices = [np.einsum("nxi,nxj->nij", f, f) for f in (own, taught)]
     return np.mean((matrices[0] - matrices[1]) ** 2, axis=(1, 2))
 
 

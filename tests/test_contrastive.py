@@ -84,7 +84,7 @@ def test_the_gradient_is_that_of_finite_differences():
     student, teacher = outputs(1)
 
     def mean(hidden, dropped):
-        seen = dataclasses.replace(student, taps={"hidden": hidden})
+        seen = dataclasses.replace(student, taps={"hidden": jnp.asarray(hidden)})
         own = kd.Heads(dropped=dropped, buffers=later)
         return jnp.mean(crd(seen, teacher, batch([0, 4, 5, 6]), hparams(), own)[0])
 

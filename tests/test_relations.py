@@ -103,7 +103,7 @@ def test_every_relation_has_a_reference():
 
 
 @every_loss
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_value_and_gradient_match_the_reference(name, seed):
     student, teacher = sample(name, seed)
     got = compiled(name)(student, teacher)
@@ -180,8 +180,8 @@ def test_one_device_is_eight(name):
         results.append(run(*jax.device_put((student, teacher, weight), split)))
     slopes = jax.tree.leaves(results[1][1])
     assert all(len(slope.sharding.device_set) == 8 for slope in slopes)
-    for one, eight in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(one, eight, rtol=1e-4, atol=1e-6)
+    for alone, spread in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(alone, spread, rtol=1e-4, atol=1e-6)
 
 
 @every_loss

@@ -103,7 +103,7 @@ def answer(teacher, batch, taps):
 def test_a_live_teacher_and_its_table_answer_alike_to_every_view(kind):
     taps = ("Dense_0",) if kind != "arithmetic" else ()
     for key in range(3):
-        ours, theirs = (answer(one, shown(key), taps) for one in (live(kind), table(kind)))
+        ours, theirs = (answer(taught, shown(key), taps) for taught in (live(kind), table(kind)))
         assert ours.average == theirs.average
         tiny.close(ours, theirs, rtol=1e-4, atol=1e-5)
     manifest = table(kind).manifest
@@ -161,9 +161,10 @@ def test_float16_takes_half_the_room_and_says_its_error():
     assert few.manifest.bytes * 2 == wide.manifest.bytes
     errors = [
         np.abs(np.asarray(a, np.float32) - b).max()
-        for a, b in zip(*(jax.tree.leaves(one.variables) for one in (few, wide)), strict=True)
+        for a, b in zip(*(jax.tree.leaves(taught.variables) for taught in (few, wide)), strict=True)
     ]
-    assert few.manifest.rounding == pytest.approx(max(errors)) > 0 == wide.manifest.rounding
+    assert few.manifest.rounding == pytest.approx(max(errors))
+    assert few.manifest.rounding > 0 == wide.manifest.rounding
     assert f"off by {few.manifest.rounding:.2g} at most" in viewed.said(few)
     tiny.close(run(few).params, run(wide).params, rtol=0.02, atol=0.01)
     with pytest.raises(KdError, match=r"answers with 1e\+05, and float16 ends at 6\.55e\+04"):
@@ -251,9 +252,9 @@ def test_from_the_command_line_live_and_kept(tmp_path, capsys):
     said = capsys.readouterr()
     assert "answers to 4 views by jitter 1, flip of seed 0 are kept: 19.2 kB" in said.out + said.err
     assert runs.train(tmp_path / "live", teacher__precompute="false", **taught) == 0
-    found = runs.restored(tmp_path / "table")
+    kept_run = runs.restored(tmp_path / "table")
     for path, value in runs.restored(tmp_path / "live").items():
-        np.testing.assert_allclose(value, found[path], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(value, kept_run[path], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def evaluate_workdir(
     )
     rows = data.has_label
     logits = run.each(data)[:, rows]
-    members = [evals.measured(one, labels, data.targets) for one in logits]
+    members = [evals.measured(answers, labels, data.targets) for answers in logits]
     spec = workdir.spec
     if teacher is not None:
         check_classes("the measures of a pair are", data)
@@ -65,7 +65,7 @@ def evaluate_workdir(
     model = load_finished(teacher, "the teacher", **doors)
     pairs = pairs_of(workdir, model.fingerprint)
     taught = of_classes(model.teacher(predicts_by(spec.teacher.average), pairs=pairs), classes)
-    answered = [one[rows] for one in answer_each(taught, data, len(members))]
+    answered = [answers[rows] for answers in answer_each(taught, data, len(members))]
     if answered[0].shape[-1] != logits.shape[-1]:
         raise KdError(
             f"{path} answers with {logits.shape[-1]} classes and its teacher with "
@@ -75,7 +75,7 @@ def evaluate_workdir(
     return {
         "split": split,
         "despite_changes": every(changes, model.changes),
-        "members": [{**one, **pair} for one, pair in zip(members, compared, strict=True)],
+        "members": [{**member, **pair} for member, pair in zip(members, compared, strict=True)],
     }
 
 

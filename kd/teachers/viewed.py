@@ -123,8 +123,8 @@ def bytes_needed(
     teacher: Teacher, data: Examples, views: FixedViews | None, kept_as: KeptAs
 ) -> int:
     """Bytes of all answers; nothing is computed."""
-    one = jax.eval_shape(applied(teacher), teacher.variables, example_batch(data, 1))
-    numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(one))
+    answer = jax.eval_shape(applied(teacher), teacher.variables, example_batch(data, 1))
+    numbers = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(answer))
     count = 1 if views is None else views.count
     return len(data) * count * numbers * np.dtype(kept_as).itemsize
 

@@ -167,5 +167,5 @@ def _wrongs(words, learns):
     wrongs = [f"a folder named {name}" for name in odd]
     if words[:1] != ["train"] or "--show-sharding" in words:
         return wrongs
-    found = [path.parent for path in here.rglob("run.json")]
-    return wrongs + [wrong for path in found for wrong in trained(path, learns)]
+    workdirs = [path.parent for path in here.rglob("run.json")]
+    return wrongs + [wrong for path in workdirs for wrong in trained(path, learns)]

@@ -61,8 +61,8 @@ def gram(student: Outputs, teacher: Outputs, batch: Batch, hparams: Hparams) -> 
         channels = _channels(maps(outputs, "hidden", batch))
         return products(channels, channels) / channels.shape[-1]
 
-    one, other = matrix(student), matrix(teacher)
-    apart = _apart("gram", one, other) / (4 * one.shape[-1] ** 2)
+    own, taught = matrix(student), matrix(teacher)
+    apart = _apart("gram", own, taught) / (4 * own.shape[-1] ** 2)
     return apart.reshape(batch["weight"].shape)
 
 
@@ -86,8 +86,8 @@ def icc(
     own = maps(student, "hidden", batch)
     if "kernel" in heads.dropped:
         own = own @ heads.dropped["kernel"]
-    one, other = (_channels(features) for features in (own, maps(teacher, "hidden", batch)))
-    apart = _apart("icc", products(one, one), products(other, other)) / other.shape[1] ** 2
+    own, taught = (_channels(features) for features in (own, maps(teacher, "hidden", batch)))
+    apart = _apart("icc", products(own, own), products(taught, taught)) / taught.shape[1] ** 2
     return apart.reshape(batch["weight"].shape)
 
 
@@ -120,12 +120,12 @@ def _pooled(features: Float[Array, "n ... c"], grid: tuple[int, ...]) -> Float[A
     return split.max(axis=tuple(range(2, 2 + 2 * len(grid), 2)))
 
 
-def _apart(name: str, one: Float[Array, "n i j"], other: Float[Array, "n i j"]) -> Array:
+def _apart(name: str, own: Float[Array, "n i j"], taught: Float[Array, "n k l"]) -> Array:
     """Squared distance of two matrices of each example."""
-    if one.shape != other.shape:
+    if own.shape != taught.shape:
         raise KdError(
-            f"{name} compares matrices of channels, the student's {list(one.shape[1:])} and the "
-            f"teacher's {list(other.shape[1:])}, and has no projection; name layers with as many "
+            f"{name} compares matrices of channels, the student's {list(own.shape[1:])} and the "
+            f"teacher's {list(taught.shape[1:])}, and has no projection; name layers with as many "
             "channels on both sides"
         )
-    return jnp.sum((one - other) ** 2, axis=(1, 2))
+    return jnp.sum((own - taught) ** 2, axis=(1, 2))

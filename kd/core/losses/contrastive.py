@@ -70,7 +70,7 @@ def memory(key: jax.Array, student: Outputs, teacher: Outputs, examples: int) ->
 
 def _embedded(outputs: Outputs, side: str, batch: Batch, heads: Heads) -> Float[Array, "b e"]:
     weights = heads.dropped[side]
-    return unit(rows(outputs, "hidden", batch) @ weights["kernel"] + weights["bias"])
+    return unit(rows(outputs, "hidden", batch) @ weights["kernel"] + weights["bias"][None])
 
 
 def _mean_of_others(

@@ -78,7 +78,7 @@ def rkd_angle(student: Outputs, teacher: Outputs, batch: Batch, hparams: Hparams
     del hparams
     weight = weights(batch)
     ends = distinct(weight)
-    others = ends[:, :, None] * ends[:, None, :] * (1.0 - jnp.eye(len(weight)))
+    others = ends[:, :, None] * ends[:, None, :] * (1.0 - jnp.eye(len(weight)))[None]
 
     def cosines(outputs: Outputs) -> Array:
         vectors = rows(outputs, "hidden", batch)
@@ -110,7 +110,7 @@ def similarity_preserving(
     def similarities(outputs: Outputs) -> Array:
         vectors = rows(outputs, "hidden", batch)
         alike = products(vectors, vectors)
-        return over(alike, lengths(jnp.sqrt(weight) * alike)[:, None])
+        return over(alike, lengths(jnp.sqrt(weight)[None] * alike)[:, None])
 
     return like(_squared(similarities(student), similarities(teacher), weight), batch)
 
@@ -177,11 +177,11 @@ def pkt(student: Outputs, teacher: Outputs, batch: Batch, hparams: Hparams) -> P
 
 
 def _squared(
-    one: Float[Array, "n n"], other: Float[Array, "n n"], weight: Float[Array, " n"]
+    own: Float[Array, "n n"], taught: Float[Array, "n n"], weight: Float[Array, " n"]
 ) -> Float[Array, " n"]:
     """Each row's share of the mean squared difference over all pairs, those with itself too."""
-    pairs = jnp.broadcast_to(weight[None, :], one.shape)
-    return shares((one - other) ** 2, pairs, weight)
+    pairs = jnp.broadcast_to(weight[None, :], own.shape)
+    return shares((own - taught) ** 2, pairs, weight)
 
 
 def _of_examples(loss: Any, numbers: dict[str, Number] | None = None) -> LossInfo:

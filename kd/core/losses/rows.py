@@ -39,9 +39,9 @@ def weights(batch: Batch) -> Float[Array, " n"]:
     return batch["weight"].astype(jnp.float32).reshape(-1)
 
 
-def products(one: Float[Array, "*n i d"], other: Float[Array, "*n j d"]) -> Float[Array, "*n i j"]:
+def products(left: Float[Array, "*n i d"], right: Float[Array, "*n j d"]) -> Float[Array, "*n i j"]:
     """Inner products of the vectors of both, in full float32 on every device."""
-    return jnp.einsum("...id,...jd->...ij", one, other, precision="highest")
+    return jnp.einsum("...id,...jd->...ij", left, right, precision="highest")
 
 
 def lengths(vectors: Float[Array, "*n d"]) -> Float[Array, "*n"]:

@@ -8,14 +8,13 @@ from typing import Any
 import jax
 
 from kd.core import rng
-from kd.core.step import View
 from kd.core.types import Batch
 from kd.data.views.mixup import chain
 from kd.errors import KdError
 from kd.placement.mesh import is_whole
 
 
-def fixed_views(*views: View | None, count: int, seed: int = 0) -> FixedViews:
+def fixed_views(*views: Any, count: Any, seed: Any = 0) -> FixedViews:
     """`count` views of every example, drawn once: what `views` in a row make of it.
 
     A view is a function of (`seed`, example, number of the view) alone, the same in every run and
@@ -70,9 +69,9 @@ class FixedViews:
         key, view = rng.named(rng.key(self.seed), "views"), chain(*self.views)
         assert view is not None
 
-        def one(number: jax.Array, index: jax.Array, inputs: jax.Array) -> jax.Array:
+        def shown(number: jax.Array, index: jax.Array, inputs: jax.Array) -> jax.Array:
             alone = {"inputs": inputs[None], "index": index[None]}
             return view(jax.random.fold_in(key, number), alone)["inputs"][0]
 
-        seen = jax.vmap(one)(numbers, batch["index"], batch["inputs"])
+        seen = jax.vmap(shown)(numbers, batch["index"], batch["inputs"])
         return {**batch, "inputs": seen, "view": numbers}
