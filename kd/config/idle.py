@@ -47,7 +47,7 @@ def _is_run(spec: Any, _: Sequence[Term]) -> bool:
 
 
 def _only_tables(spec: Any, _: Sequence[Term]) -> bool:
-    return all(origin.scheme == "table" for origin in spec.origins) and not spec.teacher.model
+    return bool(spec.origins) and all(origin.scheme == "table" for origin in spec.origins)
 
 
 def _as_large(spec: Any, _: Sequence[Term]) -> bool:
