@@ -55,7 +55,7 @@ def evaluate_workdir(
     )
     rows = data.has_label
     logits = run.each(data)[:, rows]
-    members = [evals.measured(one, labels, data.targets) for one in logits]
+    members = [evals.measured(answers, labels, data.targets) for answers in logits]
     spec = workdir.spec
     if teacher is not None:
         check_classes("the measures of a pair are", data)
@@ -70,7 +70,7 @@ def evaluate_workdir(
     pairs = pairs_of(workdir, model.fingerprint)
     taught = of_classes(model.teacher(predicts_by(spec.teacher.average), pairs=pairs), classes)
     shown = as_taught(workdir, find(teacher, allow_code), data, split, data_dir)
-    answered = [one[rows] for one in answer_each(taught, shown, len(members))]
+    answered = [answers[rows] for answers in answer_each(taught, shown, len(members))]
     if answered[0].shape[-1] != logits.shape[-1]:
         raise KdError(
             f"{path} answers with {logits.shape[-1]} classes and its teacher with "
@@ -80,7 +80,7 @@ def evaluate_workdir(
     return {
         "split": split,
         "despite_changes": every(changes, model.changes),
-        "members": [{**one, **pair} for one, pair in zip(members, compared, strict=True)],
+        "members": [{**member, **pair} for member, pair in zip(members, compared, strict=True)],
     }
 
 
