@@ -12,12 +12,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import reference
 import tiny
-from kd.core.losses import LOSSES
-from kd.core.objective import make_objective
-from kd.core.terms import term
-from kd.core.types import Outputs
-from kd.placement.mesh import MeshSpec, make_mesh
-from losses import (
+from catalogue import (
+    ALONE,
     NEAR,
     ON_LOGITS,
     STANDARDISED,
@@ -29,8 +25,12 @@ from losses import (
     spread,
     value,
 )
+from kd.core.losses import LOSSES
+from kd.core.objective import make_objective
+from kd.core.terms import term
+from kd.core.types import Outputs
+from kd.placement.mesh import MeshSpec, make_mesh
 
-ALONE = {"bce", "mse", "soft_bce", "soft_mse"}  # each output is an answer of its own
 OF_CLASSES = {"label_smoothing", "logit_mse", *STANDARDISED}  # a mean over them by their formula
 every_loss = pytest.mark.parametrize("name", ON_LOGITS)
 of_distributions = pytest.mark.parametrize("name", sorted(set(ON_LOGITS) - ALONE))
