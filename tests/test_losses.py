@@ -63,12 +63,12 @@ def test_value_and_gradient_match_the_reference(name, data):
 def test_jit_vmap_and_leading_axes_change_nothing(name):
     zs, zt, labels = sample(name=name)
     eager = value(name, zs, zt, labels, middle(name))
-    one_by_one = [value(name, *row, middle(name)) for row in zip(zs, zt, labels, strict=True)]
+    in_turn = [value(name, *row, middle(name)) for row in zip(zs, zt, labels, strict=True)]
     several = [x.reshape(2, 4, *x.shape[1:]) for x in (zs, zt, labels)]
     np.testing.assert_allclose(
         compiled(name)(zs, zt, labels, middle(name)), eager, rtol=1e-5, atol=1e-6
     )
-    np.testing.assert_allclose(np.stack(one_by_one), eager, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.stack(in_turn), eager, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
         value(name, *several, middle(name)).reshape(-1), eager, rtol=1e-5, atol=1e-6
     )
@@ -182,8 +182,8 @@ def test_one_device_is_eight(targets):
         split = NamedSharding(make_mesh(MeshSpec(devices=devices)), PartitionSpec("data"))
         results.append(run(*(jax.device_put(x, split) for x in (zs, zt, labels, weight))))
     assert len(results[1][1].sharding.device_set) == 8
-    for one, eight in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(one, eight, rtol=1e-5, atol=1e-6)
+    for alone, spread_out in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(alone, spread_out, rtol=1e-5, atol=1e-6)
 
 
 @with_temperature
