@@ -194,7 +194,8 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path):
 
 
 def test_one_and_eight_devices_train_the_same():
-    alone, spread = (loop.run(task(*KINDS, mesh=MeshSpec(devices=n), steps=3)) for n in (1, 8))
+    terms = (KINDS[0], KINDS[2], MGD)
+    alone, spread = (loop.run(task(*terms, mesh=MeshSpec(devices=n), steps=2)) for n in (1, 8))
     tiny.close(spread.params, alone.params, rtol=1e-4)
     tiny.close(trained(spread.heads), trained(alone.heads), rtol=1e-4)
 
