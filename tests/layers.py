@@ -111,7 +111,7 @@ def _mask(case, student, index):
     """Which places are left, by the promise: a function of seed, step, term and example."""
     places = student["0"].shape[1:-1]
     drawn = [jax.random.uniform(key, (*places, 1)) for key in keys(index, len(student["0"]))]
-    return np.stack([np.asarray(one) >= case.numbers["mask_ratio"] for one in drawn])
+    return np.stack([np.asarray(row) >= case.numbers["mask_ratio"] for row in drawn])
 
 
 def _wide(case, arrays):

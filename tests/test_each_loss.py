@@ -12,12 +12,12 @@ import pytest
 
 import reference
 import tiny
+from catalogue import NEAR, compiled, gradient, middle, sample, value
 from kd.core.losses import LOSSES
 from kd.core.objective import make_objective
 from kd.core.terms import term
 from kd.core.types import Outputs
 from kd.errors import KdError
-from losses import NEAR, compiled, gradient, middle, sample, value
 
 # --- soft_targets ---
 

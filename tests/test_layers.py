@@ -115,8 +115,8 @@ def test_each_example_alone_in_bfloat16_is_what_it_is_in_the_batch(name):
     (_, whole), _ = program(name)(*wide, heads, EVEN)
 
     def alone(student, teacher, index):
-        one = [{key: x[None] for key, x in side.items()} for side in (student, teacher)]
-        return case.value(*one, heads, index=index[None])[0]
+        sides = [{key: x[None] for key, x in side.items()} for side in (student, teacher)]
+        return case.value(*sides, heads, index=index[None])[0]
 
     mapped = jax.jit(jax.vmap(alone))(*half, jnp.arange(EXAMPLES))
     assert mapped.dtype == jnp.float32
@@ -151,10 +151,10 @@ def test_one_device_is_eight(name):
     _, student, teacher, heads = prepared(name)
     weight, mesh = np.arange(EXAMPLES, dtype=np.float32), make_mesh(MeshSpec(devices=8))
     split, whole = (NamedSharding(mesh, spec) for spec in (DATA, PartitionSpec()))
-    one = program(name)(student, teacher, heads, weight)
+    alone = program(name)(student, teacher, heads, weight)
     sides = jax.device_put((student, teacher), split)
-    eight = program(name)(*sides, jax.device_put(heads, whole), jax.device_put(weight, split))
-    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+    spread = program(name)(*sides, jax.device_put(heads, whole), jax.device_put(weight, split))
+    for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(spread), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
@@ -239,12 +239,12 @@ def test_a_logit_map_has_an_entry_for_each_class():
 
 def test_a_head_is_made_by_the_key_of_its_term():
     case, student, teacher, _ = prepared("simkd")
-    one, same, other = (
+    first, same, other = (
         case.info.init(jax.random.key(seed), *map(_named, (student, teacher)), 10)
         for seed in (0, 0, 1)
     )
-    tiny.close(one, same, 0, 0)
-    assert tiny.differ(one, other)
+    tiny.close(first, same, 0, 0)
+    assert tiny.differ(first, other)
 
 
 def _named(side):

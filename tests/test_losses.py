@@ -12,12 +12,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 import reference
 import tiny
-from kd.core.losses import LOSSES
-from kd.core.objective import make_objective
-from kd.core.terms import term
-from kd.core.types import Outputs
-from kd.placement.mesh import MeshSpec, make_mesh
-from losses import (
+from catalogue import (
+    ALONE,
     NEAR,
     ON_LOGITS,
     STANDARDISED,
@@ -29,8 +25,12 @@ from losses import (
     spread,
     value,
 )
+from kd.core.losses import LOSSES
+from kd.core.objective import make_objective
+from kd.core.terms import term
+from kd.core.types import Outputs
+from kd.placement.mesh import MeshSpec, make_mesh
 
-ALONE = {"bce", "mse", "soft_bce", "soft_mse"}  # each output is an answer of its own
 OF_CLASSES = {"label_smoothing", "logit_mse", *STANDARDISED}  # a mean over them by their formula
 every_loss = pytest.mark.parametrize("name", ON_LOGITS)
 of_distributions = pytest.mark.parametrize("name", sorted(set(ON_LOGITS) - ALONE))
@@ -49,7 +49,7 @@ def test_value_and_gradient_match_the_reference(name, data):
     zs, zt = data.draw(reference.logits()), data.draw(reference.logits())
     labels = data.draw(reference.labels(LOSSES[name].targets))
     hparams = data.draw(numbers(name))
-    spread(name, zs, zt)
+    zs, zt = spread(name, zs, zt)
     got = compiled(name)(zs, zt, labels, hparams)
     assert got.shape == zs.shape[:-1]  # one value per position, no reduction
     assert got.dtype == jnp.float32
@@ -63,12 +63,12 @@ def test_value_and_gradient_match_the_reference(name, data):
 def test_jit_vmap_and_leading_axes_change_nothing(name):
     zs, zt, labels = sample(name=name)
     eager = value(name, zs, zt, labels, middle(name))
-    one_by_one = [value(name, *row, middle(name)) for row in zip(zs, zt, labels, strict=True)]
+    in_turn = [value(name, *row, middle(name)) for row in zip(zs, zt, labels, strict=True)]
     several = [x.reshape(2, 4, *x.shape[1:]) for x in (zs, zt, labels)]
     np.testing.assert_allclose(
         compiled(name)(zs, zt, labels, middle(name)), eager, rtol=1e-5, atol=1e-6
     )
-    np.testing.assert_allclose(np.stack(one_by_one), eager, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(np.stack(in_turn), eager, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
         value(name, *several, middle(name)).reshape(-1), eager, rtol=1e-5, atol=1e-6
     )
@@ -101,7 +101,7 @@ def test_large_logits_stay_finite(name):
 def test_a_constant_added_to_logits_changes_nothing(name, data):
     zs, zt = data.draw(reference.logits()), data.draw(reference.logits())
     labels, hparams = data.draw(reference.labels()), data.draw(numbers(name))
-    spread(name, zs, zt)
+    zs, zt = spread(name, zs, zt)
     shift_s, shift_t = (np.float32(data.draw(st.integers(-50, 50))) for _ in range(2))
     for f in (compiled(name), gradient(name)):
         moved = f(zs + shift_s, zt + shift_t, labels, hparams)
@@ -148,7 +148,7 @@ def test_masked_is_sliced_and_nan_behind_the_mask_is_never_seen(name):
         st.permutations([2.0, 1.0, 0.0, 0.0]),
     )
     def law(zs, zt, labels, weight):
-        spread(name, zs, zt)
+        zs, zt = spread(name, zs, zt)
         weight = np.float32(weight)
         keep = weight > 0
         bad = [
@@ -182,8 +182,8 @@ def test_one_device_is_eight(targets):
         split = NamedSharding(make_mesh(MeshSpec(devices=devices)), PartitionSpec("data"))
         results.append(run(*(jax.device_put(x, split) for x in (zs, zt, labels, weight))))
     assert len(results[1][1].sharding.device_set) == 8
-    for one, eight in zip(*map(jax.tree.leaves, results), strict=True):
-        np.testing.assert_allclose(one, eight, rtol=1e-5, atol=1e-6)
+    for alone, spread_out in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(alone, spread_out, rtol=1e-5, atol=1e-6)
 
 
 @with_temperature

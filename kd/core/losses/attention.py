@@ -69,7 +69,7 @@ def _attention(outputs: Outputs, size: tuple[int, ...]) -> Float[Array, "*b g"]:
     return maps.unit(maps.flat(maps.pooled(energy, ahead, size), ahead)[..., 0], -1)
 
 
-def _kernel(one: Float[Array, "*b g c"], other: Float[Array, "*b g d"]) -> PerPosition:
-    """The mean of ``(x'y)^2`` over all channels x of one and y of the other."""
-    products = jnp.einsum("...gc,...gd->...cd", one, other, precision="highest")
+def _kernel(a: Float[Array, "*b g c"], b: Float[Array, "*b g d"]) -> PerPosition:
+    """The mean of ``(x'y)^2`` over all channels x of a and y of b."""
+    products = jnp.einsum("...gc,...gd->...cd", a, b, precision="highest")
     return jnp.mean(products**2, axis=(-2, -1))

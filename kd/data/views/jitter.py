@@ -45,6 +45,11 @@ class Jitter:
     def __call__(self, key: jax.Array, batch: Batch) -> Batch:
         """The batch with its images shifted."""
         images, pixels = batch["inputs"], self.pixels
+        if "teacher_inputs" in batch:
+            raise KdError(
+                "jitter shifts what the student sees and not teacher_inputs (teacher.image_size); "
+                "set data.jitter_pixels=0, or stream the images and take data.crop"
+            )
         if images.ndim < 3:
             raise KdError(
                 f"jitter needs images [b h w ...], got inputs of shape {images.shape}; set "
