@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from bench import cpu
@@ -71,7 +72,7 @@ def measured(
     The first round compiles and is thrown away.
     """
     model, views = mlp(CLASSES, TEACHER), kd_data.fixed_views(kd_data.jitter(PIXELS), count=count)
-    params, extra = model.init(rng.key(1), data.first)
+    params, extra = model.init(rng.key(1), jnp.asarray(data.first))
     live = make.live(model, params, extra)
     start = time.perf_counter()
     table = precompute(live, data, views=views)
