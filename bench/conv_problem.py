@@ -29,7 +29,7 @@ Params = dict[str, np.ndarray]
 
 @functools.cache
 def data(problem: Problem) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Images ``[n 32 32 3]`` uint8, labels ``[n]``, and the cached logits of a teacher ``[n v]``."""
+    """Images ``[n 32 32 3]`` uint8, labels ``[n]``, and cached logits ``[n v]``."""
     rng = np.random.default_rng(0)
     images = rng.integers(256, size=(problem.examples, PIXELS, PIXELS, 3), dtype=np.uint8)
     labels = rng.integers(CLASSES, size=problem.examples)
