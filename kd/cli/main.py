@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kd import shipped
 from kd.cli.arguments import parser
 from kd.errors import KdError, unknown
+from kd.system.allocator import keep_freed
 from kd.system.kept import keep_compiled
 from kd.system.paths import split_file
 
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         args = parser().parse_args(known)
         _first_word(args)
+        keep_freed()
         keep_compiled()
         if overrides and "config" not in args:
             raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
