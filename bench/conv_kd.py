@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bench import conv_problem as c
+from bench.conv_onednn import by_onednn
 from bench.problem import Problem
 from bench.worker import Case, Reply, serve
 from kd import data as kd_data
@@ -76,6 +77,12 @@ def student(depth: int, problem: Problem, batch: int) -> Case:
     return timed(task(problem, depth, batch))
 
 
+def with_onednn(depth: int, problem: Problem, batch: int) -> Case:
+    """Another way to compute the same: see `bench.conv_onednn`."""
+    made = task(problem, depth, batch)
+    return timed(dataclasses.replace(made, model=by_onednn(made.model)))
+
+
 def population(problem: Problem, batch: int) -> Case:
     """`MEMBERS` students of the smallest depth, computed as ``auto`` chooses."""
     return timed(task(problem, c.DEPTHS[0], batch, seed=range(c.MEMBERS)))
@@ -124,6 +131,7 @@ def check(depth: int, problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
 
 CASES = {
     **{f"resnet {depth}": functools.partial(student, depth) for depth in c.DEPTHS},
+    **{f"resnet {depth} by oneDNN": functools.partial(with_onednn, depth) for depth in c.DEPTHS},
     "population": population,
     "features": functools.partial(features, True),
     "no features": functools.partial(features, False),

@@ -38,6 +38,7 @@ def _peers(depth: int, batch: int) -> Group:
     return [
         Claim(name, ours, eager, EAGER, at_least=REACH),
         Claim(name, ours, by_compiler, "PyTorch compiled"),
+        Claim(f"{name}, by oneDNN", Case("kd", f"resnet {depth} by oneDNN", batch), eager, EAGER),
     ]
 
 

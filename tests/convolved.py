@@ -142,8 +142,7 @@ def inverted(net, x, path, stride):
     return x + y if y.shape == x.shape else y
 
 
-def mobilenetv2(net, x):
-    """The form for small images."""
+def mobilenetv2(net, x, strides=(1, 1, 2)):
     x = np.clip(net.norm(net.conv(x, "stem", 2), "stem_norm"), 0, 6)
-    x = net.blocks(x, inverted, (1, 1, 2, 2, 1, 2, 1))
+    x = net.blocks(x, inverted, strides)
     return net.head(np.clip(net.norm(net.conv(x, "last"), "last_norm"), 0, 6))

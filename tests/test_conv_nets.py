@@ -16,14 +16,29 @@ import tiny
 from kd.core.state import init_state
 from kd.core.terms import term
 from kd.errors import KdError
-from kd.models import mobilenetv2, resnet, vgg, wrn
+from kd.models import linen, mobilenetv2, resnet, vgg, wrn
 from kd.models.conv import convolve
+from kd.models.mobilenetv2 import MobileNetV2
 from kd.models.precision import in_bfloat16
+from kd.models.resnet import ResNet, Size
 
 KEY = jax.random.key(0)
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(6, 16, 18, 3)), jnp.float32)
 LARGE = jnp.asarray(np.random.default_rng(0).normal(size=(6, 33, 36, 3)), jnp.float32)
 LABELS = jnp.arange(6) % 5
+
+
+def bottlenecks(remat=False):
+    """The large form with one block a stage."""
+    size = Size((1, 1, 1, 1), (2, 2, 3, 3), 4, bottleneck=True)
+    return linen(ResNet(5, size, "imagenet", "B", remat), mixed=True)
+
+
+def inverted(remat=False):
+    """MobileNetV2 with three stages, all kinds of blocks among them."""
+    stages = ((1, 4, 1, 1), (6, 4, 2, 1), (6, 5, 1, 2))
+    return linen(MobileNetV2(5, 6, stages, 20, 16, 0.0, remat), mixed=True)
+
 
 NETS = {
     "resnet A": (functools.partial(resnet, 5, 8, width=0.25), convolved.resnet, IMAGES),
@@ -32,19 +47,10 @@ NETS = {
         convolved.resnet,
         IMAGES,
     ),
-    "resnet 18": (
-        functools.partial(resnet, 5, 18, "imagenet", width=1 / 16),
-        convolved.resnet,
-        LARGE,
-    ),
-    "resnet 50": (
-        functools.partial(resnet, 5, 50, "imagenet", width=1 / 32),
-        convolved.resnet,
-        LARGE,
-    ),
+    "bottlenecks": (bottlenecks, convolved.resnet, LARGE),
     "wrn": (functools.partial(wrn, 5, 10, 1), convolved.wrn, IMAGES),
     "vgg": (functools.partial(vgg, 5, 8, width=1 / 16), convolved.vgg, IMAGES),
-    "mobilenetv2": (functools.partial(mobilenetv2, 5, 1 / 4), convolved.mobilenetv2, IMAGES),
+    "mobilenetv2": (inverted, convolved.mobilenetv2, IMAGES),
 }
 every_net = pytest.mark.parametrize("name", NETS)
 
@@ -116,11 +122,13 @@ def test_networks_have_as_many_parameters_as_the_published_ones(model, pixels, p
 
 @every_net
 def test_training_is_the_reference(name):
-    _, reference, images = NETS[name]
+    make, reference, images = NETS[name]
     net = convolved.Network(*variables(name), train=True)
     wanted = reference(net, np.asarray(images, np.float64))
-    (_, (logits, updated)), _ = trained(name)
-    np.testing.assert_allclose(logits, wanted, rtol=1e-3, atol=1e-3)
+    outputs, updated = jax.jit(functools.partial(make().apply, train=True, key=KEY))(
+        *variables(name), images
+    )
+    np.testing.assert_allclose(outputs.logits, wanted, rtol=1e-3, atol=1e-3)
     for path, statistics in net.new.items():
         found = net.at(updated["batch_stats"], path)
         for kind, values in statistics.items():
@@ -138,12 +146,12 @@ def test_evaluation_is_the_reference(name):
     tiny.close(kept, extra, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("name", ["resnet A", "wrn", "vgg", "mobilenetv2"])
+@pytest.mark.parametrize("name", ["resnet A", "mobilenetv2"])
 def test_what_is_computed_anew_is_the_same(name):
     tiny.close(trained(name, remat=True), trained(name), rtol=1e-3, atol=1e-4)
 
 
-@every_net
+@pytest.mark.parametrize("name", ["resnet A", "mobilenetv2"])
 def test_bfloat16_keeps_statistics_and_gradients_in_float32(name):
     half, whole = trained(name, half=True), trained(name)
     assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype("float32")}

@@ -17,8 +17,9 @@ from kd.models.norm import BatchNorm
 from kd.placement.mesh import over_batch
 
 Form = Literal["cifar", "imagenet"]
+Stages = tuple[tuple[int, int, int, int], ...]
 
-STAGES = (
+STAGES: Stages = (
     (1, 16, 1, 1),
     (6, 24, 2, 2),
     (6, 32, 3, 2),
@@ -67,8 +68,10 @@ class MobileNetV2(nn.Module):
     """
 
     classes: int
-    width: float
-    form: Form
+    stem: int
+    stages: Stages
+    last: int
+    least: int
     dropout: float
     remat: bool
 
@@ -76,17 +79,13 @@ class MobileNetV2(nn.Module):
     def __call__(
         self, inputs: jax.Array, train: bool = False, weight: jax.Array | None = None
     ) -> jax.Array:
-        small = self.form == "cifar"
-        x = images(inputs, 16 if small else 32, "a mobilenetv2")
-        x = over_batch(Conv(round(_STEM * self.width), stride=2, name="stem")(x))
+        x = images(inputs, self.least, "a mobilenetv2")
+        x = over_batch(Conv(self.stem, stride=2, name="stem")(x))
         x = nn.relu6(BatchNorm(train, name="stem_norm")(x, weight))
-        for i, (expansion, channels, blocks, stride) in enumerate(STAGES):
-            width = round(channels * self.width)
-            stride = 1 if small and i == 1 else stride
+        for i, (expansion, width, blocks, stride) in enumerate(self.stages):
             options = {"width": width, "expansion": expansion, "train": train}
             x = Stage(Inverted, blocks, stride, self.remat, options, name=f"stages_{i}")(x, weight)
-        last = round(_LAST * max(self.width, 1))
-        x = Conv(last, 1, name="last")(x)
+        x = Conv(self.last, 1, name="last")(x)
         x = nn.relu6(BatchNorm(train, name="last_norm")(x, weight))
         x = nn.Dropout(self.dropout, deterministic=not train)(pooled(x))
         return Dense(self.classes, name="head")(x)
@@ -126,4 +125,10 @@ def mobilenetv2(
         )
     if not 0 <= dropout < 1:
         raise KdError(f"dropout must lie in [0, 1), got {dropout}")
-    return linen(MobileNetV2(classes, width, form, dropout, remat), mixed=True)
+    small = form == "cifar"
+    stages = tuple(
+        (expansion, round(channels * width), blocks, 1 if small and i == 1 else stride)
+        for i, (expansion, channels, blocks, stride) in enumerate(STAGES)
+    )
+    stem, last, least = round(_STEM * width), round(_LAST * max(width, 1)), 16 if small else 32
+    return linen(MobileNetV2(classes, stem, stages, last, least, dropout, remat), mixed=True)
