@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
-
 import flax.linen as nn
 import jax
 
@@ -16,7 +14,7 @@ from kd.models.made import named
 from kd.models.norm import BatchNorm
 from kd.placement.mesh import over_batch
 
-Form = Literal["cifar", "imagenet"]
+FORMS = ("cifar", "imagenet")
 Stages = tuple[tuple[int, int, int, int], ...]
 
 STAGES: Stages = (
@@ -95,7 +93,7 @@ class MobileNetV2(nn.Module):
 def mobilenetv2(
     classes: int,
     width: float = 1.0,
-    form: Form = "cifar",
+    form: str = "cifar",
     *,
     dropout: float = 0.0,
     remat: bool = False,
@@ -116,8 +114,8 @@ def mobilenetv2(
     Krishnan & Isola (2020), "Contrastive representation distillation", for the strides of the small
     form.
     """
-    if form not in get_args(Form):
-        raise unknown("mobilenetv2 form", str(form), get_args(Form))
+    if form not in FORMS:
+        raise unknown("mobilenetv2 form", form, FORMS)
     if classes < 1 or round(width * STAGES[0][1]) < 1:
         raise KdError(
             "a mobilenetv2 needs one class and one channel or more everywhere, got "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, get_args
 
 import flax.linen as nn
 import jax
@@ -18,8 +17,8 @@ from kd.models.made import named
 from kd.models.norm import BatchNorm
 from kd.placement.mesh import over_batch
 
-Form = Literal["cifar", "imagenet"]
-Shortcut = Literal["A", "B"]
+FORMS = ("cifar", "imagenet")
+SHORTCUTS = ("A", "B")
 
 BEFORE_RELU = "before_relu"
 """What a block sows: its answer before the last ReLU, as a tap ``stages_0/blocks_0/before_relu``.
@@ -52,7 +51,7 @@ class Basic(nn.Module):
 
     width: int
     stride: int
-    shortcut: Shortcut
+    shortcut: str
     train: bool
 
     @nn.compact
@@ -73,7 +72,7 @@ class Bottleneck(nn.Module):
 
     width: int
     stride: int
-    shortcut: Shortcut
+    shortcut: str
     train: bool
 
     @nn.compact
@@ -115,8 +114,8 @@ class ResNet(nn.Module):
 
     classes: int
     size: Size
-    form: Form
-    shortcut: Shortcut
+    form: str
+    shortcut: str
     remat: bool
 
     @nn.compact
@@ -142,11 +141,11 @@ class ResNet(nn.Module):
 def resnet(
     classes: int,
     depth: int = 20,
-    form: Form = "cifar",
+    form: str = "cifar",
     *,
     width: float = 1.0,
     stem: int | None = None,
-    shortcut: Shortcut | None = None,
+    shortcut: str | None = None,
     remat: bool = False,
 ) -> Model:
     """Residual network for small images (CIFAR: 3 stages of 16, 32 and 64 channels, a depth of
@@ -169,9 +168,9 @@ def resnet(
     4.2; Tian, Krishnan & Isola (2020), "Contrastive representation distillation", for the widths of
     8x4 and 32x4.
     """
-    for what, name, known in (("form", form, Form), ("shortcut", shortcut, Shortcut)):
-        if name is not None and name not in get_args(known):
-            raise unknown(f"resnet {what}", str(name), get_args(known))
+    for what, name, known in (("form", form, FORMS), ("shortcut", shortcut, SHORTCUTS)):
+        if name is not None and name not in known:
+            raise unknown(f"resnet {what}", name, known)
     size = _sized(_large(depth) if form == "imagenet" else _small(depth), width, form)
     size = size if stem is None else dataclasses.replace(size, stem=stem)
     if min(classes, size.stem, *size.widths) < 1:
@@ -179,7 +178,7 @@ def resnet(
             f"a resnet needs one class and one channel or more everywhere, got {classes} classes, "
             f"a stem of {size.stem} and widths {size.widths}"
         )
-    kind: Shortcut = shortcut or ("B" if form == "imagenet" else "A")
+    kind: str = shortcut or ("B" if form == "imagenet" else "A")
     if kind == "A" and size.stem > size.widths[0]:
         raise KdError(
             f"a shortcut A adds channels and takes none away: a stem of {size.stem} needs a first "
@@ -204,7 +203,7 @@ def _large(depth: int) -> Size:
     return LARGE[depth]
 
 
-def _sized(size: Size, width: float, form: Form) -> Size:
+def _sized(size: Size, width: float, form: str) -> Size:
     """`size` with its channels times `width`."""
     widths = tuple(round(channels * width) for channels in size.widths)
     if form == "imagenet":
