@@ -115,6 +115,7 @@ def check(depth: int, problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
     parameters.
     """
     made = task(problem, depth, batch)
+    assert isinstance(made.data, kd_data.Dataset)
     table, step, (tree, before) = kd_data.to_device(made.data), make_step(made), first(depth)
     start = loop.initial_state(made)
 

@@ -71,7 +71,7 @@ def normalised(
 
 def _forward(
     x: jax.Array, scale: jax.Array, bias: jax.Array, counts: jax.Array
-) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], tuple[jax.Array, ...]]:
     whole = x.astype(jnp.float32)
     pixels = jnp.maximum(counts.sum(), 1) * (x.shape[1] * x.shape[2])
     mean = _summed(whole, counts) / pixels

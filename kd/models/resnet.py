@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -20,6 +21,7 @@ from kd.placement.mesh import over_batch
 FORMS = ("cifar", "imagenet")
 SHORTCUTS = ("A", "B")
 
+_AROUND: Any = ((1, 1), (1, 1))  # Flax's signature knows names of paddings alone
 BEFORE_RELU = "before_relu"
 """What a block sows: its answer before the last ReLU, as a tap ``stages_0/blocks_0/before_relu``.
 """
@@ -128,7 +130,7 @@ class ResNet(nn.Module):
         x = over_batch(Conv(self.size.stem, pixels, stride, name="stem")(x))
         x = nn.relu(BatchNorm(train, name="stem_norm")(x, weight))
         if large:
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            x = nn.max_pool(x, (3, 3), (2, 2), _AROUND)
         kind = Bottleneck if self.size.bottleneck else Basic
         for i, (blocks, width) in enumerate(zip(self.size.blocks, self.size.widths, strict=True)):
             options = {"width": width, "shortcut": self.shortcut, "train": train}
