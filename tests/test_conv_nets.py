@@ -187,10 +187,11 @@ def test_blocks_are_taps_by_name(name):
     params, extra = variables(name)
     paths = ("stages_1", "stages_1/blocks_0")
     for model in (make(), make(remat=True)):
-        run = model.tapped(paths).apply
-        taps = jax.eval_shape(lambda run=run: run(params, extra, images)[0]).taps
-        assert taps[paths[1]].shape[0] == len(images)
-        assert taps[paths[1]].ndim == 4
+        run = functools.partial(model.tapped(paths).apply, train=True, key=KEY)
+        outputs, updated = jax.eval_shape(run, params, extra, images)
+        assert outputs.taps[paths[1]].shape[0] == len(images)
+        assert outputs.taps[paths[1]].ndim == 4
+        assert jax.tree.structure(updated) == jax.tree.structure(extra)
 
 
 def test_a_block_also_answers_before_its_last_relu():
