@@ -241,10 +241,10 @@ def vit(
     transformers", for g.
     """
     named, pixels = parse_variant(variant)
-    given = {"width": width, "depth": depth, "mlp": mlp, "heads": heads}
+    sizes = {"width": width, "depth": depth, "mlp": mlp, "heads": heads}
     if mlp is None and width is not None:
-        given["mlp"] = 4 * width
-    own = {name: number for name, number in given.items() if number is not None}
+        sizes["mlp"] = 4 * width
+    own = {name: number for name, number in sizes.items() if number is not None}
     size = dataclasses.replace(named, **own)
     pixels = pixels if patch is None else patch
     if unroll is None:
@@ -258,16 +258,16 @@ def parse_variant(variant: str) -> tuple[Size, int]:
 
     Raises a `KdError` for a name that is not there (nearest shown).
     """
-    found = re.fullmatch(r"(?P<name>\w+)/(?P<patch>[1-9]\d*)", variant)
-    if found is None or found["name"] not in SIZES:
-        pixels = found["patch"] if found else "16"
+    match = re.fullmatch(r"(?P<name>\w+)/(?P<patch>[1-9]\d*)", variant)
+    if match is None or match["name"] not in SIZES:
+        pixels = match["patch"] if match else "16"
         known = [f"{name}/{pixels}" for name in SIZES]
         raise unknown(
             "vit variant",
             variant,
             [name for name in known if name.lower() == variant.lower()] or known,
         )
-    return SIZES[found["name"]], int(found["patch"])
+    return SIZES[match["name"]], int(match["patch"])
 
 
 def _check(classes: int, size: Size, patch: int, dropout: float, unroll: int) -> None:
