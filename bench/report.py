@@ -40,6 +40,11 @@ def scaling(results: Mapping[str, Any]) -> str:
         for name, result in results["machines"].items()
         if "views" in result
     ]
+    convolutions = [
+        tables.convolutions(result["convolutions"], name)
+        for name, result in results["machines"].items()
+        if "convolutions" in result
+    ]
     return "\n\n".join(
         [
             tables.peaks(machines),
@@ -49,6 +54,7 @@ def scaling(results: Mapping[str, Any]) -> str:
             tables.gpu(results.get("gpu")),
             *(populations or ["Populations were not measured; `python -m bench.members` does it."]),
             *kept,
+            *convolutions,
         ]
     )
 

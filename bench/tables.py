@@ -189,6 +189,34 @@ def views(record: Mapping[str, Any], name: str) -> str:
     )
 
 
+def convolutions(record: Mapping[str, Any], name: str) -> str:
+    """ResNets beside PyTorch, as a population and with a feature loss, on the machine `name`."""
+    machine, versions = record["machine"], record["versions"]
+    difference = max(
+        value for errors in record["relative_difference"].values() for value in errors.values()
+    )
+    lines = [
+        "ResNets on 32 pixels, float32, SGD with momentum; milliseconds of a step:",
+        "",
+        "| case | peer | kd, ms | peer, ms | ratio (quartiles) | reach | met |",
+        "| --- | --- | ---: | ---: | ---: | --- | --- |",
+        *(_convolution(row) for row in record["comparisons"]),
+        "",
+        f"Medians of {record['repeats']} rounds, cases in turns, ratios as above. The two sides' "
+        f"losses and updates differ by at most {difference:.0e} of their largest value. {name}, "
+        f"load {machine['load_before']:g} before and {machine['load_after']:g} after; JAX "
+        f"{versions['jax']}, PyTorch {versions['torch']}. To repeat it: `{record['command']}`.",
+        *_left_out(record["left_out"]),
+    ]
+    return "\n".join(lines)
+
+
+def _convolution(row: Result) -> str:
+    met = _yes(row["met"]) if row["reach"] else "measured"
+    times = f"{row['kd_ms']:.1f} | {row['peer_ms']:.1f} | {_ratio(row['ratio'])}"
+    return f"| {row['name']} | {row['peer']} | {times} | {_reach(row['reach'])} | {met} |"
+
+
 def _machine(name: str, result: Result) -> str:
     machine, versions = result["machine"], result["versions"]
     rates = result["peak"]["gflops"] if "peak" in result else {}

@@ -20,7 +20,7 @@ from kd.models import mlp
 from kd.placement.mesh import MeshSpec
 from kd.teachers.trained import Trained, precompute
 from kd.training import loop
-from kd.training.task import at_once
+from kd.training.ways import at_once, way_of
 
 SEEDS, RATES = (3, 5, 7, 11, 13), (0.1, 0.03, 0.2, 0.05, 0.07)
 WAYS = ("loop", 2, 9)
@@ -150,6 +150,9 @@ def test_auto_is_what_was_measured():
     of_five = {"small": tiny.PLAIN, "wide": wide, "convolutions": convolving}
     ways = {name: at_once(task(by="auto", model=model)) for name, model in of_five.items()}
     assert ways == {"small": None, "wide": 1, "convolutions": 1}
+    said = way_of(task(by="auto", model=convolving))
+    assert said.startswith("5 members one after another (loop), auto: a CPU computes convolutions")
+    assert way_of(task(by=2, model=convolving)) == "5 members 2 at a time"
     assert at_once(task(SEEDS[:2], "auto", model=wide)) is None
     assert at_once(task(by=4, model=wide)) == 4
     streamed = {"data": kd_data.as_stream(tiny.dataset())}

@@ -20,8 +20,14 @@ INPUTS = jnp.asarray(np.random.default_rng(0).normal(size=(6, 4, 4)), jnp.float3
 KEYS = [jax.random.key(seed) for seed in range(2)]
 
 
-TINY = {"vit": {"variant": "Ti/2", "width": 16, "depth": 2, "heads": 2}}
-SHIPPED = {name: make(classes=7, **TINY.get(name, {})) for name, make in MODELS.items()}
+TINY = {
+    "mlp": {},
+    "resnet": {"depth": 8, "width": 0.25},
+    "vit": {"variant": "Ti/2", "width": 16, "depth": 2, "heads": 2},
+    "wrn": {"depth": 10, "width": 1},
+}
+"""What can read images of 4x4; tests/test_conv_nets.py has the others."""
+SHIPPED = {name: MODELS[name](classes=7, **options) for name, options in TINY.items()}
 every_model = pytest.mark.parametrize("model", SHIPPED.values(), ids=SHIPPED)
 
 

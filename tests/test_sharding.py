@@ -185,6 +185,7 @@ def test_the_table_of_the_command_line(capsys):
     assert runs.main(command) == 0
     shown = capsys.readouterr().out
     assert "student Dense_0/kernel" in shown
+    assert "members" not in shown  # of a single run
     assert "[64, 256]" in shown
     assert "None, fsdp" in shown
     assert "32.8 kB" in shown  # 64 x 256 x 4 bytes over 2

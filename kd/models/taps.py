@@ -48,7 +48,7 @@ def known(module: nn.Module, variables: Any, *arguments: Any, **options: Any) ->
 
     def run() -> Any:
         return module.apply(
-            variables, *arguments, capture_intermediates=True, mutable=[COLLECTION], **options
+            variables, *arguments, capture_intermediates=True, mutable=True, **options
         )[1]
 
     return sorted(_paths(jax.eval_shape(run).get(COLLECTION, {}), ()))
