@@ -36,8 +36,11 @@ def same_batches(data, stream):
                 np.testing.assert_array_equal(batch[key], values, err_msg=key)
                 assert batch[key].dtype == values.dtype
     shapes = [
-        {key: (value.shape, value.dtype) for key, value in kd_data.example_batch(one, 8).items()}
-        for one in (data, stream)
+        {
+            key: (value.shape, value.dtype)
+            for key, value in kd_data.example_batch(examples, 8).items()
+        }
+        for examples in (data, stream)
     ]
     assert shapes[0] == shapes[1]
 
@@ -64,7 +67,7 @@ def test_a_slice_has_the_labels_and_weights_of_its_examples(start, stop):
 
 @pytest.mark.parametrize("weights", ["balanced", {"1": 2.0}, (1.0, 0.5, 2.0)])
 def test_classes_weigh_what_they_weigh_in_memory(weights):
-    stream, data = (kd.weigh_classes(one, weights) for one in (STREAM, DATA))
+    stream, data = (kd.weigh_classes(examples, weights) for examples in (STREAM, DATA))
     np.testing.assert_array_equal(stream.weights, data.weights)
     assert stream.fingerprint != STREAM.fingerprint
     assert kd.weigh_classes(STREAM, weights).fingerprint == stream.fingerprint
@@ -142,5 +145,5 @@ def test_a_student_is_what_it_is_in_memory(kind, devices, folder, tmp_path):
         json.loads((tmp_path / name / "evaluation.json").read_text())["members"]
         for name in ("streamed", "memory")
     )
-    assert [one["wrong"] for one in ours] == [one["wrong"] for one in theirs]
+    assert [member["wrong"] for member in ours] == [member["wrong"] for member in theirs]
     assert runs.main(["eval", f"--workdir={tmp_path / 'streamed'}"]) == 0

@@ -44,30 +44,30 @@ def test_live_kept_function_and_table_teach_alike(trained):
     live = trained.teacher("geometric")
     logits = trained.logits(WIDE)
     table = kd.soft_labels(logits=logits, data=DATA, average="geometric")
-    one = trained.member(0)
+    first = trained.member(0)
     students = [fit(teacher).params for teacher in (live, kd.precompute(live, DATA), table)]
     for student in students[1:]:
         tiny.close(student, students[0], rtol=1e-4, atol=1e-5)
 
     def answer(inputs):
         assert inputs.shape[1:] == (8, 8)
-        return one.model.apply(one.params, one.extra, jnp.asarray(inputs))[0].logits
+        return first.model.apply(first.params, first.extra, jnp.asarray(inputs))[0].logits
 
-    students = [fit(teacher).params for teacher in (one.teacher(), kd.teacher(answer, data=DATA))]
+    students = [fit(teacher).params for teacher in (first.teacher(), kd.teacher(answer, data=DATA))]
     tiny.close(students[0], students[1], rtol=1e-4, atol=1e-5)
-    mixed = kd.mixture([(one.teacher(), 1.0), (kd.precompute(one.teacher(), DATA), 2.0)])
+    mixed = kd.mixture([(first.teacher(), 1.0), (kd.precompute(first.teacher(), DATA), 2.0)])
     tiny.close(fit(mixed).params, students[0], rtol=1e-4, atol=1e-5)
 
 
 def test_the_student_never_sees_them(trained):
     """Its answers do not move with what the teacher sees, and those of the teacher do."""
-    one = trained.member(0)
-    student = fit(one.teacher())
+    first = trained.member(0)
+    student = fit(first.teacher())
     other = kd.arrays(SMALL, LABELS, teacher_inputs=LARGE[::-1].copy())
     np.testing.assert_array_equal(student.logits(other), student.logits(DATA))
     with pytest.raises(KdError, match=r"teacher\.image_size"):
-        fit(one.teacher(), data=kd.arrays(SMALL, LABELS))
-    assert tiny.differ(student.params, fit(one.teacher(), data=other).params)
+        fit(first.teacher(), data=kd.arrays(SMALL, LABELS))
+    assert tiny.differ(student.params, fit(first.teacher(), data=other).params)
     assert other.fingerprint != DATA.fingerprint != kd.arrays(SMALL, LABELS).fingerprint
 
 
@@ -86,9 +86,9 @@ def test_they_stay_with_their_examples_and_in_their_unit():
 
 
 def test_audits_show_each_model_its_own(trained):
-    one, student = trained.member(0), fit(trained.member(0).teacher())
-    audited = kd.audit(one, student, DATA)
-    right = (one.logits(WIDE).argmax(-1) == LABELS).mean()
+    first, student = trained.member(0), fit(trained.member(0).teacher())
+    audited = kd.audit(first, student, DATA)
+    right = (first.logits(WIDE).argmax(-1) == LABELS).mean()
     assert audited["teacher"]["accuracy"] == pytest.approx(right)
 
 
