@@ -8,8 +8,9 @@ from kd.core.types import Model
 from kd.models.linen import as_model, linen
 from kd.models.made import made_again
 from kd.models.mlp import mlp
+from kd.models.resnet import resnet
 from kd.models.vit import vit
 
-__all__ = ["MODELS", "as_model", "linen", "made_again", "mlp", "vit"]
+__all__ = ["MODELS", "as_model", "linen", "made_again", "mlp", "resnet", "vit"]
 
-MODELS: dict[str, Callable[..., Model]] = {"mlp": mlp, "vit": vit}
+MODELS: dict[str, Callable[..., Model]] = {"mlp": mlp, "resnet": resnet, "vit": vit}

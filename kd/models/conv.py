@@ -1,0 +1,175 @@
+"""Convolutions, batch normalisation and what else networks on images share; NHWC throughout."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from kd.errors import KdError
+from kd.placement.mesh import over_batch
+
+_HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+_FORM = ("NHWC", "HWIO", "NHWC")
+
+
+class Conv(nn.Module):
+    """A convolution without a bias, padded by half its size on every side: at a stride of 1 the
+    image keeps its size, at a stride of s it has ``ceil(h / s)`` rows.
+
+    Each of `groups` parts of the channels is convolved alone. Its parameter is ``kernel[size size
+    c/groups features]``, drawn from a normal distribution of variance ``2 / (size² features)``.
+    Shapes: ``[b h w c] -> [b h/stride w/stride features]``.
+
+    Source: He et al. (2015), "Delving deep into rectifiers", section 2.2, for the first weights.
+    """
+
+    features: int
+    size: int = 3
+    stride: int = 1
+    groups: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (self.size, self.size, x.shape[-1] // self.groups, self.features)
+        return convolve(x, self.param("kernel", _HE, shape), self.stride, self.groups)
+
+
+def convolve(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "k k i o"], stride: int = 1, groups: int = 1
+) -> Float[Array, "b p q o"]:
+    """`x` convolved with `kernel`, padded by half the kernel's size on every side.
+
+    Of inputs of bfloat16 the kernel is rounded too, and its gradient, a sum over examples that lie
+    on many devices, stays float32.
+
+    Source: Micikevicius et al. (2018), "Mixed precision training", section 3.3, on sums in single
+    precision.
+    """
+    if x.dtype == jnp.bfloat16:
+        return _in_half(x, kernel, stride, groups)
+    return _convolve(x, kernel, stride, groups)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+    half = kernel.shape[0] // 2
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        [(half, half)] * 2,
+        dimension_numbers=_FORM,
+        feature_group_count=groups,
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _in_half(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> jax.Array:
+    return _convolve(x, kernel.astype(x.dtype), stride, groups)
+
+
+def _forward(
+    x: jax.Array, kernel: jax.Array, stride: int, groups: int
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return _in_half(x, kernel, stride, groups), (x, kernel)
+
+
+def _backward(
+    stride: int, groups: int, kept: tuple[jax.Array, jax.Array], gradient: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = kept
+    rounded = kernel.astype(x.dtype)
+    (into_x,) = jax.linear_transpose(lambda x: _convolve(x, rounded, stride, groups), x)(gradient)
+    return into_x, _into_kernel(x, gradient, kernel.shape[0], stride, groups).astype(kernel.dtype)
+
+
+_in_half.defvjp(_forward, _backward)
+
+
+def _into_kernel(
+    x: jax.Array, gradient: jax.Array, size: int, stride: int, groups: int
+) -> jax.Array:
+    """The gradient of a kernel, in float32: channels by channels, a convolution of the images with
+    the gradients of their answers.
+    """
+
+    def padding(pixels: int, answers: int) -> tuple[int, int]:
+        reach = (answers - 1) * stride + size  # pixels that the answers look at
+        return size // 2, reach - pixels - size // 2
+
+    return lax.conv_general_dilated(
+        x,
+        gradient,
+        (1, 1),
+        [padding(x.shape[i], gradient.shape[i]) for i in (1, 2)],
+        rhs_dilation=(stride, stride),
+        dimension_numbers=("CHWN", "IHWO", "HWNC"),
+        batch_group_count=groups,
+        preferred_element_type=jnp.float32,
+    )
+
+
+def norm(x: jax.Array, train: bool, name: str) -> jax.Array:
+    """Batch normalisation of every channel: sums and statistics are float32 whatever the type of
+    `x` is, and the type stays.
+
+    In training the mean and the variance are those of the whole batch, on however many devices it
+    lies; of what is kept for evaluation, a tenth is new in every step.
+
+    Source: Ioffe & Szegedy (2015), "Batch normalization".
+    """
+    layer = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=x.dtype, name=name)
+    return layer(x)
+
+
+def images(inputs: jax.Array, least: int, who: str) -> Float[Array, "b h w c"]:
+    """Inputs ``[b h w]`` or ``[b h w c]`` as images with channels.
+
+    Raises:
+      KdError: other shapes, and images of fewer than `least` pixels a side.
+    """
+    if inputs.ndim not in (3, 4):
+        raise KdError(
+            f"{who} needs images [b h w] or [b h w c], got inputs of shape {inputs.shape}"
+        )
+    if min(inputs.shape[1:3]) < least:
+        height, width = inputs.shape[1:3]
+        raise KdError(
+            f"{who} halves an image until {least} pixels are 1 and these have {height}x{width}; "
+            f"set data.image_size to {least} or more, or take a smaller network"
+        )
+    return inputs if inputs.ndim == 4 else inputs[..., None]
+
+
+def head(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
+    """The mean over pixels, summed in float32."""
+    return x.mean(axis=(1, 2), dtype=jnp.float32).astype(x.dtype)
+
+
+class Stage(nn.Module):
+    """Blocks in a row, ``blocks_0`` the first, which alone has the `stride`.
+
+    Shapes: ``[b h w c] -> [b h/stride w/stride d]``. With `remat` a block's inner activations are
+    computed anew in the backward pass.
+    """
+
+    kind: type[nn.Module]
+    blocks: int
+    stride: int
+    remat: bool
+    options: Mapping[str, Any]
+    """What every block is told."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        block: Any = nn.remat(self.kind) if self.remat else self.kind
+        for i in range(self.blocks):
+            stride = 1 if i else self.stride
+            x = over_batch(block(stride=stride, name=f"blocks_{i}", **self.options)(x))
+        return x
