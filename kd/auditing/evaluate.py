@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 
 from kd import evals
+from kd.config import Source, Spec
 from kd.core.types import Teacher
 from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.lineage import recorded
 from kd.placement.ambient import pinned
-from kd.runs.load import load_finished, load_trained
+from kd.runs.load import load_trained
 from kd.runs.reading import look
+from kd.runs.splits import open_split
+from kd.runs.teachers import load_model, load_teacher
 from kd.runs.workdir import Workdir, find
 from kd.teachers.answers import answers, reading
 from kd.teachers.classes import of_classes
+from kd.teachers.function import complete
 from kd.teachers.make import predicts_by
 
 
@@ -58,11 +62,12 @@ def evaluate_workdir(
     if teacher is not None:
         check_classes("the measures of a pair are", data)
     classes = None if teacher else spec.teacher.numbers
-    if data.targets == "classes":
-        teacher = teacher or spec.teacher.run
-    if teacher is None:
+    origin = None if teacher is None else Source("run", teacher)
+    if data.targets == "classes" and teacher is None:
+        origin = spec.teacher.origin
+    if origin is None or not origin.is_model:
         return {"split": split, "despite_changes": [*changes], "members": members}
-    model = load_finished(teacher, "the teacher", **doors)
+    model = load_model(origin, spec.teacher.model, **doors)
     pairs = pairs_of(workdir, model.fingerprint)
     taught = of_classes(model.teacher(predicts_by(spec.teacher.average), pairs=pairs), classes)
     answered = [one[rows] for one in answer_each(taught, data, len(members))]
@@ -77,6 +82,35 @@ def evaluate_workdir(
         "despite_changes": every(changes, model.changes),
         "members": [{**one, **pair} for one, pair in zip(members, compared, strict=True)],
     }
+
+
+@pinned()
+def evaluate_teacher(
+    spec: Spec, split: str | None = None, *, despite_changes: bool = False
+) -> dict[str, Any]:
+    """Evaluate the teacher of a config, wherever it comes from, on a split of its data, by default
+    the held-out one: `split`, and under ``members`` its metrics.
+
+    Raises:
+      KdError: no teacher, no such data or split, a split without labels, or with labels that are no
+        classes.
+    """
+    split = split or spec.data.eval
+    data = open_split(spec, split)
+    if data.labels is None:
+        raise _unlabelled(split)
+    check_classes("the metrics of a teacher are", data)
+    teacher = load_teacher(spec, data, despite_changes=despite_changes)
+    if teacher is None:
+        raise KdError("this config names no teacher; set config.teacher.source")
+    outputs = answers(complete(teacher), data)
+    plain = outputs.average is None
+    logits = np.asarray(outputs.logits if plain else outputs.log_probs())
+    rows = data.has_label
+    each = logits if teacher.pairs is not None else logits[None]
+    labels = data.labels[rows]
+    members = [evals.measured(one[rows], labels, data.targets) for one in each]
+    return {"split": split, "despite_changes": [], "members": members}
 
 
 def answer_each(teacher: Teacher, data: Examples, students: int) -> list[np.ndarray]:
@@ -127,5 +161,9 @@ def load_labelled(
     split = split or run.spec.data.eval
     data, changes = look(run, split, data_dir, despite_changes=despite_changes)
     if data.labels is None:
-        raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
+        raise _unlabelled(split)
     return split, data, data.labels[data.has_label], changes
+
+
+def _unlabelled(split: str) -> KdError:
+    return KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")

@@ -232,20 +232,32 @@ def _say(text: str) -> None:
 
 
 def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
-    del overrides
+    if (args.workdir is None) == (args.config is None):
+        raise KdError("kd eval takes either --workdir=DIR, a run, or --config=FILE, a teacher's")
+    (_eval_run if args.config is None else _eval_teacher)(args, overrides)
+
+
+def _eval_run(args: argparse.Namespace, overrides: list[str]) -> None:
+    if overrides:
+        raise KdError(f"a run has a config of its own; remove --config.{overrides[0]}")
     from kd.auditing.evaluate import evaluate_workdir
     from kd.runs.workdir import find
 
-    outcome = evaluate_workdir(
-        args.workdir,
-        split=args.split,
-        teacher=args.teacher,
-        data_dir=args.data_dir,
-        despite_changes=args.despite_changes,
-        allow_code=args.allow_code,
-    )
+    names = ("split", "teacher", "data_dir", "despite_changes", "allow_code")
+    outcome = evaluate_workdir(args.workdir, **{name: getattr(args, name) for name in names})
     settings = find(args.workdir, args.allow_code).spec.members.settings
     _show_members(f"{args.workdir} on {outcome['split']}", outcome, settings)
+
+
+def _eval_teacher(args: argparse.Namespace, overrides: list[str]) -> None:
+    from kd.auditing.evaluate import evaluate_teacher
+    from kd.config import resolve
+
+    if args.teacher is not None:
+        raise KdError("--teacher is beside a run; with --config set --config.teacher.source")
+    spec = resolve(_run_config(args, overrides))
+    outcome = evaluate_teacher(spec, args.split, despite_changes=args.despite_changes)
+    _show_members(f"the teacher of {args.config} on {outcome['split']}", outcome, ())
 
 
 def _audit(args: argparse.Namespace, overrides: list[str]) -> None:

@@ -1,5 +1,5 @@
-"""Vision Transformers that answer by a class token, with learnt positions: the ViT of the paper, and
-DeiT with its distillation token.
+"""Vision Transformers that answer by a class token, with learnt positions: the ViT of the paper,
+and DeiT with its distillation token.
 """
 
 from __future__ import annotations
@@ -176,16 +176,30 @@ def token_vit(
     (2021), "Training data-efficient image transformers & distillation through attention",
     section 4.
     """
-    named, pixels = parse_variant(variant)
-    given = {"width": width, "depth": depth, "mlp": mlp, "heads": heads}
-    if mlp is None and width is not None:
-        given["mlp"] = 4 * width
-    own = {name: number for name, number in given.items() if number is not None}
-    size = dataclasses.replace(named, **own)
-    pixels = pixels if patch is None else patch
+    size, pixels = sized(variant, width, depth, mlp, heads, patch)
     _check(classes, size, pixels, distillation, epsilon)
     form = Form(size, float(epsilon), qkv_bias)
     return linen(TokenViT(classes, form, pixels, distillation, remat), mixed=True)
+
+
+def sized(
+    variant: str,
+    width: int | None = None,
+    depth: int | None = None,
+    mlp: int | None = None,
+    heads: int | None = None,
+    patch: int | None = None,
+) -> tuple[Size, int]:
+    """The sizes of `token_vit` by its options, and the pixels of a patch.
+
+    Raises a `KdError` for an unknown variant.
+    """
+    named, pixels = parse_variant(variant)
+    if mlp is None and width is not None:
+        mlp = 4 * width
+    given = {"width": width, "depth": depth, "mlp": mlp, "heads": heads}
+    own = {name: number for name, number in given.items() if number is not None}
+    return dataclasses.replace(named, **own), pixels if patch is None else patch
 
 
 def _check(

@@ -72,11 +72,9 @@ def written(params: PyTree, extra: PyTree, naming: Naming) -> dict[str, np.ndarr
 
 
 def read(
-    arrays: Mapping[str, Any], wanted: Shapes, namings: Sequence[Naming], file: object
+    arrays: Mapping[str, Any], wanted: Shapes, naming: Naming, file: object
 ) -> tuple[PyTree, PyTree]:
     """Parameters and statistics of the form `wanted`, float32, from the `arrays` of a `file`.
-
-    Of several namings that one counts whose names are those of the file.
 
     Raises:
       KdError: an array that the network has not, one that it has and the file has not, one of
@@ -84,7 +82,6 @@ def read(
     """
     tree = {"params": wanted.params, "extra": wanted.extra}
     arrays = {name: array for name, array in arrays.items() if name.split(".")[-1] != _COUNTER}
-    naming = best(arrays, by_name(tree), namings)
     _check(arrays, _expected(tree, naming), file)
 
     def leaf(path: tuple[Any, ...], _: Any) -> jax.Array:
@@ -95,11 +92,24 @@ def read(
     return filled["params"], filled["extra"]
 
 
-def best(
-    arrays: Mapping[str, Any], leaves: Mapping[str, Any], namings: Sequence[Naming]
-) -> Naming:
-    """The naming with the most names of a file; the first of several."""
-    return max(namings, key=lambda one: sum(one.theirs(leaf) in arrays for leaf in leaves))
+def shape_of(
+    leaf: str, count: int, arrays: Mapping[str, Any], naming: Naming, file: object
+) -> tuple[int, ...]:
+    """The shape of our leaf, of `count` axes, as a file has it.
+
+    Raises:
+      KdError: it is not there, or has other axes.
+    """
+    name = naming.theirs(leaf)
+    shape = tuple(arrays[name].shape) if name in arrays else None
+    if shape is None or len(shape) != count:
+        listed = [f"{name} {_shape(shape)}"] if shape is not None else list(arrays)
+        raise KdError(
+            f"{file} is of another network: it holds {some(listed)}, where this one has {name} of "
+            f"{count} axes; name the network whose weights these are"
+        )
+    axes = _axes(leaf, count)
+    return shape if axes is None else tuple(shape[axis] for axis in axes)
 
 
 def _turned(name: str, array: np.ndarray) -> np.ndarray:
@@ -137,15 +147,16 @@ def _check(
         other = [f"{n} {_shape(s)}" for n, s in there.items() if expected.get(n) != s]
         wanted = [f"{n} {_shape(s)}" for n, s in expected.items() if there.get(n) != s]
         raise KdError(
-            f"{file} is of another network: it holds {_some(other)}, where this one has "
-            f"{_some(wanted)}; name the network whose weights these are"
+            f"{file} is of another network: it holds {some(other)}, where this one has "
+            f"{some(wanted)}; name the network whose weights these are"
         )
     for name, array in arrays.items():
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise KdError(f"{file} holds {name} as {array.dtype}; weights are floating numbers")
 
 
-def _some(shown: Sequence[str]) -> str:
+def some(shown: Sequence[str]) -> str:
+    """The first of several names, and how many more there are."""
     more = len(shown) - _SHOWN
     listed = ", ".join(shown[:_SHOWN]) or "nothing else"
     return listed if more <= 0 else f"{listed} and {more} more"
