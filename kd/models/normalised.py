@@ -35,14 +35,17 @@ def normalised(model: Model, mean: tuple[float, ...], deviation: tuple[float, ..
                     f"mean={mean} is of {len(mean)} channels and inputs are "
                     f"{list(inputs.shape[1:])}; give one number for each channel, or one for all"
                 )
-            centred = inputs - jnp.asarray(mean, inputs.dtype)
-            seen = centred / jnp.asarray(deviation, inputs.dtype)
-            return apply(params, extra, seen, train=train, key=key)
+            middle, unit = (_by_channel(values, inputs) for values in (mean, deviation))
+            return apply(params, extra, (inputs - middle) / unit, train=train, key=key)
 
         return see
 
     made = model.made and dataclasses.replace(model.made, mean=mean, deviation=deviation)
     return dataclasses.replace(model.wrapped(normalising), made=made)
+
+
+def _by_channel(values: tuple[float, ...], inputs: Any) -> jax.Array:
+    return jnp.asarray(values, inputs.dtype).reshape((1,) * (inputs.ndim - 1) + (-1,))
 
 
 def check_normalisation(mean: Any, deviation: Any, path: str = "") -> None:

@@ -31,24 +31,6 @@ class Described:
 
 
 @dataclasses.dataclass(frozen=True)
-class Architecture:
-    """How ``config.json`` tells of one class of Hugging Face.
-
-    `told` are the options that the class itself says, `read` makes the others of the fields, and
-    `write` fields of all options and of the shapes of the parameters. `fixed` are fields that
-    change what is computed and can have these values alone.
-    """
-
-    model_type: str
-    model: str
-    told: Mapping[str, Any]
-    fields: tuple[str, ...]
-    read: Callable[[Fields], dict[str, Any]]
-    write: Callable[[Mapping[str, Any], Mapping[str, Shape]], dict[str, Any]]
-    fixed: Mapping[str, tuple[Any, ...]]
-
-
-@dataclasses.dataclass(frozen=True)
 class Fields:
     """The fields of a ``config.json``, each as what it must be."""
 
@@ -89,6 +71,24 @@ class Fields:
         """What to raise over the field `key`."""
         value = self.told.get(key)
         return KdError(f"{self.file}: {key} must be {wanted}, got {value!r:.80}; get it anew")
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """How ``config.json`` tells of one class of Hugging Face.
+
+    `told` are the options that the class itself says, `read` makes the others of the fields, and
+    `write` fields of all options and of the shapes of the parameters. `fixed` are fields that
+    change what is computed and can have these values alone.
+    """
+
+    model_type: str
+    model: str
+    told: Mapping[str, Any]
+    fields: tuple[str, ...]
+    read: Callable[[Fields], dict[str, Any]]
+    write: Callable[[Mapping[str, Any], Mapping[str, Shape]], dict[str, Any]]
+    fixed: Mapping[str, tuple[Any, ...]]
 
 
 def described(told: Mapping[str, Any], file: object) -> Described:

@@ -28,6 +28,7 @@ TYPES = {
     "F16": np.dtype(np.float16),
     "F32": np.dtype(np.float32),
     "F64": np.dtype(np.float64),
+    "C64": np.dtype(np.complex64),
 }
 """The types of numbers by their names in a file."""
 _LENGTH = 8  # bytes that say how long the header is
@@ -40,12 +41,15 @@ def stored(path: pathlib.Path, fix: str = _ANEW) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file by name. They are read where they lie, when they are used.
 
     Raises:
-      KdError: no such file, or one that is not what its header declares: see `arrays`.
+      KdError: no such file, one that is not what its header declares (see `arrays`), or a name
+        that no array should have.
     """
     with reading(path, fix):
         size = path.stat().st_size
         content = np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)
-        return arrays(content)
+        found = arrays(content)
+        check_names(found)
+        return found
 
 
 def arrays(content: Any) -> dict[str, np.ndarray]:
@@ -53,8 +57,8 @@ def arrays(content: Any) -> dict[str, np.ndarray]:
 
     Raises:
       ValueError: a header that is cut off, larger than the file, no JSON, or names an array twice;
-        an array of an unknown type, or of other bytes than its shape has; arrays that overlap or
-        leave bytes between them; a name that no array should have.
+        an array of an unknown type, or of other bytes than its shape has; arrays that overlap, or
+        leave bytes between them.
     """
     header, start = _header(content)
     ends = start
@@ -95,7 +99,6 @@ def _header(content: Any) -> tuple[dict[str, Any], int]:
     header = json.loads(text, object_pairs_hook=_each_once)
     if not isinstance(header, dict):
         raise ValueError("its header is no object of JSON")
-    check_names(header)
     return header, _LENGTH + length
 
 
