@@ -22,7 +22,7 @@ from kd.runs.splits import open_split
 from kd.runs.teachers import load_model, load_teacher
 from kd.runs.workdir import Workdir, find
 from kd.teachers.answers import answers, reading
-from kd.teachers.classes import of_classes
+from kd.teachers.classes import numbers_of, of_classes
 from kd.teachers.function import complete
 from kd.teachers.make import predicts_by
 
@@ -61,7 +61,6 @@ def evaluate_workdir(
     spec = workdir.spec
     if teacher is not None:
         check_classes("the measures of a pair are", data)
-    classes = None if teacher else spec.teacher.numbers
     origin = None if teacher is None else Source("run", teacher)
     if data.targets == "classes" and teacher is None:
         origin = spec.teacher.origin
@@ -69,6 +68,8 @@ def evaluate_workdir(
         return {"split": split, "despite_changes": [*changes], "members": members}
     model = load_model(origin, spec.teacher.model, **doors)
     pairs = pairs_of(workdir, model.fingerprint)
+    own = None if teacher else spec.teacher.classes
+    classes = numbers_of(own, model.class_names)
     taught = of_classes(model.teacher(predicts_by(spec.teacher.average), pairs=pairs), classes)
     answered = [one[rows] for one in answer_each(taught, data, len(members))]
     if answered[0].shape[-1] != logits.shape[-1]:

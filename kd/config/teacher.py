@@ -27,7 +27,7 @@ class TeacherSpec:
     and these two with them.
 
     `classes` are those of its classes that are the student's, in the student's order, by number, or
-    of a table by name: what it says of them is renormalised. None: all of them.
+    by name where they have names: what it says of them is renormalised. None: all of them.
 
     `model` is its architecture, spelled as `student` is: that of ``weights:FILE``, with the `mean`
     and `deviation` that its inputs are normalised by; and, with `members` for how many of them an
@@ -165,10 +165,10 @@ def _check_classes(teacher: TeacherSpec) -> None:
             f"config.teacher.classes must be classes of the teacher, each once, got {classes}"
         )
     origin = teacher.origin
-    if (origin is None or origin.scheme != "table") and isinstance(classes[0], str):
+    if (origin is None or origin.scheme == "function") and isinstance(classes[0], str):
         raise KdError(
-            f"config.teacher.classes={classes} are names, which only a table has; give the numbers "
-            "of the teacher's classes, from 0"
+            f"config.teacher.classes={classes} are names, which a function has not; give the "
+            "numbers of the teacher's classes, from 0"
         )
 
 

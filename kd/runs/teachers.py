@@ -24,7 +24,7 @@ from kd.runs.load import load_finished
 from kd.runs.models import make_model
 from kd.runs.pretrained import checked_model, load_pretrained
 from kd.teachers.answers import check_data, reading
-from kd.teachers.classes import of_classes
+from kd.teachers.classes import numbers_of, of_classes
 from kd.teachers.function import complete, function_teacher
 from kd.teachers.make import kept_shapes
 from kd.teachers.mixture import mixture
@@ -53,10 +53,10 @@ def teacher(
 
     A table or a function answers for each example of `data`, once, with logits or with what `kind`
     says; `temperature` is that at which probabilities were softened. `classes` are those of the
-    teacher's classes that are the student's, by number, or of a table by name. A function is called
-    with ``[b ...]`` NumPy arrays, see `kd.teachers.function`. `model` names the network of a
-    file of weights, as in `kd.load`. A run is a model or a population, whose members `average`
-    joins; `allow_code` and `despite_changes` are as in `kd.load_trained`.
+    teacher's classes that are the student's, by number, or by name where they have names. A
+    function is called with ``[b ...]`` NumPy arrays, see `kd.teachers.function`. `model` names the
+    network of a file of weights, as in `kd.load`. A run is a model or a population, whose members
+    `average` joins; `allow_code` and `despite_changes` are as in `kd.load_trained`.
 
     Raises:
       KdError: no such teacher, one that does not fit `data`, or an argument that changes nothing.
@@ -92,7 +92,8 @@ def teacher(
         run = load_model(origin, told.model, **doors)
         if average is not None and not run.members:
             raise KdError(f"average={average} changes nothing: {source} is a single model")
-        return of_classes(run.teacher(average or "arithmetic"), told.numbers)
+        chosen = numbers_of(told.classes, run.class_names)
+        return of_classes(run.teacher(average or "arithmetic"), chosen)
     _refuse_idle("a table or a function", average=average, allow_code=allow_code)
     return complete(_answering(origin, told, _needed(data), batch_size))
 
@@ -194,7 +195,7 @@ def as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
             f"members of a teacher, and {whole}; leave it out"
         )
     taught = reading(run.teacher(spec.teacher.average, pairs=pairs), data)
-    return of_classes(taught, spec.teacher.numbers)
+    return of_classes(taught, numbers_of(spec.teacher.classes, run.class_names))
 
 
 def _check_views(spec: Spec) -> None:
