@@ -31,7 +31,8 @@ from kd.models.mlp import mlp
 from kd.placement.mesh import MeshSpec
 from kd.training import loop
 from kd.training.program import compile_program, place
-from kd.training.task import at_once, make_task
+from kd.training.task import make_task
+from kd.training.ways import at_once
 
 WIDTHS = (300, 300)
 CLASSES = 10

@@ -30,7 +30,8 @@ from kd.models.mlp import mlp
 from kd.teachers import make as teacher
 from kd.training import loop, writers
 from kd.training.checkpoint import Checkpoints
-from kd.training.task import make_step, make_task, member_step, members_of
+from kd.training.task import make_step, make_task, member_step
+from kd.training.ways import members_of
 
 DISPATCH = 50  # steps that the training loop sends to the device at once
 LOOP_EPOCHS = 3  # that the training loop is timed over

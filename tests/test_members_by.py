@@ -20,7 +20,7 @@ from kd.models import mlp
 from kd.placement.mesh import MeshSpec
 from kd.teachers.trained import Trained, precompute
 from kd.training import loop
-from kd.training.task import at_once
+from kd.training.ways import at_once
 
 SEEDS, RATES = (3, 5, 7, 11, 13), (0.1, 0.03, 0.2, 0.05, 0.07)
 WAYS = ("loop", 2, 9)

@@ -86,8 +86,12 @@ def _loss(
 ) -> tuple[Kept, Metrics]:
     """The metrics of a part of a batch, its loss among them, and what it hands to the next."""
     extra, heads = kept
-    student, updated = recipe.model.apply(
-        without_gradient(moved[0], recipe.freeze), extra, batch["inputs"], train=True, key=dropout
+    student, updated = recipe.model.trained(
+        without_gradient(moved[0], recipe.freeze),
+        extra,
+        batch["inputs"],
+        batch["weight"],
+        dropout,
     )
     total, terms, later = recipe.objective(
         student, answer, batch, hparams, state.step, with_trained(heads, moved[1])

@@ -202,6 +202,9 @@ class Model:
     )
     """``with_taps(paths)`` is an `apply` whose outputs carry the inner features of these paths as
     taps; the model need not know that it is looked into. None: it cannot be looked into."""
+    weighs: bool = False
+    """Whether `apply` also takes ``weight[b]`` in training, and leaves the examples that weigh
+    nothing out of what it computes over the batch, such as batch statistics."""
 
     def tapped(self, paths: tuple[str, ...]) -> Model:
         """The same model, whose outputs carry the taps of `paths`.
@@ -217,6 +220,14 @@ class Model:
                 "Linen module, or give the Model with_taps"
             )
         return dataclasses.replace(self, apply=self.with_taps(paths))
+
+    def trained(
+        self, params: PyTree, extra: PyTree, inputs: Any, weight: Any, key: jax.Array | None
+    ) -> tuple[Outputs, PyTree]:
+        """`apply` in training, on examples that count as `weight` says."""
+        apply: Any = self.apply
+        told = {"weight": weight} if self.weighs else {}
+        return apply(params, extra, inputs, train=True, key=key, **told)
 
     def wrapped(self, wrap: Callable[[Apply], Apply]) -> Model:
         """The same model with `wrap` around its `apply`, with taps and without."""

@@ -115,19 +115,6 @@ def _into_kernel(
     )
 
 
-def norm(x: jax.Array, train: bool, name: str) -> jax.Array:
-    """Batch normalisation of every channel: sums and statistics are float32 whatever the type of
-    `x` is, and the type stays.
-
-    In training the mean and the variance are those of the whole batch, on however many devices it
-    lies; of what is kept for evaluation, a tenth is new in every step.
-
-    Source: Ioffe & Szegedy (2015), "Batch normalization".
-    """
-    layer = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=x.dtype, name=name)
-    return layer(x)
-
-
 def images(inputs: jax.Array, least: int, who: str) -> Float[Array, "b h w c"]:
     """Inputs ``[b h w]`` or ``[b h w c]`` as images with channels.
 
@@ -147,7 +134,7 @@ def images(inputs: jax.Array, least: int, who: str) -> Float[Array, "b h w c"]:
     return inputs if inputs.ndim == 4 else inputs[..., None]
 
 
-def head(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
+def pooled(x: Float[Array, "b h w c"]) -> Float[Array, "b c"]:
     """The mean over pixels, summed in float32."""
     return x.mean(axis=(1, 2), dtype=jnp.float32).astype(x.dtype)
 
@@ -167,9 +154,9 @@ class Stage(nn.Module):
     """What every block is told."""
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
         block: Any = nn.remat(self.kind) if self.remat else self.kind
         for i in range(self.blocks):
             stride = 1 if i else self.stride
-            x = over_batch(block(stride=stride, name=f"blocks_{i}", **self.options)(x))
+            x = over_batch(block(stride=stride, name=f"blocks_{i}", **self.options)(x, weight))
         return x

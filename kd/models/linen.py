@@ -20,6 +20,9 @@ from kd.models import taps
 from kd.models.modes import MODES, check_statistics, flags, layers_in
 from kd.models.supply import Rngs, supplied
 
+WEIGHT = "weight"
+"""The argument of a module's ``__call__`` that says how much each example counts."""
+
 
 def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Model:
     """Adapt a Flax Linen module that maps a batch of inputs to logits (or to `Outputs`).
@@ -30,7 +33,9 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
     for, and the axes that it reduces over: the batch is the global one already. Its inner features
     are taps by the paths of its modules, ``Dense_0`` or ``blocks/3/mlp``. Collections other
     than ``params``, such as batch statistics, travel in the state's `extra` and are updated in
-    training only. Layers that are there in training only are initialised too.
+    training only. Layers that are there in training only are initialised too. A module whose
+    ``__call__`` has an argument ``weight`` is told in training how much each example counts: 0 is
+    padding.
 
     Args:
       module: an instance; attributes of those names are set in a copy of it.
@@ -47,7 +52,14 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
     attributes = tuple(name for name in _switches(module) if name not in accepted)
     adapted = _Adapted(module, arguments, attributes, frozen)
     made = Made(f"{type(module).__module__}:{type(module).__qualname__}")
-    return Model(adapted.init, adapted.looking(()), mixed, made, functools.cache(adapted.looking))
+    return Model(
+        adapted.init,
+        adapted.looking(()),
+        mixed,
+        made,
+        functools.cache(adapted.looking),
+        weighs=WEIGHT in accepted,
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,8 +88,10 @@ class _Adapted:
             inputs: Any,
             train: bool = False,
             key: jax.Array | None = None,
+            **more: Any,
         ) -> tuple[Outputs, PyTree]:
             network, told = self._in_mode(train)
+            told |= more
             variables, mutable = {"params": params, **extra}, list(extra) if train else []
             look = _look(paths, network, variables, inputs, told)
 

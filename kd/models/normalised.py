@@ -22,13 +22,14 @@ def normalised(model: Model, mean: tuple[float, ...], deviation: tuple[float, ..
     """
     check_normalisation(mean, deviation)
 
-    def normalising(apply: Apply) -> Apply:
+    def normalising(apply: Any) -> Apply:
         def see(
             params: PyTree,
             extra: PyTree,
             inputs: Any,
             train: bool = False,
             key: jax.Array | None = None,
+            **more: Any,
         ) -> tuple[Outputs, PyTree]:
             if len(mean) not in (1, inputs.shape[-1]):
                 raise KdError(
@@ -36,7 +37,7 @@ def normalised(model: Model, mean: tuple[float, ...], deviation: tuple[float, ..
                     f"{list(inputs.shape[1:])}; give one number for each channel, or one for all"
                 )
             middle, unit = (_by_channel(values, inputs) for values in (mean, deviation))
-            return apply(params, extra, (inputs - middle) / unit, train=train, key=key)
+            return apply(params, extra, (inputs - middle) / unit, train=train, key=key, **more)
 
         return see
 

@@ -28,15 +28,18 @@ def in_bfloat16(model: Model) -> Model:
     def rounded(params: PyTree) -> PyTree:
         return params if model.mixed else _rounded(params)
 
-    def in_half(apply: Apply) -> Apply:
+    def in_half(apply: Any) -> Apply:
         def rounding(
             params: PyTree,
             extra: PyTree,
             inputs: Any,
             train: bool = False,
             key: jax.Array | None = None,
+            **more: Any,
         ) -> tuple[Outputs, PyTree]:
-            outputs, updated = apply(rounded(params), extra, _rounded(inputs), train=train, key=key)
+            outputs, updated = apply(
+                rounded(params), extra, _rounded(inputs), train=train, key=key, **more
+            )
             updated = jax.tree.map(lambda new, old: new.astype(old.dtype), updated, extra)
             return outputs.astype(jnp.float32), updated
 
@@ -54,20 +57,21 @@ def rematerialised(model: Model) -> Model:
     Source: Chen et al. (2016), "Training deep nets with sublinear memory cost".
     """
 
-    def computed_again(apply: Apply) -> Apply:
+    def computed_again(apply: Any) -> Apply:
         def keeping_nothing(
             params: PyTree,
             extra: PyTree,
             inputs: Any,
             train: bool = False,
             key: jax.Array | None = None,
+            **more: Any,
         ) -> tuple[Outputs, PyTree]:
             def run(
-                params: PyTree, extra: PyTree, inputs: Any, key: jax.Array | None
+                params: PyTree, extra: PyTree, inputs: Any, key: jax.Array | None, more: Any
             ) -> tuple[Outputs, PyTree]:
-                return apply(params, extra, inputs, train=train, key=key)
+                return apply(params, extra, inputs, train=train, key=key, **more)
 
-            return jax.checkpoint(run)(params, extra, inputs, key)
+            return jax.checkpoint(run)(params, extra, inputs, key, more)
 
         return keeping_nothing
 

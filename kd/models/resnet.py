@@ -11,10 +11,11 @@ import jax.numpy as jnp
 
 from kd.core.types import Model
 from kd.errors import KdError, unknown
-from kd.models.conv import Conv, Stage, head, images, norm
+from kd.models.conv import Conv, Stage, images, pooled
 from kd.models.dense import Dense
 from kd.models.linen import linen
 from kd.models.made import named
+from kd.models.norm import BatchNorm
 from kd.placement.mesh import over_batch
 
 Form = Literal["cifar", "imagenet"]
@@ -55,11 +56,12 @@ class Basic(nn.Module):
     train: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
         y = Conv(self.width, stride=self.stride, name="conv1")(x)
-        y = nn.relu(norm(y, self.train, "norm1"))
-        y = norm(Conv(self.width, name="conv2")(y), self.train, "norm2")
-        y += _shortcut(x, self.width, self.stride, self.shortcut, self.train)
+        y = nn.relu(BatchNorm(self.train, name="norm1")(y, weight))
+        y = Conv(self.width, name="conv2")(y)
+        y = BatchNorm(self.train, name="norm2")(y, weight)
+        y += _shortcut(self, x, self.width, weight)
         self.sow("intermediates", BEFORE_RELU, y)
         return nn.relu(y)
 
@@ -75,28 +77,33 @@ class Bottleneck(nn.Module):
     train: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, weight: jax.Array | None = None) -> jax.Array:
         wide = 4 * self.width
-        y = nn.relu(norm(Conv(self.width, 1, name="conv1")(x), self.train, "norm1"))
+        y = Conv(self.width, 1, name="conv1")(x)
+        y = nn.relu(BatchNorm(self.train, name="norm1")(y, weight))
         y = Conv(self.width, stride=self.stride, name="conv2")(y)
-        y = nn.relu(norm(y, self.train, "norm2"))
-        y = norm(Conv(wide, 1, name="conv3")(y), self.train, "norm3")
-        y += _shortcut(x, wide, self.stride, self.shortcut, self.train)
+        y = nn.relu(BatchNorm(self.train, name="norm2")(y, weight))
+        y = Conv(wide, 1, name="conv3")(y)
+        y = BatchNorm(self.train, name="norm3")(y, weight)
+        y += _shortcut(self, x, wide, weight)
         self.sow("intermediates", BEFORE_RELU, y)
         return nn.relu(y)
 
 
-def _shortcut(x: jax.Array, width: int, stride: int, kind: Shortcut, train: bool) -> jax.Array:
-    """`x` itself where its shape stays; else every `stride`-th pixel with channels of zeros on both
-    sides (A), or a convolution 1x1 (B).
+def _shortcut(
+    block: Basic | Bottleneck, x: jax.Array, width: int, weight: jax.Array | None
+) -> jax.Array:
+    """`x` itself where its shape stays; else every pixel that the stride leaves, with channels of
+    zeros on both sides (A), or a convolution 1x1 with normalisation (B).
     """
     more = width - x.shape[-1]
-    if stride == 1 and more == 0:
+    if block.stride == 1 and more == 0:
         return x
-    if kind == "B":
-        return norm(Conv(width, 1, stride, name="shortcut")(x), train, "shortcut_norm")
+    if block.shortcut == "B":
+        x = Conv(width, 1, block.stride, name="shortcut")(x)
+        return BatchNorm(block.train, name="shortcut_norm")(x, weight)
     sides = (more // 2, more - more // 2)
-    return jnp.pad(x[:, ::stride, ::stride], ((0, 0), (0, 0), (0, 0), sides))
+    return jnp.pad(x[:, :: block.stride, :: block.stride], ((0, 0), (0, 0), (0, 0), sides))
 
 
 class ResNet(nn.Module):
@@ -113,20 +120,22 @@ class ResNet(nn.Module):
     remat: bool
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, train: bool = False) -> jax.Array:
+    def __call__(
+        self, inputs: jax.Array, train: bool = False, weight: jax.Array | None = None
+    ) -> jax.Array:
         large = self.form == "imagenet"
         x = images(inputs, 32 if large else 4, "a resnet")
         pixels, stride = (7, 2) if large else (3, 1)
         x = over_batch(Conv(self.size.stem, pixels, stride, name="stem")(x))
-        x = nn.relu(norm(x, train, "stem_norm"))
+        x = nn.relu(BatchNorm(train, name="stem_norm")(x, weight))
         if large:
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         kind = Bottleneck if self.size.bottleneck else Basic
         for i, (blocks, width) in enumerate(zip(self.size.blocks, self.size.widths, strict=True)):
             options = {"width": width, "shortcut": self.shortcut, "train": train}
             stride = 2 if i else 1
-            x = Stage(kind, blocks, stride, self.remat, options, name=f"stages_{i}")(x)
-        return Dense(self.classes, name="head")(head(x))
+            x = Stage(kind, blocks, stride, self.remat, options, name=f"stages_{i}")(x, weight)
+        return Dense(self.classes, name="head")(pooled(x))
 
 
 @named

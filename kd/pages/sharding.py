@@ -14,6 +14,7 @@ from kd.system.memory import size
 from kd.training.program import place
 from kd.training.room import kept
 from kd.training.task import Task, teacher_variables
+from kd.training.ways import way_of
 
 _WORDS = {  # what a rule places
     "parameters": "of student",
@@ -28,7 +29,7 @@ _WORDS = {  # what a rule places
 def layout(task: Task) -> Table:
     """Every parameter of student and teacher: path, shape, spec, bytes a device; then the sums.
 
-    Nothing is computed.
+    The title says how a population is computed. Nothing is computed.
     """
     mesh, where, state = task.mesh, place(task), task.abstract_state
     taught = jax.eval_shape(lambda: teacher_variables(task))
@@ -39,9 +40,9 @@ def layout(task: Task) -> Table:
     sums = kept(task, where)
     rows += [(f"all {_WORDS[name]}", "", "", size(sums[name])) for name in _WORDS if name in sums]
     axes = " x ".join(f"{axis} {mesh.shape[axis]}" for axis in AXES)
-    return Table(
-        f"Mesh of {mesh.size} devices: {axes}", ("", "shape", "split over", "a device"), rows
-    )
+    members = f"; {way_of(task)}" if task.is_population else ""
+    title = f"Mesh of {mesh.size} devices: {axes}{members}"
+    return Table(title, ("", "shape", "split over", "a device"), rows)
 
 
 def _rows(who: str, tree: Any, shardings: Any) -> list[tuple[str, str, str, str]]:

@@ -84,8 +84,8 @@ def _answers(task: Task, state: State, step: int) -> str | None:
             "look at the teacher, and at the range of inputs that it was trained on",
         ),
         "the student's answers to": (
-            lambda part: task.model.apply(
-                state.params, state.extra, part["inputs"], train=True, key=dropout
+            lambda part: task.model.trained(
+                state.params, state.extra, part["inputs"], part["weight"], dropout
             )[0],
             "it is not so for its first weights either; look at the model",
         ),

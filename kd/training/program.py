@@ -23,9 +23,9 @@ from kd.training.task import (
     abstract_batch,
     make_step,
     member_step,
-    members_of,
     teacher_variables,
 )
+from kd.training.ways import members_of
 
 _AHEAD = 2  # steps that the host may be ahead of the device: each holds a batch there
 

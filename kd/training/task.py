@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -22,7 +22,7 @@ from kd.core.members import Members
 from kd.core.objective import check_positions, check_widths, make_objective
 from kd.core.schedules import Schedule, make_schedule
 from kd.core.state import State, init_state, with_best, with_ema, with_heads
-from kd.core.step import Constraint, Step, View, make_train_step, population
+from kd.core.step import Constraint, Step, View, make_train_step
 from kd.core.targets import check_targets
 from kd.core.terms import Term, student_taps, teacher_taps
 from kd.core.types import Batch, Model, Outputs, PyTree, Teacher
@@ -35,6 +35,7 @@ from kd.teachers.answers import reading
 from kd.teachers.make import unpaired_answer
 from kd.teachers.trained import Trained
 from kd.training.first import First, first_weights
+from kd.training.ways import members_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,48 +200,6 @@ def make_step(task: Task) -> Step:
     """The task's training step, of a single run or of a population; pure and uncompiled."""
     step = member_step(task)
     return members_of(task)(step) if task.is_population else step
-
-
-def members_of(task: Task) -> Callable[[Step], Step]:
-    """What makes a population's step of a member's, computed as ``mesh.members_by`` says."""
-    return functools.partial(
-        population,
-        own_teachers=task.has_own_teachers,
-        at_once=at_once(task),
-        parts=task.mesh.shape["member"],
-    )
-
-
-def at_once(task: Task) -> int | None:
-    """How many members of a population a device computes at a time: all of them is None."""
-    by = _measured(task) if task.members_by == "auto" else task.members_by
-    if isinstance(by, str):
-        return None if by == "vmap" else 1
-    return by
-
-
-_VMAP_BYTES = 8 * 2**20
-
-
-def _measured(task: Task) -> str:
-    """The way that was measured to be the fastest; docs/scaling.md says where, and the numbers.
-
-    A GPU has room for all members in every operation. A CPU computes a vmap of convolutions as one
-    grouped convolution, five times slower than a loop. As soon as the parameters of all members,
-    their gradients and the optimiser's state outgrow its last cache, a vmap fetches them from
-    memory in every step, while a loop takes one member through all steps of a dispatch; streamed
-    data has one step a dispatch.
-    """
-    if task.mesh.devices.flat[0].platform != "cpu":
-        return "vmap"
-    example = jax.eval_shape(lambda: kd_data.example_batch(task.data, 1))["inputs"]
-    params, extra = jax.eval_shape(lambda x: task.model.init(rng.key(0), x), example)
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-    large = size * (task.members.size or 1) > _VMAP_BYTES * task.mesh.shape["member"]
-    if large and not isinstance(task.data, kd_data.Stream):
-        return "loop"
-    applied = jax.make_jaxpr(lambda p, e, x: task.model.apply(p, e, x, train=False)[0])
-    return "loop" if "conv_general_dilated" in str(applied(params, extra, example)) else "vmap"
 
 
 def member_step(task: Task) -> Step:

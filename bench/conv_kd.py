@@ -1,0 +1,134 @@
+"""kd's ResNets: a training step, a population of them, and a step with a loss of features."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bench import conv_problem as c
+from bench.problem import Problem
+from bench.worker import Case, Reply, serve
+from kd import data as kd_data
+from kd.core.members import make_members
+from kd.core.optim import Optim, make_optimizer
+from kd.core.state import State
+from kd.core.terms import Term, term
+from kd.core.types import Teacher
+from kd.placement.mesh import MeshSpec
+from kd.teachers import make as teacher
+from kd.training import loop
+from kd.training.program import compile_program, place
+from kd.training.task import make_step, make_task
+
+LAST = "stages_2"
+"""The tap of the feature loss: what the last stage answers."""
+
+
+def task(
+    problem: Problem,
+    depth: int,
+    batch: int,
+    terms: Sequence[Term] | None = None,
+    taught: Teacher | None = None,
+    **columns: Any,
+) -> loop.Task:
+    """SGD with momentum, and a teacher whose logits are cached unless another is given."""
+    images, labels, logits = c.data(problem)
+    usual = [term("soft_targets", temperature=c.TEMPERATURE), term("hard", c.HARD_WEIGHT)]
+    terms = usual if terms is None else terms
+    return make_task(
+        c.model(depth),
+        kd_data.arrays(images, labels, num_classes=c.CLASSES, scale=c.SCALE),
+        terms,
+        make_members(terms, columns, c.LEARNING_RATE),
+        optimizer=make_optimizer(Optim(momentum=c.MOMENTUM)),
+        steps=problem.steps,
+        batch_size=batch,
+        teacher=teacher.precomputed(logits) if taught is None else taught,
+        mesh=MeshSpec(devices=1),
+    )
+
+
+def timed(made: loop.Task) -> Case:
+    """The seconds of a step, in the program of a training run."""
+    where, steps = place(made), made.total_steps
+    program = compile_program(made, where, steps, 0, None)
+    state = loop.initial_state(made, where.state)
+
+    def run() -> Reply:
+        nonlocal state  # donated: every call goes on from where the last one ended
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(program.advance(state, 0, steps))
+        return {"seconds": (time.perf_counter() - start) / steps}
+
+    return run
+
+
+def student(depth: int, problem: Problem, batch: int) -> Case:
+    return timed(task(problem, depth, batch))
+
+
+def population(problem: Problem, batch: int) -> Case:
+    """`MEMBERS` students of the smallest depth, computed as ``auto`` chooses."""
+    return timed(task(problem, c.DEPTHS[0], batch, seed=range(c.MEMBERS)))
+
+
+def features(with_loss: bool, problem: Problem, batch: int) -> Case:
+    """A live teacher of the student's own form; with a loss of what their last stages answer."""
+    depth = c.DEPTHS[0]
+    model, (params, _) = c.model(depth), first(depth)
+    extra = jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, c.PIXELS, c.PIXELS, 3)))[1]
+    terms = [term("soft_targets", temperature=c.TEMPERATURE), term("hard", c.HARD_WEIGHT)]
+    terms += [term("hidden_mse", taps={"hidden": LAST})] if with_loss else []
+    return timed(task(problem, depth, batch, terms, teacher.live(model, params, extra)))
+
+
+def first(depth: int) -> tuple[Any, c.Params]:
+    """The first parameters, as kd's tree and by path."""
+    params = c.first_params(depth)
+    tree = flax.traverse_util.unflatten_dict(params, sep="/")
+    return jax.tree.map(jnp.asarray, tree), params
+
+
+def check(depth: int, problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
+    """The losses of a few steps from `first_params`, and what the first of them does to the
+    parameters.
+    """
+    made = task(problem, depth, batch)
+    table, step, (tree, before) = kd_data.to_device(made.data), make_step(made), first(depth)
+    start = loop.initial_state(made)
+
+    def run(state: State, row: jax.Array) -> Any:
+        assert made.teacher is not None
+        batch = kd_data.gather(table, row)
+        return step(state, made.teacher.variables, batch, made.members.hparams)
+
+    program = jax.jit(run)
+    state = dataclasses.replace(start, params=tree)
+    losses, updates = [], []
+    for row in jnp.asarray(c.rows(problem, c.CHECKED_STEPS, batch)):
+        state, metrics = program(state, row)
+        losses.append(float(metrics["loss"].value))
+        after = flax.traverse_util.flatten_dict(state.params, sep="/")
+        updates.append(c.flat({k: np.asarray(v) for k, v in after.items()}) - c.flat(before))
+    return {"loss": np.asarray(losses), "update": updates[0]}
+
+
+CASES = {
+    **{f"resnet {depth}": functools.partial(student, depth) for depth in c.DEPTHS},
+    "population": population,
+    "features": functools.partial(features, True),
+    "no features": functools.partial(features, False),
+}
+CHECKS = {f"check {depth}": functools.partial(check, depth) for depth in c.DEPTHS}
+
+if __name__ == "__main__":
+    serve(CASES, CHECKS)
