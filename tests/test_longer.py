@@ -141,3 +141,21 @@ def test_no_run_is_made_shorter_or_another(tmp_path, capsys):
     assert runs.train(tmp_path / "run", total_steps=9, seed=1) == 2
     assert "belongs to another run: seed is 0" in capsys.readouterr().err
     assert runs.hashes(tmp_path / "run") == before
+
+
+def test_a_student_of_a_run_that_was_made_longer_has_another_teacher(tmp_path, capsys):
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    keys = {"arg": "distilled", "teacher__workdir": teacher}
+    assert runs.train(teacher, total_steps=6) == 0
+    assert runs.train(student, **keys) == 0
+    before = runs.hashes(student)
+    assert runs.train(teacher, total_steps=9) == 0
+    capsys.readouterr()
+    assert runs.train(student, **keys) == 2
+    said = capsys.readouterr().err
+    assert "belongs to another run: teacher.workdir is" in said
+    assert runs.main(["eval", f"--workdir={student}"]) == 2
+    assert "another teacher" in capsys.readouterr().err
+    assert runs.main(["eval", f"--workdir={student}", f"--teacher={teacher}"]) == 0
+    assert runs.hashes(student) == before
+    assert runs.train(tmp_path / "again", **keys) == 0

@@ -18,13 +18,14 @@ from kd.lineage import recorded
 from kd.placement.ambient import pinned
 from kd.runs.load import load_trained
 from kd.runs.reading import look
-from kd.runs.splits import open_split
+from kd.runs.splits import open_split, with_teacher_inputs
 from kd.runs.teachers import load_model, load_teacher
 from kd.runs.workdir import Workdir, find
 from kd.teachers.answers import answers, reading
 from kd.teachers.classes import numbers_of, of_classes
 from kd.teachers.function import complete
 from kd.teachers.make import predicts_by
+from kd.teachers.trained import Trained
 
 
 @pinned()
@@ -61,17 +62,20 @@ def evaluate_workdir(
     spec = workdir.spec
     if teacher is not None:
         check_classes("the measures of a pair are", data)
-    origin = None if teacher is None else Source("run", teacher)
-    if data.targets == "classes" and teacher is None:
+    own, origin = teacher is None, None if teacher is None else Source("run", teacher)
+    if own and data.targets == "classes":
         origin = spec.teacher.origin
     if origin is None or not origin.is_model:
         return {"split": split, "despite_changes": [*changes], "members": members}
     model = load_model(origin, spec.teacher.model, **doors)
+    if own:
+        changes = every(changes, _of_its_teacher(workdir, model, despite_changes))
     pairs = pairs_of(workdir, model.fingerprint)
-    own = None if teacher else spec.teacher.classes
-    classes = numbers_of(own, model.class_names)
+    classes = numbers_of(spec.teacher.classes if own else None, model.class_names)
     taught = of_classes(model.teacher(predicts_by(spec.teacher.average), pairs=pairs), classes)
-    answered = [one[rows] for one in answer_each(taught, data, len(members))]
+    schooled = find(origin.place, allow_code) if origin.scheme == "run" else None
+    shown = as_taught(workdir, schooled, data, split, data_dir)
+    answered = [one[rows] for one in answer_each(taught, shown, len(members))]
     if answered[0].shape[-1] != logits.shape[-1]:
         raise KdError(
             f"{path} answers with {logits.shape[-1]} classes and its teacher with "
@@ -97,7 +101,7 @@ def evaluate_teacher(
         classes.
     """
     split = split or spec.data.eval
-    data = open_split(spec, split)
+    data = with_teacher_inputs(spec, open_split(spec, split), split, spec.teacher.image_size)
     if data.labels is None:
         raise _unlabelled(split)
     check_classes("the metrics of a teacher are", data)
@@ -112,6 +116,35 @@ def evaluate_teacher(
     labels = data.labels[rows]
     members = [evals.measured(one[rows], labels, data.targets) for one in each]
     return {"split": split, "despite_changes": [], "members": members}
+
+
+def _of_its_teacher(student: Workdir, teacher: Trained, despite_changes: bool) -> list[str]:
+    """Whether the run that taught a student is another one now, such as a longer one, in words.
+
+    Raises a `KdError` where it is and `despite_changes` is off.
+    """
+    was = recorded(student.owner["identity"]["teacher"]["workdir"])
+    now = recorded(teacher.fingerprint)
+    if was == now:
+        return []
+    change = f"{student.path} has another teacher now (was {was[:8]}.., now {now[:8]}..)"
+    if not despite_changes:
+        raise KdError(
+            f"{change}: restore it, name one with --teacher=DIR, or add --despite_changes (in "
+            "Python despite_changes=True)"
+        )
+    return [change]
+
+
+def as_taught(
+    student: Workdir, teacher: Workdir | None, data: Examples, split: str, data_dir: str | None
+) -> Examples:
+    """A split of a student's data, which a teacher that was trained on images of another size sees
+    at that size; where it does not say which, at the one at which it taught the student.
+    """
+    trained_on = None if teacher is None else teacher.spec.data.image_size
+    size = trained_on or student.spec.teacher.image_size
+    return with_teacher_inputs(student.spec, data, split, size, data_dir)
 
 
 def answer_each(teacher: Teacher, data: Examples, students: int) -> list[np.ndarray]:

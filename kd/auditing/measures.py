@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float
 
 from kd import evals
-from kd.auditing.evaluate import check_classes, every, load_labelled, pairs_of
+from kd.auditing.evaluate import as_taught, check_classes, every, load_labelled, pairs_of
 from kd.auditing.missing import Members, check_missing, left_out, missing_probe, share_of
 from kd.core.types import Average
-from kd.data.examples import Examples
+from kd.data.examples import Examples, of_student
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 from kd.placement.ambient import pinned
@@ -77,7 +77,8 @@ def audit(
             f"temperatures must be several numbers, got {temperatures!r}; e.g. (1.0, 4.0)"
         )
     labels = _labels(data)
-    taught, learned = _answers("teacher", teacher, data), _answers("student", student, data)
+    taught = _answers("teacher", teacher, data.taught)
+    learned = _answers("student", student, of_student(data))
     _check_classes(taught.shape[-1], learned.shape[-1], data.num_classes)
     _check_pairs(pairs, len(taught), len(learned))
     audited = measures(taught, learned, labels, temperatures, predicts_by(average), pairs)
@@ -169,7 +170,7 @@ def audit_workdirs(
     audited = audit(
         models["teacher"],
         models["student"],
-        data,
+        as_taught(learner, schooled, data, split, data_dir),
         missing_classes=missing,
         train=train,
         average=spec.teacher.average,

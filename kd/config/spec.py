@@ -247,10 +247,16 @@ def _check_switches(spec: Spec) -> None:
         )
     if not 0 < spec.accumulate < 2**31:
         raise KdError(f"config.accumulate must be 1 or more, and below 2^31, got {spec.accumulate}")
-    if spec.data.image_size is not None and not 0 < spec.data.image_size <= _LARGEST:
+    sizes = {"data": spec.data.image_size, "teacher": spec.teacher.image_size}
+    for name, size in sizes.items():
+        if isinstance(size, int) and not 0 < size <= _LARGEST:
+            raise KdError(
+                f"config.{name}.image_size must be 1 or more, and {_LARGEST} at most, got {size}"
+            )
+    if spec.teacher.image_size is not None and spec.data.jitter_pixels:
         raise KdError(
-            f"config.data.image_size must be 1 or more, and {_LARGEST} at most, got "
-            f"{spec.data.image_size}"
+            "config.data.jitter_pixels shifts the student's images and not those of "
+            "config.teacher.image_size; stream the images and take config.data.crop"
         )
     if spec.data.examples is not None and not 0 < spec.data.examples < 2**31:
         raise KdError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -26,6 +26,10 @@ class TeacherSpec:
     `temperature` at which its probabilities were softened. The answers are part of who the run is,
     and these two with them.
 
+    `image_size` is what ``data.image_size`` was when it was trained, in pixels, or "native" where
+    that was none: a run or a function sees the same images at that size. None: it sees what the
+    student sees.
+
     `classes` are those of its classes that are the student's, in the student's order, by number, or
     by name where they have names: what it says of them is renormalised. None: all of them.
 
@@ -42,6 +46,7 @@ class TeacherSpec:
     kind: Kind | None = outside_identity(None)
     temperature: float | None = outside_identity(None)
     classes: tuple[int, ...] | tuple[str, ...] | None = later(None)
+    image_size: int | Literal["native"] | None = later(None)
     model: Mapping[str, Any] | None = outside_identity(None)
     members: int | None = outside_identity(None)
     licence: str = outside_identity("own")
@@ -52,12 +57,6 @@ class TeacherSpec:
         if self.source is not None:
             return parse(self.source)
         return None if self.workdir is None else Source("run", self.workdir)
-
-    @property
-    def run(self) -> str | None:
-        """The folder of the finished run that teaches, if it is one."""
-        origin = self.origin
-        return origin.place if origin is not None and origin.scheme == "run" else None
 
     @property
     def numbers(self) -> tuple[int, ...] | None:
@@ -109,7 +108,7 @@ def make_parts(given: Mapping[str, Any] | None, teacher: TeacherSpec) -> dict[st
             continue
         path = f"config.teachers.{name}"
         part = parts[name] = build(Part, told, path)
-        if not 0 < part.weight < math.inf:
+        if not 0 < part.weight <= sys.float_info.max:
             raise KdError(f"{path}.weight must be a number above 0, got {part.weight}")
         origin = parse(part.source, f"{path}.source")
         if origin.is_model and (part.kind or part.temperature):
@@ -146,7 +145,7 @@ def check_teacher(teacher: TeacherSpec) -> None:
             "both say where the teacher comes from; leave one out"
         )
     temperature = teacher.temperature
-    if temperature is not None and not 0 < temperature < math.inf:
+    if temperature is not None and not 0 < temperature <= sys.float_info.max:
         raise KdError(
             f"config.teacher.temperature must be a finite number above 0, got {temperature}"
         )

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from kd.core.types import Targets
-from kd.data.dataset import Dataset, arrays, parse_split, take
+from kd.data.dataset import Dataset, arrays
 from kd.data.images.folder import folder
 from kd.data.images.generated import shapes
 from kd.data.images.tfds import load_tfds
 from kd.data.npz import npz
 from kd.data.sequences import sequences
+from kd.data.slices import parse_split, take
 from kd.data.table import csv
 from kd.errors import KdError, unknown
 from kd.hints import checked

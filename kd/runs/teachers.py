@@ -17,6 +17,7 @@ from kd.core.manifest import Kind
 from kd.core.types import Average, Outputs, Teacher
 from kd.data.examples import Examples
 from kd.errors import KdError
+from kd.hints import checked
 from kd.models.abstract import shapes
 from kd.names import lookup
 from kd.placement.ambient import pinned
@@ -34,10 +35,11 @@ from kd.user_code import reached
 
 
 @pinned()
+@checked
 def teacher(
     source: Any,
     *,
-    data: Examples | None = None,
+    data: Any = None,
     model: Mapping[str, Any] | None = None,
     kind: Kind | None = None,
     temperature: float | None = None,
@@ -241,7 +243,7 @@ def planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
                 f"{error}; or, to plan without it, declare config.teacher.model"
             ) from error
     model = make_model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
-    declared = shapes(model, data.first)
+    declared = shapes(model, data.taught.first)
     params, extra = declared.params, declared.extra
     members, pairs = spec.teacher.members, spec.members.teachers
     if members is None and pairs is not None:  # a population of them, as large as the pairs say

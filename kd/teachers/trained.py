@@ -17,7 +17,7 @@ import numpy as np
 from kd import evals, exporting
 from kd.core.types import Average, Model, PyTree, Targets, Teacher
 from kd.data import Dataset, Stream
-from kd.data.examples import Examples
+from kd.data.examples import Examples, of_student
 from kd.data.seen import Seen, scale_for
 from kd.errors import KdError, unknown
 from kd.lineage import Lineage
@@ -63,6 +63,7 @@ class Trained:
           KdError: inputs that it cannot read, or of another range than it was trained on.
         """
         check_data(data)
+        data = of_student(data)
         if self.seen is not None and self.seen.shape == data.seen.shape:
             data = data.scaled(scale_for(self.seen, data.seen, "the model"))
         try:
@@ -194,8 +195,8 @@ class Trained:
           KdError: as `save`, a population (export its members one by one), a model that cannot be
             written as a program, or one that Hugging Face does not have.
         """
-        if format not in FORMATS:
-            raise unknown("format", format, FORMATS)
+        if not isinstance(format, str) or format not in FORMATS:
+            raise unknown("format", str(format), FORMATS)
         if self.count is not None:
             raise KdError(
                 f"this is a population of {self.count} members, and one of them is exported: say "

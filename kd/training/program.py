@@ -221,7 +221,10 @@ def host_batch(task: Task) -> Batch:
     stored.
     """
     batch = dict(abstract_batch(task))
-    batch["inputs"] = jax.ShapeDtypeStruct(batch["inputs"].shape, task.data.dtype)
+    for name in ("inputs", "teacher_inputs"):
+        if name in batch:
+            stored = task.data if name == "inputs" else task.data.taught
+            batch[name] = jax.ShapeDtypeStruct(batch[name].shape, stored.dtype)
     if not task.is_population:
         return batch
     return jax.tree.map(

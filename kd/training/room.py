@@ -95,4 +95,5 @@ def _of_data(data: kd_data.Examples) -> int:
     if isinstance(data, kd_data.Stream):
         return 0
     arrays = (data.inputs, data.labels, data.weights)
-    return sum(array.nbytes for array in arrays if array is not None)
+    beside = 0 if data.teacher_inputs is None else _of_data(data.teacher_inputs)
+    return beside + sum(array.nbytes for array in arrays if array is not None)

@@ -33,7 +33,7 @@ def test_no_traceback_no_hang_no_silent_wrong(family, runs_there):
 
 @pytest.mark.parametrize("family", CASES)
 def test_a_case_is_a_function_of_seed_and_number(family):
-    paths = {name: f"/nowhere/{name}" for name in ("hard", "distilled", "population")}
+    paths = {name: f"/nowhere/{name}" for name in bases.NAMES}
     words = [[pool.case_of(family, SEED, n, paths).words for n in range(20)] for _ in range(2)]
     assert words[0] == words[1]
     assert len(set(words[0])) > 10

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from kd.data.archive import Member, find_data, members
-from kd.data.dataset import Dataset, parse_split
+from kd.data.dataset import Dataset
 from kd.data.held import in_memory
 from kd.data.images.crops import Crop
 from kd.data.images.pictures import ENDINGS, Kind, decoded, glance
+from kd.data.slices import parse_split
 from kd.data.stream import Stream
 from kd.data.words import class_list, indices
 from kd.errors import KdError, unknown

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from kd.data.dataset import Dataset, parse_split
+from kd.data.dataset import Dataset
 from kd.data.held import decoded, in_memory
 from kd.data.images.crops import Crop
+from kd.data.slices import parse_split
 from kd.data.stream import Stream
 from kd.data.tfds_files import check_files, check_name
 from kd.errors import KdError, cause, reading, unknown
