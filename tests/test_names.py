@@ -38,10 +38,12 @@ VIT = st.fixed_dictionaries(
     },
     optional={"mlp": st.integers(1, 9), "qkv_bias": st.booleans()},
 )
+WRN = st.fixed_dictionaries({"depth": st.sampled_from([10, 16]), "width": st.integers(1, 2)})
 NETWORKS = st.one_of(
     st.tuples(st.just("resnet"), CIFAR, st.just(8)),
     st.tuples(st.just("resnet"), LARGE, st.just(32)),
     st.tuples(st.just("token_vit"), VIT, st.just(8)),
+    st.tuples(st.just("wrn"), WRN, st.just(8)),
 )
 
 
@@ -172,7 +174,7 @@ def test_a_network_of_another_depth_or_width_or_kind_is_refused(arrays, tmp_path
 def test_a_network_without_a_table_is_refused(arrays, tmp_path):
     np.savez(tmp_path / "x.npz", **arrays)
     for make in (MODELS["mlp"], lambda _: linen(nn.Dense(3))):
-        with pytest.raises(KdError, match="they are for resnet, token_vit"):
+        with pytest.raises(KdError, match="they are for resnet, token_vit, wrn"):
             from_file(tmp_path / "x.npz", make)
 
 

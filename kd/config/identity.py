@@ -44,7 +44,7 @@ def code_names(spec: Spec) -> tuple[str, ...]:
     of teachers that are not there yet, or arrays alone.
     """
     models = [spec.teacher.model, *(part.model for part in spec.parts.values())]
-    declared = {(model or {}).get("name") for model in models}
+    declared: list[Any] = [(model or {}).get("name") for model in models]
     return tuple(sorted(_own_code(spec) | {name for name in declared if _is_code(name)}))
 
 

@@ -27,7 +27,7 @@ class TeacherSpec:
     and these two with them.
 
     `image_size` is what ``data.image_size`` was when it was trained, in pixels, or "native" where
-    that was none: a run or a function sees the same images at that size. None: it sees what the
+    that was none: a model or a function sees the same images at that size. None: it sees what the
     student sees.
 
     `classes` are those of its classes that are the student's, in the student's order, by number, or

@@ -138,7 +138,8 @@ def _check_positions(learnt: jax.Array, length: int, pixels: tuple[int, ...]) ->
         height, width = pixels
         raise KdError(
             f"this vit has learnt {learnt.shape[1]} positions and images of {height}x{width} have "
-            f"{length}; show it images of the size that it was trained on (data.image_size)"
+            f"{length}; show it images of the size that it was trained on (data.image_size, or of "
+            "a teacher teacher.image_size)"
         )
 
 

@@ -30,6 +30,19 @@ def _resnet(who: str, *, shortcut: str, head: str) -> Naming:
     return Naming(who, rows)
 
 
+_WRN = Naming(
+    "PyTorch",
+    (
+        ("stem", "conv1"),
+        (_STAGE + r"conv(\d)", lambda i, j, k: f"block{i + 1}.layer.{j}.conv{k}"),
+        (_STAGE + r"norm(\d)", lambda i, j, k: f"block{i + 1}.layer.{j}.bn{k}"),
+        (_STAGE + "shortcut", lambda i, j: f"block{i + 1}.layer.{j}.convShortcut"),
+        ("norm", "bn1"),
+        ("head", "fc"),
+    ),
+)
+"""Wide residual networks as PyTorch users write them."""
+
 _LAYER = "resnet.encoder.stages.{}.layers.{}"
 _HUGGING_FACE_RESNET = Naming(
     "Hugging Face",
@@ -109,6 +122,11 @@ def _of_resnet(options: Mapping[str, Any]) -> tuple[Naming, ...]:
     )
 
 
+def _of_wrn(options: Mapping[str, Any]) -> tuple[Naming, ...]:
+    del options
+    return (_WRN,)
+
+
 def _of_token_vit(options: Mapping[str, Any]) -> tuple[Naming, ...]:
     kind = options.get("distillation", "none")
     return ({"none": _VIT, "token": _DEIT, "head": _TWO_HEADS}[kind],)
@@ -129,4 +147,5 @@ def _images_of_token_vit(options: Mapping[str, Any], shape: ShapeOf) -> tuple[in
 FAMILIES = {
     "resnet": Family(_of_resnet, _images_of_resnet),
     "token_vit": Family(_of_token_vit, _images_of_token_vit),
+    "wrn": Family(_of_wrn, _images_of_resnet),
 }

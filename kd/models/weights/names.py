@@ -86,7 +86,8 @@ def read(
 
     def leaf(path: tuple[Any, ...], _: Any) -> jax.Array:
         name = name_of(path)
-        return jnp.asarray(_turned(name, np.asarray(arrays[naming.theirs(name)], np.float32)))
+        theirs = np.asarray(arrays[naming.theirs(name)], np.float32)
+        return jnp.array(_turned(name, theirs))  # a copy: the file may be written anew
 
     filled = jax.tree_util.tree_map_with_path(leaf, tree)
     return filled["params"], filled["extra"]
