@@ -59,7 +59,7 @@ def filled(wanted, seed=0):
     return drawn["params"], drawn["extra"]
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(NETWORKS)
 def test_writing_is_the_inverse_of_reading(network):
     name, options, side = network

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import re
+import zipfile
 
 import pytest
 
@@ -55,18 +56,26 @@ def test_the_config_says_what_the_weights_were_shown():
     assert {key: tuple(told[key]) for key in INPUTS} == INPUTS
 
 
+def few_of(images, path, count=40):
+    """An archive of the first images of each split."""
+    with zipfile.ZipFile(images) as whole, zipfile.ZipFile(path, "w") as part:
+        for split in ("train", "test"):
+            names = [name for name in whole.namelist() if name.startswith(f"{split}/")]
+            for name in names[:count]:
+                part.writestr(name, whole.read(name))
+
+
 def test_the_command_of_the_readme_teaches_with_published_weights(images, tmp_path, monkeypatch):
     """On a few images, for a few steps."""
     text = (runs.ROOT / "README.md").read_text("utf-8")
     [line] = re.findall(r"^kd (train .*weights:resnet20\.npz.*)$", text, re.MULTILINE)
     (tmp_path / "configs").symlink_to(runs.ROOT / "configs")
-    (tmp_path / "cifar10.zip").symlink_to(images)
+    few_of(images, tmp_path / "cifar10.zip")
     (tmp_path / "resnet20.npz").symlink_to(weights(20))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("KD_DATA_DIR", raising=False)
-    few = {"data.train": "train[:128]", "data.eval": "test[:100]", "data.batch_size": 32}
-    few |= {"total_epochs": "none", "total_steps": 4, "mesh.devices": 1}
-    assert main([*line.split()[0:], *(f"--config.{k}={v}" for k, v in few.items())]) == 0
+    few = {"data.batch_size": 16, "total_epochs": "none", "total_steps": 2, "mesh.devices": 1}
+    assert main([*line.split(), *(f"--config.{k}={v}" for k, v in few.items())]) == 0
     lineage = json.loads((tmp_path / "runs/resnet8/run.json").read_text())["lineage"]
     assert lineage["teacher"]["source"].endswith(".npz")
     capable = kd.load(tmp_path / "runs" / "resnet8").logits(

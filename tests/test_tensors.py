@@ -22,7 +22,7 @@ def drawn(shape, dtype, seed=0):
     """Any bits, but those of truth values."""
     random = np.random.default_rng(seed)
     if dtype == np.bool_:
-        return random.random(shape) < 0.5
+        return np.asarray(random.random(shape) < 0.5)
     size = int(np.prod(shape)) * dtype.itemsize
     return np.frombuffer(random.bytes(size), dtype).reshape(shape)
 
@@ -81,7 +81,10 @@ BAD = {
     "no offsets": (packed({"a": {"dtype": "F32", "shape": [2]}}), "does not say where"),
     "offsets that turn back": (packed({"a": entry(8, 0)}, bytes(8)), "does not say where"),
     "offsets below 0": (packed({"a": entry(-8, 0)}, bytes(8)), "does not say where"),
-    "offsets beyond the end": (packed({"a": entry(0, 80, shape=(20,))}, bytes(8)), "80 or more"),
+    "offsets beyond the end": (
+        packed({"a": entry(0, 80, shape=(20,))}, bytes(8)),
+        "bytes and declares .* or more",
+    ),
     "overlapping": (packed({"a": entry(), "b": entry(4, 12)}, bytes(12)), "overlap or leave"),
     "the same bytes": (packed({"a": entry(), "b": entry()}, bytes(8)), "overlap or leave"),
     "a gap": (packed({"a": entry(), "b": entry(12, 20)}, bytes(20)), "overlap or leave"),

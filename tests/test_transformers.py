@@ -143,15 +143,13 @@ def test_a_pooler_is_refused(tmp_path):
         kd.load(f"hf:{folder}")
 
 
-def test_a_network_of_torch_is_read_by_its_names(tmp_path):
-    """``weights:FILE`` from a state dict, with the names of Hugging Face or of no library."""
+def test_arrays_alone_are_the_same_network(tmp_path):
+    """``weights:FILE``, where the file alone is there."""
     network = drawn("ViT")
     folder = kept(network, tmp_path / "kept", 16)
-    state = {name: array.numpy() for name, array in network.state_dict().items()}
-    np.savez(tmp_path / "x.npz", **state)
     model = {"name": "token_vit", "width": 32, "depth": 3, "heads": 4, "mlp": 48, "patch": 4}
     inputs = {"mean": folders.MEAN, "deviation": folders.DEVIATION}
-    told = kd.load(f"weights:{tmp_path / 'x.npz'}", model={**model, **inputs})
+    told = kd.load(f"weights:{folder / files.WEIGHTS}", model={**model, **inputs})
     whole = kd.load(f"hf:{folder}")
     data = kd.arrays(pixels(16), num_classes=7)
     assert dataclasses.asdict(told.seen) == dataclasses.asdict(whole.seen)

@@ -151,9 +151,9 @@ def check_teacher(teacher: TeacherSpec) -> None:
         )
     if teacher.classes is not None:
         _check_classes(teacher)
+    _check_model(teacher)
     if teacher.members is not None:
         _check_members(teacher)
-    _check_model(teacher)
 
 
 def _check_classes(teacher: TeacherSpec) -> None:

@@ -36,7 +36,7 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, channels)
         if not self.train:
             factor = scale * lax.rsqrt(var.value + EPSILON)
-            return (x * factor + (bias - mean.value * factor)).astype(x.dtype)
+            return _scaled(x, factor, bias - mean.value * factor)
         counts = counted(x, weight)
         answer, batch_mean, batch_var = normalised(x, scale, bias, counts)
         if not self.is_initializing():
@@ -78,7 +78,7 @@ def _forward(
     var = jnp.maximum(_summed(whole * whole, counts) / pixels - mean * mean, 0)
     inverse = lax.rsqrt(var + EPSILON)
     factor = scale * inverse
-    answer = (whole * factor + (bias - mean * factor)).astype(x.dtype)
+    answer = _scaled(x, factor, bias - mean * factor)
     return (answer, mean, var), (x, scale, mean, inverse, counts)
 
 
@@ -87,12 +87,13 @@ def _backward(
 ) -> tuple[jax.Array | None, ...]:
     x, scale, mean, inverse, counts = kept
     gradient = cotangents[0].astype(jnp.float32)
-    normal = (x.astype(jnp.float32) - mean) * inverse
+    normal = (x.astype(jnp.float32) - _row(mean)) * _row(inverse)
     each = jnp.ones_like(counts)
     into_bias, into_scale = _summed(gradient, each), _summed(gradient * normal, each)
     pixels = jnp.maximum(counts.sum(), 1) * (x.shape[1] * x.shape[2])
     share = counts[:, None, None, None] / pixels
-    into_x = scale * inverse * (gradient - share * (into_bias + normal * into_scale))
+    common = share * (_row(into_bias) + normal * _row(into_scale))
+    into_x = _row(scale * inverse) * (gradient - common)
     return into_x.astype(x.dtype), into_scale, into_bias, None
 
 
@@ -103,3 +104,11 @@ def _summed(values: jax.Array, counts: jax.Array) -> Float[Array, " c"]:
     """Sums of channels over pixels, then over the examples that count."""
     each = values.sum(axis=(1, 2))
     return jnp.where(counts[:, None] > 0, each, 0.0).sum(axis=0)
+
+
+def _scaled(x: jax.Array, factor: jax.Array, offset: jax.Array) -> jax.Array:
+    return (x * _row(factor) + _row(offset)).astype(x.dtype)
+
+
+def _row(channels: jax.Array) -> jax.Array:
+    return channels[None, None, None]

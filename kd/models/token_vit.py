@@ -128,7 +128,7 @@ class TokenViT(nn.Module):
         if self.has_variable("params", "positions"):
             _check_positions(self.variables["params"]["positions"], length, pixels)
         place = self.param("positions", _drawn, (1, length, width))
-        rows = [jnp.broadcast_to(token, (len(x), 1, width)) for token in tokens]
+        rows = [jnp.broadcast_to(token, (x.shape[0], 1, width)) for token in tokens]
         whole = jnp.concatenate([*rows, x.astype(place.dtype)], axis=1) + place
         return over_batch(whole.astype(x.dtype))
 

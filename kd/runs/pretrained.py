@@ -57,7 +57,7 @@ def load_pretrained(source: Source, model: Mapping[str, Any] | None, key: str) -
     )
 
 
-def checked_model(model: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def checked_model(model: Any) -> dict[str, Any] | None:
     """`model` of a caller of the library. Raises a `KdError` unless it is spelled as `student` is
     in a config.
     """

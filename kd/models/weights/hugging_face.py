@@ -37,13 +37,13 @@ class Fields:
     file: object
     told: Mapping[str, Any]
 
-    def whole(self, key: str) -> int:
-        """A whole number of 1 or more, or a pair of one twice."""
+    def whole(self, key: str, most: int = 2**20) -> int:
+        """A whole number from 1 to `most`, or a pair of one twice."""
         value = self.told.get(key)
         if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
             value = value[0]
-        if type(value) is not int or value < 1:
-            raise self.wrong(key, "a whole number of 1 or more")
+        if type(value) is not int or not 1 <= value <= most:
+            raise self.wrong(key, f"a whole number from 1 to {most:,}")
         return value
 
     def wholes(self, key: str) -> tuple[int, ...]:
@@ -202,6 +202,7 @@ def _is_of(architecture: Architecture, model: str, options: Mapping[str, Any]) -
 def _read_vit(fields: Fields) -> dict[str, Any]:
     return {
         **{ours: fields.whole(theirs) for ours, theirs in _VIT_SIZES.items()},
+        "depth": fields.whole(_VIT_SIZES["depth"], _DEEPEST),
         "epsilon": fields.number("layer_norm_eps"),
         "qkv_bias": fields.switch("qkv_bias", True),
     }
@@ -221,6 +222,7 @@ def _write_vit(options: Mapping[str, Any], shapes: Mapping[str, Shape]) -> dict[
     }
 
 
+_DEEPEST = 1000  # blocks; each is traced before a file is looked at
 _VIT_SIZES = {
     "width": "hidden_size",
     "depth": "num_hidden_layers",
