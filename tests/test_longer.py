@@ -48,7 +48,7 @@ def test_made_longer_is_that_long_from_its_start(name, tmp_path, capsys):
     assert kept == record
     run, whole = kd.load(tmp_path / "run"), kd.load(tmp_path / "whole")
     assert run.fingerprint == whole.fingerprint
-    assert [one.steps for one in run.lineage.before] == [short]
+    assert [shorter.steps for shorter in run.lineage.before] == [short]
 
 
 def test_twice_longer_and_in_epochs(tmp_path):
@@ -58,8 +58,8 @@ def test_twice_longer_and_in_epochs(tmp_path):
         assert runs.train(tmp_path / "run", total_epochs=epochs, **keys) == 0
     runs.same_bytes(tmp_path / "run", tmp_path / "whole")
     before = kd.load(tmp_path / "run").lineage.before
-    assert [one.steps for one in before] == [3, 7]
-    assert all(isinstance(one, Shorter) and one.fingerprint for one in before)
+    assert [shorter.steps for shorter in before] == [3, 7]
+    assert all(isinstance(shorter, Shorter) and shorter.fingerprint for shorter in before)
     for step in (3, 7):
         assert (tmp_path / "run" / f"evaluation-{step}.json").is_file()
 

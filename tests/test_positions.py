@@ -124,7 +124,7 @@ def test_a_stream_of_sequences_trains_as_memory_does():
     """With padding, which weighs 0."""
     task = tiny.task(Tagger(5, 24), HARD, data=sequences(), teacher=None)
     streamed = tiny.task(Tagger(5, 24), HARD, data=kd_data.as_stream(sequences()), teacher=None)
-    ends = [loop.run(one) for one in (task, streamed)]
+    ends = [loop.run(run) for run in (task, streamed)]
     tiny.close(ends[0].params, ends[1].params, rtol=1e-5)
     assert tiny.differ(ends[0].params, loop.initial_state(task).params)
 
@@ -136,7 +136,7 @@ def test_live_and_kept_answers_of_positions_are_the_same():
     live = answers(teacher.teacher(), data)
     np.testing.assert_allclose(answers(kept, data).logits, live.logits, rtol=1e-6, atol=1e-6)
     terms = (kd.term("hard", 0.5), kd.term("soft_targets", temperature=2.0))
-    students = [fit(data, terms, teacher=one) for one in (kept, teacher.teacher())]
+    students = [fit(data, terms, teacher=source) for source in (kept, teacher.teacher())]
     test = kd.load("sequences:8", "test[:100]")
     np.testing.assert_allclose(
         *(student.logits(test) for student in students), rtol=1e-3, atol=1e-3

@@ -132,8 +132,8 @@ def test_two_of_them_teach_together(place, tmp_path):
     }
     assert main(command(place, tmp_path / "both", **both)) == 0
     assert main(command(place, tmp_path / "one")) == 0
-    two, one = (kd.load(tmp_path / name).params for name in ("both", "one"))
-    tiny.close(two, one, 1e-4, 1e-5)
+    two, single = (kd.load(tmp_path / name).params for name in ("both", "one"))
+    tiny.close(two, single, 1e-4, 1e-5)
 
 
 # First weights

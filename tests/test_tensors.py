@@ -27,9 +27,9 @@ def drawn(shape, dtype, seed=0):
     return np.frombuffer(random.bytes(size), dtype).reshape(shape)
 
 
-def same(one, other):
-    assert one.keys() == other.keys()
-    for name, array in one.items():
+def same(arrays, other):
+    assert arrays.keys() == other.keys()
+    for name, array in arrays.items():
         assert (array.dtype, array.shape) == (other[name].dtype, other[name].shape)
         assert array.tobytes() == other[name].tobytes()
 
@@ -134,8 +134,8 @@ def sharded(folder, parts, listed=None):
     """A folder of several files and its index."""
     for file, arrays in parts.items():
         (folder / file).write_bytes(safetensors.numpy.save(arrays))
-    where = {name: file for file, arrays in parts.items() for name in arrays}
-    told = {"metadata": {}, "weight_map": where if listed is None else listed}
+    places = {name: file for file, arrays in parts.items() for name in arrays}
+    told = {"metadata": {}, "weight_map": places if listed is None else listed}
     (folder / files.INDEX).write_text(json.dumps(told))
 
 

@@ -58,7 +58,7 @@ def evaluate_workdir(
     )
     rows = data.has_label
     logits = run.each(data)[:, rows]
-    members = [evals.measured(one, labels, data.targets) for one in logits]
+    members = [evals.measured(answers, labels, data.targets) for answers in logits]
     spec = workdir.spec
     if teacher is not None:
         check_classes("the measures of a pair are", data)
@@ -75,7 +75,7 @@ def evaluate_workdir(
     taught = of_classes(model.teacher(predicts_by(spec.teacher.average), pairs=pairs), classes)
     schooled = find(origin.place, allow_code) if origin.scheme == "run" else None
     shown = as_taught(workdir, schooled, data, split, data_dir)
-    answered = [one[rows] for one in answer_each(taught, shown, len(members))]
+    answered = [answer[rows] for answer in answer_each(taught, shown, len(members))]
     if answered[0].shape[-1] != logits.shape[-1]:
         raise KdError(
             f"{path} answers with {logits.shape[-1]} classes and its teacher with "
@@ -85,7 +85,7 @@ def evaluate_workdir(
     return {
         "split": split,
         "despite_changes": every(changes, model.changes),
-        "members": [{**one, **pair} for one, pair in zip(members, compared, strict=True)],
+        "members": [{**member, **pair} for member, pair in zip(members, compared, strict=True)],
     }
 
 
@@ -114,7 +114,7 @@ def evaluate_teacher(
     rows = data.has_label
     each = logits if teacher.pairs is not None else logits[None]
     labels = data.labels[rows]
-    members = [evals.measured(one[rows], labels, data.targets) for one in each]
+    members = [evals.measured(answer[rows], labels, data.targets) for answer in each]
     return {"split": split, "despite_changes": [], "members": members}
 
 

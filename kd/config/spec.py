@@ -186,13 +186,13 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
 
 
 def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
-    given = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
-    if "seeds" in given and "objective" not in given:
+    plain = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    if "seeds" in plain and "objective" not in plain:
         raise KdError(
             "this config is of an experiment, not of one run; it goes with 'kd reproduce', see "
             "'kd list'"
         )
-    spec = _on_this_machine(build(Spec, given, "config"))
+    spec = _on_this_machine(build(Spec, plain, "config"))
     if (spec.total_epochs is None) == (spec.total_steps is None):
         raise KdError("give exactly one of config.total_epochs and config.total_steps")
     for name in ("total_epochs", "total_steps", "eval_epochs", "checkpoint_epochs", "log_steps"):
@@ -281,13 +281,13 @@ def _terms(objective: Mapping[str, Mapping[str, Any] | None]) -> tuple[Term, ...
             "config.objective is empty; set e.g. config.objective = {'hard': {'weight': 1.0}}"
         )
     terms = []
-    for name, given in objective.items():
-        if given is None:  # --config.objective.hard=none drops a term
+    for name, told in objective.items():
+        if told is None:  # --config.objective.hard=none drops a term
             continue
         path = f"config.objective.{name}"
-        if not isinstance(given, Mapping):
-            raise KdError(f"{path} must be a mapping such as {{'weight': 1.0}}, got {given!r}")
-        options = dict(given)
+        if not isinstance(told, Mapping):
+            raise KdError(f"{path} must be a mapping such as {{'weight': 1.0}}, got {told!r}")
+        options = dict(told)
         for key in ("weight_schedule", "temperature_schedule"):
             if options.get(key) is not None:
                 options[key] = build(Schedule, options[key], f"{path}.{key}")

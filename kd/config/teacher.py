@@ -95,7 +95,7 @@ class Part:
         return TeacherSpec(**told)
 
 
-def make_parts(given: Mapping[str, Any] | None, teacher: TeacherSpec) -> dict[str, Part]:
+def make_parts(teachers: Mapping[str, Any] | None, teacher: TeacherSpec) -> dict[str, Part]:
     """The several teachers of a config, in the order of their names, beside what it says of all.
 
     Raises:
@@ -103,7 +103,7 @@ def make_parts(given: Mapping[str, Any] | None, teacher: TeacherSpec) -> dict[st
         beside them.
     """
     parts: dict[str, Part] = {}
-    for name, told in sorted((given or {}).items()):
+    for name, told in sorted((teachers or {}).items()):
         if told is None:  # --config.teachers.NAME=none drops one
             continue
         path = f"config.teachers.{name}"

@@ -141,7 +141,7 @@ class Batches(Iterator[HostBatch]):
             state.
         """
         try:
-            step, found = (
+            step, saved = (
                 int(state["grain"]["next_index"]),
                 {key: state[key] for key in self._identity},
             )
@@ -149,12 +149,12 @@ class Batches(Iterator[HostBatch]):
             raise KdError(
                 "the saved data position cannot be read; start the run anew in another folder"
             ) from error
-        if isinstance(found["seeds"], tuple):
-            found["seeds"] = list(found["seeds"])
+        if isinstance(saved["seeds"], tuple):
+            saved["seeds"] = list(saved["seeds"])
         for key, what in (("data", "data set"), ("seeds", "seeds"), ("batch_size", "batch size")):
-            if found[key] != self._identity[key]:
+            if saved[key] != self._identity[key]:
                 raise KdError(
-                    f"the saved data position is of another {what} ({found[key]}, now "
+                    f"the saved data position is of another {what} ({saved[key]}, now "
                     f"{self._identity[key]}); set it "
                     "back, or start the run anew in another folder"
                 )
@@ -235,9 +235,9 @@ def _read(
         if stopped.is_set():
             break  # nobody will look at this batch
         part = slice(start, min(start + at_once, count))
-        found = None if labels is None else labels[part]
+        part_labels = None if labels is None else labels[part]
         stream.read_into(
-            inputs[part], found, places[part].tolist(), None if draw is None else draw[part]
+            inputs[part], part_labels, places[part].tolist(), None if draw is None else draw[part]
         )
     there = (places >= 0).astype(np.float32).reshape(-1, *(1,) * len(stream.positions))
     index = np.maximum(places, 0).astype(np.int32)

@@ -139,10 +139,10 @@ def load(
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice.
     """
-    name, where = parse_split(split)[0], str(local(data_dir, "data_dir")) if data_dir else None
+    name, folder = parse_split(split)[0], str(local(data_dir, "data_dir")) if data_dir else None
     if source.partition(":")[0] not in _OF_FILES:
-        return take(_remembered(source, name, where, scale, targets), split)
-    whole = _whole(source, name, where, scale, targets)
+        return take(_remembered(source, name, folder, scale, targets), split)
+    whole = _whole(source, name, folder, scale, targets)
     part = take(whole, split)
     _check_classes(whole, part, split)
     return part

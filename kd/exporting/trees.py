@@ -48,23 +48,23 @@ def declared(model: Model, seen: Seen) -> Shapes:
 
 
 @pinned()
-def model_of(kept: Kept, given: Any, folder: pathlib.Path) -> Model:
-    """The model that a folder is of: one of kd's own, or the `given` one.
+def model_of(kept: Kept, module: Any, folder: pathlib.Path) -> Model:
+    """The model that a folder is of: one of kd's own, or the caller's `module`.
 
     Raises:
       KdError: a model of the user's own and none is given, or one of kd's own and one is given.
     """
     name = "a model of your own" if kept.made is None else kept.made.name
     own = kept.made is not None and ":" not in kept.made.name
-    if given is None and not own:
+    if module is None and not own:
         raise KdError(
             f"{folder} holds arrays of {name}, and reading it runs no code; give the module: "
             "kd.load(DIR, model=MyModule(10))"
         )
-    if given is not None and own:
+    if module is not None and own:
         raise KdError(f"{folder} says which model it is of, {name}; leave model out")
-    if given is not None:
-        model = as_model(given)
+    if module is not None:
+        model = as_model(module)
         return model if kept.made is None else as_told(model, kept.made, folder / "config.json")
     with reading(folder / "config.json", "save that model again"):
         assert kept.made is not None

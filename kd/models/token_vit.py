@@ -198,8 +198,8 @@ def sized(
     named, pixels = parse_variant(variant)
     if mlp is None and width is not None:
         mlp = 4 * width
-    given = {"width": width, "depth": depth, "mlp": mlp, "heads": heads}
-    own = {name: number for name, number in given.items() if number is not None}
+    numbers = {"width": width, "depth": depth, "mlp": mlp, "heads": heads}
+    own = {name: number for name, number in numbers.items() if number is not None}
     return dataclasses.replace(named, **own), pixels if patch is None else patch
 
 

@@ -125,9 +125,9 @@ def open_split(
     """A split of a config's data, in memory or streamed; random crops and flips are for `training`
     alone.
     """
-    data, where = spec.data, data_dir or spec.data.data_dir
+    data, folder = spec.data, data_dir or spec.data.data_dir
     if not data.stream and data.image_size is None:
-        return kd_data.load(data.source, split, where, data.scale, data.targets)
+        return kd_data.load(data.source, split, folder, data.scale, data.targets)
     crop, flip = (data.crop, data.flip) if training else ("none", False)
     if data.targets not in (None, "classes"):
         raise KdError(
@@ -137,7 +137,7 @@ def open_split(
     stream = kd_data.open_stream(
         data.source,
         split,
-        where,
+        folder,
         size=data.image_size,
         crop=crop,
         flip=flip,

@@ -105,8 +105,8 @@ def _needed(data: Any) -> Examples:
     return data
 
 
-def _refuse_idle(what: str, **given: Any) -> None:
-    for name, value in given.items():
+def _refuse_idle(what: str, **options: Any) -> None:
+    for name, value in options.items():
         if value not in (None, ()):
             raise KdError(f"{name}={value!r} changes nothing: the teacher is {what}; leave it out")
 
@@ -121,7 +121,7 @@ def load_teacher(spec: Spec, data: Examples, *, despite_changes: bool = False) -
         answers that are kept for a student that sees jittered images.
     """
     origins = spec.origins
-    if spec.members.teachers is not None and [one.scheme for one in origins] != ["run"]:
+    if spec.members.teachers is not None and [origin.scheme for origin in origins] != ["run"]:
         told = f"{origins[0].text} has none; leave it out" if origins else "there is none"
         raise KdError(
             f"population.teacher names members of a teacher, and {told}; set teacher.source=run:DIR"

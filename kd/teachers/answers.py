@@ -147,11 +147,11 @@ def reading(model: Teacher, data: Examples, who: str = "the teacher") -> Teacher
     maxsize=64
 )  # one function per model, so that what was compiled for it is found again
 def _apply(model: Model, members: bool) -> Callable[[PyTree, Batch], Outputs]:
-    def one(variables: PyTree, batch: Batch) -> Outputs:
+    def answer(variables: PyTree, batch: Batch) -> Outputs:
         params, extra = variables
         return model.apply(params, extra, batch["inputs"], train=False)[0]
 
-    return jax.vmap(one, in_axes=(0, None), spmd_axis_name="member") if members else one
+    return jax.vmap(answer, in_axes=(0, None), spmd_axis_name="member") if members else answer
 
 
 @functools.lru_cache(maxsize=64)

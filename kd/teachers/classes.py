@@ -46,7 +46,7 @@ def numbers_of(
     """
     if classes is None:
         return None
-    return tuple(one if isinstance(one, int) else _number(one, names) for one in classes)
+    return tuple(k if isinstance(k, int) else _number(k, names) for k in classes)
 
 
 def _number(word: str, names: Sequence[str] | None) -> int:

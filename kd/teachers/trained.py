@@ -117,7 +117,9 @@ class Trained:
             )
         rows, targets = data.has_label, data.targets
         labels = data.labels[rows]
-        values = [evals.badness(metric, one[rows], labels, targets) for one in self.each(data)]
+        values = [
+            evals.badness(metric, answers[rows], labels, targets) for answers in self.each(data)
+        ]
         return np.asarray(values if self.members else values[0])
 
     def teacher(
@@ -141,9 +143,11 @@ class Trained:
                 raise KdError(
                     f"pairs must be members of this population, whole numbers from 0, got {pairs!r}"
                 )
-            one = kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
+            alone = kd_teacher.live(
+                self.model, self.params, self.extra, fingerprint=self.fingerprint
+            )
             chosen = tuple(int(pair) for pair in pairs)
-            return dataclasses.replace(one, pairs=chosen, seen=self.seen)
+            return dataclasses.replace(alone, pairs=chosen, seen=self.seen)
         make: Any = kd_teacher.live
         if self.members:
             make = functools.partial(kd_teacher.ensemble, average=average)
@@ -336,7 +340,9 @@ def evaluation(run: Trained, data: Examples) -> dict[str, Any]:
         return {"members": []}
     rows, judged = np.flatnonzero(data.has_label), data.has_label
     labels = data.labels[judged]
-    members = [member_evaluation(one[judged], labels, data.targets) for one in run.each(data)]
+    members = [
+        member_evaluation(answers[judged], labels, data.targets) for answers in run.each(data)
+    ]
     for member in members:
         if "wrong" in member:
             member["wrong"] = rows[member["wrong"]].tolist()

@@ -194,5 +194,5 @@ def _wrongs(words, learns):
         wrongs.append("exit 0 and nothing was exported")
     if words[:1] != ["train"] or {"--show-sharding", "--dry_run"} & set(words):
         return wrongs
-    found = [path.parent for path in here.rglob("run.json")]
-    return wrongs + [wrong for path in found for wrong in trained(path, learns)]
+    workdirs = [path.parent for path in here.rglob("run.json")]
+    return wrongs + [wrong for path in workdirs for wrong in trained(path, learns)]

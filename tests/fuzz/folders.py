@@ -117,8 +117,8 @@ def _laid_out(folder, damages, packed, spoilt):
 
 
 def _finite(splits):
-    features = [one.features for split in splits.values() for one in split]
-    wrong = not features or not all(np.isfinite(one).all() and len(one) for one in features)
+    features = [utterance.features for split in splits.values() for utterance in split]
+    wrong = not features or not all(np.isfinite(clip).all() and len(clip) for clip in features)
     return ["features that are not finite"] if wrong else []
 
 

@@ -111,10 +111,10 @@ def disagreements(outcomes, recorded):
     return judged
 
 
-def _alike(one, other):
+def _alike(first, other):
     """Errors may differ by one, and the likelihood by rounding."""
-    same = np.shape(one) == np.shape(other)
-    return same and np.allclose(one, other, rtol=1e-3, atol=[1, 1e-3])
+    same = np.shape(first) == np.shape(other)
+    return same and np.allclose(first, other, rtol=1e-3, atol=[1, 1e-3])
 
 
 def trained(path, learns):

@@ -80,12 +80,12 @@ def test_what_cannot_be_read_afterwards_is_wrong(tmp_path, monkeypatch):
 
 
 def test_another_evaluation_under_one_fingerprint_is_wrong():
-    one = Outcome("commands", 1, "words", "ok", results={"a": [[40, 1.5]]})
-    same = dataclasses.replace(one, number=2, results={"a": [[40, 1.5001]]})
-    other = dataclasses.replace(one, number=3, results={"a": [[104, 3.0]], "b": [[1, 1.0]]})
-    kinds = [outcome.kind for outcome in disagreements([one, same, other], {})]
+    first = Outcome("commands", 1, "words", "ok", results={"a": [[40, 1.5]]})
+    same = dataclasses.replace(first, number=2, results={"a": [[40, 1.5001]]})
+    other = dataclasses.replace(first, number=3, results={"a": [[104, 3.0]], "b": [[1, 1.0]]})
+    kinds = [outcome.kind for outcome in disagreements([first, same, other], {})]
     assert kinds == ["ok", "ok", "silent wrong"]
-    assert disagreements([one], {"a": [[54, 0.5]]})[0].kind == "silent wrong"
+    assert disagreements([first], {"a": [[54, 0.5]]})[0].kind == "silent wrong"
 
 
 def test_a_run_that_learnt_nothing_is_wrong(runs_there, tmp_path):

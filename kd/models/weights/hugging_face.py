@@ -130,7 +130,7 @@ def telling(
     Raises:
       KdError: a network for which Hugging Face has no class, or images that are not square.
     """
-    name = next((n for n, one in ARCHITECTURES.items() if _is_of(one, model, options)), None)
+    name = next((n for n, kind in ARCHITECTURES.items() if _is_of(kind, model, options)), None)
     if name is None:
         raise KdError(
             f"Hugging Face has no class for {model} with {dict(options)}; it has some for "

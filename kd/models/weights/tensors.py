@@ -47,9 +47,9 @@ def stored(path: pathlib.Path, fix: str = _ANEW) -> dict[str, np.ndarray]:
     with reading(path, fix):
         size = path.stat().st_size
         content = np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)
-        found = arrays(content)
-        check_names(found)
-        return found
+        held = arrays(content)
+        check_names(held)
+        return held
 
 
 def arrays(content: Any) -> dict[str, np.ndarray]:
@@ -63,7 +63,7 @@ def arrays(content: Any) -> dict[str, np.ndarray]:
     header, start = _header(content)
     ends = start
     told = {name: entry for name, entry in header.items() if name != _METADATA}
-    found: dict[str, np.ndarray] = {}
+    held: dict[str, np.ndarray] = {}
     for name, entry in sorted(told.items(), key=lambda item: _offsets(*item)):
         begin, end = _offsets(name, entry)
         if start + begin != ends:
@@ -72,10 +72,10 @@ def arrays(content: Any) -> dict[str, np.ndarray]:
         if ends > len(content):
             raise ValueError(f"it holds {len(content):,} bytes and declares {ends:,} or more")
         dtype, shape = _form(name, entry, end - begin)
-        found[name] = np.ndarray(shape, dtype, content, start + begin)
+        held[name] = np.ndarray(shape, dtype, content, start + begin)
     if ends != len(content):
         raise ValueError(f"it holds {len(content):,} bytes and declares {ends:,}")
-    return {name: found[name] for name in told}
+    return {name: held[name] for name in told}
 
 
 def check_names(names: Iterable[str]) -> None:
@@ -152,7 +152,7 @@ def index(folder: pathlib.Path, name: str, fix: str = _ANEW) -> dict[str, np.nda
             if not isinstance(file, str) or pathlib.PurePosixPath(file).name != file:
                 raise ValueError(f"it names {file!r:.80}, which is no file of this folder")
             check_names([file])
-    found: dict[str, np.ndarray] = {}
+    held: dict[str, np.ndarray] = {}
     for file in sorted(set(parts.values())):
         listed = {name for name, holder in parts.items() if holder == file}
         here = stored(folder / file, fix)
@@ -161,5 +161,5 @@ def index(folder: pathlib.Path, name: str, fix: str = _ANEW) -> dict[str, np.nda
             raise KdError(
                 f"{path} and {file} do not agree on {differs!r:.80}, which one of them lacks; {fix}"
             )
-        found.update(here)
-    return found
+        held.update(here)
+    return held
