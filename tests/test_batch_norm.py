@@ -64,8 +64,10 @@ def plainly(x, scale, bias, counts):
     """As the formula says, differentiated by JAX."""
     share = counts[:, None, None, None] / (counts.sum() * x.shape[1] * x.shape[2])
     mean = (share * x).sum((0, 1, 2))
-    var = (share * (x - mean) ** 2).sum((0, 1, 2))
-    return (x - mean) / jnp.sqrt(var + 1e-5) * scale + bias, mean, var
+    centred = x - mean[None, None, None]
+    var = (share * centred**2).sum((0, 1, 2))
+    factor = scale / jnp.sqrt(var + 1e-5)
+    return centred * factor[None, None, None] + bias[None, None, None], mean, var
 
 
 @settings(max_examples=20, deadline=None)
@@ -148,7 +150,8 @@ def test_a_teacher_is_asked_with_the_statistics_that_it_has():
     """Learning from a live teacher is learning from what it answers in evaluation."""
     trained = loop.run(task())
     teacher = kd_teacher.live(SMALL, trained.params, trained.extra)
-    answers = SMALL.apply(trained.params, trained.extra, tiny.dataset().inputs)[0].logits
+    inputs = jnp.asarray(tiny.dataset().inputs)
+    answers = SMALL.apply(trained.params, trained.extra, inputs)[0].logits
     soft = (term("soft_targets"),)
     live, table = (
         loop.run(task(terms=soft, teacher=one, steps=3))

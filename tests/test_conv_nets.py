@@ -13,9 +13,11 @@ import pytest
 
 import convolved
 import tiny
+from kd.core.state import init_state
 from kd.core.terms import term
 from kd.errors import KdError
 from kd.models import mobilenetv2, resnet, vgg, wrn
+from kd.models.conv import convolve
 from kd.models.precision import in_bfloat16
 
 KEY = jax.random.key(0)
@@ -99,7 +101,7 @@ def trained(name, remat=False, half=False):
         (wrn(100, 40, 2), 32, 2_255_156),
         (vgg(100, 8), 32, 3_965_028 - 1_472),  # published with biases before the normalisation
         (vgg(100, 13), 32, 9_462_180 - 2_944),
-        (mobilenetv2(100, 0.5), 32, 812_836),
+        (mobilenetv2(100, 0.5), 32, 812_836 - 288),  # there a block of expansion 1 expands too
     ],
     ids=lambda value: None if isinstance(value, int) else value.made.name,
 )
@@ -153,8 +155,6 @@ def test_bfloat16_keeps_statistics_and_gradients_in_float32(name):
 
 def test_gradients_of_bfloat16_are_those_of_rounded_factors():
     """The gradient of a kernel is a sum in float32: closer to the truth than bfloat16 can say."""
-    from kd.models.conv import convolve
-
     random = np.random.default_rng(2)
     for stride, groups, pixels in ((1, 1, 7), (2, 1, 7), (2, 1, 8), (1, 4, 6), (2, 4, 5)):
         x = jnp.asarray(random.normal(size=(9, pixels, pixels, 4)), jnp.bfloat16)
@@ -197,9 +197,7 @@ def test_a_block_also_answers_before_its_last_relu():
 def flops(model, terms, teacher):
     """Of a compiled training step."""
     step = tiny.step(model, teacher, terms)
-    params, extra = variables("resnet A")
-    state = jax.eval_shape(lambda: tiny.state(model))
-    del params, extra
+    state = jax.eval_shape(lambda: init_state(model, tiny.optimizer(), 0, IMAGES))
     batch = {"inputs": IMAGES, "labels": LABELS, "weight": jnp.ones(6), "index": jnp.arange(6)}
     variables_of = None if teacher is None else teacher.variables
     lowered = jax.jit(step).lower(state, variables_of, batch, tiny.hparams(terms))

@@ -58,7 +58,7 @@ class VGG(nn.Module):
         return Dense(self.classes, name="head")(pooled(x))
 
 
-def halved(x: Float[Array, "b h w c"]) -> Float[Array, "b h/2 w/2 c"]:
+def halved(x: Float[Array, "b h w c"]) -> Float[Array, "b p q c"]:
     """The largest of every 2x2 pixels; a last odd row or column is left out."""
     b, h, w, c = x.shape
     pairs = x[:, : h // 2 * 2, : w // 2 * 2].reshape(b, h // 2, 2, w // 2, 2, c)
