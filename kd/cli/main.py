@@ -236,10 +236,9 @@ def _say(text: str) -> None:
 def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
     if (args.workdir is None) == (args.config is None):
         raise KdError("kd eval takes either --workdir=DIR, a run, or --config=FILE, a teacher's")
-    (_eval_run if args.config is None else _eval_teacher)(args, overrides)
-
-
-def _eval_run(args: argparse.Namespace, overrides: list[str]) -> None:
+    if args.config is not None:
+        _eval_teacher(args, overrides)
+        return
     if overrides:
         raise KdError(f"a run has a config of its own; remove --config.{overrides[0]}")
     from kd.auditing.evaluate import evaluate_workdir
@@ -251,9 +250,7 @@ def _eval_run(args: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _doors(args: argparse.Namespace) -> dict[str, Any]:
-    """How a finished run is looked at."""
-    names = ("split", "data_dir", "despite_changes", "allow_code")
-    return {name: getattr(args, name) for name in names}
+    return {n: getattr(args, n) for n in ("split", "data_dir", "despite_changes", "allow_code")}
 
 
 def _eval_teacher(args: argparse.Namespace, overrides: list[str]) -> None:
@@ -276,12 +273,7 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     missing = [_whole("--missing_class", text) for text in args.missing_class]
     out = pathlib.Path(args.out) if args.out else find(args.student).path / "audit"
     check_writable(out)
-    audited = audit_workdirs(
-        args.teacher,
-        args.student,
-        missing_classes=missing,
-        **_doors(args),
-    )
+    audited = audit_workdirs(args.teacher, args.student, missing_classes=missing, **_doors(args))
     html = write_audit(audited, out)
     for table in tables(audited):
         _show(table)

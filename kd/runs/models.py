@@ -32,6 +32,6 @@ def make_model(named: Mapping[str, Any], num_classes: int, *, compute: str, rema
     model = as_model(function(classes=num_classes if classes is None else classes, **options))
     model = rematerialised(model) if remat and not by_layer else model
     model = in_bfloat16(model) if compute == "bfloat16" else model
-    if given.get("mean") is None:
+    if named.get("mean") is None:
         return model
-    return normalised(model, given["mean"], given["deviation"])
+    return normalised(model, named["mean"], named["deviation"])

@@ -7,7 +7,7 @@ import math
 import pathlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax.numpy as jnp
 import numpy as np
@@ -130,7 +130,7 @@ def _form(name: str, entry: Mapping[str, Any], size: int) -> tuple[np.dtype, tup
     return dtype, tuple(shape)
 
 
-def _are_whole(numbers: Any) -> bool:
+def _are_whole(numbers: Any) -> TypeGuard[list[int]]:
     return isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers)
 
 
