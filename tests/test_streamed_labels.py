@@ -118,8 +118,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("devices", [1, 8])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "devices"), [*zip(KINDS, (1, 1, 8), strict=True)])
 def test_a_student_is_what_it_is_in_memory(kind, devices, folder, tmp_path):
     source, keys = KINDS[kind]
     told = {

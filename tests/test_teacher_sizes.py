@@ -14,7 +14,7 @@ import kd
 import runs
 import tiny
 from kd import data as kd_data
-from kd.auditing import audit_workdirs
+from kd.auditing.measures import audit_workdirs
 from kd.config import fingerprint_of, identity, load_config, resolve
 from kd.errors import KdError
 from kd.models import mlp
@@ -176,15 +176,17 @@ def student(folder, workdir, size=8, **more):
     return runs.train(workdir, arg="distilled", **keys)
 
 
-@pytest.mark.parametrize("size", [8, "none"])
+LIVE = {"teacher__precompute": False}
+STREAMED = {**LIVE, "data__stream": True}
+WAYS = {
+    8: {"kept": {}, "live": LIVE, "devices": {**STREAMED, "mesh__devices": 8}},
+    "none": {"kept": {}, "streamed": STREAMED},
+}
+
+
+@pytest.mark.parametrize("size", WAYS)
 def test_a_run_teaches_at_its_own_size(size, folder, tmp_path):
-    ways = {
-        "kept": {},
-        "live": {"teacher__precompute": False},
-        "streamed": {"teacher__precompute": False, "data__stream": True},
-        "devices": {"teacher__precompute": False, "data__stream": True, "mesh__devices": 8},
-    }
-    for name, keys in ways.items():
+    for name, keys in WAYS[size].items():
         assert student(folder, tmp_path / name, size, **keys) == 0
         wanted, losses = (np.array(runs.losses(tmp_path / way)) for way in ("kept", name))
         np.testing.assert_allclose(losses, wanted, rtol=1e-4, err_msg=name)

@@ -227,6 +227,7 @@ ROWS = [[0.5, 0.5, name] for name in FILES]
         (["prob_cat", "prob_dog", "file"], [[1, 0, "1"], *ROWS], ("several examples",)),
         (["prob_cat", "prob_dig", "file"], ROWS, ("has no 'dog'", "has 'dig'")),
         (["prob_cat", "prob_cats", "file"], ROWS, ("has no 'dog'",)),
+        (["prob_cat", "file"], [[1, name] for name in FILES], ("has no 'dog';",)),
         (["cat", "dog", "file"], ROWS, ("does not say what it holds", "teacher.kind")),
         (["prob_cat", "logit_dog", "file"], ROWS, ("logits and probabilities", "teacher.kind")),
         (["logit_cat", "logit_dog", "file"], ROWS, ("look like probabilities",)),

@@ -16,7 +16,7 @@ from kd.data.targets import has_label
 from kd.data.weights import check_weights
 from kd.errors import KdError, unknown
 
-_Examples = TypeVar("_Examples", Dataset, Stream)
+_Examples = TypeVar("_Examples", Dataset, Stream, Examples)
 ClassWeights = str | Sequence[float] | Mapping[str, float]
 
 

@@ -25,12 +25,12 @@ def parse_split(split: str) -> tuple[str, str | None, str | None]:
     Raises:
       KdError: a split that is not of this form.
     """
-    found = _SLICE.fullmatch(split)
-    if found is None:
+    match = _SLICE.fullmatch(split)
+    if match is None:
         raise KdError(
             f"split '{split}' is not of the form train, train[:50000], train[50000:] or train[:3%]"
         )
-    return found["name"], found["start"], found["stop"]
+    return match["name"], match["start"], match["stop"]
 
 
 def take(data: Dataset, split: str) -> Dataset:

@@ -212,7 +212,7 @@ def _columns(classes: Sequence[str], data: Examples, location: str) -> list[int]
         return np.argsort([int(name) for name in classes]).tolist()
     missing = [name for name in known if name not in classes]
     extra = [name for name in classes if name not in known]
-    told = [f"has no '{missing[0]}'"] * bool(missing) + [f"has '{extra[0]}'"] * bool(extra)
+    told = [f"has no '{name}'" for name in missing[:1]] + [f"has '{name}'" for name in extra[:1]]
     raise KdError(
         f"{location} {' and '.join(told) or 'names a class twice'}; its columns must be the data's "
         f"{data.num_classes} classes, {', '.join(known[:5])}{', ...' if len(known) > 5 else ''}"
