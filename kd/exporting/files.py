@@ -148,7 +148,7 @@ def _kept(told: Mapping[str, Any], file: pathlib.Path) -> Kept:
         model, lineage, names = told["model"], told["lineage"], told["class_names"]
         members = told["members"]
         return Kept(
-            made=None if model is None else Made(**model),
+            made=None if model is None else _made(model),
             seen=seen,
             width=int(told["num_classes"]),
             members=None if members is None else int(members),
@@ -157,6 +157,13 @@ def _kept(told: Mapping[str, Any], file: pathlib.Path) -> Kept:
             class_names=None if names is None else tuple(map(str, names)),
             lineage=None if lineage is None else Lineage.from_json(lineage),
         )
+
+
+def _made(told: Mapping[str, Any]) -> Made:
+    """JSON has lists in the place of tuples."""
+    pair = {key: told.get(key) for key in ("mean", "deviation")}
+    pair = {key: None if value is None else tuple(value) for key, value in pair.items()}
+    return Made(**{**told, **pair})
 
 
 def _digest(content: bytes) -> str:
