@@ -120,6 +120,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "data.eval": "train",
     "data.classes": (1, 2),
     "teacher.classes": (1, 0),
+    "teacher.image_size": 32,
     "data.batch_size": 50,
     "data.jitter_pixels": 2,
     "student.name": "kd.models:mlp",
