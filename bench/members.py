@@ -78,7 +78,7 @@ def measured(data: kd_data.Dataset, members: int, batch: int, repeats: int) -> d
     steps = min(max(MEMBER_STEPS // members, FEWEST), MOST)
     chosen = at_once(_task(data, members, batch, "auto", steps))
     auto = {None: "vmap", 1: "loop"}.get(chosen, f"groups of {chosen}")
-    ways = {_name(by): _timed(_task(data, members, batch, by, steps)) for by in WAYS}
+    ways = {_name(by): timed(_task(data, members, batch, by, steps)) for by in WAYS}
     samples: dict[str, list[float]] = {name: [] for name in ways}
     for i in range(repeats + 1):
         names = list(ways)[i % len(ways) :] + list(ways)[: i % len(ways)]
@@ -116,7 +116,7 @@ def _task(data: kd_data.Dataset, members: int, batch: int, by: Any, steps: int) 
     )
 
 
-def _timed(task: loop.Task) -> Timed:
+def timed(task: loop.Task) -> Timed:
     """The seconds of a member's step, in the program of a training run."""
     where, steps = place(task), task.total_steps
     program = compile_program(task, where, steps, 0, None)

@@ -35,6 +35,11 @@ def scaling(results: Mapping[str, Any]) -> str:
         for name, result in results["machines"].items()
         if "members" in result
     ]
+    kept = [
+        tables.views(result["views"], name)
+        for name, result in results["machines"].items()
+        if "views" in result
+    ]
     return "\n\n".join(
         [
             tables.peaks(machines),
@@ -43,6 +48,7 @@ def scaling(results: Mapping[str, Any]) -> str:
             *(tables.one(name, result) for name, result in machines.items()),
             tables.gpu(results.get("gpu")),
             *(populations or ["Populations were not measured; `python -m bench.members` does it."]),
+            *kept,
         ]
     )
 

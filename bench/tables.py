@@ -167,6 +167,28 @@ def members(record: Mapping[str, Any], name: str) -> str:
     )
 
 
+def views(record: Mapping[str, Any], name: str) -> str:
+    """A live teacher beside its kept answers to a fixed set of views, on the machine `name`."""
+    machine, once = record["machine"], record["once"]
+    times = record["ms"]
+    return "\n".join(
+        [
+            f"A student {record['student']} of a teacher {record['teacher']}, batch "
+            f"{record['batch']}, {record['views']} views of each example:",
+            "",
+            "| teacher live, ms/step | its answers kept, ms/step | live over kept (quartiles) | "
+            "asked once, seconds | MB kept |",
+            "| ---: | ---: | --- | ---: | ---: |",
+            f"| {_median(times['live'])} | {_median(times['kept'])} | {_ratio(record['ratio'])} | "
+            f"{once['seconds']:g} | {once['bytes'] / 1e6:.1f} |",
+            "",
+            f"{record['examples']:,} examples, medians of {record['repeats']} rounds, in turns. "
+            f"{name}, load {machine['load_before']:g} before and {machine['load_after']:g} after; "
+            f"JAX {record['versions']['jax']}. To repeat it: `{record['command']}`.",
+        ]
+    )
+
+
 def _machine(name: str, result: Result) -> str:
     machine, versions = result["machine"], result["versions"]
     rates = result["peak"]["gflops"] if "peak" in result else {}

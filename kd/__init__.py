@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from kd.auditing.limits import high_temperature_limit
     from kd.auditing.measures import audit
     from kd.core import Heads, LossInfo, Model, Number, Outputs, Schedule, Teacher, product, term
-    from kd.data import Dataset, arrays, jitter, of_classes, weigh_classes
+    from kd.data import Dataset, arrays, fixed_views, flip, jitter, of_classes, weigh_classes
     from kd.errors import KdError
     from kd.models import linen
     from kd.placement.mesh import MeshSpec
@@ -47,6 +47,8 @@ __all__ = [
     "evals",
     "evidence",
     "fit",
+    "fixed_views",
+    "flip",
     "high_temperature_limit",
     "jitter",
     "linen",
@@ -80,6 +82,8 @@ _HOME = {
     "arrays": "kd.data",
     "audit": "kd.auditing.measures",
     "fit": "kd.training.fit",
+    "fixed_views": "kd.data",
+    "flip": "kd.data",
     "high_temperature_limit": "kd.auditing.limits",
     "jitter": "kd.data",
     "linen": "kd.models",

@@ -12,9 +12,18 @@ import numpy as np
 from kd.core.losses import LOSSES
 from kd.core.types import Outputs
 
-ON_LOGITS = sorted(name for name, info in LOSSES.items() if not info.taps)
-ALONE = {"bce", "mse", "soft_bce", "soft_mse"}  # each output is an answer of its own
-RANGES = {"temperature": (0.5, 8.0), "beta": (0.05, 0.95), "smoothing": (0.01, 0.9)}
+ON_LOGITS = sorted(name for name, info in LOSSES.items() if not info.taps and not info.whole_batch)
+"""Those of each example alone; tests/layers.py has the others."""
+ALONE = {"bce", "mse", "soft_bce", "soft_mse"}
+"""Each output is an answer of its own."""
+STANDARDISED = {"logit_cosine", "logit_standardized"}
+"""Of logits that are all alike nothing is left to compare."""
+RANGES = {
+    "temperature": (0.5, 8.0),
+    "gamma": (0.5, 2.0),
+    "beta": (0.05, 0.95),
+    "smoothing": (0.01, 0.9),
+}
 NEAR = {"rtol": 2e-4, "atol": 2e-5}
 
 
@@ -24,6 +33,13 @@ def numbers(name):
 
 def middle(name):
     return {key: np.float32(sum(RANGES[key]) / 2) for key in LOSSES[name].numbers}
+
+
+def spread(name, *logits):
+    """Logits that are not all alike, where the loss needs them not to be: on a ramp."""
+    if name not in STANDARDISED:
+        return logits
+    return tuple(np.float32(z / 16 + np.arange(z.shape[-1])[None]) for z in logits)
 
 
 def value(name, zs, zt, labels, hparams):

@@ -12,6 +12,7 @@ from bench import (
     report,
     run,
     tables,
+    views,
 )
 from bench.claims import Batches
 from bench.problem import Problem
@@ -173,6 +174,18 @@ def test_populations_are_measured_by_every_way(tmp_path):
     text = tables.members(results, HERE)
     assert "| 2 | " in text
     assert "python -m bench.members --members 1 2" in text
+
+
+def test_kept_answers_to_views_are_measured_beside_a_live_teacher(tmp_path):
+    out = tmp_path / "results.json"
+    sizes = "--views 2 --examples 32 --batch 4 --steps 2 --repeats 1"
+    assert views.main([*sizes.split(), "--out", str(out)]) == 0
+    results = json.loads(out.read_text())["machines"][HERE]["views"]
+    assert results["once"]["bytes"] == 32 * 2 * 10 * 4
+    assert all(times["median"] > 0 for times in results["ms"].values())
+    text = tables.views(results, HERE)
+    assert "2 views of each example" in text
+    assert "python -m bench.views --views 2" in text
 
 
 def test_compiled_the_student_learns_the_same():

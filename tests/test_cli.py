@@ -33,7 +33,9 @@ def test_list_names_everything_with_a_line_about_it(capfd):
     assert described == {*MODELS, *LOSSES, *SOURCES, *experiments.EXPERIMENTS}
     assert [line for line in lines if not line.startswith(" ")] == [
         "models",
-        "losses",
+        "losses: logits",
+        "losses: features",
+        "losses: relations",
         "sources",
         "experiments",
     ]

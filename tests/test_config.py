@@ -155,6 +155,8 @@ CHANGES = {  # every key of a run, and another value than its default
     "data.crop": "random",
     "data.flip": True,
     "data.mixup": True,
+    "data.views": 8,
+    "teacher.kept_as": "float16",
     "data.scale": 0.5,
     "optim.clip_norm": 1.0,
     "optim.freeze": ("Dense_0/*",),
@@ -209,6 +211,8 @@ def with_key(key, value):
         plain |= {"early_stopping": "train[90%:]", "eval_epochs": 1.0, key: value}
     if key in ("data.image_size", "data.crop", "data.flip"):
         plain["data"] |= {"stream": True, "image_size": 32}
+    if key == "data.views":
+        plain["data"]["jitter_pixels"] = 2
     if key in ("teacher.kind", "teacher.temperature"):
         plain["teacher"]["source"] = "table:soft.csv"
     if key == "teacher.members":

@@ -7,7 +7,8 @@ import pytest
 
 from kd.core.losses import LOSSES
 
-PAGE = (pathlib.Path(__file__).parents[1] / "docs" / "losses.md").read_text("utf-8")
+DOCS = pathlib.Path(__file__).parents[1] / "docs"
+PAGE = "\n".join(page.read_text("utf-8") for page in sorted(DOCS.glob("losses*.md")))
 SECTIONS = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", PAGE, flags=re.MULTILINE | re.DOTALL))
 
 every_loss = pytest.mark.parametrize("name", sorted(LOSSES))

@@ -1,4 +1,4 @@
-"""Laws of each loss by itself: its limits, its direction, its bounds."""
+"""Laws of each loss on logits: its limits, and how it is another one in disguise."""
 
 import functools
 import itertools
@@ -203,3 +203,86 @@ def test_labels_of_one_output_need_no_axis_and_are_not_repeated_over_several(nam
     np.testing.assert_array_equal(with_axis, without)
     with pytest.raises(KdError, match="an output for each label"):
         value(name, *sample()[:2], labels[:, 0], {})
+
+
+# --- apart from the label ---
+
+
+def per_example(zt, labels, temperature):
+    """The weight of the other classes in `soft_targets`: what the teacher leaves them."""
+    return 1 - reference.softmax(zt, temperature)[np.arange(len(labels)), labels]
+
+
+@hypothesis.given(reference.logits(), reference.logits(), reference.labels())
+def test_dkd_is_soft_targets_where_the_others_weigh_what_the_teacher_leaves_them(zs, zt, labels):
+    """Zhao et al. (2022), eq. 5: with their weight of each example it is the classical loss."""
+    temperature = np.float32(3)
+    numbers = {"temperature": temperature}
+    alone, both = (
+        np.asarray(compiled("dkd")(zs, zt, labels, {**numbers, "beta": np.float32(beta)}))
+        for beta in (1, 2)
+    )
+    others = both - alone
+    rest = per_example(zt, labels, temperature)
+    whole = compiled("soft_targets")(zs, zt, labels, numbers)
+    np.testing.assert_allclose(alone - others + rest * others, whole, rtol=1e-3, atol=1e-3)
+
+
+@hypothesis.given(reference.logits(), reference.logits(), reference.labels())
+def test_ofa_at_one_is_both_cross_entropies(zs, zt, labels):
+    got = compiled("ofa")(zs, zt, labels, {"gamma": np.float32(1)})
+    hard = compiled("hard")(zs, zt, labels, {})
+    p = reference.softmax(zt)
+    entropy = -np.sum(p * reference.log_softmax(zt), axis=-1)
+    soft = compiled("kl")(zs, zt, labels, {"temperature": np.float32(1)}) + entropy
+    np.testing.assert_allclose(got, hard + soft, **NEAR)
+
+
+def test_the_label_is_no_other_class():
+    """Of the others alone: the label's logit moves the first part of `nkd` and never the second."""
+    zs, zt, labels = sample(name="nkd")
+    at = np.arange(len(labels)), labels
+    sure, hot = zs.copy(), {"temperature": np.float32(2), "gamma": np.float32(1.5)}
+    sure[at] += 1
+
+    def others(z):
+        first = -reference.softmax(zt)[at] * reference.log_softmax(z)[at]
+        return value("nkd", z, zt, labels, hot) - first
+
+    np.testing.assert_allclose(others(sure), others(zs), rtol=1e-5)
+
+
+# --- one scale for both ---
+
+
+@pytest.mark.parametrize("name", ["logit_standardized", "logit_cosine"])
+@hypothesis.given(st.floats(0.5, 20, width=32))
+def test_the_scale_of_logits_changes_nothing(name, scale):
+    zs, zt, labels = sample()
+    got = value(name, scale * zs, zt / scale, labels, middle(name))
+    np.testing.assert_allclose(got, value(name, zs, zt, labels, middle(name)), rtol=1e-3, atol=1e-4)
+
+
+@hypothesis.given(reference.logits(), reference.logits())
+def test_ttm_at_one_is_kl_and_wttm_is_too(zs, zt):
+    labels, numbers = np.zeros(4, np.int32), {"temperature": np.float32(1)}
+    for name in ("ttm", "wttm"):
+        got = compiled(name)(zs, zt, labels, numbers)
+        np.testing.assert_allclose(got, compiled("kl")(zs, zt, labels, numbers), **NEAR)
+
+
+def test_ttm_has_nothing_to_learn_where_the_student_is_the_softened_teacher():
+    _, zt, labels = sample()
+    numbers = {"temperature": np.float32(4)}
+    softened = (zt / 4).astype(np.float32)
+    for name in ("ttm", "wttm"):
+        np.testing.assert_allclose(value(name, softened, zt, labels, numbers), 0, atol=1e-5)
+        np.testing.assert_allclose(gradient(name)(softened, zt, labels, numbers), 0, atol=1e-5)
+
+
+def test_wttm_weighs_an_unsure_teacher_more():
+    zs, _, labels = sample()
+    numbers = {"temperature": np.float32(2)}
+    for zt, power in ((np.zeros_like(zs), 6**0.5), (200 * np.eye(8, 6, dtype=np.float32), None)):
+        ratio = value("wttm", zs, zt, labels, numbers) / value("ttm", zs, zt, labels, numbers)
+        np.testing.assert_allclose(ratio[:6], 1 if power is None else power, rtol=1e-5)

@@ -35,7 +35,7 @@ CASES = {
         {"data": {"crop": "random", "image_size": 8}},
         {"data": {"crop": "random", "image_size": 8, "stream": True}},
     ),
-    "data.flip": ({"data": {"flip": True}}, {"data": {"flip": True, "stream": True}}),
+    "data.views": ({"data": {"views": 8}}, {"data": {"views": 8, "flip": True}}),
     "data.classes": ({"data": {"classes": (1, 1)}}, {"data": {"classes": (1, 2)}}),
     "teacher.workdir": ({"teacher": {"workdir": "run"}}, SOFT),
     "teachers": ({"teachers": SEVERAL}, SOFT),
@@ -81,6 +81,11 @@ CASES = {
     "teacher.precompute of a function": (
         {**SOFT, "teacher": {"source": "mine:answer", "precompute": False}},
         {"teacher": {"source": "run:run", "precompute": False}},
+    ),
+    "teacher.kept_as": ({"teacher": {"kept_as": "float16"}}, SOFT),
+    "teacher.kept_as of a live one": (
+        {**SOFT, "teacher": {"kept_as": "float16", "precompute": False}},
+        {"teacher": {"kept_as": "float16"}},
     ),
     "teacher.average": ({"teacher": {"average": "geometric"}}, SOFT),
     "teacher.precompute": ({"teacher": {"precompute": False}}, SOFT),

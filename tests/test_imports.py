@@ -190,17 +190,8 @@ NEEDS = {  # the mathematics in a row, and rooms that need nobody
     "kd.core.types": {"kd.core.manifest", "kd.errors"},
     "kd.core.divergences": set(),
     "kd.core.losses.logits": {"kd.core.divergences", "kd.core.types"},
-    "kd.core.losses.features": {"kd.core.types", "kd.errors"},
     "kd.core.losses.numbers": {"kd.core.types", "kd.errors"},
     "kd.core.losses.binary": {"kd.core.losses.numbers", "kd.core.types"},
-    "kd.core.losses": {
-        "kd.core.losses.binary",
-        "kd.core.losses.features",
-        "kd.core.losses.logits",
-        "kd.core.losses.numbers",
-        "kd.core.types",
-        "kd.errors",
-    },
     "kd.errors": set(),
     "kd.fields": set(),
     "kd.processes.signals": set(),
@@ -212,6 +203,13 @@ NEEDS = {  # the mathematics in a row, and rooms that need nobody
 @pytest.mark.parametrize("module", NEEDS)
 def test_what_a_room_needs(module):
     assert {name for name in imports(module) if name.startswith("kd.")} == NEEDS[module]
+
+
+@pytest.mark.parametrize("module", sorted(m for m in MODULES if m.startswith("kd.core.losses")))
+def test_a_loss_knows_the_mathematics_alone(module):
+    foundations = {"kd.core.divergences", "kd.core.rng", "kd.core.types", "kd.errors"}
+    ours = {name for name in imports(module) if name.startswith("kd.")}
+    assert {name for name in ours if not name.startswith("kd.core.losses")} <= foundations
 
 
 def test_help_answers_at_once():

@@ -31,13 +31,13 @@ def place(tmp_path, monkeypatch):
 @pytest.fixture
 def asked(monkeypatch):
     """Notes every time that a teacher is asked."""
-    calls, answers = [], remembered.answers
+    calls, answers = [], remembered.asked
 
     def noting(teacher, data, **options):
         calls.append(teacher)
         return answers(teacher, data, **options)
 
-    monkeypatch.setattr(remembered, "answers", noting)
+    monkeypatch.setattr(remembered, "asked", noting)
     return calls
 
 

@@ -104,3 +104,15 @@ def test_what_cannot_be_looked_into_says_so():
     function = kd.Teacher({}, lambda _, batch: kd.Outputs(batch["inputs"]))
     with pytest.raises(KdError, match="this teacher has none: it is a function or a table"):
         function.tapped(("Dense_0",))
+
+
+def test_a_head_answers_for_every_place_of_a_layer():
+    """Of a network whose head reads a mean, the mean over places is the answer."""
+    model = vit(4, width=16, depth=2, heads=2, patch=4)
+    params, extra = model.init(jax.random.key(0), INPUTS)
+    seen, _ = model.tapped(("head@norm", "norm")).apply(params, extra, INPUTS)
+    assert seen.taps["head@norm"].shape == (3, 4, 4)
+    np.testing.assert_allclose(seen.taps["head@norm"].mean(axis=1), seen.logits, atol=1e-5)
+    for path, said in (("haed@norm", "unknown tap 'haed'; did you mean 'head'"), ("norm@norm", "")):
+        with pytest.raises(KdError, match=said or "'norm' is no linear layer of so many"):
+            model.tapped((path,)).apply(params, extra, INPUTS)

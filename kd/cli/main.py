@@ -352,21 +352,13 @@ def _report(args: argparse.Namespace, overrides: list[str]) -> None:
 
 def _list(args: argparse.Namespace, overrides: list[str]) -> None:
     del args, overrides
-    from kd.core.losses import LOSSES
-    from kd.data import SOURCES
-    from kd.models import MODELS
-    from kd.names import first_line
+    from kd.pages.listing import listing
 
-    sections = {
-        "models": {name: first_line(model) for name, model in MODELS.items()},
-        "losses": {name: first_line(info.loss) for name, info in LOSSES.items()},
-        "sources": {name: first_line(source) for name, source in SOURCES.items()},
-        "experiments": {name: experiment.about for name, experiment in _experiments().items()},
-    }
-    for title, entries in sections.items():
+    experiments = {name: experiment.about for name, experiment in _experiments().items()}
+    for title, entries in {**listing(), "experiments": experiments}.items():
         print(title)
         for name, about in entries.items():
-            print(f"  {name:<18} {about}")
+            print(f"  {name:<22} {about}")
 
 
 def _show_members(title: str, outcome: Mapping[str, Any], settings: Sequence[str]) -> None:

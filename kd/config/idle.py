@@ -30,6 +30,14 @@ def _in_memory(spec: Any, _: Sequence[Term]) -> bool:
     return not spec.data.stream
 
 
+def _unviewed(spec: Any, _: Sequence[Term]) -> bool:
+    return not spec.data.augmentations
+
+
+def _live(spec: Any, _: Sequence[Term]) -> bool:
+    return spec.teacher.answers_once or not spec.teacher.precompute
+
+
 def _seeded(spec: Any, _: Sequence[Term]) -> bool:
     return "seed" in spec.population
 
@@ -80,7 +88,7 @@ IDLE = (
     Idle("patience", _unwatched, _UNWATCHED),
     Idle("watch", _unwatched, _UNWATCHED),
     Idle("data.crop", _in_memory, _IN_MEMORY),
-    Idle("data.flip", _in_memory, _IN_MEMORY),
+    Idle("data.views", _unviewed, "no view is drawn; set data.jitter_pixels or data.flip too"),
     Idle("data.classes", _named_twice, "a class in it comes twice; name each once"),
     Idle("teacher.workdir", _untaught, _UNTAUGHT),
     Idle("teacher.source", _untaught, _UNTAUGHT),
@@ -99,6 +107,8 @@ IDLE = (
     Idle("teacher.precompute", _untaught, _UNTAUGHT),
     Idle("teacher.average", _answers_once, _ONCE),
     Idle("teacher.precompute", _answers_once, _ONCE),
+    Idle("teacher.kept_as", _untaught, _UNTAUGHT),
+    Idle("teacher.kept_as", _live, "its answers are not kept; set teacher.precompute=true too"),
     Idle("teacher.model", _untaught, _UNTAUGHT),
     Idle("teacher.members", _untaught, _UNTAUGHT),
     Idle("population.teacher", _untaught, _UNTAUGHT),

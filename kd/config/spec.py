@@ -22,7 +22,7 @@ from kd.config.typed import build, plain
 from kd.core.members import Members, make_members
 from kd.core.optim import Optim
 from kd.core.schedules import Schedule
-from kd.core.terms import Term, term
+from kd.core.terms import Term, check_whole_batch, term
 from kd.core.types import Targets
 from kd.errors import KdError, unknown
 from kd.evals import MORE_IS_BETTER
@@ -45,10 +45,13 @@ class Data:
 
     `image_size` makes images of any size into squares of so many pixels. With `stream` examples are
     read as they are needed and never held in memory; then `crop` takes a random part of each for
-    training, and `flip` turns half of them round. `mixup` mixes each image with another; a mixed
-    image has no label. The model sees the stored numbers times `scale`; None is the scale of the
-    source: see `kd.data.arrays`; so is `targets`, what the labels of a file are. `class_weights`
-    are "balanced", a number for each class, or a mapping from names of classes: see
+    training. `flip` turns half of them round. `mixup` mixes each image with another; a mixed image
+    has no label. With `views` an example is shifted and turned round in so many ways and no others,
+    the same in every run, so that a teacher's answers to them can be kept.
+
+    The model sees the stored numbers times `scale`; None is the scale of the source: see
+    `kd.data.arrays`; so is `targets`, what the labels of a file are. `class_weights` are
+    "balanced", a number for each class, or a mapping from names of classes: see
     `kd.data.weigh_classes`. `examples` is the declared number of training examples, for planning a
     run where the data is not. `licence` is recorded with the run.
     """
@@ -65,6 +68,7 @@ class Data:
     crop: Literal["none", "random"] = later("none")
     flip: bool = later(False)
     mixup: bool = later(False)
+    views: int | None = later(None)
     scale: float | None = later(None)
     targets: Targets | None = later(None)
     class_weights: str | tuple[float, ...] | Mapping[str, float] | None = later(None)
@@ -72,21 +76,21 @@ class Data:
     licence: str = outside_identity("own")
 
     @property
-    def views(self) -> tuple[str, ...]:
+    def augmentations(self) -> tuple[str, ...]:
         """The keys by which every epoch shows other images."""
-        views = {
+        keys = {
             "config.data.crop": self.crop != "none",
             "config.data.flip": self.flip,
             "config.data.mixup": self.mixup,
             "config.data.jitter_pixels": self.jitter_pixels,
         }
-        return tuple(name for name, on in views.items() if on)
+        return tuple(name for name, on in keys.items() if on)
 
     @property
     def why_not_kept(self) -> str:
         """Why a teacher's answers cannot be kept for this data; "" if they can."""
-        if self.views:
-            return f"every epoch shows other images ({', '.join(self.views)})"
+        if self.augmentations and self.views is None:
+            return f"every epoch shows other images ({', '.join(self.augmentations)})"
         return "the examples are streamed (config.data.stream)" if self.stream else ""
 
 
@@ -215,6 +219,7 @@ def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
     if spec.teacher.model is not None:
         check_options(spec.teacher.model, "config.teacher.model")
     _ = spec.members  # made now, so that what is wrong with them is said now
+    check_whole_batch(spec.terms, spec.accumulate)
     return spec
 
 
@@ -263,6 +268,7 @@ def _check_switches(spec: Spec) -> None:
             "config.data.examples must be 1 or more, and below 2^31, or none, got "
             f"{spec.data.examples}"
         )
+    _check_views(spec.data)
     scale = spec.data.scale
     if scale is not None and not 0 < abs(scale) < math.inf:
         raise KdError(
@@ -272,6 +278,23 @@ def _check_switches(spec: Spec) -> None:
     if spec.data.crop != "none" and spec.data.image_size is None:
         raise KdError(
             "config.data.crop needs the size of its result; set config.data.image_size, in pixels"
+        )
+
+
+def _check_views(data: Data) -> None:
+    if data.views is None:
+        return
+    if not 0 < data.views < 2**31:
+        raise KdError(f"config.data.views must be 1 or more, or none, got {data.views}")
+    if data.stream:
+        raise KdError(
+            f"config.data.views={data.views} fixes what is seen of examples in memory, and "
+            "config.data.stream reads others in every epoch; leave one of them out"
+        )
+    if data.mixup:
+        raise KdError(
+            f"config.data.views={data.views} fixes what is seen of each example, and "
+            "config.data.mixup mixes it with others in every step; leave one of them out"
         )
 
 

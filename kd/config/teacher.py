@@ -20,7 +20,8 @@ class TeacherSpec:
     """`source` is where it comes from: ``run:DIR`` of a finished run, one model or a population;
     ``hf:DIR`` of Hugging Face; ``weights:FILE`` of arrays with PyTorch's names; ``table:FILE`` of
     soft labels; ``package.module:function`` on NumPy arrays. `workdir` is another name for
-    ``run:DIR``. `precompute` its logits on the transfer set or not.
+    ``run:DIR``. `precompute` its logits on the transfer set or not, and keep them as numbers of the
+    type `kept_as`.
 
     `kind` says what a table or a function answers with, where that does not say it itself, and
     `temperature` at which its probabilities were softened. The answers are part of who the run is,
@@ -42,6 +43,7 @@ class TeacherSpec:
     workdir: str | None = None
     average: Literal["arithmetic", "geometric", "per_member"] = "arithmetic"
     precompute: bool = True
+    kept_as: Literal["float32", "float16"] = later("float32")
     source: str | None = outside_identity(None)
     kind: Kind | None = outside_identity(None)
     temperature: float | None = outside_identity(None)

@@ -94,7 +94,7 @@ def _loss(
         dropout,
     )
     total, terms, later = recipe.objective(
-        student, answer, batch, hparams, state.step, with_trained(heads, moved[1])
+        student, answer, batch, hparams, state.step, with_trained(heads, moved[1]), state.key
     )
     # what is trained moves between steps, and buffers from part to part
     later = with_trained(later, trained(heads))

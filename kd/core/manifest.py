@@ -18,10 +18,11 @@ class Manifest:
     `teacher` and `data` are fingerprints: of who answered (of the answers themselves where nobody
     knows) and of what was answered ("" where nobody knows). `rows` counts examples,
     `positions` are the answers of each (empty: one), `members` those of an ensemble that are kept
-    apart. `view` says what was done to the examples before they were answered, "" for nothing.
+    apart. `view` says what was done to the examples before they were answered, "" for nothing; with
+    `views` above 0 there are so many answers of each example, of which ``batch["view"]`` is seen.
     Answers that came as probabilities were softened at `temperature`; logits have 1. With `zeros`
-    some of these probabilities are exactly 0. `bytes` and `digest` are of the table as it lies
-    in memory.
+    some of these probabilities are exactly 0. `rounding` is the largest error of what is kept in
+    fewer bits than it was computed in. `bytes` and `digest` are of the table as it lies in memory.
     """
 
     rows: int
@@ -36,6 +37,8 @@ class Manifest:
     zeros: bool = False
     bytes: int = 0
     digest: str = ""
+    views: int = 0
+    rounding: float = 0.0
 
 
 def check_rows(rows: int, examples: int) -> None:
@@ -71,8 +74,8 @@ def check_answers(
         )
     if manifest.view != view:
         raise KdError(
-            "the teacher's answers were kept for examples as they are and view changes what the "
-            "student sees; pass the teacher itself, or leave view out"
+            f"the teacher's answers were kept for {manifest.view or 'examples as they are'} and "
+            "view changes what the student sees; pass the teacher itself, or leave view out"
         )
     if manifest.zeros and without_zeros:
         raise KdError(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from kd.core import rng
 from kd.core.heads import OwnedHeads
 from kd.core.schedules import make_schedule
 from kd.core.targets import masked_labels, where_labelled, with_label_share
@@ -26,7 +27,7 @@ Objective = Callable[
 
 
 def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
-    """``objective(student, teacher, batch, hparams, step, heads) ->
+    """``objective(student, teacher, batch, hparams, step, heads, key) ->
     (total[*b], {name: value[*b]}, heads)``.
 
     ``total = sum_k weight_k(step) * loss_k``, where every number is ``hparams["terms"][name]``
@@ -35,7 +36,8 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
     zeros first, so whatever they hold, NaN included, reaches neither value nor gradient. Where only
     a part of a batch is labelled, the values of a loss that reads labels carry the label share of
     `kd.core.targets`: its mean is one over the labelled examples. `heads` are what the terms own,
-    None where they own nothing; they come back with their buffers as they are next.
+    None where they own nothing; they come back with their buffers as they are next. `key` is that
+    of the seed, for terms that need random numbers.
 
     Raises:
       KdError: no terms, or two of the same name.
@@ -57,6 +59,7 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
         hparams: Hparams,
         step: jax.Array,
         heads: OwnedHeads | None = None,
+        key: jax.Array | None = None,
     ) -> tuple[Float[Array, "*b"], dict[str, Float[Array, "*b"]], OwnedHeads | None]:
         check_positions("student", student, batch)
         batch = with_label_share(masked_labels(batch))
@@ -68,15 +71,13 @@ def make_objective(terms: Sequence[Term], total_steps: int = 1) -> Objective:
         later = dict(heads or {})
         for t in terms:
             numbers = dict(hparams["terms"][t.name])
-            for key, shape in shapes[t.name].items():
-                numbers[key] = numbers[key] * shape(step)
-            own = later.get(t.name)
+            for number, shape in shapes[t.name].items():
+                numbers[number] = numbers[number] * shape(step)
+            own, seen = later.get(t.name), _with_keys(t, batch, key, step)
             if own is None:
-                values[t.name] = _against_teacher(t, student, teacher, batch, numbers)
+                values[t.name] = _against_teacher(t, student, teacher, seen, numbers)
             else:
-                values[t.name], later[t.name] = _with_heads(
-                    t, student, teacher, batch, numbers, own
-                )
+                values[t.name], later[t.name] = _with_heads(t, student, teacher, seen, numbers, own)
             _check_values(t.name, values[t.name], batch["weight"].shape)
             total = total + numbers["weight"] * values[t.name]
         return total, values, None if heads is None else later
@@ -119,6 +120,17 @@ def check_widths(student: int, teacher: int | None, terms: Sequence[Term], label
             f"the student answers with {student} classes and the teacher with {teacher}; "
             "train both on the same label set, or set student.classes"
         )
+
+
+def _with_keys(t: Term, batch: Batch, key: jax.Array | None, step: jax.Array) -> Batch:
+    """The batch with ``keys[b]`` where the loss needs random numbers: a function of seed, step,
+    term and example, wherever in a batch the example stands.
+    """
+    if "random" not in t.info.needs:
+        return batch
+    assert key is not None
+    stream = rng.stream(key, step, f"loss/{t.name}")
+    return {**batch, "keys": jax.vmap(jax.random.fold_in, (None, 0))(stream, batch["index"])}
 
 
 def _with_heads(

@@ -8,10 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kd.core.losses import LOSSES, LossInfo, Number
+from kd.core.losses.pairs import over_pairs
 from kd.core.schedules import Schedule
 from kd.core.types import Outputs
 from kd.errors import KdError, unknown
 from kd.names import lookup
+
+Pair = tuple[str, str]
+"""Paths of two layers, the student's and the teacher's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +26,8 @@ class Term:
     info: LossInfo
     numbers: Mapping[str, float]
     schedules: Mapping[str, Schedule]
-    taps: Mapping[str, tuple[str, str]] = dataclasses.field(default_factory=dict)
-    """The paths of the features that the loss reads: ``{its name: (student's, teacher's)}``."""
+    taps: Mapping[str, tuple[Pair, ...]] = dataclasses.field(default_factory=dict)
+    """The paths of the features that the loss reads: ``{its name: (a pair, ...)}``."""
 
 
 def term(
@@ -43,7 +47,8 @@ def term(
     that the loss never reads is an error: a temperature that does not reach its loss is the oldest
     silent bug of distillation. Where the loss reads inner features, `taps` say which they are, by
     the paths of modules: ``{"hidden": ("Dense_0", "Dense_1")}``, the student's and the teacher's,
-    or one path where they are the same.
+    or one path where they are the same. Several pairs, ``{"hidden": (("a", "a"), ("b", "d"))}``,
+    make the sum over pairs, or whatever a loss that is `fused` makes of them.
 
     Raises:
       KdError: an unknown loss, number or tap, or a number outside its interval.
@@ -76,10 +81,14 @@ def term(
             "distribution has temperature 0; leave the warm-up out, and keep factors above 0"
         )
     set_ones = {key: value for key, value in schedules.items() if value is not None}
-    return Term(label, info, values, set_ones, _pairs_of_paths(label, info, taps))
+    layers = _pairs_of_paths(label, info, taps)
+    pairs = max(map(len, layers.values()), default=1)
+    if pairs > 1 and not info.fused:
+        info = over_pairs(info, pairs)
+    return Term(label, info, values, set_ones, layers)
 
 
-def _pairs_of_paths(label: str, info: LossInfo, taps: Any) -> dict[str, tuple[str, str]]:
+def _pairs_of_paths(label: str, info: LossInfo, taps: Any) -> dict[str, tuple[Pair, ...]]:
     """The taps of a term as pairs, the student's path and the teacher's."""
     if not isinstance(taps, Mapping | None):
         raise KdError(
@@ -96,28 +105,55 @@ def _pairs_of_paths(label: str, info: LossInfo, taps: Any) -> dict[str, tuple[st
                 f"objective.{label} reads the inner features '{name}' and nothing says which they "
                 f"are; set taps = {{'{name}': (path in the student, path in the teacher)}}"
             )
-    return {name: _pair_of_paths(label, name, path) for name, path in paths.items()}
+    pairs = {name: _pairs_of(label, name, path) for name, path in paths.items()}
+    counts = {name: len(several) for name, several in pairs.items()}
+    if len(set(counts.values())) > 1:
+        raise KdError(f"objective.{label}.taps must all name as many pairs of layers, got {counts}")
+    return pairs
 
 
-def _pair_of_paths(label: str, name: str, path: Any) -> tuple[str, str]:
-    pair = (path, path) if isinstance(path, str) else path
-    if isinstance(pair, (tuple, list)) and [type(part) for part in pair] == [str, str]:
-        return (pair[0], pair[1])
+def _pairs_of(label: str, name: str, paths: Any) -> tuple[Pair, ...]:
+    """One pair or several, of a path, two paths, or pairs of paths."""
+    if isinstance(paths, str):
+        return ((paths, paths),)
+    if _is_pair(paths):
+        return ((paths[0], paths[1]),)
+    if isinstance(paths, (tuple, list)) and paths and all(map(_is_pair, paths)):
+        return tuple((pair[0], pair[1]) for pair in paths)
     raise KdError(
-        f"objective.{label}.taps.{name} must be a path or two, the student's and the teacher's, "
-        f"got {path!r}"
+        f"objective.{label}.taps.{name} must be a path or two, the student's and the teacher's, or "
+        f"several such pairs, got {paths!r}"
     )
+
+
+def _is_pair(paths: Any) -> bool:
+    return isinstance(paths, (tuple, list)) and [type(path) for path in paths] == [str, str]
 
 
 def student_taps(terms: Sequence[Term]) -> tuple[str, ...]:
     """The paths at which the terms look into the student."""
-    return tuple(dict.fromkeys(pair[0] for t in terms for pair in t.taps.values()))
+    return tuple(dict.fromkeys(path for t in terms for path in _side(t, 0)))
 
 
 def teacher_taps(terms: Sequence[Term]) -> tuple[str, ...]:
     """The paths at which the terms look into the teacher."""
-    taught = [t for t in terms if t.info.teacher]
-    return tuple(dict.fromkeys(pair[1] for t in taught for pair in t.taps.values()))
+    return tuple(dict.fromkeys(path for t in terms if t.info.teacher for path in _side(t, 1)))
+
+
+def _side(t: Term, side: int) -> list[str]:
+    """All paths of a term in the student (0) or in the teacher (1)."""
+    return [pair[side] for pairs in t.taps.values() for pair in pairs]
+
+
+def check_whole_batch(terms: Sequence[Term], parts: int) -> None:
+    """Raise a `KdError` where a batch is cut into `parts` and a term compares its examples."""
+    for t in terms:
+        if parts > 1 and t.info.whole_batch:
+            raise KdError(
+                f"objective.{t.name} compares the examples of a batch with each other and "
+                f"accumulate={parts} cuts it into parts; leave accumulate out, or take a smaller "
+                "data.batch_size"
+            )
 
 
 def _reaches_zero(schedule: Schedule) -> bool:
@@ -145,12 +181,13 @@ def check_number(label: str, info: LossInfo, key: str, value: float) -> None:
 
 
 def tapped(t: Term, student: Outputs, teacher: Outputs | None) -> tuple[Outputs, Outputs | None]:
-    """The outputs as a term sees them: with the taps that it reads, by the names of its loss.
+    """The outputs as a term sees them: with the taps that it reads, by the names of its loss; those
+    of several pairs, and of a fused loss, as tuples.
 
     Raises:
       KdError: an averaged ensemble, whose features have no average.
     """
-    student = student.named({name: pair[0] for name, pair in t.taps.items()})
+    student = student.named(_names(t, 0))
     if teacher is None or not t.info.teacher:
         return student, teacher
     if teacher.average not in (None, "per_member"):
@@ -158,4 +195,12 @@ def tapped(t: Term, student: Outputs, teacher: Outputs | None) -> tuple[Outputs,
             f"objective.{t.name} reads inner features, and those of an ensemble have no average; "
             "set teacher.average=per_member"
         )
-    return student, teacher.named({name: pair[1] for name, pair in t.taps.items()})
+    return student, teacher.named(_names(t, 1))
+
+
+def _names(t: Term, side: int) -> dict[str, str | tuple[str, ...]]:
+    """The paths of each tap on one side: one where it is one pair, else a tuple."""
+    paths = {name: tuple(pair[side] for pair in pairs) for name, pairs in t.taps.items()}
+    if t.info.fused:
+        return dict(paths)
+    return {name: several[0] if len(several) == 1 else several for name, several in paths.items()}

@@ -128,11 +128,17 @@ class Outputs:
         alone = jax.tree.map(lambda values: values[i], self)
         return dataclasses.replace(alone, average=None, weights=None)
 
-    def named(self, names: Mapping[str, str]) -> Outputs:
-        """The same with the taps of these paths alone, by other names: ``{name: path}``."""
-        return dataclasses.replace(
-            self, taps={name: self.taps[path] for name, path in names.items()}
-        )
+    def named(self, names: Mapping[str, str | tuple[str, ...]]) -> Outputs:
+        """The same with the taps of these paths alone, by other names: ``{name: path}``; of several
+        paths a tuple.
+        """
+
+        def tap(paths: str | tuple[str, ...]) -> Any:
+            if isinstance(paths, str):
+                return self.taps[paths]
+            return tuple(self.taps[path] for path in paths)
+
+        return dataclasses.replace(self, taps={name: tap(paths) for name, paths in names.items()})
 
     def astype(self, dtype: Any) -> Outputs:
         """The same with logits and taps as numbers of type `dtype`; taps of whole numbers stay."""

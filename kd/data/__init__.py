@@ -13,6 +13,8 @@ from kd.data.slices import of_classes, parse_split, split_rows, take
 from kd.data.sources import SOURCES, is_code, load
 from kd.data.stored import prepare
 from kd.data.stream import Stream, described
+from kd.data.views.fixed import FixedViews, fixed_views
+from kd.data.views.flip import flip
 from kd.data.views.jitter import jitter
 from kd.data.views.mixup import chain, mixup
 
@@ -21,6 +23,7 @@ __all__ = [
     "Batches",
     "Dataset",
     "Examples",
+    "FixedViews",
     "Order",
     "Stream",
     "arrays",
@@ -32,6 +35,8 @@ __all__ = [
     "check_same_kind",
     "described",
     "example_batch",
+    "fixed_views",
+    "flip",
     "gather",
     "in_memory",
     "in_order",

@@ -103,7 +103,7 @@ class _Adapted:
                 answer, updated = supplied(run, {} if key is None else {"dropout": key})
             outputs = _outputs(answer)
             if paths:
-                features = taps.taken(paths, updated.pop(taps.COLLECTION))
+                features = taps.taken(paths, updated.pop(taps.COLLECTION), params)
                 outputs = dataclasses.replace(outputs, taps={**outputs.taps, **features})
             if not train:
                 return outputs, extra
@@ -178,7 +178,7 @@ def _look(
         paths,
         supplied(lambda rngs: taps.known(network, variables, inputs, rngs=rngs, **told), keys),
     )
-    return {"capture_intermediates": taps.capturing(paths)}
+    return {"capture_intermediates": taps.capturing(taps.layers(paths))}
 
 
 def _outputs(answer: Any) -> Outputs:

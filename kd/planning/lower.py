@@ -63,7 +63,7 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
 
     mesh = make_mesh(spec.mesh, devices)
     asked = planned(spec, mesh)
-    task = with_answers_kept(asked) if spec.teacher.precompute else asked
+    task = with_answers_kept(asked, spec.teacher.kept_as) if spec.teacher.precompute else asked
     placement = place(task)
     state, variables = task.abstract_state, jax.eval_shape(lambda: teacher_variables(task))
     held = {
@@ -94,14 +94,13 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     return Lowering(lower_step(task), teacher, held, facts)
 
 
-def with_answers_kept(task: Task) -> Task:
+def with_answers_kept(task: Task, kept_as: str = "float32") -> Task:
     """What is trained when `teacher.precompute` is on: the shapes of the teacher's logits in place
     of its weights.
     """
     import jax
-    import jax.numpy as jnp
 
-    from kd.data import example_batch
+    from kd.data import FixedViews, example_batch
     from kd.teachers.make import kept_shapes
 
     teacher = task.tapped_teacher
@@ -110,5 +109,16 @@ def with_answers_kept(task: Task) -> Task:
     apply = teacher.apply if teacher.pairs is None else jax.vmap(teacher.apply, in_axes=(0, None))
     rows = len(task.data)
     batch = jax.eval_shape(lambda: example_batch(task.data, rows))
-    answers = jax.eval_shape(lambda v, b: apply(v, b).astype(jnp.float32), teacher.variables, batch)
-    return dataclasses.replace(task, teacher=kept_shapes(answers, rows, teacher.pairs))
+    answers = jax.eval_shape(lambda v, b: apply(v, b).astype(kept_as), teacher.variables, batch)
+    views = task.view if isinstance(task.view, FixedViews) else None
+    if views is not None:
+        ahead = 1 + (teacher.pairs is not None) + (answers.average is not None)
+        answers = jax.tree.map(lambda leaf: _of_views(leaf, ahead, views.count), answers)
+    return dataclasses.replace(task, teacher=kept_shapes(answers, rows, teacher.pairs, views))
+
+
+def _of_views(leaf: Any, ahead: int, count: int) -> Any:
+    """The shape of a leaf of answers to so many views of each example."""
+    import jax
+
+    return jax.ShapeDtypeStruct((*leaf.shape[:ahead], count, *leaf.shape[ahead:]), leaf.dtype)

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from kd import data as kd_data
 from kd.config import Spec
 from kd.core.optim import make_optimizer, max_norm
+from kd.core.step import View
 from kd.core.types import Teacher
 from kd.data.examples import Examples
 from kd.errors import KdError
@@ -47,9 +48,7 @@ def build_task(
         teacher=teacher,
         init=init,
         init_source=init_source(spec),
-        view=kd_data.chain(
-            kd_data.jitter(spec.data.jitter_pixels), kd_data.mixup() if spec.data.mixup else None
-        ),
+        view=_view(spec),
         constraint=max_norm(spec.optim.max_norm),
         learning_rate_schedule=spec.optim.learning_rate_schedule,
         early_stopping=spec.early_stopping is not None,
@@ -60,6 +59,17 @@ def build_task(
         members_by=spec.mesh.members_by,
         sharding=spec.sharding,
     )
+
+
+def _view(spec: Spec) -> View | None:
+    """What is done to a batch on the device, before anybody sees it."""
+    data = spec.data
+    # a stream is turned round while it is read
+    flip = kd_data.flip() if data.flip and not data.stream else None
+    jitter = kd_data.jitter(data.jitter_pixels)
+    if data.views is not None:
+        return kd_data.fixed_views(jitter, flip, count=data.views)
+    return kd_data.chain(jitter, kd_data.mixup() if data.mixup else None, flip)
 
 
 @pinned()

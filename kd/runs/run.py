@@ -35,6 +35,7 @@ from kd.system.paths import local
 from kd.teachers.function import complete, is_unasked
 from kd.teachers.mixture import Mixture, is_live
 from kd.teachers.trained import Trained, evaluation, precompute
+from kd.teachers.viewed import said
 from kd.training import loop, writers
 from kd.training.program import place
 from kd.training.room import check_room
@@ -95,7 +96,9 @@ def train_workdir(
             changes = [*changes, *told]
         if task.teacher is not None and spec.teacher.precompute and is_live(task.teacher):
             taps, asked = teacher_taps(spec.terms), on_mesh(task, task.teacher)
-            taught = precompute(asked, data, taps=taps, on_disk=True)
+            views = task.view if isinstance(task.view, kd_data.FixedViews) else None
+            told = {"taps": taps, "views": views, "kept_as": spec.teacher.kept_as}
+            taught = precompute(asked, data, on_disk=True, **told)
             task = dataclasses.replace(task, teacher=taught)
         state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
         return _recorded(workdir, task, state, held_out, changes)
@@ -242,6 +245,8 @@ def _said_at(resumed_at: int, workdir: Workdir, task: loop.Task) -> list[str]:
     if resumed_at:
         return []
     lines = [] if task.first is None else [task.first.text]
+    if task.teacher is not None and (kept := said(task.teacher)):
+        lines.append(kept)
     if workdir.has_metrics:
         lines.append(
             f"no whole checkpoint in {workdir.path}; starting again at step 0, and its metrics "

@@ -205,10 +205,10 @@ def _check_views(spec: Spec) -> None:
     several ways.
     """
     once = [origin.text for origin in spec.origins if not origin.is_model]
-    if once and spec.data.views:
+    if once and spec.data.augmentations:
         raise KdError(
             f"the teacher {once[0]} answers once for each example, and every epoch shows other "
-            f"images ({', '.join(spec.data.views)}); leave that out, or let a run teach"
+            f"images ({', '.join(spec.data.augmentations)}); leave that out, or let a run teach"
         )
 
 

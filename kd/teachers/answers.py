@@ -66,7 +66,7 @@ def answers(teacher: Teacher, data: Examples, *, batch_size: int = 500) -> Outpu
     """
     check_answers(teacher.manifest, data)
     several = teacher.pairs is not None
-    return _answer(_applied(teacher), teacher.variables, data, batch_size, several)
+    return _answer(applied(teacher), teacher.variables, data, batch_size, several)
 
 
 @pinned()
@@ -78,11 +78,12 @@ def program_of(teacher: Teacher, data: Dataset, *, batch_size: int = 500) -> tup
     mesh = mesh_of(teacher.variables)
     with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
         size = _batch_size(data, batch_size, mesh)
-        lowered = _all.lower(*_arguments(_applied(teacher), teacher.variables, data, size, mesh))
+        lowered = _all.lower(*_arguments(applied(teacher), teacher.variables, data, size, mesh))
     return lowered.as_text(), lowered.out_info
 
 
-def _applied(teacher: Teacher) -> Callable[[PyTree, Batch], Outputs]:
+def applied(teacher: Teacher) -> Callable[[PyTree, Batch], Outputs]:
+    """What a teacher's variables answer, of several teachers that are paired all of them."""
     return teacher.apply if teacher.pairs is None else _paired(teacher.apply)
 
 
@@ -100,7 +101,8 @@ def check_inputs(model: Teacher, data: Examples, who: str = "the teacher") -> No
     """Raise a `KdError` unless a model reads the inputs of `data`. Nothing is computed."""
 
     def answer(variables: PyTree) -> Outputs:
-        return unpaired_answer(model)(variables, example_batch(data, 1))
+        batch = {**example_batch(data, 1), "view": jnp.zeros(1, jnp.int32)}
+        return unpaired_answer(model)(variables, batch)
 
     try:
         jax.eval_shape(answer, model.variables)

@@ -16,6 +16,7 @@ import numpy as np
 
 from kd.core.manifest import Kind, Manifest
 from kd.core.types import Answer, Apply, Average, Batch, Model, Outputs, PyTree, Teacher
+from kd.data import FixedViews
 from kd.errors import KdError, unknown
 from kd.placement.ambient import pinned
 
@@ -104,11 +105,16 @@ def kept(
     pairs: tuple[int, ...] | None = None,
     kind: Kind = "logits",
     temperature: float = 1.0,
+    views: FixedViews | None = None,
+    rounding: float = 0.0,
 ) -> Teacher:
     """A teacher that answers from a table, gathered by ``batch["index"]``, with its manifest.
 
     Shapes: logits and taps ``[n ...]``; before that an axis ``e`` where `answers` are an
     ensemble's, and before that an axis of several teachers where there are `pairs`.
+
+    Of answers to `views` the axis of examples is followed by theirs, ``[n k ...]``, and
+    ``batch["view"]`` says which one is seen; `rounding` is their error: see `Manifest`.
 
     Raises:
       KdError: answers that are not finite. A class may be ruled out, by minus infinity.
@@ -118,46 +124,60 @@ def kept(
             "the teacher's answers are not finite: its training diverged, or these inputs are too "
             "large"
         )
-    table = _laid_out(answers, pairs)
+    table = _laid_out(answers, pairs, views)
     paired = int(pairs is not None)
+    first = paired + 1 + (views is not None)
     ensemble = table.average is not None
     digest = _digest(table)
     manifest = Manifest(
         rows=table.logits.shape[paired],
         classes=table.width,
-        positions=tuple(table.logits.shape[paired + 1 + ensemble : -1]),
+        positions=tuple(table.logits.shape[first + ensemble : -1]),
         teacher=teacher or digest,
         data=data,
+        view="" if views is None else views.identity,
         kind=kind,
         temperature=temperature,
-        members=table.logits.shape[paired + 1] if ensemble else None,
+        members=table.logits.shape[first] if ensemble else None,
         zeros=kind == "probabilities" and bool(np.isneginf(table.logits).any()),
         bytes=sum(leaf.nbytes for leaf in jax.tree.leaves(table)),
         digest=digest,
+        views=0 if views is None else views.count,
+        rounding=rounding,
     )
     return _gathered(jax.tree.map(jnp.asarray, table), manifest, pairs)
 
 
-def kept_shapes(answers: Outputs, rows: int, pairs: tuple[int, ...] | None = None) -> Teacher:
+def kept_shapes(
+    answers: Outputs,
+    rows: int,
+    pairs: tuple[int, ...] | None = None,
+    views: FixedViews | None = None,
+) -> Teacher:
     """`kept` of the shapes of answers alone: for planning, before anything was computed."""
-    table = jax.eval_shape(lambda answers: _laid_out(answers, pairs), answers)
-    return _gathered(table, Manifest(rows, answers.width), pairs)
+    table = jax.eval_shape(lambda answers: _laid_out(answers, pairs, views), answers)
+    manifest = Manifest(rows, answers.width)
+    if views is not None:
+        manifest = dataclasses.replace(manifest, view=views.identity, views=views.count)
+    return _gathered(table, manifest, pairs)
 
 
-def _laid_out(answers: Outputs, pairs: tuple[int, ...] | None) -> Outputs:
-    """Members behind rows, ``[n e ...]``: an example's answers lie together and are read in one
-    go.
+def _laid_out(answers: Outputs, pairs: tuple[int, ...] | None, views: FixedViews | None) -> Outputs:
+    """Members behind rows, ``[n e ...]`` or ``[n k e ...]``: an example's answers lie together and
+    are read in one go.
     """
     if answers.average is None:
         return answers
     members = int(pairs is not None)
-    return jax.tree.map(lambda leaf: np.moveaxis(leaf, members, members + 1), answers)
+    behind = members + 1 + (views is not None)
+    return jax.tree.map(lambda leaf: np.moveaxis(leaf, members, behind), answers)
 
 
 def _gathered(table: Outputs, manifest: Manifest, pairs: tuple[int, ...] | None) -> Teacher:
     def apply(table: Outputs, batch: Batch) -> Outputs:
         index = batch["index"]
-        answers = jax.tree.map(lambda leaf: leaf[index], table)
+        place = (index, batch["view"]) if manifest.views else index
+        answers = jax.tree.map(lambda leaf: leaf[place], table)
         if table.average is None:
             return answers
         return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, index.ndim, 0), answers)

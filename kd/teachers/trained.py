@@ -15,8 +15,9 @@ import jax
 import numpy as np
 
 from kd import evals, exporting
+from kd.core.manifest import check_answers
 from kd.core.types import Average, Model, PyTree, Targets, Teacher
-from kd.data import Dataset, Stream
+from kd.data import Dataset, FixedViews, Stream
 from kd.data.examples import Examples, of_student
 from kd.data.seen import Seen, scale_for
 from kd.errors import KdError, unknown
@@ -25,8 +26,10 @@ from kd.placement.ambient import pinned
 from kd.placement.mesh import is_whole
 from kd.system.paths import local
 from kd.teachers import make as kd_teacher
-from kd.teachers.answers import answers, check_data, check_inputs, predict, reading
+from kd.teachers import viewed
+from kd.teachers.answers import check_data, check_inputs, predict, reading
 from kd.teachers.remembered import remembered_answers
+from kd.teachers.viewed import KeptAs
 
 _BATCH = 500
 FORMATS = ("both", "safetensors", "stablehlo", "hf")
@@ -293,19 +296,28 @@ def load_saved(path: str | os.PathLike[str], model: Any = None) -> Trained:
 
 
 def precompute(
-    teacher: Teacher, data: Examples, *, taps: Sequence[str] = (), on_disk: bool = False
+    teacher: Teacher,
+    data: Examples,
+    *,
+    taps: Sequence[str] = (),
+    views: FixedViews | None = None,
+    kept_as: KeptAs = "float32",
+    on_disk: bool = False,
 ) -> Teacher:
     """The same teacher with its logits for `data` computed once, to be gathered by
     ``batch["index"]``.
 
-    For a fixed transfer set only: a student that sees augmented images needs the live teacher. The
+    A student that sees augmented images needs the live teacher, or `views`, a fixed set of them:
+    then it answers once to each view of each example, and `kd.fit` is given the same views. The
     members of an ensemble are kept apart, so any temperature and averaging rule can still be asked
-    of them. `taps` are paths of inner features that are kept beside the logits. With `on_disk` the
-    answers are kept between runs too, those of data in memory: see `kd.teachers.remembered`.
+    of them. `taps` are paths of inner features that are kept beside the logits. In float16 they
+    take half the room; ``manifest.rounding`` says the error. With `on_disk` the answers are kept
+    between runs too, those of data in memory: see `kd.teachers.remembered`.
 
     Raises:
       KdError: a teacher that cannot read these inputs, or whose answers are not finite; a stream
-        of random crops or flips.
+        of random crops or flips, or one beside `views`; less memory, or room on the disk, than all
+        answers take.
     """
     if not isinstance(teacher, Teacher):
         raise KdError(
@@ -318,17 +330,30 @@ def precompute(
             "answers are kept for examples as they are, and this stream shows others in every "
             "epoch (crop, flip); pass the teacher itself"
         )
+    if views is not None and isinstance(data, Stream):
+        raise KdError(
+            "a fixed set of views is of examples in memory, and these are streamed; set "
+            "data.stream=false, or let the teacher answer live"
+        )
+    check_answers(teacher.manifest, data, view="" if views is None else views.identity)
+    if views is not None and teacher.manifest is not None:
+        return teacher
     teacher = reading(teacher, data).tapped(tuple(taps))
+    needed = viewed.bytes_needed(teacher, data, views, kept_as)
+    viewed.check_memory(needed, data, views)
+    how: dict[str, Any] = {"views": views, "kept_as": kept_as, "batch_size": _BATCH}
     if on_disk and isinstance(data, Dataset):
-        outputs = remembered_answers(teacher, data, batch_size=_BATCH)
+        outputs, rounding = remembered_answers(teacher, data, **how)
     else:
-        outputs = answers(teacher, data, batch_size=_BATCH)
+        outputs, rounding = viewed.asked(teacher, data, **how)
     return kd_teacher.kept(
         outputs,
         teacher=teacher.fingerprint,
         data=data.fingerprint,
         pairs=teacher.pairs,
         kind="logits" if teacher.manifest is None else teacher.manifest.kind,
+        views=views,
+        rounding=rounding,
     )
 
 

@@ -79,7 +79,7 @@ def fit(
         in one program.
       seed: of a single run; weights, order of examples, dropout and augmentation are functions of
         it.
-      view: augmentation, e.g. ``kd.jitter(2)``.
+      view: augmentation, e.g. ``kd.jitter(2)``, or a fixed set of views: see `kd.fixed_views`.
       validation: for early stopping: after every epoch each member is judged by its errors on these
         labelled examples, and what is returned is its best state and not its last. None to train to
         the end.

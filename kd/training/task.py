@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -24,16 +23,17 @@ from kd.core.schedules import Schedule, make_schedule
 from kd.core.state import State, init_state, with_best, with_ema, with_heads
 from kd.core.step import Constraint, Step, View, make_train_step
 from kd.core.targets import check_targets
-from kd.core.terms import Term, student_taps, teacher_taps
+from kd.core.terms import Term, check_whole_batch, student_taps, teacher_taps
 from kd.core.types import Batch, Model, Outputs, PyTree, Teacher
 from kd.errors import KdError
 from kd.models import as_model
 from kd.models.abstract import check_model, shapes
-from kd.placement.mesh import MembersBy, MeshSpec, check_batch, check_members, is_whole, make_mesh
-from kd.placement.sharding import Sharding, check_rule, specs, teacher_shardings
+from kd.placement.mesh import MembersBy, MeshSpec, check_batch, check_members, make_mesh
+from kd.placement.sharding import Sharding, specs, teacher_shardings
 from kd.teachers.answers import reading
 from kd.teachers.make import unpaired_answer
 from kd.teachers.trained import Trained
+from kd.training.checks import check_numbers, check_optimizer, check_pairs
 from kd.training.first import First, first_weights
 from kd.training.ways import members_of
 
@@ -252,9 +252,10 @@ def check(task: Task) -> None:
     """Raise a `KdError` if student, teacher, data, terms and devices do not fit, before anything is
     compiled.
     """
-    _check_numbers(task)
+    check_numbers(task)
     kd_data.steps_per_epoch(len(task.data), task.batch_size)
     check_batch(task.mesh, task.batch_size, task.accumulate)
+    check_whole_batch(task.terms, task.accumulate)
     check_members(task.mesh, task.members.size)
     make_objective(task.terms, task.total_steps)
     make_schedule(task.learning_rate_schedule, task.total_steps)
@@ -264,29 +265,39 @@ def check(task: Task) -> None:
     with jax.set_mesh(task.mesh):
         student = check_model(task.tapped_model, batch["inputs"])
     check_frozen(student.params, task.freeze)
-    _check_optimizer(task.optimizer, student.params)
+    check_optimizer(task.optimizer, student.params)
     if not jnp.issubdtype(student.outputs.logits.dtype, jnp.floating):
         raise KdError(
             f"the student answers with {student.outputs.logits.dtype}, which has no gradient; "
             "answer with logits in floating point"
         )
     specs(task.sharding.student, student.params, task.mesh)
-    teacher = _check_teacher(task, batch)
+    answer = _check_teacher(task, batch)
     if "labels" in batch:
         losses = [(t.name, t.info) for t in task.terms]
         check_targets(losses, task.data.targets, task.data.num_classes, student.outputs.width)
-    check_widths(student.outputs.width, teacher, task.terms, "labels" in batch)
+    wide = None if answer is None else answer.width
+    check_widths(student.outputs.width, wide, task.terms, "labels" in batch)
     check_positions("student", student.outputs, batch)
-    _heads(task, jnp.uint32(0))
     if student.outputs.width < task.data.num_classes:
         raise KdError(
             f"the student answers with {student.outputs.width} classes and the data has "
             f"{task.data.num_classes}"
         )
+    _check_losses(task, student.outputs, answer, batch)
 
 
-def _check_teacher(task: Task, batch: Batch) -> int | None:
-    """The number of classes that the task's teacher answers with; None without a teacher."""
+def _check_losses(task: Task, student: Outputs, teacher: Outputs | None, batch: Batch) -> None:
+    """Trace what the terms own and compute, on shapes alone: what does not fit is said now."""
+    objective = make_objective(task.terms, task.total_steps)
+    hparams = task.members.member(0).hparams
+    heads = jax.eval_shape(lambda: _heads(task, jnp.uint32(0)))
+    state = (jnp.int32(0), heads, rng.key(0))
+    jax.eval_shape(objective, student, teacher, batch, hparams, *state)
+
+
+def _check_teacher(task: Task, batch: Batch) -> Outputs | None:
+    """Shapes of what the task's teacher answers; None without a teacher."""
     teacher = task.tapped_teacher
     if teacher is None:
         if task.sharding.teacher.paths:
@@ -301,7 +312,7 @@ def _check_teacher(task: Task, batch: Batch) -> int | None:
         view="" if task.view is None else getattr(task.view, "identity", None),
         without_zeros=[t.name for t in task.terms if t.info.teacher and not t.info.zeros],
     )
-    _check_pairs(teacher.pairs, task.members.size, jax.tree.leaves(teacher.variables))
+    check_pairs(teacher.pairs, task.members.size, jax.tree.leaves(teacher.variables))
     answer: Any = jax.eval_shape(unpaired_answer(teacher), teacher.variables, batch)
     if not isinstance(answer, Outputs):
         raise KdError(
@@ -310,50 +321,4 @@ def _check_teacher(task: Task, batch: Batch) -> int | None:
         )
     check_positions("teacher", answer, batch)
     teacher_shardings(teacher, teacher.variables, task.sharding.teacher, task.mesh)
-    return answer.width
-
-
-def _check_numbers(task: Task) -> None:
-    if not is_whole(task.accumulate) or task.accumulate < 1:
-        raise KdError(f"accumulate must be a whole number of 1 or more, got {task.accumulate!r}")
-    patience: Any = task.patience
-    if patience is not None and not (is_whole(patience) and patience >= 1):
-        raise KdError(f"patience must be a whole number of 1 or more, got {patience!r}")
-    decay: Any = task.ema
-    if (
-        not isinstance(decay, (float, int, np.floating))
-        or isinstance(decay, bool)
-        or not 0 <= decay < 1
-    ):
-        raise KdError(f"ema is a decay and must lie in [0, 1), got {decay!r}; 0 keeps no average")
-    if not isinstance(task.sharding, Sharding):
-        raise KdError(
-            f"sharding must be a kd.Sharding, got {task.sharding!r}; e.g. "
-            "kd.Sharding(student=kd.Rule('fsdp'))"
-        )
-    check_rule(task.sharding.teacher, "teacher")
-
-
-def _check_optimizer(optimizer: optax.GradientTransformation, params: PyTree) -> None:
-    """Some of Optax's want the loss itself at every update, which the step does not give."""
-    try:
-        jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
-    except TypeError as error:
-        raise KdError(
-            f"this optimiser asks for more than gradients and parameters ({error}); take another"
-        ) from error
-
-
-def _check_pairs(pairs: tuple[int, ...] | None, members: int | None, leaves: Sequence[Any]) -> None:
-    if pairs is None:
-        return
-    if len(pairs) != members:
-        raise KdError(
-            f"{len(pairs)} teachers are paired with {members or 1} students; give one teacher per "
-            "member"
-        )
-    for pair in pairs:
-        if not 0 <= pair < len(leaves[0]):
-            raise KdError(
-                f"a student is paired with teacher {pair} and there are {len(leaves[0])}, from 0"
-            )
+    return answer

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any
 
+from kd.core.losses.activations import activation_boundary, connector_and_margins, ofd
+from kd.core.losses.attention import attention_transfer, nst
+from kd.core.losses.batchwise import dist, mlkd
 from kd.core.losses.binary import bce, soft_bce
-from kd.core.losses.features import hidden_mse, projection
+from kd.core.losses.decoupled import dkd, nkd, ofa
+from kd.core.losses.features import (
+    hidden_cosine,
+    hidden_mse,
+    hint,
+    projection,
+    projection_where_widths_differ,
+    projector,
+    regressor,
+    simkd,
+)
+from kd.core.losses.generated import (
+    factor_transfer,
+    generator,
+    mgd,
+    normal_distribution,
+    paraphraser,
+    vid,
+)
+from kd.core.losses.info import FAMILIES, NEEDS, LossInfo, Number
 from kd.core.losses.logits import (
     hard,
     jsd,
@@ -19,10 +39,14 @@ from kd.core.losses.logits import (
     soft_targets,
 )
 from kd.core.losses.numbers import mse, soft_mse
-from kd.core.types import Heads, Loss, Targets
-from kd.errors import unknown
+from kd.core.losses.regions import sdd
+from kd.core.losses.relations import RELATIONS
+from kd.core.losses.rescaled import logit_cosine, logit_standardized, ttm, wttm
+from kd.core.losses.review import fusions, review
+from kd.core.types import Heads
 
 __all__ = [
+    "FAMILIES",
     "LOSSES",
     "NEEDS",
     "LossInfo",
@@ -41,79 +65,83 @@ __all__ = [
     "soft_targets",
 ]
 
-
-@dataclasses.dataclass(frozen=True)
-class Number:
-    """A number that a loss reads from ``hparams``: its default, and the open interval it must lie
-    in.
-    """
-
-    default: float
-    above: float = -math.inf
-    below: float = math.inf
-
-
-NEEDS = ("teacher", "labels", "same classes")
-
-
-@dataclasses.dataclass(frozen=True)
-class LossInfo:
-    """A loss and what it asks for.
-
-    `needs` are some of `NEEDS`: a teacher, labels, and a teacher that answers for the classes of
-    the student. `numbers` are those that it reads, `classes` how many the student must answer with
-    at least: a loss on distributions asks for two, since the softmax of a single output is always
-    1. `zeros`: the teacher may give a class probability exactly 0, and value and gradient stay
-    finite. `targets`: what its labels are, where it needs some; None: whatever they are.
-
-    `taps` are the inner features that it reads, by names of its own; a term says which they are.
-    ``init(key, student, teacher, examples)`` makes what the loss owns, from the shapes of both
-    outputs and the number of examples: see `kd.core.types.Heads`. None: it owns nothing.
-    """
-
-    loss: Loss | Callable[..., Any]
-    needs: Collection[str] = ("teacher", "same classes")
-    numbers: dict[str, Number] = dataclasses.field(default_factory=dict)
-    zeros: bool = False
-    classes: int = 1
-    taps: tuple[str, ...] = ()
-    init: Callable[..., Heads] | None = None
-    targets: Targets | None = None
-
-    def __post_init__(self) -> None:
-        for need in self.needs:
-            if need not in NEEDS:
-                raise unknown("need of a loss", need, NEEDS)
-
-    @property
-    def teacher(self) -> bool:
-        """Whether it reads a teacher."""
-        return "teacher" in self.needs
-
-    @property
-    def labels(self) -> bool:
-        """Whether it reads labels."""
-        return "labels" in self.needs
-
-
 _TEMPERATURE = {"temperature": Number(1.0, above=0.0)}
 
 _SMOOTHING = {"smoothing": Number(0.1, above=0.0, below=1.0)}
 _JSD = {**_TEMPERATURE, "beta": Number(0.5, above=0.0, below=1.0)}
+_DKD = {**_TEMPERATURE, "beta": Number(8.0, above=0.0)}
+_NKD = {**_TEMPERATURE, "gamma": Number(1.5, above=0.0)}
+_DIST = {**_TEMPERATURE, "beta": Number(1.0, above=0.0), "gamma": Number(1.0, above=0.0)}
+_SDD = {**_TEMPERATURE, "beta": Number(2.0, above=0.0)}
 
-LOSSES: dict[str, LossInfo] = {
+_LABELLED = ("teacher", "labels", "same classes")
+_BATCH = ("teacher", "same classes", "whole batch")
+
+_LOGITS: dict[str, LossInfo] = {
     "bce": LossInfo(bce, needs=("labels",), targets="binary"),
+    "dist": LossInfo(dist, needs=_BATCH, numbers=_DIST, classes=2),
+    "dkd": LossInfo(dkd, needs=_LABELLED, numbers=_DKD, classes=2, targets="classes"),
     "hard": LossInfo(hard, needs=("labels",), classes=2, targets="classes"),
-    "hidden_mse": LossInfo(hidden_mse, needs=("teacher",), taps=("hidden",), init=projection),
     "jsd": LossInfo(jsd, zeros=True, numbers=_JSD, classes=2),
     "kl": LossInfo(kl, zeros=True, numbers=_TEMPERATURE, classes=2),
     "label_smoothing": LossInfo(
         label_smoothing, needs=("labels",), numbers=_SMOOTHING, classes=2, targets="classes"
     ),
+    "logit_cosine": LossInfo(logit_cosine, classes=2),
     "logit_mse": LossInfo(logit_mse, classes=2),
+    "logit_standardized": LossInfo(logit_standardized, numbers=_TEMPERATURE, classes=2),
+    "mlkd": LossInfo(mlkd, needs=_BATCH, zeros=True, classes=2),
     "mse": LossInfo(mse, needs=("labels",), targets="numbers"),
+    "nkd": LossInfo(nkd, needs=_LABELLED, numbers=_NKD, classes=2, targets="classes"),
+    "ofa": LossInfo(
+        ofa,
+        needs=_LABELLED,
+        numbers={"gamma": Number(1.5, above=0.0)},
+        zeros=True,
+        classes=2,
+        targets="classes",
+    ),
     "reverse_kl": LossInfo(reverse_kl, numbers=_TEMPERATURE, classes=2),
+    "sdd": LossInfo(sdd, numbers=_SDD, classes=2, taps=("logit_map",)),
     "soft_bce": LossInfo(soft_bce, numbers=_TEMPERATURE),
     "soft_mse": LossInfo(soft_mse),
     "soft_targets": LossInfo(soft_targets, zeros=True, numbers=_TEMPERATURE, classes=2),
+    "ttm": LossInfo(ttm, zeros=True, numbers=_TEMPERATURE, classes=2),
+    "wttm": LossInfo(wttm, zeros=True, numbers=_TEMPERATURE, classes=2),
 }
+
+
+def _of_layer(
+    loss: Callable[..., Any],
+    init: Callable[..., Heads] | None = None,
+    needs: tuple[str, ...] = (),
+    **options: Any,
+) -> LossInfo:
+    return LossInfo(
+        loss, ("teacher", *needs), taps=("hidden",), init=init, family="features", **options
+    )
+
+
+_FEATURES: dict[str, LossInfo] = {
+    "activation_boundary": _of_layer(
+        activation_boundary, projection, numbers={"margin": Number(1.0, above=0.0)}
+    ),
+    "attention_transfer": _of_layer(attention_transfer),
+    "factor_transfer": _of_layer(factor_transfer, paraphraser),
+    "hidden_cosine": _of_layer(hidden_cosine, projection_where_widths_differ),
+    "hidden_mse": _of_layer(hidden_mse, projection),
+    "hint": _of_layer(hint, regressor),
+    "mgd": _of_layer(
+        mgd,
+        generator,
+        needs=("random",),
+        numbers={"mask_ratio": Number(0.5, above=0.0, below=1.0)},
+    ),
+    "nst": _of_layer(nst),
+    "ofd": _of_layer(ofd, connector_and_margins, needs=("whole batch",)),
+    "review": _of_layer(review, fusions, fused=True),
+    "simkd": _of_layer(simkd, projector),
+    "vid": _of_layer(vid, normal_distribution),
+}
+
+LOSSES: dict[str, LossInfo] = {**_LOGITS, **_FEATURES, **RELATIONS}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -26,11 +28,23 @@ def jitter(pixels: int) -> View | None:
     """
     if pixels < 0:
         raise KdError(f"data.jitter_pixels must be 0 or more, got {pixels}")
-    if pixels == 0:
-        return None
+    return Jitter(pixels) if pixels else None
 
-    def view(key: jax.Array, batch: Batch) -> Batch:
-        images = batch["inputs"]
+
+@dataclasses.dataclass(frozen=True)
+class Jitter:
+    """The view of `jitter`."""
+
+    pixels: int
+
+    @property
+    def identity(self) -> str:
+        """What it does to an example."""
+        return f"jitter {self.pixels}"
+
+    def __call__(self, key: jax.Array, batch: Batch) -> Batch:
+        """The batch with its images shifted."""
+        images, pixels = batch["inputs"], self.pixels
         if "teacher_inputs" in batch:
             raise KdError(
                 "jitter shifts what the student sees and not teacher_inputs (teacher.image_size); "
@@ -56,5 +70,3 @@ def jitter(pixels: int) -> View | None:
             return jax.lax.dynamic_slice(image, start, images.shape[1:])
 
         return {**batch, "inputs": jax.vmap(shift)(batch["index"], padded)}
-
-    return view
