@@ -17,9 +17,9 @@ test: $(READY)
 
 # What depends on the versions of JAX and Python: for a second stack, where the whole takes long.
 CORE = $(addsuffix .py,$(addprefix tests/test_,ambient average checkpoint checkpoint_writes cli config \
-	each_loss export fit_input heads identity imports kept_answers layer_pairs layers losses members_by metrics \
-	models modules objective optim outputs plan_command positions predict readme resume rng saved schedules \
-	sharding soft_labels step stream taps targets teacher train user_code vit))
+	each_loss export fit_input heads hugging_face identity imports kept_answers layer_pairs layers losses members_by metrics \
+	models modules names objective optim outputs plan_command positions predict pretrained readme resume rng saved schedules \
+	sharding soft_labels step stream taps targets teacher tensors train user_code vit))
 
 test-core: $(READY)
 	@"$(BIN)/python" -m pytest -n 2 --dist loadfile $(CORE)

@@ -89,6 +89,8 @@ def test_runs_two_steps(name, request):
     for spec in golden.specs(name).values():
         if spec.data.source == "tfds:imagenet2012":
             pytest.skip("ImageNet is not here; that its step compiles is tested by kd plan")
+        if spec.data.source == "tfds:cifar10":
+            pytest.skip("CIFAR-10 is not here; test_published trains this config on some of it")
         folder = (
             request.getfixturevalue(folders[spec.data.source])
             if spec.data.source in folders
@@ -118,6 +120,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "data.eval": "train",
     "data.classes": (1, 2),
     "teacher.classes": (1, 0),
+    "teacher.image_size": 32,
     "data.batch_size": 50,
     "data.jitter_pixels": 2,
     "student.name": "kd.models:mlp",

@@ -281,7 +281,8 @@ def test_one_member_of_a_population_is_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("init", "words"),
     [
-        ("hf:DIR", "must be run:DIR"),
+        ("hf:DIR", "DIR/config.json"),
+        ("store:DIR", "must be run:DIR"),
         ("run:", "must be run:DIR"),
         ("3", "must be run:DIR"),
         ("run:/nowhere/at/all", "not a work directory"),

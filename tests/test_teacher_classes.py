@@ -69,7 +69,7 @@ def test_classes_that_the_teacher_lacks_are_refused(tmp_path):
         (table, {"classes": ("c1", "c9")}, "unknown class"),
         (table, {"classes": (0, 0, 1, 2, 3)}, "each once"),
         (table, {"classes": (-1, 0)}, "classes of the teacher"),
-        (lambda x: Z[: len(x)], {"classes": ("c1",)}, "only a table has"),
+        (lambda x: Z[: len(x)], {"classes": ("c1",)}, "a function has not"),
         (certain, {"classes": (0, 1), "kind": "probabilities"}, "in row 2"),
     ):
         with pytest.raises(KdError, match=words):
@@ -78,8 +78,8 @@ def test_classes_that_the_teacher_lacks_are_refused(tmp_path):
     with pytest.raises(KdError, match="names class 9"):
         kd.fit(tiny.PLAIN, DATA, terms, teacher=lacking, epochs=1, batch_size=16)
     soft = {"objective": {"soft_targets": {}}, "total_steps": 3}
-    with pytest.raises(KdError, match="only a table has"):
-        resolve({**soft, "teacher": {"source": "run:a", "classes": ("cat", "dog")}})
+    with pytest.raises(KdError, match="a function has not"):
+        resolve({**soft, "teacher": {"source": "mine:answer", "classes": ("cat", "dog")}})
 
 
 def test_a_run_teaches_its_classes_in_the_order_that_is_asked_for(tmp_path, capfd):

@@ -58,6 +58,8 @@ def distilled(workdir, *arguments, **keys):
         ("run:runs/teacher", "run", "runs/teacher"),
         ("run:with:colon", "run", "with:colon"),
         ("table:soft.csv", "table", "soft.csv"),
+        ("hf:models/vit", "hf", "models/vit"),
+        ("weights:x.npz", "weights", "x.npz"),
         ("mine.models:answer", "function", "mine.models:answer"),
     ],
 )
@@ -71,8 +73,9 @@ def test_a_source_says_what_it_is(text, scheme, place):
     [
         ("npz:file.npz", ("npz: means data", "table:FILE")),
         ("folder:images", ("means data",)),
-        ("hf:model", ("hf:", "run:DIR, table:FILE or package.module:function")),
-        ("weights:x", ("run:DIR",)),
+        ("hf:", ("run:DIR, hf:DIR, weights:FILE, table:FILE or package.module:function",)),
+        ("weights:", ("weights:FILE",)),
+        ("x.safetensors", ("did you mean weights:x.safetensors?",)),
         ("store:x", ("run:DIR",)),
         ("runs/teacher", ("did you mean run:runs/teacher?",)),
         ("soft.csv", ("did you mean table:soft.csv?",)),

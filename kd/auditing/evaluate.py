@@ -10,17 +10,20 @@ from typing import Any
 import numpy as np
 
 from kd import evals
+from kd.config import Source, Spec
 from kd.core.types import Teacher
 from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.lineage import recorded
 from kd.placement.ambient import pinned
-from kd.runs.load import load_finished, load_trained
+from kd.runs.load import load_trained
 from kd.runs.reading import look
-from kd.runs.splits import with_teacher_inputs
+from kd.runs.splits import open_split, with_teacher_inputs
+from kd.runs.teachers import load_model, load_teacher
 from kd.runs.workdir import Workdir, find
 from kd.teachers.answers import answers, reading
-from kd.teachers.classes import of_classes
+from kd.teachers.classes import numbers_of, of_classes
+from kd.teachers.function import complete
 from kd.teachers.make import predicts_by
 from kd.teachers.trained import Trained
 
@@ -59,18 +62,20 @@ def evaluate_workdir(
     spec = workdir.spec
     if teacher is not None:
         check_classes("the measures of a pair are", data)
-    own, classes = teacher is None, None if teacher else spec.teacher.numbers
-    if data.targets == "classes":
-        teacher = teacher or spec.teacher.run
-    if teacher is None:
+    own, origin = teacher is None, None if teacher is None else Source("run", teacher)
+    if own and data.targets == "classes":
+        origin = spec.teacher.origin
+    if origin is None or not origin.is_model:
         return {"split": split, "despite_changes": [*changes], "members": members}
-    model = load_finished(teacher, "the teacher", **doors)
+    model = load_model(origin, spec.teacher.model, **doors)
     if own:
         changes = every(changes, _of_its_teacher(workdir, model, despite_changes))
     pairs = pairs_of(workdir, model.fingerprint)
+    classes = numbers_of(spec.teacher.classes if own else None, model.class_names)
     taught = of_classes(model.teacher(predicts_by(spec.teacher.average), pairs=pairs), classes)
-    shown = as_taught(workdir, find(teacher, allow_code), data, split, data_dir)
-    answered = [answers[rows] for answers in answer_each(taught, shown, len(members))]
+    schooled = find(origin.place, allow_code) if origin.scheme == "run" else None
+    shown = as_taught(workdir, schooled, data, split, data_dir)
+    answered = [answer[rows] for answer in answer_each(taught, shown, len(members))]
     if answered[0].shape[-1] != logits.shape[-1]:
         raise KdError(
             f"{path} answers with {logits.shape[-1]} classes and its teacher with "
@@ -82,6 +87,35 @@ def evaluate_workdir(
         "despite_changes": every(changes, model.changes),
         "members": [{**member, **pair} for member, pair in zip(members, compared, strict=True)],
     }
+
+
+@pinned()
+def evaluate_teacher(
+    spec: Spec, split: str | None = None, *, despite_changes: bool = False
+) -> dict[str, Any]:
+    """Evaluate the teacher of a config, wherever it comes from, on a split of its data, by default
+    the held-out one: `split`, and under ``members`` its metrics.
+
+    Raises:
+      KdError: no teacher, no such data or split, a split without labels, or with labels that are no
+        classes.
+    """
+    split = split or spec.data.eval
+    data = with_teacher_inputs(spec, open_split(spec, split), split, spec.teacher.image_size)
+    if data.labels is None:
+        raise _unlabelled(split)
+    check_classes("the metrics of a teacher are", data)
+    teacher = load_teacher(spec, data, despite_changes=despite_changes)
+    if teacher is None:
+        raise KdError("this config names no teacher; set config.teacher.source")
+    outputs = answers(complete(teacher), data)
+    plain = outputs.average is None
+    logits = np.asarray(outputs.logits if plain else outputs.log_probs())
+    rows = data.has_label
+    each = logits if teacher.pairs is not None else logits[None]
+    labels = data.labels[rows]
+    members = [evals.measured(answer[rows], labels, data.targets) for answer in each]
+    return {"split": split, "despite_changes": [], "members": members}
 
 
 def _of_its_teacher(student: Workdir, teacher: Trained, despite_changes: bool) -> list[str]:
@@ -103,12 +137,13 @@ def _of_its_teacher(student: Workdir, teacher: Trained, despite_changes: bool) -
 
 
 def as_taught(
-    student: Workdir, teacher: Workdir, data: Examples, split: str, data_dir: str | None
+    student: Workdir, teacher: Workdir | None, data: Examples, split: str, data_dir: str | None
 ) -> Examples:
     """A split of a student's data, which a teacher that was trained on images of another size sees
     at that size; where it does not say which, at the one at which it taught the student.
     """
-    size = teacher.spec.data.image_size or student.spec.teacher.image_size
+    trained_on = None if teacher is None else teacher.spec.data.image_size
+    size = trained_on or student.spec.teacher.image_size
     return with_teacher_inputs(student.spec, data, split, size, data_dir)
 
 
@@ -160,5 +195,9 @@ def load_labelled(
     split = split or run.spec.data.eval
     data, changes = look(run, split, data_dir, despite_changes=despite_changes)
     if data.labels is None:
-        raise KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")
+        raise _unlabelled(split)
     return split, data, data.labels[data.has_label], changes
+
+
+def _unlabelled(split: str) -> KdError:
+    return KdError(f"split '{split}' has no labels to evaluate against; choose a labelled split")

@@ -80,6 +80,11 @@ def _path(text: str) -> str:
     return str(local(text)) if text else text
 
 
+def _source(text: str) -> str:
+    """A path, or one with a scheme, which whoever reads it looks at."""
+    return text if text.startswith("hf:") else _path(text)
+
+
 def _train(train: argparse.ArgumentParser) -> None:
     _config(train)
     train.add_argument(
@@ -142,7 +147,12 @@ def _plan(plan: argparse.ArgumentParser) -> None:
 
 
 def _eval(evaluate: argparse.ArgumentParser) -> None:
-    evaluate.add_argument("--workdir", type=_path, required=True, metavar="DIR")
+    evaluate.add_argument("--workdir", type=_path, metavar="DIR", help="the run to evaluate")
+    evaluate.add_argument(
+        "--config",
+        metavar="FILE[:ARG]",
+        help="in place of a run, the teacher of this config, on config.data.eval",
+    )
     evaluate.add_argument(
         "--split", metavar="SPLIT", help="default: the run's own, config.data.eval"
     )
@@ -187,7 +197,10 @@ def _audit(audit: argparse.ArgumentParser) -> None:
 
 def _export(export: argparse.ArgumentParser) -> None:
     export.add_argument(
-        "run", type=_path, metavar="RUN", help="work directory of a finished run, or a saved model"
+        "run",
+        type=_source,
+        metavar="RUN",
+        help="work directory of a finished run, a saved model, or hf:DIR of Hugging Face",
     )
     export.add_argument(
         "folder", type=_path, metavar="DIR", help="where it goes; nothing there is overwritten"
@@ -197,9 +210,10 @@ def _export(export: argparse.ArgumentParser) -> None:
     )
     export.add_argument(
         "--format",
-        choices=("both", "safetensors", "stablehlo"),
+        choices=("both", "safetensors", "stablehlo", "hf"),
         default="both",
-        help="its arrays, its program from stored inputs to logits, or both; default: both",
+        help="its arrays, its program from stored inputs to logits, or both; or, of a network that "
+        "Hugging Face has, a folder as transformers reads it; default: both",
     )
     _despite_changes(export)
     _allow_code(export)

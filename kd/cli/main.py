@@ -234,20 +234,34 @@ def _say(text: str) -> None:
 
 
 def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
-    del overrides
+    if (args.workdir is None) == (args.config is None):
+        raise KdError("kd eval takes either --workdir=DIR, a run, or --config=FILE, a teacher's")
+    if args.config is not None:
+        _eval_teacher(args, overrides)
+        return
+    if overrides:
+        raise KdError(f"a run has a config of its own; remove --config.{overrides[0]}")
     from kd.auditing.evaluate import evaluate_workdir
     from kd.runs.workdir import find
 
-    outcome = evaluate_workdir(
-        args.workdir,
-        split=args.split,
-        teacher=args.teacher,
-        data_dir=args.data_dir,
-        despite_changes=args.despite_changes,
-        allow_code=args.allow_code,
-    )
+    outcome = evaluate_workdir(args.workdir, teacher=args.teacher, **_doors(args))
     settings = find(args.workdir, args.allow_code).spec.members.settings
     _show_members(f"{args.workdir} on {outcome['split']}", outcome, settings)
+
+
+def _doors(args: argparse.Namespace) -> dict[str, Any]:
+    return {n: getattr(args, n) for n in ("split", "data_dir", "despite_changes", "allow_code")}
+
+
+def _eval_teacher(args: argparse.Namespace, overrides: list[str]) -> None:
+    from kd.auditing.evaluate import evaluate_teacher
+    from kd.config import resolve
+
+    if args.teacher is not None:
+        raise KdError("--teacher is beside a run; with --config set --config.teacher.source")
+    spec = resolve(_run_config(args, overrides))
+    outcome = evaluate_teacher(spec, args.split, despite_changes=args.despite_changes)
+    _show_members(f"the teacher of {args.config} on {outcome['split']}", outcome, ())
 
 
 def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
@@ -259,15 +273,7 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     missing = [_whole("--missing_class", text) for text in args.missing_class]
     out = pathlib.Path(args.out) if args.out else find(args.student).path / "audit"
     check_writable(out)
-    audited = audit_workdirs(
-        args.teacher,
-        args.student,
-        split=args.split,
-        data_dir=args.data_dir,
-        missing_classes=missing,
-        despite_changes=args.despite_changes,
-        allow_code=args.allow_code,
-    )
+    audited = audit_workdirs(args.teacher, args.student, missing_classes=missing, **_doors(args))
     html = write_audit(audited, out)
     for table in tables(audited):
         _show(table)

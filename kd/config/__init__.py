@@ -2,7 +2,7 @@
 
 from kd.config.identity import code_names, code_of, fingerprint_of, identity, settings
 from kd.config.idle import check_idle
-from kd.config.init import options_of, parse_init, with_folder
+from kd.config.init import Init, options_of, parse_init, with_place
 from kd.config.overrides import choose, load_config
 from kd.config.source import KNOWN, Source, parse
 from kd.config.spec import (
@@ -22,6 +22,7 @@ from kd.hints import check_type
 __all__ = [
     "KNOWN",
     "Data",
+    "Init",
     "Part",
     "Source",
     "Spec",
@@ -47,5 +48,5 @@ __all__ = [
     "settings",
     "stored_spec",
     "to_json",
-    "with_folder",
+    "with_place",
 ]

@@ -40,12 +40,12 @@ def code_of(spec: Spec) -> dict[str, str]:
 
 
 def code_names(spec: Spec) -> tuple[str, ...]:
-    """Every ``package.module:name`` that a config names: what the run is made of, and the declared
-    model of a teacher that is not there yet.
+    """Every ``package.module:name`` that a config names: what the run is made of, and the networks
+    of teachers that are not there yet, or arrays alone.
     """
-    declared: Any = (spec.teacher.model or {}).get("name")
-    teacher = {declared} if _is_code(declared) else set()
-    return tuple(sorted(_own_code(spec) | teacher))
+    models = [spec.teacher.model, *(part.model for part in spec.parts.values())]
+    declared: list[Any] = [(model or {}).get("name") for model in models]
+    return tuple(sorted(_own_code(spec) | {name for name in declared if _is_code(name)}))
 
 
 def _own_code(spec: Spec) -> set[str]:

@@ -70,7 +70,7 @@ def _answers_once(spec: Any, _: Sequence[Term]) -> bool:
     return spec.teacher.answers_once
 
 
-_IS_RUN = "it says what a table or a function answers with, and a run answers with logits"
+_IS_RUN = "it says what a table or a function answers with, and a model answers with logits"
 _MIXED = "each of config.teachers has its own; say it there"
 _WHOLE = "several teachers (config.teachers) lie whole on every device; leave it out"
 _ONCE = "a table or a function gives one answer for each example, which is kept; leave it out"

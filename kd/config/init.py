@@ -1,18 +1,36 @@
-"""``student.init``: which finished run a student's first weights are of."""
+"""``student.init``: whose weights a student begins with; and what of a student's mapping is no
+option of its model.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from kd.config.source import parse
+from kd.config.source import Source, parse
 from kd.errors import KdError
 
-RESERVED = ("name", "init")
+NORMALISED = ("mean", "deviation")
+"""Keys of a student that say what its inputs are normalised by: see `kd.models.normalised`."""
+RESERVED = ("name", "init", *NORMALISED)
 """Keys of a student that are no options of its model."""
 _KEY = "config.student.init"
-_SPELLED = re.compile(r"(?P<run>run:.+?)(\?member=(?P<member>\d{1,9}))?", re.DOTALL)
+_SPELLED = re.compile(r"(?P<source>.+?)(\?member=(?P<member>\d{1,9}))?", re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Init:
+    """Whose weights: of a run, of its `member` where it is of a population, or from outside."""
+
+    source: Source
+    member: int | None
+
+    @property
+    def text(self) -> str:
+        """As it is typed."""
+        return self.source.text + ("" if self.member is None else f"?member={self.member}")
 
 
 def options_of(student: Mapping[str, Any]) -> dict[str, Any]:
@@ -20,10 +38,10 @@ def options_of(student: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in student.items() if key not in RESERVED}
 
 
-def parse_init(student: Mapping[str, Any]) -> tuple[str, int | None] | None:
-    """The work directory that ``init`` names, and the member of its population; None without one.
+def parse_init(student: Mapping[str, Any]) -> Init | None:
+    """What ``init`` names; None without one.
 
-    Spelled ``run:DIR``, or ``run:DIR?member=2``.
+    Spelled ``run:DIR``, ``run:DIR?member=2``, ``hf:DIR`` or ``weights:FILE``.
 
     Raises:
       KdError: any other spelling.
@@ -32,14 +50,19 @@ def parse_init(student: Mapping[str, Any]) -> tuple[str, int | None] | None:
     if text is None:
         return None
     spelled = _SPELLED.fullmatch(text) if isinstance(text, str) else None
-    if spelled is None:
-        raise KdError(f"{_KEY} must be run:DIR, a finished run, got {text!r}")
-    folder = parse(spelled["run"], _KEY).place
-    return folder, None if spelled["member"] is None else int(spelled["member"])
+    scheme = "" if spelled is None else spelled["source"].partition(":")[0]
+    member = None if spelled is None or spelled["member"] is None else int(spelled["member"])
+    known = scheme in ("run", "hf", "weights") and (member is None or scheme == "run")
+    if spelled is None or not known or spelled["source"] == f"{scheme}:":
+        raise KdError(
+            f"{_KEY} must be run:DIR, a finished run, or hf:DIR or weights:FILE, got {text!r}"
+        )
+    return Init(parse(spelled["source"], _KEY), member)
 
 
-def with_folder(student: Mapping[str, Any], folder: str) -> dict[str, Any]:
-    """The same student, whose first weights are in `folder`."""
+def with_place(student: Mapping[str, Any], place: str) -> dict[str, Any]:
+    """The same student, whose first weights are in `place`."""
     named = parse_init(student)
-    member = "" if named is None or named[1] is None else f"?member={named[1]}"
-    return {**student, "init": f"run:{folder}{member}"}
+    assert named is not None
+    source = dataclasses.replace(named.source, place=place)
+    return {**student, "init": dataclasses.replace(named, source=source).text}

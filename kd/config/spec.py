@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ml_collections import ConfigDict
 
 from kd.config.idle import check_idle
-from kd.config.init import RESERVED, parse_init, with_folder
+from kd.config.init import NORMALISED, RESERVED, parse_init, with_place
 from kd.config.source import Source
 from kd.config.teacher import Part, TeacherSpec, check_teacher, here, make_parts
 from kd.config.typed import build, plain
@@ -29,6 +29,7 @@ from kd.evals import MORE_IS_BETTER
 from kd.fields import later, outside_identity
 from kd.hints import check_type
 from kd.models import MODELS
+from kd.models.normalised import check_normalisation
 from kd.names import lookup
 from kd.placement.mesh import MeshSpec
 from kd.placement.sharding import Sharding
@@ -105,8 +106,8 @@ class Spec:
     member, its state with the fewest errors on that split, looked at every `eval_epochs`; or the
     best by the metric that `watch` names (by nll where labels are yes or no, by rmse where they are
     numbers). With `patience` the run ends when every member has been looked at so many times
-    without getting better. `student.init` names a finished run, ``run:DIR``, to begin with: see
-    `kd.config.init`.
+    without getting better. `student.init` names weights to begin with, such as ``run:DIR``: see
+    `kd.config.init`; `student.mean` and `student.deviation` are what its inputs are normalised by.
 
     `teachers` names several teachers, each with a `source` and a `weight`, which teach as one: see
     `kd.config.teacher.Part`. `teacher.average` then says how they are mixed, and who they are is
@@ -212,7 +213,9 @@ def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
         )
     check_options(spec.student)
     check_teacher(spec.teacher)
-    _ = spec.parts
+    for name, part in spec.parts.items():
+        if part.model is not None:
+            check_options(part.model, f"config.teachers.{name}.model")
     if spec.teacher.model is not None:
         check_options(spec.teacher.model, "config.teacher.model")
     _ = spec.members  # made now, so that what is wrong with them is said now
@@ -229,7 +232,7 @@ def _on_this_machine(spec: Spec) -> Spec:
     data_dir = path(spec.data.data_dir, "data.data_dir")
     init, student = parse_init(spec.student), spec.student
     if init is not None:
-        student = with_folder(student, init[0])
+        student = with_place(student, init.source.place)
     return dataclasses.replace(
         spec,
         student=student,
@@ -328,6 +331,8 @@ def check_options(student: Mapping[str, Any], path: str = "config.student") -> N
     hints = option_types(student)
     if "init" in student and path != "config.student":
         raise KdError(f"{path}.init changes nothing: only config.student begins with weights")
+    if any(student.get(key) is not None for key in NORMALISED):
+        check_normalisation(*map(student.get, NORMALISED), path=f"{path}.")
     for key, value in student.items():
         if key in RESERVED or (key == "classes" and value is None):
             continue
@@ -337,8 +342,11 @@ def check_options(student: Mapping[str, Any], path: str = "config.student") -> N
 
 
 def option_types(student: Mapping[str, Any]) -> dict[str, Any]:
-    """The type of every option that the student's model takes, as far as it names them."""
-    return typing.get_type_hints(lookup("model", student["name"], MODELS))
+    """The type of every option that the student's model takes, as far as it names them, and of
+    what its inputs are normalised by.
+    """
+    hints = typing.get_type_hints(lookup("model", student["name"], MODELS))
+    return {**hints, **dict.fromkeys(NORMALISED, tuple[float, ...])}
 
 
 def to_json(spec: Spec) -> str:

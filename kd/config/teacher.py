@@ -18,24 +18,26 @@ from kd.system.paths import local
 @dataclasses.dataclass(frozen=True)
 class TeacherSpec:
     """`source` is where it comes from: ``run:DIR`` of a finished run, one model or a population;
-    ``table:FILE`` of soft labels; ``package.module:function`` on NumPy arrays. `workdir` is another
-    name for ``run:DIR``. `precompute` its logits on the transfer set or not,
-    and keep them as numbers of the type `kept_as`.
+    ``hf:DIR`` of Hugging Face; ``weights:FILE`` of arrays with PyTorch's names; ``table:FILE`` of
+    soft labels; ``package.module:function`` on NumPy arrays. `workdir` is another name for
+    ``run:DIR``. `precompute` its logits on the transfer set or not, and keep them as numbers of the
+    type `kept_as`.
 
     `kind` says what a table or a function answers with, where that does not say it itself, and
     `temperature` at which its probabilities were softened. The answers are part of who the run is,
     and these two with them.
 
     `image_size` is what ``data.image_size`` was when it was trained, in pixels, or "native" where
-    that was none: a run or a function sees the same images at that size. None: it sees what the
+    that was none: a model or a function sees the same images at that size. None: it sees what the
     student sees.
 
     `classes` are those of its classes that are the student's, in the student's order, by number, or
-    of a table by name: what it says of them is renormalised. None: all of them.
+    by name where they have names: what it says of them is renormalised. None: all of them.
 
-    `model` is its architecture, spelled as `student` is, and `members` how many of them an ensemble
-    has, for planning a run whose teacher is not trained yet; where there is a workdir, what is in
-    it counts. `licence` is that of its weights or answers, recorded with the run.
+    `model` is its architecture, spelled as `student` is: that of ``weights:FILE``, with the `mean`
+    and `deviation` that its inputs are normalised by; and, with `members` for how many of them an
+    ensemble has, for planning a run whose teacher is not trained yet: where there is a workdir,
+    what is in it counts. `licence` is that of its weights or answers, recorded with the run.
     """
 
     workdir: str | None = None
@@ -59,12 +61,6 @@ class TeacherSpec:
         return None if self.workdir is None else Source("run", self.workdir)
 
     @property
-    def run(self) -> str | None:
-        """The folder of the finished run that teaches, if it is one."""
-        origin = self.origin
-        return origin.place if origin is not None and origin.scheme == "run" else None
-
-    @property
     def numbers(self) -> tuple[int, ...] | None:
         """`classes` by number; None for all."""
         if self.classes is None:
@@ -74,7 +70,7 @@ class TeacherSpec:
     @property
     def answers_once(self) -> bool:
         """Whether there is one answer for each example and no model to ask again."""
-        return self.origin is not None and self.run is None
+        return self.origin is not None and not self.origin.is_model
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +86,7 @@ class Part:
     kind: Kind | None = None
     temperature: float | None = None
     classes: tuple[int, ...] | tuple[str, ...] | None = None
+    model: Mapping[str, Any] | None = None
     licence: str = "own"
 
     @property
@@ -116,10 +113,12 @@ def make_parts(teachers: Mapping[str, Any] | None, teacher: TeacherSpec) -> dict
         if not 0 < part.weight <= sys.float_info.max:
             raise KdError(f"{path}.weight must be a number above 0, got {part.weight}")
         origin = parse(part.source, f"{path}.source")
-        if origin.scheme == "run" and (part.kind or part.temperature):
-            raise KdError(f"{path} is a run, which answers with logits; leave out its kind")
+        if origin.is_model and (part.kind or part.temperature):
+            raise KdError(f"{path} is a model, which answers with logits; leave out its kind")
         if origin.scheme != "run" and part.average != Part.average:
             raise KdError(f"{path}.average changes nothing: {origin.text} has no members")
+        if origin.scheme != "weights" and part.model is not None:
+            raise KdError(f"{path}.model changes nothing: {origin.text} is no file of weights")
         check_teacher(part.spec)
     if len(parts) == 1:
         raise KdError("config.teachers mixes several and names one; set config.teacher.source")
@@ -154,6 +153,7 @@ def check_teacher(teacher: TeacherSpec) -> None:
         )
     if teacher.classes is not None:
         _check_classes(teacher)
+    _check_model(teacher)
     if teacher.members is not None:
         _check_members(teacher)
 
@@ -166,10 +166,10 @@ def _check_classes(teacher: TeacherSpec) -> None:
             f"config.teacher.classes must be classes of the teacher, each once, got {classes}"
         )
     origin = teacher.origin
-    if (origin is None or origin.scheme != "table") and isinstance(classes[0], str):
+    if (origin is None or origin.scheme == "function") and isinstance(classes[0], str):
         raise KdError(
-            f"config.teacher.classes={classes} are names, which only a table has; give the numbers "
-            "of the teacher's classes, from 0"
+            f"config.teacher.classes={classes} are names, which a function has not; give the "
+            "numbers of the teacher's classes, from 0"
         )
 
 
@@ -183,4 +183,23 @@ def _check_members(teacher: TeacherSpec) -> None:
         raise KdError(
             "config.teacher.members counts models and config.teacher.model declares none; declare "
             "it too"
+        )
+
+
+def _check_model(teacher: TeacherSpec) -> None:
+    """Arrays alone say nothing of their network; a folder of Hugging Face does."""
+    origin = teacher.origin
+    if origin is None or origin.scheme not in ("hf", "weights"):
+        return
+    if teacher.members is not None:
+        raise KdError(
+            f"config.teacher.members={teacher.members} changes nothing: {origin.text} is a single "
+            "model; leave it out"
+        )
+    if origin.scheme == "hf" and teacher.model is not None:
+        raise KdError(f"{origin.text} says which network it is; leave config.teacher.model out")
+    if origin.scheme == "weights" and teacher.model is None:
+        raise KdError(
+            f"{origin.text} holds arrays alone; name their network, e.g. config.teacher.model="
+            "{'name': 'resnet', 'depth': 20}"
         )

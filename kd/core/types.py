@@ -179,12 +179,15 @@ class Apply(Protocol):
 @dataclasses.dataclass(frozen=True)
 class Made:
     """What a model was made of: the name of one of kd's own and its options, or the class of a
-    user's module; `compute` is the type that it computes in.
+    user's module; `compute` is the type that it computes in, `mean` and `deviation` what its inputs
+    are normalised by, None where they are not.
     """
 
     name: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     compute: str = "float32"
+    mean: tuple[float, ...] | None = None
+    deviation: tuple[float, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
 from kd.core.types import Made
 from kd.data.seen import Seen, from_record
 from kd.errors import KdError, reading
 from kd.lineage import Lineage
+from kd.models.weights import tensors
 from kd.system.records import read_record, write_record
 
 CONFIG, WEIGHTS, PROGRAM = "config.json", "model.safetensors", "model.stablehlo"
@@ -97,6 +97,8 @@ def read(folder: pathlib.Path) -> tuple[Kept, dict[str, np.ndarray]]:
             "that was saved, or a work directory"
         )
     told = read_record(file, _FIX)
+    if "architectures" in told:
+        raise KdError(f"{folder} is a folder of Hugging Face; name it hf:{folder}")
     kept = _kept(told, file)
     path, digest = folder / WEIGHTS, told["files"].get(WEIGHTS)
     if digest is None:
@@ -107,18 +109,7 @@ def read(folder: pathlib.Path) -> tuple[Kept, dict[str, np.ndarray]]:
         content = path.read_bytes()
         if _digest(content) != digest:
             raise ValueError("its bytes are not what was written")
-        return kept, _arrays(content, told["arrays"])
-
-
-def _arrays(content: bytes, told: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file, of the types that its page tells: NumPy has no bfloat16 of
-    its own, which `safetensors.numpy` therefore does not read.
-    """
-    stored = safetensors.deserialize(content)
-    return {
-        name: np.frombuffer(tensor["data"], np.dtype(told[name]["dtype"])).reshape(tensor["shape"])
-        for name, tensor in stored
-    }
+        return kept, tensors.arrays(content)
 
 
 def _told(
@@ -157,7 +148,7 @@ def _kept(told: Mapping[str, Any], file: pathlib.Path) -> Kept:
         model, lineage, names = told["model"], told["lineage"], told["class_names"]
         members = told["members"]
         return Kept(
-            made=None if model is None else Made(**model),
+            made=None if model is None else _made(model),
             seen=seen,
             width=int(told["num_classes"]),
             members=None if members is None else int(members),
@@ -166,6 +157,13 @@ def _kept(told: Mapping[str, Any], file: pathlib.Path) -> Kept:
             class_names=None if names is None else tuple(map(str, names)),
             lineage=None if lineage is None else Lineage.from_json(lineage),
         )
+
+
+def _made(told: Mapping[str, Any]) -> Made:
+    """JSON has lists in the place of tuples."""
+    pair = {key: told.get(key) for key in ("mean", "deviation")}
+    pair = {key: None if value is None else tuple(value) for key, value in pair.items()}
+    return Made(**{**told, **pair})
 
 
 def _digest(content: bytes) -> str:

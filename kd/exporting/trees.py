@@ -18,7 +18,7 @@ from kd.errors import KdError, reading
 from kd.exporting.files import Kept
 from kd.models import MODELS, as_model, made_again
 from kd.models.abstract import Shapes, shapes
-from kd.models.made import as_computed
+from kd.models.made import as_told
 from kd.placement.ambient import pinned
 
 _HEADS = "heads/"
@@ -64,8 +64,8 @@ def model_of(kept: Kept, module: Any, folder: pathlib.Path) -> Model:
     if module is not None and own:
         raise KdError(f"{folder} says which model it is of, {name}; leave model out")
     if module is not None:
-        compute = "float32" if kept.made is None else kept.made.compute
-        return as_computed(as_model(module), compute, folder / "config.json")
+        model = as_model(module)
+        return model if kept.made is None else as_told(model, kept.made, folder / "config.json")
     with reading(folder / "config.json", "save that model again"):
         assert kept.made is not None
         return made_again(kept.made, MODELS, folder / "config.json")

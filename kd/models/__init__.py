@@ -10,6 +10,7 @@ from kd.models.made import made_again
 from kd.models.mlp import mlp
 from kd.models.mobilenetv2 import mobilenetv2
 from kd.models.resnet import resnet
+from kd.models.token_vit import token_vit
 from kd.models.vgg import vgg
 from kd.models.vit import vit
 from kd.models.wrn import wrn
@@ -22,6 +23,7 @@ __all__ = [
     "mlp",
     "mobilenetv2",
     "resnet",
+    "token_vit",
     "vgg",
     "vit",
     "wrn",
@@ -31,6 +33,7 @@ MODELS: dict[str, Callable[..., Model]] = {
     "mlp": mlp,
     "mobilenetv2": mobilenetv2,
     "resnet": resnet,
+    "token_vit": token_vit,
     "vgg": vgg,
     "vit": vit,
     "wrn": wrn,

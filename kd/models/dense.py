@@ -19,11 +19,17 @@ class Dense(nn.Module):
 
     features: int
     kernel_init: Callable[..., jax.Array] = nn.initializers.lecun_normal()
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
+        zeros = nn.initializers.zeros_init()
+        bias = (
+            self.param("bias", zeros, (self.features,))
+            if self.use_bias
+            else jnp.zeros(self.features, kernel.dtype)
+        )
         if x.dtype == jnp.bfloat16:
             return affine(x, kernel, bias)
         return by_rows(lambda rows: rows @ kernel + bias[None], x)

@@ -12,6 +12,7 @@ from typing import Any
 from kd.core.types import Made, Model
 from kd.errors import KdError, unknown
 from kd.hints import check_type
+from kd.models.normalised import normalised
 from kd.models.precision import in_bfloat16
 
 _F = typing.TypeVar("_F", bound=Callable[..., Model])
@@ -46,15 +47,18 @@ def made_again(made: Made, table: Mapping[str, Callable[..., Model]], file: obje
         if key not in accepted:
             raise unknown(f"option of {made.name} in {file}:", key, accepted)
         options[key] = check_type(value, hints.get(key, Any), f"{key} in {file}")
-    return as_computed(function(**options), made.compute, file)
+    return as_told(function(**options), made, file)
 
 
-def as_computed(model: Model, compute: str, file: object) -> Model:
-    """`model` as it computes in the type `compute`, which `file` holds.
+def as_told(model: Model, made: Made, file: object) -> Model:
+    """`model` as it computes and is shown its inputs: what `made`, which `file` holds, says of it.
 
     Raises:
-      KdError: an unknown type.
+      KdError: an unknown type, or what its inputs cannot be normalised by.
     """
-    if compute not in _TYPES:
-        raise KdError(f"{file} is damaged: it computes in {compute!r}; restore that file")
-    return _TYPES[compute](model)
+    if made.compute not in _TYPES:
+        raise KdError(f"{file} is damaged: it computes in {made.compute!r}; restore that file")
+    model = _TYPES[made.compute](model)
+    if made.mean is None and made.deviation is None:
+        return model
+    return normalised(model, tuple(made.mean or ()), tuple(made.deviation or ()))

@@ -8,10 +8,12 @@ from collections.abc import Iterable
 from typing import Any, overload
 
 from kd import data as kd_data
+from kd.config import parse
 from kd.core.types import Targets
 from kd.data import Dataset
 from kd.errors import KdError
 from kd.runs.load import load_finished, load_trained
+from kd.runs.pretrained import checked_model, load_pretrained
 from kd.system.paths import local
 from kd.teachers.trained import Trained, load_saved
 
@@ -49,15 +51,18 @@ def load(
 
     A folder is one that `Trained.save` or ``kd export`` wrote, or a work directory, which
     `kd.load_trained` reads. `model` is the module that was trained, where a saved model is of the
-    user's own; `allow_code` and `despite_changes` are for work directories. With a split it is
-    `kd.data.load`.
+    user's own; `allow_code` and `despite_changes` are for work directories. ``hf:DIR`` is a folder
+    of Hugging Face, ``weights:FILE`` arrays with PyTorch's names, of the network that `model` names
+    as a config does: ``{"name": "resnet", "depth": 20}``. With a split it is `kd.data.load`.
 
     Raises:
-      KdError: no model there, see `kd.teachers.trained.load_saved` and `kd.load_trained`, or no
-        such data.
+      KdError: no model there, see `kd.teachers.trained.load_saved`, `kd.load_trained` and
+        `kd.runs.pretrained.load_pretrained`, or no such data.
     """
     if split is not None:
         return kd_data.load(source, split, data_dir, scale, targets)
+    if _is_outside(source):
+        return load_pretrained(parse(str(source), "source"), checked_model(model), "model")
     folder: pathlib.Path = local(source, "a folder")
     if str(source).partition(":")[0] in kd_data.SOURCES and not folder.exists():
         raise KdError(f"'{source}' is data, and kd.load needs a split of it, e.g. 'train'")
@@ -71,11 +76,13 @@ def load(
 def load_whole(
     path: Path, *, allow_code: str | Iterable[str] = (), despite_changes: bool = False
 ) -> Trained:
-    """A saved model, or that of a run that has arrived at its last step.
+    """A saved model, ``hf:DIR``, or the model of a run that has arrived at its last step.
 
     Raises:
       KdError: as `load`, or the run has not finished.
     """
+    if _is_outside(path):
+        return load_pretrained(parse(str(path), "source"), None, "model")
     folder = local(path, "a folder")
     if _is_saved(folder):
         return load_saved(folder)
@@ -84,3 +91,9 @@ def load_whole(
 
 def _is_saved(folder: pathlib.Path) -> bool:
     return folder.is_dir() and not (folder / "run.json").exists()
+
+
+def _is_outside(source: Any) -> bool:
+    """Whether it is spelled as weights from outside are, and is no folder of that name."""
+    scheme = str(source).partition(":")[0]
+    return scheme in ("hf", "weights") and not os.path.exists(source)

@@ -9,6 +9,7 @@ from typing import Any
 from kd.config import Spec, options_of
 from kd.core.types import Model
 from kd.models import MODELS, as_model
+from kd.models.normalised import normalised
 from kd.models.precision import in_bfloat16, rematerialised
 from kd.names import lookup
 
@@ -30,4 +31,7 @@ def make_model(named: Mapping[str, Any], num_classes: int, *, compute: str, rema
         options["remat"] = True
     model = as_model(function(classes=num_classes if classes is None else classes, **options))
     model = rematerialised(model) if remat and not by_layer else model
-    return in_bfloat16(model) if compute == "bfloat16" else model
+    model = in_bfloat16(model) if compute == "bfloat16" else model
+    if named.get("mean") is None:
+        return model
+    return normalised(model, named["mean"], named["deviation"])

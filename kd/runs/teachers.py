@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,8 +23,9 @@ from kd.names import lookup
 from kd.placement.ambient import pinned
 from kd.runs.load import load_finished
 from kd.runs.models import make_model
+from kd.runs.pretrained import checked_model, load_pretrained
 from kd.teachers.answers import check_data, reading
-from kd.teachers.classes import of_classes
+from kd.teachers.classes import numbers_of, of_classes
 from kd.teachers.function import complete, function_teacher
 from kd.teachers.make import kept_shapes
 from kd.teachers.mixture import mixture
@@ -39,6 +40,7 @@ def teacher(
     source: Any,
     *,
     data: Any = None,
+    model: Mapping[str, Any] | None = None,
     kind: Kind | None = None,
     temperature: float | None = None,
     classes: Sequence[int] | Sequence[str] | None = None,
@@ -48,13 +50,15 @@ def teacher(
     despite_changes: bool = False,
 ) -> Teacher:
     """The teacher that `source` names, spelled as ``config.teacher.source`` is: ``run:DIR``,
-    ``table:FILE``, ``package.module:function``; or the function itself.
+    ``hf:DIR``, ``weights:FILE``, ``table:FILE``, ``package.module:function``; or the function
+    itself.
 
     A table or a function answers for each example of `data`, once, with logits or with what `kind`
     says; `temperature` is that at which probabilities were softened. `classes` are those of the
-    teacher's classes that are the student's, by number, or of a table by name. A function is called
-    with ``[b ...]`` NumPy arrays, see `kd.teachers.function`. A run is a model or a population,
-    whose members `average` joins; `allow_code` and `despite_changes` are as in `kd.load_trained`.
+    teacher's classes that are the student's, by number, or by name where they have names. A
+    function is called with ``[b ...]`` NumPy arrays, see `kd.teachers.function`. `model` names the
+    network of a file of weights, as in `kd.load`. A run is a model or a population, whose members
+    `average` joins; `allow_code` and `despite_changes` are as in `kd.load_trained`.
 
     Raises:
       KdError: no such teacher, one that does not fit `data`, or an argument that changes nothing.
@@ -64,12 +68,13 @@ def teacher(
         kind=kind,
         temperature=temperature,
         classes=None if classes is None else tuple(classes),  # pyright: ignore[reportArgumentType]
+        model=checked_model(model),
     )
     check_teacher(told)
     if not isinstance(source, str):
         if not callable(source):
             raise KdError(f"a teacher comes from {kd_config.KNOWN} or a function, got {source!r}")
-        _refuse_idle("a function", average=average, allow_code=allow_code)
+        _refuse_idle("a function", average=average, allow_code=allow_code, model=model)
         return complete(
             function_teacher(
                 source,
@@ -81,14 +86,16 @@ def teacher(
             )
         )
     origin = kd_config.parse(source, "source")
-    if origin.scheme == "run":
-        _refuse_idle("a run", kind=kind, temperature=temperature)
-        run = load_finished(
-            origin.place, "the teacher", allow_code=allow_code, despite_changes=despite_changes
-        )
+    if origin.scheme != "weights":
+        _refuse_idle(f"{origin.scheme}:, no file of weights", model=model)
+    if origin.is_model:
+        _refuse_idle("a model", kind=kind, temperature=temperature)
+        doors = {"allow_code": allow_code, "despite_changes": despite_changes}
+        run = load_model(origin, told.model, **doors)
         if average is not None and not run.members:
             raise KdError(f"average={average} changes nothing: {source} is a single model")
-        return of_classes(run.teacher(average or "arithmetic"), told.numbers)
+        chosen = numbers_of(told.classes, run.class_names)
+        return of_classes(run.teacher(average or "arithmetic"), chosen)
     _refuse_idle("a table or a function", average=average, allow_code=allow_code)
     return complete(_answering(origin, told, _needed(data), batch_size))
 
@@ -144,17 +151,23 @@ def _only(spec: Spec, part: Part) -> Spec:
 def _one(spec: Spec, data: Examples, *, despite_changes: bool) -> Teacher:
     origin = spec.teacher.origin
     assert origin is not None
-    if origin.scheme != "run":
+    if not origin.is_model:
         return _answering(origin, spec.teacher, data, spec.data.batch_size)
     # what the student's own config names was typed by the caller
     allowed = (*spec.allow_code, *kd_config.code_names(spec))
-    run = load_finished(
-        origin.place,
-        "the teacher",
-        allow_code=allowed,
-        despite_changes=despite_changes,
-    )
-    return as_teacher(run, spec, data)
+    doors = {"allow_code": allowed, "despite_changes": despite_changes}
+    return as_teacher(load_model(origin, spec.teacher.model, **doors), spec, data)
+
+
+def load_model(origin: Source, model: Mapping[str, Any] | None, **doors: Any) -> Trained:
+    """The trained model that a source of one names: a finished run, or weights from outside, of the
+    network `model` where they are arrays alone. `doors` are those of `load_finished`.
+
+    Raises a `KdError` as `load_finished` and `load_pretrained` do.
+    """
+    if origin.scheme == "run":
+        return load_finished(origin.place, "the teacher", **doors)
+    return load_pretrained(origin, model, "config.teacher.model")
 
 
 def _answering(origin: Source, told: TeacherSpec, data: Examples, batch_size: int) -> Teacher:
@@ -184,14 +197,14 @@ def as_teacher(run: Trained, spec: Spec, data: Examples) -> Teacher:
             f"members of a teacher, and {whole}; leave it out"
         )
     taught = reading(run.teacher(spec.teacher.average, pairs=pairs), data)
-    return of_classes(taught, spec.teacher.numbers)
+    return of_classes(taught, numbers_of(spec.teacher.classes, run.class_names))
 
 
 def _check_views(spec: Spec) -> None:
     """Raise a `KdError` where a table or a function teaches a student that sees an example in
     several ways.
     """
-    once = [origin.text for origin in spec.origins if origin.scheme != "run"]
+    once = [origin.text for origin in spec.origins if not origin.is_model]
     if once and spec.data.augmentations:
         raise KdError(
             f"the teacher {once[0]} answers once for each example, and every epoch shows other "
@@ -215,7 +228,7 @@ def planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
     Raises:
       KdError: it is neither there nor declared.
     """
-    if any(origin.scheme != "run" for origin in spec.origins):
+    if any(not origin.is_model for origin in spec.origins):
         answer = jax.ShapeDtypeStruct((len(data), data.num_classes), np.float32)
         return kept_shapes(Outputs(answer), len(data))
     origin = spec.teacher.origin
@@ -224,7 +237,7 @@ def planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
         try:
             return load_teacher(spec, data, despite_changes=True)  # only shapes are asked
         except KdError as error:
-            if there or origin is None:
+            if there or origin is None or origin.scheme == "hf":
                 raise
             raise KdError(
                 f"{error}; or, to plan without it, declare config.teacher.model"

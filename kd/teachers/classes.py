@@ -9,7 +9,7 @@ import numpy as np
 
 from kd.core.manifest import Kind
 from kd.core.types import Answer, Outputs, Teacher
-from kd.errors import KdError
+from kd.errors import KdError, unknown
 
 
 def of_classes(teacher: Teacher, classes: Sequence[int] | None) -> Teacher:
@@ -34,6 +34,32 @@ def of_classes(teacher: Teacher, classes: Sequence[int] | None) -> Teacher:
         return answer
 
     return teacher.wrapped(restricted)
+
+
+def numbers_of(
+    classes: Sequence[int] | Sequence[str] | None, names: Sequence[str] | None
+) -> tuple[int, ...] | None:
+    """`classes` of a teacher by number, where they are words those that `names` them so.
+
+    Raises:
+      KdError: a word for no class, or for several; words, and the teacher has none.
+    """
+    if classes is None:
+        return None
+    return tuple(k if isinstance(k, int) else _number(k, names) for k in classes)
+
+
+def _number(word: str, names: Sequence[str] | None) -> int:
+    if names is None:
+        raise KdError(
+            f"teacher.classes names {word!r:.80}, and this teacher has no words for its classes; "
+            "give their numbers, from 0"
+        )
+    if word not in names:
+        raise unknown("class of the teacher:", word, names)
+    if list(names).count(word) > 1:
+        raise KdError(f"the teacher has several classes {word!r:.80}; give the number of one")
+    return list(names).index(word)
 
 
 def choose(values: np.ndarray, classes: Sequence[int], kind: Kind) -> np.ndarray:

@@ -32,7 +32,7 @@ from kd.teachers.remembered import remembered_answers
 from kd.teachers.viewed import KeptAs
 
 _BATCH = 500
-FORMATS = ("both", "safetensors", "stablehlo")
+FORMATS = ("both", "safetensors", "stablehlo", "hf")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,11 +195,12 @@ class Trained:
         """Write this for where kd is not: what `save` writes, and model.stablehlo, a program from
         stored inputs ``[b ...]`` to logits ``[b *p v]`` for any b, as `jax.export` reads it.
 
-        `format` is both of them, "safetensors" or "stablehlo" alone.
+        `format` is both of them, "safetensors" or "stablehlo" alone; or "hf", the folder of a
+        network that Hugging Face has, under its names.
 
         Raises:
-          KdError: as `save`, a population (export its members one by one), or a model that cannot
-            be written as a program.
+          KdError: as `save`, a population (export its members one by one), a model that cannot be
+            written as a program, or one that Hugging Face does not have.
         """
         if not isinstance(format, str) or format not in FORMATS:
             raise unknown("format", str(format), FORMATS)
@@ -208,6 +209,9 @@ class Trained:
                 f"this is a population of {self.count} members, and one of them is exported: say "
                 f"which, 0 to {self.count - 1} (--member=0, in Python trained.member(0))"
             )
+        if format == "hf":
+            self._write_hugging_face(path, overwrite)
+            return
         arrays = (
             exporting.arrays_of(self.params, self.extra, self.heads)
             if format != "stablehlo"
@@ -237,6 +241,18 @@ class Trained:
             lineage=self.lineage,
         )
         exporting.write(local(path, "a folder"), kept, arrays, program, overwrite=overwrite)
+
+    @pinned()
+    def _write_hugging_face(self, path: str | os.PathLike[str], overwrite: bool) -> None:
+        exporting.write_hugging_face(
+            local(path, "a folder"),
+            self.model,
+            self.params,
+            self.extra,
+            self._known(),
+            self.class_names,
+            overwrite=overwrite,
+        )
 
     def _known(self) -> Seen:
         if self.seen is None:

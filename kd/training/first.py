@@ -66,6 +66,7 @@ def first_weights(
             f"the first weights are of {trained.count} members and the student is {students}; "
             "choose one of them (run:DIR?member=0, in Python trained.member(0))"
         )
+    _check_normalised(trained.model, model)
     wanted = shapes(model, inputs)
     shaped = by_name({"params": wanted.params, "extra": wanted.extra})
     theirs, ahead = arrays_of(trained.params, trained.extra), int(trained.count is not None)
@@ -88,6 +89,17 @@ def first_weights(
         fresh=tuple(name for name in shaped if name not in copied),
     )
     return First(copied, bool(ahead), record)
+
+
+def _check_normalised(theirs: Model, ours: Model) -> None:
+    """Raise a `KdError` where the inputs that weights are of were normalised otherwise."""
+    told = [(made.mean, made.deviation) for made in (theirs.made, ours.made) if made is not None]
+    if len(told) == 2 and told[0] != told[1]:
+        mean, deviation = told[0]
+        raise KdError(
+            "the first weights are of inputs that are normalised otherwise than the student's; set "
+            f"config.student.mean={mean} and config.student.deviation={deviation}"
+        )
 
 
 def _some(arrays: Mapping[str, Any]) -> str:

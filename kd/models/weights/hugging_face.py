@@ -1,0 +1,322 @@
+"""What a Hugging Face folder says of its network, in both directions: ``config.json``."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from kd.errors import KdError, unknown
+from kd.models.resnet import LARGE
+from kd.models.token_vit import sized, token_vit
+
+CONFIG = "config.json"
+_SINGLE = "single_label_classification"
+Shape = tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """A network that a folder is of: its name in `kd.models.MODELS` and its options, the images
+    ``[h w c]`` that it sees, its number of classes and the words for them.
+    """
+
+    model: str
+    options: Mapping[str, Any]
+    inputs: tuple[int, int, int]
+    classes: int
+    class_names: tuple[str, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Fields:
+    """The fields of a ``config.json``, each as what it must be."""
+
+    file: object
+    told: Mapping[str, Any]
+
+    def whole(self, key: str, most: int = 2**20) -> int:
+        """A whole number from 1 to `most`, or a pair of one twice."""
+        value = self.told.get(key)
+        if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
+            value = value[0]
+        if type(value) is not int or not 1 <= value <= most:
+            raise self.wrong(key, f"a whole number from 1 to {most:,}")
+        return value
+
+    def wholes(self, key: str) -> tuple[int, ...]:
+        """A list of whole numbers of 1 or more."""
+        value = self.told.get(key)
+        if not isinstance(value, list) or not all(type(n) is int and n > 0 for n in value):
+            raise self.wrong(key, "a list of whole numbers")
+        return tuple(value)
+
+    def number(self, key: str) -> float:
+        """A finite number of 0 or more and below 1."""
+        value = self.told.get(key)
+        if type(value) not in (int, float) or not 0 <= value < 1:  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
+            raise self.wrong(key, "a number from 0 to 1")
+        return float(value)  # pyright: ignore[reportArgumentType]
+
+    def switch(self, key: str, default: bool) -> bool:
+        """Yes or no."""
+        value = self.told.get(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "true or false")
+        return value
+
+    def wrong(self, key: str, wanted: str) -> KdError:
+        """What to raise over the field `key`."""
+        value = self.told.get(key)
+        return KdError(f"{self.file}: {key} must be {wanted}, got {value!r:.80}; get it anew")
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """How ``config.json`` tells of one class of Hugging Face.
+
+    `told` are the options that the class itself says, `read` makes the others of the fields, and
+    `write` fields of all options and of the shapes of the parameters. `fixed` are fields that
+    change what is computed and can have these values alone.
+    """
+
+    model_type: str
+    model: str
+    told: Mapping[str, Any]
+    fields: tuple[str, ...]
+    read: Callable[[Fields], dict[str, Any]]
+    write: Callable[[Mapping[str, Any], Mapping[str, Shape]], dict[str, Any]]
+    fixed: Mapping[str, tuple[Any, ...]]
+
+
+def described(told: Mapping[str, Any], file: object) -> Described:
+    """The network that a ``config.json`` tells of.
+
+    Raises:
+      KdError: a class or a field that kd does not know, a field that would change what is computed
+        to something else than kd computes, one that is missing or of another type.
+    """
+    fields, architecture = Fields(file, told), _architecture(told, file)
+    _check_known(told, architecture, file)
+    for key, values in {**_FIXED, **architecture.fixed}.items():
+        if key in told and told[key] not in values:
+            raise KdError(
+                f"{file} says {key}={told[key]!r:.80}, which changes what the network computes; kd "
+                f"has {values[0]!r} alone"
+            )
+    names = _class_names(told, file)
+    side = fields.whole("image_size") if "image_size" in told else 224
+    return Described(
+        architecture.model,
+        {**architecture.told, **architecture.read(fields)},
+        (side, side, fields.whole("num_channels")),
+        len(names),
+        None if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names,
+    )
+
+
+def telling(
+    model: str,
+    options: Mapping[str, Any],
+    shapes: Mapping[str, Shape],
+    inputs: Shape,
+    class_names: tuple[str, ...] | None,
+) -> dict[str, Any]:
+    """The ``config.json`` of a network: the inverse of `described`. `shapes` are those of its
+    parameters, ``params/...``.
+
+    Raises:
+      KdError: a network for which Hugging Face has no class, or images that are not square.
+    """
+    name = next((n for n, kind in ARCHITECTURES.items() if _is_of(kind, model, options)), None)
+    if name is None:
+        raise KdError(
+            f"Hugging Face has no class for {model} with {dict(options)}; it has some for "
+            "token_vit, and for resnet with form='imagenet'"
+        )
+    if len(inputs) != 3 or inputs[0] != inputs[1]:
+        raise KdError(f"Hugging Face's networks see square images [h w c], and this one {inputs}")
+    architecture = ARCHITECTURES[name]
+    count = shapes["params/head/kernel"][1]
+    names = class_names or tuple(f"LABEL_{i}" for i in range(count))
+    return {
+        "architectures": [name],
+        "model_type": architecture.model_type,
+        **architecture.write(options, shapes),
+        "image_size": inputs[0],
+        "num_channels": inputs[2],
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+        "problem_type": _SINGLE,
+    }
+
+
+def _architecture(told: Mapping[str, Any], file: object) -> Architecture:
+    names = told.get("architectures")
+    if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
+        raise KdError(f"{file} does not name one class in architectures; get it anew")
+    if names[0] not in ARCHITECTURES:
+        raise unknown(f"class in {file}:", names[0], ARCHITECTURES)
+    architecture = ARCHITECTURES[names[0]]
+    if told.get("model_type") != architecture.model_type:
+        raise KdError(
+            f"{file} says model_type={told.get('model_type')!r:.40} and names {names[0]}, which is "
+            f"{architecture.model_type!r}; get it anew"
+        )
+    return architecture
+
+
+def _check_known(told: Mapping[str, Any], architecture: Architecture, file: object) -> None:
+    known = {*_ALL, *_IDLE, *_FIXED, *architecture.fields, *architecture.fixed}
+    for key in told:
+        if key not in known:
+            raise KdError(
+                f"{file} says {key}={told[key]!r:.80}, which kd does not know; remove it where it "
+                "changes nothing that the network computes"
+            )
+
+
+def _class_names(told: Mapping[str, Any], file: object) -> tuple[str, ...]:
+    """One for each class, in their order."""
+    count = told.get("num_labels", 2)
+    names = told.get("id2label")
+    if names is None and type(count) is int and count > 0:
+        names = {str(i): f"LABEL_{i}" for i in range(count)}
+    listed = [names.get(str(i)) for i in range(len(names))] if isinstance(names, Mapping) else []
+    if not listed or not all(isinstance(name, str) for name in listed):
+        raise KdError(f"{file}: id2label must name every class, from 0; get it anew")
+    if len(listed) != told.get("num_labels", len(listed)):
+        raise KdError(f"{file}: id2label and num_labels do not agree; get it anew")
+    return tuple(map(str, listed))
+
+
+def _is_of(architecture: Architecture, model: str, options: Mapping[str, Any]) -> bool:
+    told = {"distillation": "none", "form": "cifar", **options}
+    return architecture.model == model and all(
+        told.get(key) == value for key, value in architecture.told.items()
+    )
+
+
+def _read_vit(fields: Fields) -> dict[str, Any]:
+    return {
+        **{ours: fields.whole(theirs) for ours, theirs in _VIT_SIZES.items()},
+        "depth": fields.whole(_VIT_SIZES["depth"], _DEEPEST),
+        "epsilon": fields.number("layer_norm_eps"),
+        "qkv_bias": fields.switch("qkv_bias", True),
+    }
+
+
+def _write_vit(options: Mapping[str, Any], shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    del shapes
+    told = inspect.signature(token_vit).bind(**{"classes": 1, **options})
+    told.apply_defaults()
+    size, patch = sized(**{key: told.arguments[key] for key in ("variant", *_VIT_SIZES)})
+    own = {**dataclasses.asdict(size), "patch": patch}
+    return {
+        **{theirs: own[ours] for ours, theirs in _VIT_SIZES.items()},
+        "layer_norm_eps": told.arguments["epsilon"],
+        "qkv_bias": told.arguments["qkv_bias"],
+        "hidden_act": "gelu",
+    }
+
+
+_DEEPEST = 1000  # blocks; each is traced before a file is looked at
+_VIT_SIZES = {
+    "width": "hidden_size",
+    "depth": "num_hidden_layers",
+    "heads": "num_attention_heads",
+    "mlp": "intermediate_size",
+    "patch": "patch_size",
+}
+
+
+def _read_resnet(fields: Fields) -> dict[str, Any]:
+    blocks, widths = fields.wholes("depths"), fields.wholes("hidden_sizes")
+    bottleneck = fields.told.get("layer_type") == "bottleneck"
+    for depth, size in LARGE.items():
+        wide = 4 if size.bottleneck else 1
+        width = widths[0] / (size.widths[0] * wide) if widths else 0
+        scaled = tuple(wide * round(channels * width) for channels in size.widths)
+        if (size.blocks, size.bottleneck, scaled) == (blocks, bottleneck, widths):
+            stem = fields.whole("embedding_size")
+            return {"depth": depth, "width": width, "stem": stem}
+    raise KdError(
+        f"{fields.file}: depths={list(blocks)}, hidden_sizes={list(widths)} and layer_type="
+        f"{fields.told.get('layer_type')!r:.40} are no ResNet of {', '.join(map(str, LARGE))}"
+    )
+
+
+def _write_resnet(options: Mapping[str, Any], shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    size = LARGE[options["depth"]]
+    last = "conv3" if size.bottleneck else "conv2"
+    stages = [f"params/stages_{i}/blocks_0/{last}/kernel" for i in range(len(size.blocks))]
+    return {
+        "depths": list(size.blocks),
+        "hidden_sizes": [shapes[stage][3] for stage in stages],
+        "embedding_size": shapes["params/stem/kernel"][3],
+        "layer_type": "bottleneck" if size.bottleneck else "basic",
+        "hidden_act": "relu",
+        "downsample_in_first_stage": False,
+    }
+
+
+_ALL = (
+    *("architectures", "model_type", "image_size", "num_channels"),
+    *("id2label", "label2id", "num_labels"),
+)
+_FIXED: dict[str, tuple[Any, ...]] = {"problem_type": (_SINGLE, None), "pruned_heads": ({},)}
+_IDLE_FIELDS = """
+_name_or_path name_or_path transformers_version torch_dtype dtype torchscript use_bfloat16 use_cache
+_attn_implementation_autoset chunk_size_feed_forward tf_legacy_loss
+
+initializer_range hidden_dropout_prob attention_probs_dropout_prob finetuning_task
+
+return_dict output_hidden_states output_attentions encoder_stride pooler_output_size pooler_act
+out_features out_indices stage_names task_specific_params
+
+is_encoder_decoder is_decoder cross_attention_hidden_size add_cross_attention tie_encoder_decoder
+tie_word_embeddings max_length min_length do_sample early_stopping num_beams num_beam_groups
+diversity_penalty temperature top_k top_p typical_p repetition_penalty length_penalty
+no_repeat_ngram_size encoder_no_repeat_ngram_size bad_words_ids num_return_sequences output_scores
+return_dict_in_generate forced_bos_token_id forced_eos_token_id remove_invalid_values
+exponential_decay_length_penalty suppress_tokens begin_suppress_tokens tokenizer_class prefix
+bos_token_id pad_token_id eos_token_id sep_token_id decoder_start_token_id
+"""
+"""Fields that change no logit of a classifier of images in evaluation: where it came from and how
+it is held, training, what is answered besides, text.
+"""
+_IDLE = frozenset(_IDLE_FIELDS.split())
+
+
+def _vit(model_type: str, distillation: str) -> Architecture:
+    return Architecture(
+        model_type,
+        "token_vit",
+        {"distillation": distillation},
+        (*_VIT_SIZES.values(), "layer_norm_eps", "qkv_bias"),
+        _read_vit,
+        _write_vit,
+        {"hidden_act": ("gelu",)},
+    )
+
+
+ARCHITECTURES = {
+    "ViTForImageClassification": _vit("vit", "none"),
+    "DeiTForImageClassification": _vit("deit", "token"),
+    "DeiTForImageClassificationWithTeacher": _vit("deit", "head"),
+    "ResNetForImageClassification": Architecture(
+        "resnet",
+        "resnet",
+        {"form": "imagenet"},
+        ("depths", "hidden_sizes", "embedding_size", "layer_type"),
+        _read_resnet,
+        _write_resnet,
+        {
+            "hidden_act": ("relu",),
+            "downsample_in_first_stage": (False,),
+            "downsample_in_bottleneck": (False,),
+        },
+    ),
+}
