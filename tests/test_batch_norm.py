@@ -101,8 +101,8 @@ def test_padding_is_no_part_of_a_batch():
     }
     alone = jax.tree.map(lambda leaf: leaf[:8], padded)
     for model in (SMALL, rematerialised(SMALL), in_bfloat16(SMALL)):
-        (one, metrics), (other, wanted) = (step(b, model) for b in (padded, alone))
-        tiny.close((one.params, one.extra), (other.params, other.extra), rtol=1e-4)
+        (state, metrics), (other, wanted) = (step(b, model) for b in (padded, alone))
+        tiny.close((state.params, state.extra), (other.params, other.extra), rtol=1e-4)
         tiny.close(metrics, wanted, rtol=1e-5)
     counted = step({**padded, "weight": jnp.ones(12)})[0]
     assert tiny.differ(counted.extra, step(padded)[0].extra)
@@ -154,8 +154,8 @@ def test_a_teacher_is_asked_with_the_statistics_that_it_has():
     answers = SMALL.apply(trained.params, trained.extra, inputs)[0].logits
     soft = (term("soft_targets"),)
     live, table = (
-        loop.run(task(terms=soft, teacher=one, steps=3))
-        for one in (teacher, kd_teacher.precomputed(np.asarray(answers)))
+        loop.run(task(terms=soft, teacher=taught_by, steps=3))
+        for taught_by in (teacher, kd_teacher.precomputed(np.asarray(answers)))
     )
     tiny.close(live, table)
     tiny.close(teacher.variables["extra"], trained.extra, rtol=0, atol=0)

@@ -26,8 +26,8 @@ def test_pytorch_has_every_parameter_by_name():
     params = c.first_params(8)
     assert {conv_torch._name(path) for path in params} == set(own)
     for path, array in params.items():
-        found = conv_torch._ours(own[conv_torch._name(path)].detach().numpy())
-        np.testing.assert_array_equal(found, array)
+        kernel = conv_torch._ours(own[conv_torch._name(path)].detach().numpy())
+        np.testing.assert_array_equal(kernel, array)
     images = torch.zeros((2, 3, c.PIXELS, c.PIXELS))
     assert conv_torch.student(8)(images).shape == (2, c.CLASSES)
 

@@ -130,9 +130,9 @@ def test_training_is_the_reference(name):
     )
     np.testing.assert_allclose(outputs.logits, wanted, rtol=1e-3, atol=1e-3)
     for path, statistics in net.new.items():
-        found = net.at(updated["batch_stats"], path)
+        moved = net.at(updated["batch_stats"], path)
         for kind, values in statistics.items():
-            np.testing.assert_allclose(found[kind], values, rtol=1e-3, atol=1e-4, err_msg=path)
+            np.testing.assert_allclose(moved[kind], values, rtol=1e-3, atol=1e-4, err_msg=path)
 
 
 @every_net
@@ -141,8 +141,8 @@ def test_evaluation_is_the_reference(name):
     params, extra = variables(name)
     net = convolved.Network(params, extra, train=False)
     wanted = reference(net, np.asarray(images, np.float64))
-    found, kept = jax.jit(make().apply)(params, extra, images)
-    np.testing.assert_allclose(found.logits, wanted, rtol=1e-4, atol=1e-4)
+    outputs, kept = jax.jit(make().apply)(params, extra, images)
+    np.testing.assert_allclose(outputs.logits, wanted, rtol=1e-4, atol=1e-4)
     tiny.close(kept, extra, rtol=0, atol=0)
 
 
@@ -172,10 +172,10 @@ def test_gradients_of_bfloat16_are_those_of_rounded_factors():
         wide = [value.astype(jnp.float32) for value in (x, kernel, cotangent)]
         run = functools.partial(convolve, stride=stride, groups=groups)
         wanted = jax.vjp(run, *wide[:2])[1](wide[2])
-        found = jax.vjp(run, x, wide[1])[1](cotangent)
-        assert found[1].dtype == jnp.float32
-        np.testing.assert_allclose(found[1], wanted[1], rtol=1e-5, atol=1e-4)
-        np.testing.assert_allclose(found[0].astype(jnp.float32), wanted[0], rtol=0.02, atol=0.1)
+        slopes = jax.vjp(run, x, wide[1])[1](cotangent)
+        assert slopes[1].dtype == jnp.float32
+        np.testing.assert_allclose(slopes[1], wanted[1], rtol=1e-5, atol=1e-4)
+        np.testing.assert_allclose(slopes[0].astype(jnp.float32), wanted[0], rtol=0.02, atol=0.1)
 
 
 # --- taps ---

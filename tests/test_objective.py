@@ -107,10 +107,10 @@ TAUGHT = sorted(name for name, info in LOSSES.items() if info.teacher and not in
 
 @pytest.mark.parametrize("name", TAUGHT)
 def test_per_member_is_the_mean_of_the_losses(name):
-    zs, zt, _ = sample()
+    zs, zt, labels = sample()
     members = jnp.stack([zt, -zt, zs[::-1]])
-    total, _ = evaluate([term(name)], zs, Outputs(members, "per_member"))
-    each = [evaluate([term(name)], zs, Outputs(member))[0] for member in members]
+    total, _ = evaluate([term(name)], zs, Outputs(members, "per_member"), labels)
+    each = [evaluate([term(name)], zs, Outputs(member), labels)[0] for member in members]
     np.testing.assert_allclose(total, np.mean(each, axis=0), rtol=1e-5, atol=1e-6)
 
 

@@ -197,12 +197,14 @@ def arrays(
         raise KdError(f"ids says whether inputs are identities, True or False, got {ids!r:.80}")
     stored = _checked(as_array("inputs", inputs), ids, scale)
     names, outputs = _outputs(class_names, num_classes)
-    own = 1.0 if ids or starts is not None else default_scale(stored)
+    unit = scale
+    if scale is None:
+        unit = 1.0 if ids or starts is not None else default_scale(stored)
     data = Dataset(
         _windowed(stored, starts, window),
         None,
         outputs or 1,
-        check_scale(own if scale is None else scale),
+        check_scale(unit),
         names,
         ids=ids,
         positions=_positions(positions),

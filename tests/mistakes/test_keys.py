@@ -125,7 +125,12 @@ def test_the_test_set_does_not_choose_the_state(workdir, refused):
 
 @pytest.mark.parametrize(
     ("arguments", "of"),
-    [([], "kd"), (["trian"], "kd"), (["train"], "kd train"), (["eval", "--split=test"], "kd eval")],
+    [
+        ([], "kd"),
+        (["trian"], "kd"),
+        (["train"], "kd train"),
+        (["export", "--member=0"], "kd export"),
+    ],
 )
 def test_a_command_that_is_not_one(arguments, of, capfd):
     with pytest.raises(SystemExit) as stop:
@@ -138,6 +143,10 @@ def test_a_command_that_is_not_one(arguments, of, capfd):
 
 def test_training_without_a_place_for_it(refused):
     refused(["train", "--config=x.py"], "kd train needs --workdir=DIR")
+
+
+def test_an_evaluation_of_nothing(refused):
+    refused(["eval", "--split=test"], "either --workdir=DIR, a run, or --config=FILE")
 
 
 @pytest.mark.parametrize(
