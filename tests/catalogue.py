@@ -13,7 +13,7 @@ from kd.core.losses import LOSSES
 from kd.core.types import Outputs
 
 ON_LOGITS = sorted(name for name, info in LOSSES.items() if not info.taps and not info.whole_batch)
-"""Those of each example alone; tests/layers.py has the others."""
+"""Those of each example alone; tests/layer_rows.py has the others."""
 ALONE = {"bce", "mse", "soft_bce", "soft_mse"}
 """Each output is an answer of its own."""
 STANDARDISED = {"logit_cosine", "logit_standardized"}

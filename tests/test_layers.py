@@ -1,5 +1,5 @@
-"""Laws of every loss that looks into layers or compares a whole batch; `layers.CASES` has a row for
-each.
+"""Laws of every loss that looks into layers or compares a whole batch; `layer_rows.CASES` has a row
+for each.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from kd.core.losses import LOSSES
 from kd.core.objective import make_objective
 from kd.errors import KdError
 from kd.placement.mesh import MeshSpec, make_mesh
-from layers import CASES, EXAMPLES, KEY, STEP, outputs
+from layer_rows import CASES, EXAMPLES, KEY, STEP, outputs
 
 every_case = pytest.mark.parametrize("name", CASES)
 NEAR = {"rtol": 2e-4, "atol": 2e-5}
