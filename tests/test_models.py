@@ -237,7 +237,9 @@ def test_a_dense_layer_is_that_of_flax():
 
 @pytest.mark.parametrize("name", ["mlp", "vit"])
 def test_gradients_in_bfloat16_are_added_up_in_single_precision(name):
-    """Rounded ones would be bfloat16 numbers, all of them."""
+    """Rounded ones would be bfloat16 numbers, all of them. A key's bias moves no softmax: its
+    gradient is what rounding leaves, and may be one by chance.
+    """
     options = {
         "mlp": {"widths": (8,)},
         "vit": {"variant": "Ti/8", "width": 8, "depth": 2, "heads": 2},
@@ -249,4 +251,5 @@ def test_gradients_in_bfloat16_are_added_up_in_single_precision(name):
     assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
         rounded = leaf.astype(jnp.bfloat16).astype(jnp.float32)
-        assert (rounded != leaf).any() or not leaf.any(), path
+        moves = "['key']['bias']" not in jax.tree_util.keystr(path)
+        assert (rounded != leaf).any() or not leaf.any() or not moves, path

@@ -127,7 +127,7 @@ def test_the_position_of_another_data_set_is_refused(tmp_path, capfd, monkeypatc
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
-        ({"data__flip": True}, "set config.data.stream=true too"),
+        ({"data__crop": "random", "data__image_size": 8}, "set config.data.stream=true too"),
         ({"data__stream": True, "data__crop": "random"}, "set config.data.image_size"),
         ({"data__stream": True, "data__image_size": 0}, "config.data.image_size must be 1 or more"),
         ({"data__examples": 7}, "config.data.examples declares 7 and train[:120] has 120"),
