@@ -1,5 +1,6 @@
 """Data: sources, splits, order, batches on the device, augmentation."""
 
+from kd.data.archive import find_data, members
 from kd.data.class_weights import weigh_classes
 from kd.data.dataset import Dataset, arrays, of_classes, parse_split, split_rows, take
 from kd.data.device import as_seen, example_batch, gather, to_device
@@ -30,12 +31,14 @@ __all__ = [
     "check_same_kind",
     "described",
     "example_batch",
+    "find_data",
     "gather",
     "in_memory",
     "in_order",
     "is_code",
     "jitter",
     "load",
+    "members",
     "mixup",
     "of_classes",
     "open_stream",

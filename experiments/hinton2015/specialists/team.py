@@ -1,0 +1,290 @@
+"""Stages that train specialists and their students, and measure every system."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+import kd
+from experiments.hinton2015.parts import labels_of
+from experiments.hinton2015.specialists.protocol import Clustering
+from kd import evals, specialists
+from kd.config import Spec, build, resolve
+from kd.core import Outputs, make_optimizer
+from kd.data import Dataset, load
+from kd.errors import KdError
+from kd.runs import Done
+from kd.teachers import Trained
+
+Run = Mapping[str, Any]
+
+
+def specialise(
+    folder: pathlib.Path,
+    done: Mapping[str, Done],
+    *,
+    generalists: str,
+    member: int,
+    run: Run,
+    clustering: Mapping[str, Any],
+    correction: float,
+    tops: Sequence[int],
+    split: str,
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """Stage: the specialists of one generalist, and what the two answer together.
+
+    The answers for the training examples are kept in ``answers.npz``, for students.
+    """
+    spec, generalist = resolve(run), done[generalists].trained().member(member)
+    data = {name: examples(spec, name, done, data_dir) for name in (spec.data.train, split)}
+    told = build(Clustering, clustering, "clustering")
+    seen = generalist.logits(examples(spec, told.split, done, data_dir))
+    columns = specialists.covariance(seen, temperature=told.temperature)
+    classes = _grouped(done) if told.groups else _clusters(columns, told, told.size, member)
+    trained = specialists.fit(
+        generalist,
+        data[spec.data.train],
+        classes,
+        spec.terms,
+        epochs=spec.total_epochs or 1,
+        **_training(spec),
+        mesh=spec.mesh,
+        title=f"{len(classes)} specialists of generalist {member}",
+    )
+    extra = {**trained.extra, "correction": correction * trained.extra["correction"]}
+    trained = dataclasses.replace(trained, extra=extra)
+    whole = {"validation": examples(spec, spec.data.eval, done, data_dir), "test": data[split]}
+    answers = _answers(generalist, trained, data[spec.data.train], classes, tops)
+    np.savez(folder / "answers.npz", **{f"top{top}": one.log_probs for top, one in answers.items()})
+    return {
+        "classes": classes,
+        "partition": _clusters(columns, told, None, member),
+        "epochs": spec.total_epochs,
+        **{name: judged(generalist, trained, one, classes, tops) for name, one in whole.items()},
+    }
+
+
+def judged(
+    generalist: Trained,
+    trained: Trained,
+    data: Dataset,
+    classes: specialists.Classes,
+    tops: Sequence[int],
+) -> dict[str, Any]:
+    """The generalist by itself, and with its specialists at each number of top classes."""
+    labels, general = labels_of(data), generalist.logits(data)
+    own = trained.logits(data)
+    found: dict[str, Any] = {
+        "generalist": {"wrong": evals.wrong(general, labels).tolist()},
+        "conditional": _conditional(general, own, labels, classes),
+        "coverage": np.bincount(
+            [c for special in classes for c in special], minlength=len(general[0])
+        )[labels].tolist(),
+        "tops": {},
+    }
+    for top in tops:
+        start = time.perf_counter()
+        joint = specialists.joint(general, own, classes, top=top)
+        found["tops"][str(top)] = {
+            "wrong": evals.wrong(joint.log_probs, labels).tolist(),
+            "nll": evals.nll(joint.log_probs, labels),
+            "asked": float(joint.asked.sum(axis=-1).mean()),
+            "iterations": [float(joint.iterations.mean()), int(joint.iterations.max())],
+            "gradient": float(joint.gradient.max()),
+            "seconds": time.perf_counter() - start,
+        }
+    return found
+
+
+def students(
+    folder: pathlib.Path,
+    done: Mapping[str, Done],
+    *,
+    team: str,
+    run: Run,
+    seed: int,
+    temperatures: Sequence[float],
+    top: int,
+    split: str,
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """Stage: the step back, one network of the generalist's size from what generalist and
+    specialists answer together, at every temperature.
+    """
+    del folder
+    spec, model = resolve(run), done["generalists"].trained().model
+    train = examples(spec, spec.data.train, done, data_dir)
+    with np.load(done[team].workdir / "answers.npz") as stored:
+        teacher = kd.soft_labels(logits=stored[f"top{top}"], data=train)
+    columns = kd.product(soft_targets__temperature=temperatures, seed=(seed,))
+    trained = kd.fit(
+        model,
+        train,
+        spec.terms,
+        teacher=teacher,
+        epochs=spec.total_epochs or 1,
+        population=columns,
+        **_training(spec),
+        mesh=spec.mesh,
+        title=f"students of {team}",
+    )
+    both = [examples(spec, name, done, data_dir) for name in (spec.data.eval, split)]
+    return {"members": _members(trained, *both)}
+
+
+def measure(
+    folder: pathlib.Path,
+    done: Mapping[str, Done],
+    *,
+    run: Run,
+    systems: Sequence[str],
+    teams: Sequence[str],
+    split: str,
+    data_dir: str | None = None,
+) -> dict[str, Any]:
+    """Stage: what every other system gets wrong, and how the clusters agree with groups that
+    nobody was shown.
+    """
+    del folder
+    spec = resolve(run)
+    both = [examples(spec, name, done, data_dir) for name in (spec.data.eval, split)]
+    generalists = done["generalists"].trained()
+    whole = [
+        np.asarray(Outputs(jnp.asarray(generalists.logits(data)), "arithmetic").log_probs())
+        for data in both
+    ]
+    train = examples(spec, spec.data.train, done, data_dir)
+    return {
+        "examples": {
+            "train": len(train),
+            **{name: len(data) for name, data in zip(("validation", "test"), both, strict=True)},
+        },
+        "class_names": list(train.class_names or map(str, range(train.num_classes))),
+        "systems": {
+            "generalist": _members(generalists, *both),
+            "ensemble": [_wrong(*whole, *both)],
+            **{name: _members(done[name].trained(), *both) for name in systems},
+        },
+        "groups": _agreement(done, [done[team].evaluation for team in teams]),
+    }
+
+
+def examples(spec: Spec, split: str, done: Mapping[str, Done], data_dir: str | None) -> Dataset:
+    """A split of what a run reads: features that an earlier stage made, or its own source."""
+    place = done["features"].workdir if "features" in done else data_dir
+    return load(spec.data.source, split, place)
+
+
+def _training(spec: Spec) -> dict[str, Any]:
+    """How a run's config trains, as the library is told."""
+    return {
+        "batch_size": spec.data.batch_size,
+        "optimizer": make_optimizer(spec.optim),
+        "learning_rate": spec.optim.learning_rate,
+        "learning_rate_schedule": spec.optim.learning_rate_schedule,
+    }
+
+
+def _clusters(
+    columns: np.ndarray, told: Clustering, size: int | None, seed: int
+) -> specialists.Classes:
+    return specialists.clusters(columns, told.count, size=size, seed=seed)
+
+
+def _grouped(done: Mapping[str, Done]) -> specialists.Classes:
+    """The groups of the data as sets of classes."""
+    groups = _groups(done)
+    if groups is None:
+        raise KdError("this data has no groups of classes; leave clustering.groups off")
+    return tuple(
+        tuple(i for i, group in enumerate(groups) if group == name) for name in sorted(set(groups))
+    )
+
+
+def _groups(done: Mapping[str, Done]) -> list[str] | None:
+    return done["features"].evaluation["groups"] if "features" in done else None
+
+
+def _agreement(done: Mapping[str, Done], teams: Sequence[Mapping[str, Any]]) -> Any:
+    """For each team the adjusted Rand index of its clusters and the groups, and the mean share of
+    the most common group among a specialist's classes, beside that of groups dealt out at random.
+    """
+    groups = _groups(done)
+    if groups is None:
+        return None
+    from sklearn.metrics import adjusted_rand_score
+
+    names, places = np.unique(groups, return_inverse=True)
+    found = []
+    for team in teams:
+        cluster = np.zeros(len(groups), int)
+        for number, members in enumerate(team["partition"]):
+            cluster[members] = number
+        random = np.random.default_rng(0)
+        chance = [_purity(random.permutation(places), team["classes"]) for _ in range(200)]
+        found.append(
+            {
+                "rand": float(adjusted_rand_score(places, cluster)),
+                "purity": _purity(places, team["classes"]),
+                "chance": float(np.mean(chance)),
+            }
+        )
+    return {"names": names.tolist(), "of_class": places.tolist(), "teams": found}
+
+
+def _purity(places: np.ndarray, classes: Sequence[Sequence[int]]) -> float:
+    shares = [np.bincount(places[list(special)]).max() / len(special) for special in classes]
+    return float(np.mean(shares))
+
+
+def _answers(
+    generalist: Trained,
+    trained: Trained,
+    data: Dataset,
+    classes: specialists.Classes,
+    tops: Sequence[int],
+) -> dict[int, Any]:
+    general, own = generalist.logits(data), trained.logits(data)
+    return {top: specialists.joint(general, own, classes, top=top) for top in tops}
+
+
+def _conditional(
+    general: np.ndarray, own: np.ndarray, labels: np.ndarray, classes: specialists.Classes
+) -> list[list[int]]:
+    """For every specialist: examples of its classes, and how many of them the generalist and the
+    specialist get right when they may answer with its classes alone.
+    """
+    found = []
+    for special, answers in zip(classes, own, strict=True):
+        columns = np.asarray(special)
+        rows = np.isin(labels, columns)
+        right = [
+            int((columns[one[rows][:, columns].argmax(axis=-1)] == labels[rows]).sum())
+            for one in (general, answers)
+        ]
+        found.append([int(rows.sum()), *right])
+    return found
+
+
+def _members(trained: Trained, validation: Dataset, test: Dataset) -> list[dict[str, Any]]:
+    return [
+        _wrong(*logits, validation, test)
+        for logits in zip(trained.each(validation), trained.each(test), strict=True)
+    ]
+
+
+def _wrong(seen: np.ndarray, logits: np.ndarray, validation: Dataset, test: Dataset) -> Any:
+    """Errors on validation, and the rows of the test set that are wrong."""
+    labels = labels_of(test)
+    return {
+        "validation": evals.errors(seen, labels_of(validation)),
+        "wrong": evals.wrong(logits, labels).tolist(),
+        "nll": evals.nll(logits, labels),
+    }
