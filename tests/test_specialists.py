@@ -177,7 +177,7 @@ def test_a_smaller_specialist_is_not_told_by_a_larger_one(trained):
     assert width(((0, 1), (2,))) == head.shape[-1] == 3
     np.testing.assert_array_equal(head[:, 1], 0)
     np.testing.assert_array_equal(both.member(1).extra["class_map"], [2, 2, 0, 2, 2])
-    alone = fit(((2,),), seeds=(1,)).logits(tiny.dataset())
+    alone = fit(((2,),), seeds=(1,), epochs=1.5).logits(tiny.dataset())
     np.testing.assert_allclose(both.logits(tiny.dataset())[1], alone[0], atol=1e-4)
 
 
@@ -205,7 +205,9 @@ def test_together_they_are_a_teacher_like_any_other(trained):
     assert wanted.gradient.max() < 1e-6
     table = kd.soft_labels(logits=wanted.log_probs, data=data)
     students = [
-        kd.fit(tiny.PLAIN, data, [kd.term("soft_targets")], teacher=one, epochs=1, mesh=ONE).params
+        kd.fit(
+            tiny.PLAIN, data, [kd.term("soft_targets")], teacher=one, batch_size=16, mesh=ONE
+        ).params
         for one in (team, kept, table)
     ]
     tiny.close(students[0], students[1], rtol=1e-4, atol=1e-5)

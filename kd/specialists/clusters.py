@@ -58,7 +58,8 @@ def clusters(columns: np.ndarray, count: int, *, size: int | None = None, seed: 
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer clusters: counted below
-        means = KMeans(n_clusters=count, n_init=10, random_state=seed).fit(columns.T)
+        means: Any = KMeans(n_clusters=count, random_state=seed)
+        means.set_params(n_init=10).fit(columns.T)
     if len(np.unique(means.labels_)) < count:
         raise KdError(
             f"the generalist tells {len(np.unique(means.labels_))} clusters of classes apart, and "

@@ -111,5 +111,5 @@ def _answering(generalist: Answer, specialists: Answer, top: int) -> Answer:
 
 @functools.partial(jax.jit, static_argnames="top")
 def _solved(general: Any, special: Any, classes: Any, top: int) -> Joint:
-    logs = (jax.nn.log_softmax(jnp.asarray(logits), axis=-1) for logits in (general, special))
-    return core.joint(*logs, jnp.asarray(classes), top)
+    mine, theirs = (jax.nn.log_softmax(jnp.asarray(one), axis=-1) for one in (general, special))
+    return core.joint(mine, theirs, jnp.asarray(classes), top)

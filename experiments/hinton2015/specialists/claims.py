@@ -95,9 +95,12 @@ def accuracies(results: Results, rows: Rows) -> list[float]:
 def gain(results: Results, treatment: Rows, control: Rows) -> tuple[float, float, float]:
     """Relative gain in test accuracy, in per cent, ``100 (a - b) / b``, and its 95% interval."""
     total = results["examples"]["test"]
-    return _interval(
-        results, [treatment, control], lambda ours, theirs: 100 * (theirs - ours) / (total - theirs)
-    )
+
+    def relative(ours: Any, theirs: Any) -> Any:
+        right = np.asarray(total - theirs, float)
+        return np.where(right > 0, 100 * (theirs - ours) / np.where(right > 0, right, 1), np.nan)
+
+    return _interval(results, [treatment, control], relative)
 
 
 def kept(results: Results, system: str) -> tuple[float, float, float]:
@@ -169,9 +172,7 @@ def shown(value: float, low: float, high: float) -> str:
 def _interval(
     results: Results, arms: Sequence[Rows], statistic: Callable[..., Any]
 ) -> tuple[float, float, float]:
-    """Bootstrap over seeds and test examples; what all models get alike is lumped into one unit of
-    the resampling no longer, so the units are the examples themselves.
-    """
+    """A statistic of arms' errors, with its bootstrap interval over seeds and test examples."""
     total = results["examples"]["test"]
     tables = []
     for rows in arms:

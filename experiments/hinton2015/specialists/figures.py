@@ -44,11 +44,14 @@ def systems_figure(results: Mapping[str, Any]) -> Figure:
 def coverage_figure(results: Mapping[str, Any]) -> Figure:
     """Relative gain in accuracy by the number of specialists that have the right class."""
     figure, plot = plain_axes(6, 3, "specialists that have the right class", "relative gain, %")
+    covered = sorted(
+        {number for number, *_ in claims.by_coverage(results, results["protocol"]["top"])}
+    )
     for top in results["protocol"]["tops"]:
         found = claims.by_coverage(results, top)
         gains = [100 * (after - before) / max(before, 1) for _, _, before, after in found]
         plot.plot([one[0] for one in found], gains, marker="o", label=f"n = {top}")
     plot.axhline(0, color="#8c8c8c", linewidth=1)
-    plot.set_xticks([one[0] for one in found])
+    plot.set_xticks(covered)
     plot.legend(frameon=False, fontsize=9)
     return figure

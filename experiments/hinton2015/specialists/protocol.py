@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -94,12 +95,17 @@ class Protocol:
     tops: tuple[int, ...] = (1, 2)
     top: int = 1
     split: str = "test"
-    text: Text | None = None
+    text: Mapping[str, Any] | None = None
     bands: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     paper: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     numbers_of: Mapping[str, str] = dataclasses.field(default_factory=dict)
     hypotheses: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     notes: str = ""
+
+    @functools.cached_property
+    def sentences(self) -> Text | None:
+        """`text`, typed. Raises a `KdError` where it is not well-formed."""
+        return None if self.text is None else build(Text, self.text, "config.text")
 
 
 def check(protocol: Protocol) -> dict[str, Spec]:

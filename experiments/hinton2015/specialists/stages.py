@@ -36,7 +36,9 @@ def run(
     """
     protocol = build(Protocol, config, "config")
     done = run_stages(make_stages(protocol), folder, say)
-    source = protocol.generalist["data"]["source"] if protocol.text is None else _archive(protocol)
+    source = (
+        protocol.generalist["data"]["source"] if protocol.sentences is None else _archive(protocol)
+    )
     return {
         "report": f"{_HERE}.page:page",
         "protocol": plain(of_this_data(config, {"source": source, "split": protocol.split})),
@@ -51,8 +53,8 @@ def make_stages(protocol: Protocol) -> list[Stage | Computation]:
     each teacher, hypotheses, measurements.
     """
     specs = check(protocol)
-    data = None if protocol.text is None else "features"
-    stages: list[Stage | Computation] = [] if protocol.text is None else [_features(protocol)]
+    data = None if protocol.sentences is None else "features"
+    stages: list[Stage | Computation] = [] if protocol.sentences is None else [_features(protocol)]
     seeds = tuple(STUDENTS + seed for seed in protocol.seeds)
     taught = product(soft_targets__temperature=protocol.temperatures, seed=seeds)
     own = {**taught, "teacher": protocol.seeds * len(protocol.temperatures)}
@@ -92,12 +94,12 @@ def _by_temperature(students: list[list[Any]]) -> list[Any]:
 
 
 def _archive(protocol: Protocol) -> str:
-    assert protocol.text is not None
-    return pathlib.PurePath(protocol.text.data.source).name
+    assert protocol.sentences is not None
+    return pathlib.PurePath(protocol.sentences.data.source).name
 
 
 def _features(protocol: Protocol) -> Computation:
-    text = protocol.text
+    text = protocol.sentences
     assert text is not None
     return Computation(
         "features",
@@ -162,7 +164,7 @@ def _measure(protocol: Protocol) -> Computation:
 def _computed(
     protocol: Protocol, name: str, function: str, needs: tuple[str, ...], **options: Any
 ) -> Computation:
-    features = () if protocol.text is None else ("features",)
+    features = () if protocol.sentences is None else ("features",)
     return Computation(
         name,
         f"{_HERE}.team:{function}",

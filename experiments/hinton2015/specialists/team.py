@@ -92,9 +92,10 @@ def judged(
     for top in tops:
         start = time.perf_counter()
         joint = specialists.joint(general, own, classes, top=top)
+        answers = np.asarray(joint.log_probs)
         found["tops"][str(top)] = {
-            "wrong": evals.wrong(joint.log_probs, labels).tolist(),
-            "nll": evals.nll(joint.log_probs, labels),
+            "wrong": evals.wrong(answers, labels).tolist(),
+            "nll": evals.nll(answers, labels),
             "asked": float(joint.asked.sum(axis=-1).mean()),
             "iterations": [float(joint.iterations.mean()), int(joint.iterations.max())],
             "gradient": float(joint.gradient.max()),
@@ -169,7 +170,7 @@ def measure(
         "class_names": list(train.class_names or map(str, range(train.num_classes))),
         "systems": {
             "generalist": _members(generalists, *both),
-            "ensemble": [_wrong(*whole, *both)],
+            "ensemble": [_wrong(whole[0], whole[1], *both)],
             **{name: _members(done[name].trained(), *both) for name in systems},
         },
         "groups": _agreement(done, [done[team].evaluation for team in teams]),

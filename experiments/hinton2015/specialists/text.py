@@ -41,12 +41,11 @@ def features(
     from sklearn.feature_extraction.text import HashingVectorizer, TfidfTransformer
 
     texts, groups = read(source, data_dir)
-    hashed = HashingVectorizer(
-        n_features=width, ngram_range=(1, words), alternate_sign=False, norm=None
-    )
+    told: dict[str, Any] = {"ngram_range": (1, words), "alternate_sign": False, "norm": None}
+    hashed = HashingVectorizer(n_features=width, **told)
     counts = {split: hashed.transform(text for text, _ in texts[split]) for split in SPLITS}
-    weigh = TfidfTransformer(sublinear_tf=True).fit(counts["train"])
-    arrays: dict[str, np.ndarray] = {}
+    weigh: Any = TfidfTransformer(sublinear_tf=True).fit(counts["train"])
+    arrays: dict[str, Any] = {}
     for split in SPLITS:
         order = np.random.Generator(np.random.Philox(0)).permutation(len(texts[split]))
         dense = weigh.transform(counts[split]).toarray().astype(np.float32)
