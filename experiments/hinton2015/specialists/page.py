@@ -180,17 +180,22 @@ def _team_row(results: Results) -> list[str]:
 
 def bands_table(results: Results) -> Table:
     """Every measure against the band that was written before the run."""
+    paper = results["protocol"]["paper"]
     rows = [
         [
             claim.about,
-            "–" if claim.paper is None else f"{claim.paper:g}",
+            *(["–" if claim.paper is None else f"{claim.paper:g}"] if paper else []),
             claims.shown(claim.value, claim.low, claim.high),
             f"{claim.band[0]:g} to {claim.band[1]:g}".replace(" ", "\N{NO-BREAK SPACE}"),
             "inside" if claim.met else "**outside**",
         ]
         for claim in claims.claims(results)
     ]
-    return Table("Against the bands", ["", "paper", "ours (95% interval)", "band", ""], rows)
+    return Table(
+        "Against the bands",
+        ["", *(["paper"] if paper else []), "ours (95% interval)", "band", ""],
+        rows,
+    )
 
 
 def protocol_table(results: Results) -> Table:
