@@ -16,8 +16,8 @@ test: $(READY)
 	@"$(BIN)/python" -m pytest -n 2 --dist loadfile
 
 # What depends on the versions of JAX and Python: for a second stack, where the whole takes long.
-CORE = $(addsuffix .py,$(addprefix tests/test_,ambient average checkpoint cli config export fit_input heads identity imports \
-	kept_answers losses members_by metrics models modules objective optim outputs \
+CORE = $(addsuffix .py,$(addprefix tests/test_,ambient average checkpoint checkpoint_writes cli config \
+	each_loss export fit_input heads identity imports kept_answers losses members_by metrics models modules objective optim outputs \
 	plan_command positions predict readme resume rng saved schedules sharding soft_labels \
 	step stream taps targets teacher train user_code vit))
 

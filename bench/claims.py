@@ -10,7 +10,6 @@ import numpy as np
 
 from bench.problem import MEMBERS
 from bench.vit_problem import PARTS
-from bench.vit_problem import VARIANTS as WAYS
 
 BEST = "the best of PyTorch"
 EAGER = "PyTorch eager"
@@ -156,11 +155,10 @@ def groups(batches: Batches, vit: str, small_vit: str) -> list[Group]:
 
 
 def parts(batch: int) -> Group:
-    """The parts of a ViT's step, on both sides: where the time goes; and kd's other ways."""
-    others = {"attention, heads first": "attention", "norms, kept": "norms"}
+    """The parts of a ViT's step, on both sides: where the time goes."""
     return [
-        Claim(name, _kd(f"vit {name}", batch), _torch(f"vit {part}", batch), EAGER)
-        for name, part in ({part: part for part in PARTS} | others).items()
+        Claim(part, _kd(f"vit {part}", batch), _torch(f"vit {part}", batch), EAGER)
+        for part in PARTS
     ]
 
 
@@ -258,9 +256,7 @@ def _read(batches: Batches) -> Group:
 
 
 def _vit(batch: int, vit: str) -> Group:
-    name, ours = f"ViT {vit}, batch {batch}", _kd("vit", batch)
-    others = [Claim(f"{name}, {way}", _kd(f"vit, {way}", batch), ours, "kd's ViT") for way in WAYS]
-    return [*_peers(name, ours, "vit", batch), *others]
+    return list(_peers(f"ViT {vit}, batch {batch}", _kd("vit", batch), "vit", batch))
 
 
 def _kd(name: str, batch: int) -> Case:

@@ -23,7 +23,7 @@ def of_step(name: str, batch: int, problem: Problem) -> float | None:
         return p.MEMBERS * mlp_step(batch)
     if not name.startswith("vit"):
         return None
-    part = name.removeprefix("vit ").split(",")[0]  # "vit attention, heads first" is attention
+    part = name.removeprefix("vit ")
     if part in ("norms", "update"):
         return None
     if part in ("attention", "mlp"):

@@ -22,7 +22,6 @@ from bench import claims, cpu
 from bench.claims import Batches, Case
 from bench.flops import of_step
 from bench.problem import WIDTHS, Problem
-from bench.vit_problem import VARIANTS
 from bench.worker import Missing, Worker
 from kd.evidence import machine
 
@@ -188,7 +187,6 @@ def differences(
     vits = {
         "": ("check vit", "check vit"),
         ", compiled": ("check vit", "check vit compiled"),
-        **{f", {way}": (f"check vit, {way}", "check vit") for way in VARIANTS},
     }
     checks = {f"{batch}{way}": (batch, *pair) for batch in batches for way, pair in ways.items()}
     checks |= {f"vit, {vit_batch}{way}": (vit_batch, *pair) for way, pair in vits.items()}

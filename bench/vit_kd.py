@@ -18,7 +18,6 @@ import optax
 from bench import problem as p
 from bench import vit_problem as v
 from bench.problem import Problem
-from bench.vit_variants import in_place, varied
 from bench.worker import Case, timed
 from kd import data as kd_data
 from kd.core.members import make_members
@@ -40,14 +39,12 @@ def nested(params: v.Params) -> Any:
     return jax.tree.map(jnp.asarray, flax.traverse_util.unflatten_dict(params, sep="/"))
 
 
-def task(
-    problem: Problem, variant: str, batch: int, accumulate: int = 1, way: str = ""
-) -> loop.Task:
-    """Adam, and a teacher whose logits are cached; `way` is a name of `bench.vit_variants`."""
+def task(problem: Problem, variant: str, batch: int, accumulate: int = 1) -> loop.Task:
+    """Adam, and a teacher whose logits are cached."""
     images, labels, logits = v.data(problem)
     terms = [term("soft_targets", temperature=v.TEMPERATURE), term("hard", v.HARD_WEIGHT)]
     return make_task(
-        varied(_model(problem, variant), way),
+        _model(problem, variant),
         kd_data.arrays(images, labels, num_classes=v.CLASSES, scale=v.SCALE),
         terms,
         make_members(terms, {}, v.LEARNING_RATE),
@@ -104,8 +101,8 @@ class Runner:
         return lambda: timed(run, len(steps))
 
 
-def train_step(problem: Problem, batch: int, way: str = "") -> Case:
-    runner = Runner(task(problem, problem.vit, batch, way=way), v.first_params(problem.vit))
+def train_step(problem: Problem, batch: int) -> Case:
+    runner = Runner(task(problem, problem.vit, batch), v.first_params(problem.vit))
     return runner.case(v.rows(problem.vit_steps, batch))
 
 
@@ -128,14 +125,14 @@ def distil(problem: Problem, batch: int) -> Case:
     return runner.case(v.rows(problem.vit_steps, batch))
 
 
-def check(problem: Problem, batch: int, way: str = "") -> dict[str, np.ndarray]:
+def check(problem: Problem, batch: int) -> dict[str, np.ndarray]:
     """The losses of a few steps, and the first gradient: Adam's first average of them is
     ``(1 - b1)`` times it.
 
     Not the first update: the gradient of a key's bias is zero but for rounding, and Adam scales
     that up to one.
     """
-    runner = Runner(task(problem, problem.vit, batch, way=way), v.first_params(problem.vit))
+    runner = Runner(task(problem, problem.vit, batch), v.first_params(problem.vit))
     losses, averages = [], []
     for row in v.rows(v.CHECKED_STEPS, batch):
         losses.append(float(runner.step(row)))
@@ -147,7 +144,7 @@ def check(problem: Problem, batch: int, way: str = "") -> dict[str, np.ndarray]:
     }
 
 
-def part(name: str, problem: Problem, batch: int, way: str = "") -> Case:
+def part(name: str, problem: Problem, batch: int) -> Case:
     """One kind of layer of the student, forward and backward, as often as the model has it; or the
     optimiser's step.
     """
@@ -167,8 +164,7 @@ def part(name: str, problem: Problem, batch: int, way: str = "") -> Case:
     params = layer.init(jax.random.key(0), x, *more)
 
     def loss(params: Any, x: Any) -> Any:
-        with in_place(way):
-            return (layer.apply(params, x, *more) * x).sum()
+        return (layer.apply(params, x, *more) * x).sum()
 
     program = jax.jit(jax.grad(loss, argnums=(0, 1)))
     return lambda: timed(
@@ -225,14 +221,8 @@ CASES = {
     "matmul": matmul,
     "peak": peak,
     "vit": train_step,
-    **{f"vit, {way}": functools.partial(train_step, way=way) for way in v.VARIANTS},
-    "vit attention, heads first": functools.partial(part, "attention", way="heads first"),
-    "vit norms, kept": functools.partial(part, "norms", way="kept norms"),
     "distil": distil,
     **{f"vit, batch in {parts}": functools.partial(accumulated, parts) for parts in (1, 4)},
     **{f"vit {name}": functools.partial(part, name) for name in v.PARTS},
 }
-CHECKS = {
-    "check vit": check,
-    **{f"check vit, {way}": functools.partial(check, way=way) for way in v.VARIANTS},
-}
+CHECKS = {"check vit": check}

@@ -17,8 +17,6 @@ SCALE = 1 / 255
 CHECKED_STEPS = 3
 PARTS = ("attention", "mlp", "norms", "update")
 """Kinds of layers that are timed alone, and the optimiser."""
-VARIANTS = ("heads first", "heads first, kept norms")
-"""Other ways to compute kd's ViT, see `bench.vit_variants`."""
 Params = dict[str, np.ndarray]
 """By path, ``blocks/mlp/up/kernel``; what belongs to blocks has a leading axis, one entry per
 block.

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from bench.problem import Problem
+from kd.system.allocator import keep_freed
 
 Reply = dict[str, float]
 Case = Callable[[], Reply]
@@ -44,8 +45,10 @@ def serve(cases: Mapping[str, Callable[[Problem, int], Case]], checks: Mapping[s
     until another's turn.
 
     A check writes the arrays of its answer into the file that the question names. What this machine
-    lacks for a case or a check is the answer's ``missing``.
+    lacks for a case or a check is the answer's ``missing``. Both sides keep the memory that they
+    free, as the command ``kd`` does.
     """
+    keep_freed()
     problem = Problem(**json.loads(sys.argv[1]))
     build = functools.cache(lambda name, batch: cases[name](problem, batch))
 

@@ -57,8 +57,8 @@ class Comparison:
                 f"a verdict takes {MIN_UNITS} test examples or more, and where they come in "
                 f"clusters as many of those; here are {self.units}"
             )
-        where = {"HELPS": "lies below", "HURTS": "lies above", "NO EVIDENCE": "holds"}[self.verdict]
-        return f"the interval {where} zero"
+        relations = {"HELPS": "lies below", "HURTS": "lies above", "NO EVIDENCE": "holds"}
+        return f"the interval {relations[self.verdict]} zero"
 
 
 def compare_errors(
@@ -167,8 +167,9 @@ def interval(
         np.einsum("rs,su,ru->r", p, t, weights, optimize=True)
         for p, t in zip(picks, tables, strict=True)
     ]
-    value, found = statistic(*[table.sum(axis=1).mean() for table in tables]), statistic(*samples)
-    low, high = _widened(float(value), found[~np.isnan(found)], [units, *map(len, tables)])
+    value = statistic(*[table.sum(axis=1).mean() for table in tables])
+    resampled = statistic(*samples)
+    low, high = _widened(float(value), resampled[~np.isnan(resampled)], [units, *map(len, tables)])
     return float(value), low, high
 
 
@@ -266,22 +267,22 @@ def _cpu() -> str:
 def _matrix(wrong: Rows, examples: int) -> np.ndarray:
     matrix = np.zeros((len(wrong), examples))
     for seed, rows in enumerate(wrong):
-        found = np.asarray(rows)
+        places = np.asarray(rows)
         # A mask would be taken for rows 0 and 1, and a row below 0 for one at the end: wrong
         # numbers without a word.
-        if found.ndim != 1 or (found.size and found.dtype.kind not in "ui"):
+        if places.ndim != 1 or (places.size and places.dtype.kind not in "ui"):
             raise KdError(
                 "each seed gives the rows that it got wrong, whole numbers in a row, got "
-                f"{found.dtype}"
-                f"{list(found.shape)} for seed number {seed}; kd.evals.wrong(logits, labels) "
+                f"{places.dtype}"
+                f"{list(places.shape)} for seed number {seed}; kd.evals.wrong(logits, labels) "
                 "makes them"
             )
-        if found.size and not (found.min() >= 0 and found.max() < examples):
+        if places.size and not (places.min() >= 0 and places.max() < examples):
             raise KdError(
-                f"rows must lie in 0 to {examples - 1}, got {found.min()} to {found.max()}; give "
+                f"rows must lie in 0 to {examples - 1}, got {places.min()} to {places.max()}; give "
                 "the test set's"
             )
-        matrix[seed, found.astype(int)] = 1.0
+        matrix[seed, places.astype(int)] = 1.0
     return matrix
 
 

@@ -69,17 +69,17 @@ def fits(value: Any, hint: Any) -> bool:
     if hint is Any:
         return True
     if origin in (typing.Union, types.UnionType):
-        return any(fits(value, one) for one in inner)
+        return any(fits(value, choice) for choice in inner)
     if origin is tuple and inner[-1:] != (...,):
         same = isinstance(value, tuple) and len(value) == len(inner)
         return same and all(map(fits, value, inner))
     if isinstance(origin, type) and issubclass(origin, Mapping) and inner:
         keys, values = inner
         return isinstance(value, origin) and all(
-            fits(key, keys) and fits(one, values) for key, one in value.items()
+            fits(key, keys) and fits(item, values) for key, item in value.items()
         )
     if isinstance(origin, type) and issubclass(origin, Collection) and inner:
-        return isinstance(value, origin) and all(fits(one, inner[0]) for one in value)
+        return isinstance(value, origin) and all(fits(item, inner[0]) for item in value)
     if hint in (int, float):
         kind = numbers.Integral if hint is int else numbers.Real
         return isinstance(value, kind) and not isinstance(value, (bool, np.bool_))

@@ -100,13 +100,13 @@ class Lineage:
         try:
             return cls(
                 data=tuple(
-                    DataSet(**{**one, "splits": _texts(one["splits"])}) for one in told["data"]
+                    DataSet(**{**part, "splits": _texts(part["splits"])}) for part in told["data"]
                 ),
                 code=_texts(told["code"]),
                 stack=_texts(told["stack"]),
                 teacher=_weights(told["teacher"]),
                 init=_first(told["init"]),
-                before=tuple(Shorter(**one) for one in told.get("before", ())),
+                before=tuple(Shorter(**part) for part in told.get("before", ())),
                 teachers=tuple(filter(None, map(_weights, told.get("teachers", ())))),
             )
         except (KeyError, TypeError, AttributeError) as error:

@@ -15,8 +15,8 @@ def damaged(content, seed=0, most=160):
         yield f"cut {place}", content[:place]
     for _ in range(count // 4):
         length = int(random.integers(1, 1 + len(content) // 8))
-        one, other = random.integers(0, len(content) - length, 2).tolist()
+        start, other = random.integers(0, len(content) - length, 2).tolist()
         swapped = bytearray(content)
-        swapped[one : one + length] = content[other : other + length]
-        swapped[other : other + length] = content[one : one + length]
-        yield f"swap {one} {other} {length}", bytes(swapped)
+        swapped[start : start + length] = content[other : other + length]
+        swapped[other : other + length] = content[start : start + length]
+        yield f"swap {start} {other} {length}", bytes(swapped)

@@ -70,16 +70,16 @@ def trained(command, fault="none:", **options):
 
 def ended(started, seconds=60):
     """(exit code, stdout, stderr) of each; none is left behind."""
-    found = []
+    results = []
     try:
-        for one in started:
-            out, err = one.communicate(timeout=seconds)
-            found.append((one.returncode, out, err))
+        for process in started:
+            out, err = process.communicate(timeout=seconds)
+            results.append((process.returncode, out, err))
     finally:
-        for one in started:
+        for process in started:
             with contextlib.suppress(ProcessLookupError):
-                one.kill()
-    return found
+                process.kill()
+    return results
 
 
 def together(what, argument="", **options):
@@ -187,18 +187,18 @@ def checkpoints(folder):
         return {"wide": wide, "step": jax.device_put(np.int32(step), sharding()), "key": key}
 
     saved = Checkpoints(pathlib.Path(folder), print)
-    found = saved.restore(state(0))
-    if found is not None:
-        assert found["wide"].sharding == sharding("fsdp")
-        step = int(found["step"])
-        for shard in found["wide"].addressable_shards:
+    restored = saved.restore(state(0))
+    if restored is not None:
+        assert restored["wide"].sharding == sharding("fsdp")
+        step = int(restored["step"])
+        for shard in restored["wide"].addressable_shards:
             np.testing.assert_array_equal(shard.data, np.arange(8.0)[shard.index] * step)
         assert saved.last_position == {"next": step}
         assert saved.restore()["wide"].tolist() == [i * step for i in range(8)]
-    for step in (1, 2) if found is None else (4,):
+    for step in (1, 2) if restored is None else (4,):
         saved.save(step, state(step), position={"next": step})
     saved.close()
-    print("restored", None if found is None else int(found["step"]))
+    print("restored", None if restored is None else int(restored["step"]))
 
 
 def nothing(_):

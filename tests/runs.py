@@ -112,16 +112,16 @@ def losses(workdir):
     return [line["loss"] for line in lines if "loss" in line]
 
 
-def same_bytes(one, other):
+def same_bytes(first, other):
     """Both runs hold the same metrics and the same parameters, optimiser state and key, bit for
     bit.
     """
-    a, b = restored(one), restored(other)
+    a, b = restored(first), restored(other)
     assert a.keys() == b.keys()
     different = [path for path in a if a[path].tobytes() != b[path].tobytes()]
     assert not different
     for name in ("metrics.jsonl", "evaluation.json"):
-        assert (one / name).read_text() == (other / name).read_text()
+        assert (first / name).read_text() == (other / name).read_text()
 
 
 @contextlib.contextmanager

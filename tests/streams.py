@@ -40,13 +40,13 @@ def taken(iterator, count):
         return list(itertools.islice(iterator, count))
 
 
-def same(one, other):
+def same(first, other):
     return (
-        len(one) == len(other)
-        and all(a.keys() == b.keys() for a, b in zip(one, other, strict=True))
+        len(first) == len(other)
+        and all(a.keys() == b.keys() for a, b in zip(first, other, strict=True))
         and all(
             a[k].dtype == b[k].dtype and np.array_equal(a[k], b[k])
-            for a, b in zip(one, other, strict=True)
+            for a, b in zip(first, other, strict=True)
             for k in a
         )
     )

@@ -238,11 +238,11 @@ def test_a_plain_tar_that_is_cut_gives_the_same_files_or_one_line(tmp_path):
     for fault, content in damaged(path.read_bytes()):
         path.write_bytes(content)
         try:
-            found = contents(path)
+            listed = contents(path)
         except KdError:
             continue
         if fault.startswith("cut"):
-            assert found == FILES, fault  # what was flipped inside a file has no checksum
+            assert listed == FILES, fault  # what was flipped inside a file has no checksum
 
 
 # --- where data lies ---

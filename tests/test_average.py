@@ -40,8 +40,8 @@ def test_a_short_run_at_a_long_decay_has_left_its_random_start():
     ]
     start = tiny.PLAIN.init(jax.random.key(0), jnp.zeros((1, 4, 4)))[0]
 
-    def apart(one, other):
-        pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    def apart(first, other):
+        pairs = zip(jax.tree.leaves(first), jax.tree.leaves(other), strict=True)
         return float(sum(jnp.sum((a - b) ** 2) for a, b in pairs)) ** 0.5
 
     way = apart(fitted[0].params, start)

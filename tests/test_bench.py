@@ -12,7 +12,6 @@ from bench import (
     report,
     run,
     tables,
-    vit_problem,
 )
 from bench.claims import Batches
 from bench.problem import Problem
@@ -107,7 +106,6 @@ def test_a_run_replaces_what_it_measures_and_nothing_else(recorded, results):
         ("16", "update"),
         ("16, population", "update"),
         ("vit, 2", "gradient"),
-        *((f"vit, 2, {way}", "gradient") for way in vit_problem.VARIANTS),
     ],
 )
 def test_both_sides_compute_the_same(results, what, moved):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from bench import cpu, flops, gpu, machines, report, vit_problem, vit_variants
+from bench import cpu, flops, gpu, machines, report, vit_problem
 from bench.claims import BEST, EAGER, Best, Case, Claim
 from bench.problem import Problem
 
@@ -157,47 +157,10 @@ def test_the_flops_of_a_step_by_its_case():
     assert of("student") == of("loop, a checkpoint an epoch") == of("student, batch in 4")
     assert of("population") == 5 * of("student")
     vit = 6 * vit_problem.forward_flops("Ti/16", 32)
-    assert of("vit") == of("vit, heads first") == of("vit compiled") == vit
+    assert of("vit") == of("vit compiled") == vit
     assert of("vit, batch in 4") == 6 * vit_problem.forward_flops("S/16", 32)
-    assert of("vit attention") == of("vit attention, heads first")
     assert 0.9 * vit < of("vit attention") + of("vit mlp") < vit
-    assert of("vit norms") is of("vit norms, kept") is of("pipeline") is None
-
-
-def plain_attend(query, key, value):
-    import jax
-
-    return jax.nn.softmax(query @ key.swapaxes(-1, -2), axis=-1) @ value
-
-
-def plain_norm(x, scale, bias):
-    import flax.linen as nn
-
-    return nn.LayerNorm(epsilon=1e-6).apply({"params": {"scale": scale, "bias": bias}}, x)
-
-
-def kept_norm(x, scale, bias):
-    return vit_variants.norm(x, scale, bias, 1e-6)
-
-
-@pytest.mark.parametrize(
-    ("way", "plain", "shapes"),
-    [
-        (vit_variants.attend, plain_attend, [(2, 3, 5, 4)] * 3),
-        (kept_norm, plain_norm, [(2, 5, 8), (8,), (8,)]),
-    ],
-)
-def test_a_variants_values_and_gradients_are_those_of_the_plain_formula(way, plain, shapes):
-    import jax
-
-    rng = np.random.default_rng(0)
-    inputs = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
-    asked = rng.normal(size=shapes[0]).astype(np.float32)
-    ours, back = jax.vjp(way, *inputs)
-    theirs, plainly = jax.vjp(plain, *inputs)
-    pairs = zip((ours, *back(asked)), (theirs, *plainly(asked)), strict=True)
-    for left, right in pairs:
-        np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+    assert of("vit norms") is of("pipeline") is None
 
 
 @pytest.mark.parametrize("variant", ["Ti/16", "S/8"])

@@ -90,8 +90,8 @@ def test_the_curve_counts_what_the_shifted_classifier_gets_wrong(z, y, classes):
     offsets = np.arange(-10, 10) + 1 / 16
     curve = evals.bias_curve(z, y, classes, offsets)
     shifted = [evals.shift(z, classes, offset) for offset in offsets]
-    assert curve["errors"] == [evals.errors(one, y) for one in shifted]
-    of_them = [sum(evals.errors_per_class(one, y)[c] for c in classes) for one in shifted]
+    assert curve["errors"] == [evals.errors(answers, y) for answers in shifted]
+    of_them = [sum(evals.errors_per_class(answers, y)[c] for c in classes) for answers in shifted]
     assert curve["errors_on_classes"] == of_them == sorted(of_them, reverse=True)
     elsewhere = np.subtract(curve["errors"], of_them).tolist()
     assert elsewhere == sorted(elsewhere)

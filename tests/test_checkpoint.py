@@ -2,84 +2,18 @@
 the run.
 """
 
-import asyncio
-import contextlib
-import resource
 import shutil
-import sys
-import threading
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tensorstore
 from jax.sharding import NamedSharding, PartitionSpec
 
-import faulty
 import processes
 import runs
+from checkpoints import Folder, bits, tree
 from kd.errors import KdError
-from kd.training import writers
-from kd.training.checkpoint import Checkpoints
-
-
-def tree(step):
-    """Every kind of leaf that a state holds."""
-    random = np.random.default_rng(step)
-    kernel = jnp.asarray(random.normal(size=(3, 4)), jnp.float32)
-    return {
-        "step": jnp.int32(step),
-        "params": {
-            "kernel": kernel,
-            "half": kernel.astype(jnp.bfloat16),
-            "odd": jnp.asarray([0.0, -0.0, jnp.inf]),
-        },
-        "extra": {},
-        "opt_state": (kernel * 2, ()),
-        "key": jax.random.split(jax.random.key(step), 2),
-    }
-
-
-def bits(value):
-    def raw(leaf):
-        return (
-            jax.random.key_data(leaf)
-            if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-            else leaf
-        )
-
-    leaves, structure = jax.tree.flatten(value)
-    return structure, [(leaf.dtype, leaf.shape, np.asarray(raw(leaf)).tobytes()) for leaf in leaves]
-
-
-class Folder:
-    """Checkpoints in a folder, opened anew for every call, as a restarted run does; what they say
-    is in `said`.
-    """
-
-    def __init__(self, path):
-        self.path, self.said = path, []
-
-    @contextlib.contextmanager
-    def open(self, **options):
-        checkpoints = Checkpoints(self.path, self.said.append, **options)
-        yield checkpoints
-        checkpoints.close()
-
-    def save(self, *steps):
-        with self.open() as checkpoints:
-            for step in steps:
-                checkpoints.save(step, tree(step))
-        return self
-
-    def restore(self):
-        with self.open() as checkpoints:
-            return checkpoints.restore(tree(0))
-
-    def steps(self):
-        return sorted(int(path.name) for path in (self.path / "steps").iterdir())
 
 
 @pytest.fixture
@@ -243,10 +177,10 @@ def test_a_checkpoint_moves_between_meshes(folder, saved_on, restored_on, shapes
         )
     with folder.open() as checkpoints:
         checkpoints.save(5, place(wide(5), saved_on))
-        found = checkpoints.restore(example)
+        restored = checkpoints.restore(example)
         plain = checkpoints.restore()
-    assert bits(found) == bits(wide(5))
-    for leaf, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(example), strict=True):
+    assert bits(restored) == bits(wide(5))
+    for leaf, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(example), strict=True):
         assert leaf.sharding.is_equivalent_to(wanted.sharding, leaf.ndim)
     assert {type(leaf) for leaf in jax.tree.leaves(plain)} == {np.ndarray}
     np.testing.assert_array_equal(plain["wide"], wide(5)["wide"])
@@ -276,41 +210,9 @@ def test_what_happens_to_the_arrays_after_save_does_not_matter(folder):
             }
             checkpoints.save(step, large)
             large["large"] = overwrite(large["large"]).block_until_ready()
-            found = checkpoints.restore()["large"]
-            assert (found == step).all()
+            restored = checkpoints.restore()["large"]
+            assert (restored == step).all()
             assert (large["large"] == -1).all()
-
-
-def test_save_returns_before_it_is_written_and_wait_after(folder, monkeypatch):
-    held, written = threading.Event(), Checkpoints._write_sums
-    monkeypatch.setattr(
-        Checkpoints, "_write_sums", lambda self, step: (held.wait(20), written(self, step))
-    )
-    with folder.open() as checkpoints:
-        checkpoints.save(2, tree(2))
-        assert not (folder.path / "checksums" / "2.json").exists()
-        held.set()
-        checkpoints.wait()
-        assert (folder.path / "checksums" / "2.json").exists()
-
-
-@pytest.mark.parametrize("then", ["save", "wait", "close", "restore"])
-def test_what_goes_wrong_in_the_background_is_raised_at_the_next_call(folder, monkeypatch, then):
-    def full(self, step):
-        raise OSError(28, "No space left on device")
-
-    folder.save(2)
-    monkeypatch.setattr(Checkpoints, "_write_sums", full)
-    checkpoints = Checkpoints(folder.path, folder.said.append)
-    checkpoints.save(4, tree(4))
-    arguments = {"save": (6, tree(6)), "restore": (tree(0),)}.get(then, ())
-    with pytest.raises(
-        KdError, match=r"step 4 in .*: No space left on device; the one of step 2 stays"
-    ):
-        getattr(checkpoints, then)(*arguments)
-    checkpoints.close()
-    monkeypatch.undo()
-    assert bits(folder.restore()) == bits(tree(2))
 
 
 def test_checkpoints_of_an_earlier_version_are_named(folder):
@@ -342,101 +244,3 @@ def test_several_processes_save_and_restore_together(folder):
         plain = checkpoints.restore()
         assert checkpoints.last_position == {"next": 4}
     np.testing.assert_array_equal(plain["wide"], np.arange(8.0) * 4)
-
-
-@contextlib.contextmanager
-def no_file_larger_than(size):
-    """What a full disk does to a write, for files above `size` bytes (Python ignores SIGXFSZ)."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_what_cannot_be_written_leaves_the_last_good_one(folder):
-    folder.save(2)
-    message = (
-        r"cannot save the checkpoint of step 4 in .*: File too large; the one of step 2 stays; "
-        r"free some space"
-    )
-    with (
-        folder.open() as checkpoints,
-        no_file_larger_than(200),
-        pytest.raises(KdError, match=message),
-    ):
-        checkpoints.save(4, tree(4))
-    assert bits(folder.restore()) == bits(tree(2))
-    folder.save(4)
-    assert bits(folder.restore()) == bits(tree(4))
-
-
-@pytest.mark.parametrize("error", [None, "Event loop is closed", "anything else"])
-def test_a_write_that_ends_after_another_one_failed_is_not_heard_and_all_else_is(
-    folder, monkeypatch, error
-):
-    """TensorStore calls into the event loop that Orbax closed; with no checkpoints open (None)
-    Python prints that.
-    """
-    heard = []
-    monkeypatch.setattr(sys, "unraisablehook", heard.append)
-    if error is not None:
-        with folder.open():
-            pass
-    if error == "anything else":
-        sys.unraisablehook(types.SimpleNamespace(exc_value=RuntimeError(error)))
-    else:
-        promise, future = tensorstore.Promise.new()
-        loop = asyncio.new_event_loop()
-        with pytest.raises(OSError, match="no space"):
-            loop.run_until_complete(one_fails(future))
-        loop.close()
-        late = threading.Thread(target=promise.set_result, args=(None,))
-        late.start()
-        late.join()
-    assert len(heard) == (error != "Event loop is closed")
-
-
-async def one_fails(other):
-    async def fails():
-        await asyncio.sleep(0.01)
-        raise OSError("no space")
-
-    async def ends():
-        await other
-
-    await asyncio.gather(ends(), fails())
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    with runs.small_disk(tmp_path / "disk") as disk:
-        yield disk
-
-
-@pytest.mark.parametrize("left", [0, 8192])
-def test_a_full_disk_is_one_line_and_the_run_goes_on_when_there_is_room(
-    small_disk, left, monkeypatch, capfd
-):
-    workdir, filler = small_disk / "run", small_disk / "filler"
-    monkeypatch.setattr(writers, "jsonl", writers.jsonl)  # restores it afterwards
-    faulty.at_line(3, "SIGTERM")
-    assert runs.train(workdir, checkpoint_epochs=1) > 128
-    monkeypatch.undo()
-    capfd.readouterr()
-
-    free = shutil.disk_usage(small_disk).free
-    filler.write_bytes(b"x" * (free - left))
-    assert runs.train(workdir, checkpoint_epochs=1) == 2
-    said = [
-        line for line in capfd.readouterr().err.splitlines() if not line.startswith("train: ")
-    ]  # progress
-    assert len(said) == 1
-    assert said[0].startswith("kd: cannot ")
-    assert "o space" in said[0]
-    assert runs.restored(workdir)["['step']"] == 4
-
-    filler.unlink()
-    assert runs.train(workdir, checkpoint_epochs=1) == 0
-    runs.same_bytes(workdir, runs.finished())

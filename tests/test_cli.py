@@ -175,7 +175,7 @@ def test_reproduce_stopped_continued_and_done(tmp_path, monkeypatch, capfd):
         "distilled",
         "temperatures",
     ]
-    assert {arm: len(found["members"]) for arm, found in results["arms"].items()} == {
+    assert {arm: len(arm_results["members"]) for arm, arm_results in results["arms"].items()} == {
         "teachers": 2,
         "ensemble": 1,
         "baseline": 2,

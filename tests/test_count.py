@@ -58,10 +58,10 @@ PARAMETER = "%p = f32[256]{0} parameter(0)\n"
 @pytest.mark.parametrize("line", COLLECTIVES)
 def test_a_collective_is_counted_once_with_its_bytes(line):
     kind, times, whole, sent = COLLECTIVES[line]
-    found = count(module(PARAMETER + line)).collectives
-    assert list(found) == [kind]
-    assert (found[kind].count, found[kind].payload) == (times, whole)
-    assert found[kind].sent == pytest.approx(sent)
+    counted = count(module(PARAMETER + line)).collectives
+    assert list(counted) == [kind]
+    assert (counted[kind].count, counted[kind].payload) == (times, whole)
+    assert counted[kind].sent == pytest.approx(sent)
 
 
 def test_the_second_half_of_a_collective_and_groups_of_one_are_not_counted():
@@ -99,8 +99,8 @@ def test_a_reduction_of_which_each_device_keeps_a_part_is_a_reduce_scatter():
     inside = "%r = f32[256]{0} all-reduce(%q), channel_id=3, replica_groups={}, to_apply=%add\n"
     inside += "  ROOT %d = f32[32]{0} dynamic-slice(%r, %i), dynamic_slice_sizes={32}"
     lines = "%f = f32[32]{0} fusion(%p), kind=kCustom, calls=%scatter\n"
-    found = count(module(PARAMETER + lines, before=fusion("scatter", inside))).collectives
-    assert found == {"reduce-scatter": Collective(1, 1024, 7 / 8 * 1024)}
+    counted = count(module(PARAMETER + lines, before=fusion("scatter", inside))).collectives
+    assert counted == {"reduce-scatter": Collective(1, 1024, 7 / 8 * 1024)}
 
 
 BODY = """\
@@ -146,8 +146,8 @@ LOOP = """\
 def test_what_is_in_a_loop_counts_as_often_as_it_runs(first, bound, last, known, rounds, unknown):
     before = BODY.replace("BOUND", bound).replace("LAST", last)
     lines = PARAMETER + LOOP.replace("FIRST", first).replace("KNOWN", known)
-    found = count(module(lines, before=before))
-    assert (found.collectives["all-reduce"].count, found.loops, found.unknown_loops) == (
+    counted = count(module(lines, before=before))
+    assert (counted.collectives["all-reduce"].count, counted.loops, counted.unknown_loops) == (
         rounds,
         1,
         unknown,
@@ -182,8 +182,8 @@ def test_of_a_slice_only_the_slice_is_read_and_written():
 
 
 def test_a_count_survives_json():
-    found = count(module(PARAMETER + next(iter(COLLECTIVES))))
-    assert from_dict(json.loads(json.dumps(as_dict(found)))) == found
+    counted = count(module(PARAMETER + next(iter(COLLECTIVES))))
+    assert from_dict(json.loads(json.dumps(as_dict(counted)))) == counted
 
 
 # ------------------------------------------------------------------------------------------------
@@ -226,10 +226,10 @@ def test_a_scanned_stack_costs_what_its_layers_cost(layers):
         return jnp.sum(jax.lax.scan(lambda h, w: (jnp.tanh(h @ w), None), inputs, stack)[0] ** 2)
 
     program = compiled(jax.grad(loss), (layers, 64, 64), (16, 64))
-    found = count(program.as_text())
-    assert found.flops == 3 * layers * 2 * 16 * 64**2
-    assert found.unknown_loops == 0
-    assert program.cost_analysis()["flops"] < found.flops / layers * 2
+    counted = count(program.as_text())
+    assert counted.flops == 3 * layers * 2 * 16 * 64**2
+    assert counted.unknown_loops == 0
+    assert program.cost_analysis()["flops"] < counted.flops / layers * 2
 
 
 def test_a_step_over_eight_devices_does_an_eighth_each_and_sends_what_rings_send():
@@ -244,6 +244,8 @@ def test_a_step_over_eight_devices_does_an_eighth_each_and_sends_what_rings_send
         jax.ShapeDtypeStruct((64, 32), jnp.float32),
         jax.ShapeDtypeStruct((128, 64), jnp.float32),
     )
-    found = count(jitted.lower(*shapes).compile().as_text())
-    assert found.flops == 2 * (2 * 128 * 64 * 32) / 8
-    assert found.collectives == {"all-reduce": Collective(1, 64 * 32 * 4, 2 * 7 / 8 * 64 * 32 * 4)}
+    counted = count(jitted.lower(*shapes).compile().as_text())
+    assert counted.flops == 2 * (2 * 128 * 64 * 32) / 8
+    assert counted.collectives == {
+        "all-reduce": Collective(1, 64 * 32 * 4, 2 * 7 / 8 * 64 * 32 * 4)
+    }

@@ -43,7 +43,7 @@ def test_agreement_at_k_in_its_limits(zs, zt):
     assert sets[0] == orders[0] == evals.agreement(zs, zt)
     assert sets[-1] == 1
     assert orders == sorted(orders, reverse=True)  # a longer order is harder to meet
-    assert all(0 <= order <= one <= 1 for order, one in zip(orders, sets, strict=True))
+    assert all(0 <= order <= as_set <= 1 for order, as_set in zip(orders, sets, strict=True))
     assert [evals.agreement_at_k(zt, zs, k) for k in range(1, CLASSES + 1)] == sets
     assert [evals.agreement_at_k(2 * zs, zs, k, ordered=True) for k in range(1, CLASSES + 1)] == [
         1

@@ -92,10 +92,10 @@ def test_a_launcher_that_hides_process_0_is_named():
 )
 def test_differences_are_all_and_only_those_that_are_there(values):
     hosts = [f"h{i}" for i in range(len(values))]
-    found = group.differences(values, hosts)
-    assert (found == "") == all(one == values[0] for one in values)
+    differences = group.differences(values, hosts)
+    assert (differences == "") == all(value == values[0] for value in values)
     for key in "abc":
-        assert (f"{key} is " in found) == (len({one.get(key) for one in values}) > 1)
+        assert (f"{key} is " in differences) == (len({value.get(key) for value in values}) > 1)
 
 
 PATIENCE = Patience(beat=1, lost=10, first=40)
@@ -209,8 +209,8 @@ def test_the_last_line_counts():
 def test_processes_agree_and_fail_alike():
     ended = processes.together("agree")
     assert [code for code, _, _ in ended] == [0, 0], ended
-    zero, one = (out.splitlines() for _, out, _ in ended)
-    assert zero[:-1] == one[:-1]
+    zero, first = (out.splitlines() for _, out, _ in ended)
+    assert zero[:-1] == first[:-1]
     assert zero[0] == "first {'who': 0}"
     assert zero[1:3] == ["refused no such folder; make it"] * 2
     assert "data is d0 on process 0 (" in zero[3]
@@ -218,14 +218,14 @@ def test_processes_agree_and_fail_alike():
     decided = json.loads(zero[4].removeprefix("decided ").replace("None", "null"))
     assert decided[-1] == signal.SIGTERM
     assert set(decided[:-1]) == {None}
-    assert (zero[-1], one[-1]) == ("count 2 0 True", "count 2 1 False")
+    assert (zero[-1], first[-1]) == ("count 2 0 True", "count 2 1 False")
 
 
 @pytest.mark.parametrize("victim", [1, 0])
 def test_a_killed_process_ends_the_others_in_a_line_that_names_it(victim):
     started = processes.launch("collective", 10**9, count=3, devices=1)
-    for one in started:
-        processes.wait_for_line(one, "up")
+    for process in started:
+        processes.wait_for_line(process, "up")
     started[victim].kill()
     ended = processes.ended(started)
     for index, (code, _, err) in enumerate(ended):

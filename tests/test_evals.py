@@ -178,11 +178,11 @@ NOT_LABELS = {
 
 
 @pytest.mark.parametrize("name", sorted(evals.CLASSIFICATION))
-@pytest.mark.parametrize("given", NOT_LABELS)
-def test_labels_that_would_be_repeated_or_wrapped_are_refused(name, given):
+@pytest.mark.parametrize("wrong", NOT_LABELS)
+def test_labels_that_would_be_repeated_or_wrapped_are_refused(name, wrong):
     measure = inspect.unwrap(evals.CLASSIFICATION[name])
     with pytest.raises((KdError, jaxtyping.TypeCheckError), match=r"label|Labels"):
-        measure(PERFECT, NOT_LABELS[given])
+        measure(PERFECT, NOT_LABELS[wrong])
 
 
 @pytest.mark.parametrize("hole", [np.nan, np.inf])
@@ -199,12 +199,12 @@ def test_answers_that_are_not_finite_are_no_class(measure, hole):
 def test_a_class_that_both_rule_out_adds_nothing():
     z, y = some()
     ruled_out = np.concatenate([z, np.full((N, 1), -np.inf)], axis=1)
-    one, other = ruled_out, np.concatenate([z[:, ::-1], np.full((N, 1), -np.inf)], axis=1)
-    assert evals.held_out_kl(one, other) == pytest.approx(evals.held_out_kl(z, z[:, ::-1]))
-    assert evals.entropy_of_targets(one, (1.0, 3.0)) == pytest.approx(
+    first, other = ruled_out, np.concatenate([z[:, ::-1], np.full((N, 1), -np.inf)], axis=1)
+    assert evals.held_out_kl(first, other) == pytest.approx(evals.held_out_kl(z, z[:, ::-1]))
+    assert evals.entropy_of_targets(first, (1.0, 3.0)) == pytest.approx(
         evals.entropy_of_targets(z, (1.0, 3.0))
     )
-    assert evals.class_kl(one, other, y)[:CLASSES, :CLASSES] == pytest.approx(
+    assert evals.class_kl(first, other, y)[:CLASSES, :CLASSES] == pytest.approx(
         evals.class_kl(z, z[:, ::-1], y), nan_ok=True
     )
 

@@ -44,20 +44,20 @@ def simulated(random, seeds, examples, effect=0.0):
 @given(arms)
 def test_swapping_the_arms_flips_the_verdict(both):
     treatment, control = both
-    one = compare_errors(treatment, control, EXAMPLES, resamples=200)
+    value = compare_errors(treatment, control, EXAMPLES, resamples=200)
     other = compare_errors(control, treatment, EXAMPLES, resamples=200)
-    assert one.difference == -other.difference
-    np.testing.assert_allclose([one.low, one.high], [-other.high, -other.low], atol=1e-9)
+    assert value.difference == -other.difference
+    np.testing.assert_allclose([value.low, value.high], [-other.high, -other.low], atol=1e-9)
     flipped = {"HELPS": "HURTS", "HURTS": "HELPS", "NO EVIDENCE": "NO EVIDENCE"}
-    assert one.verdict == flipped[other.verdict]
-    assert one.low <= one.high
+    assert value.verdict == flipped[other.verdict]
+    assert value.low <= value.high
 
 
 @given(arms)
 def test_identical_arms_are_no_evidence(both):
-    found = compare_errors(both[0], both[0], EXAMPLES, resamples=50)
-    assert (found.difference, found.low, found.high) == (0, 0, 0)
-    assert found.verdict == "NO EVIDENCE"
+    comparison = compare_errors(both[0], both[0], EXAMPLES, resamples=50)
+    assert (comparison.difference, comparison.low, comparison.high) == (0, 0, 0)
+    assert comparison.verdict == "NO EVIDENCE"
 
 
 @given(arms)
@@ -76,9 +76,9 @@ def test_a_large_effect_is_found_and_more_of_it_is_clearer():
     random, clearness = np.random.default_rng(0), []
     for effect in (0.0, 0.05, 0.2):
         treatment, control = simulated(random, 8, 400, effect)
-        found = compare_errors(rows(treatment), rows(control), 400)
-        clearness.append(-found.high / (found.high - found.low))
-        verdict = found.verdict
+        comparison = compare_errors(rows(treatment), rows(control), 400)
+        clearness.append(-comparison.high / (comparison.high - comparison.low))
+        verdict = comparison.verdict
     assert clearness == sorted(clearness)
     assert verdict == "HELPS"
 
@@ -88,8 +88,8 @@ def test_more_examples_and_more_seeds_narrow_the_interval():
 
     def width(seeds, examples):
         few = treatment[:seeds, :examples], control[:seeds, :examples]
-        found = compare_errors(rows(few[0]), rows(few[1]), examples)
-        return (found.high - found.low) / examples
+        comparison = compare_errors(rows(few[0]), rows(few[1]), examples)
+        return (comparison.high - comparison.low) / examples
 
     assert width(16, 100) > 1.5 * width(16, 1600)
     assert width(2, 400) > 1.5 * width(16, 400)
@@ -99,17 +99,17 @@ def test_examples_are_resampled_too():
     """Seeds that all agree leave no spread between seeds; the test examples could still have been
     others.
     """
-    found = compare_errors([[0, 1, 2]] * 5, [[3, 4]] * 5, EXAMPLES)
-    assert found.low < 0 < found.high
-    assert found.verdict == "NO EVIDENCE"
+    comparison = compare_errors([[0, 1, 2]] * 5, [[3, 4]] * 5, EXAMPLES)
+    assert comparison.low < 0 < comparison.high
+    assert comparison.verdict == "NO EVIDENCE"
 
 
 def test_seeds_are_resampled_too():
     """Seeds that disagree on the sign are a spread, even where they cancel on every example."""
     better, worse = [], list(range(20))
-    found = compare_errors([better, worse] * 3, [worse, better] * 3, EXAMPLES)
-    assert found.low < -5
-    assert found.high > 5
+    comparison = compare_errors([better, worse] * 3, [worse, better] * 3, EXAMPLES)
+    assert comparison.low < -5
+    assert comparison.high > 5
 
 
 def test_the_interval_covers_the_truth_about_as_often_as_it_says():
@@ -119,11 +119,11 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     random, covered, wrongly, differences, widths = np.random.default_rng(0), 0, 0, [], []
     for _ in range(200):
         treatment, control = simulated(random, 10, 200)  # the truth: no difference
-        found = compare_errors(rows(treatment), rows(control), 200, resamples=400)
-        covered += found.low <= 0 <= found.high
-        wrongly += found.verdict != "NO EVIDENCE"
-        differences.append(found.difference)
-        widths.append(found.high - found.low)
+        comparison = compare_errors(rows(treatment), rows(control), 200, resamples=400)
+        covered += comparison.low <= 0 <= comparison.high
+        wrongly += comparison.verdict != "NO EVIDENCE"
+        differences.append(comparison.difference)
+        widths.append(comparison.high - comparison.low)
     assert covered >= 0.95 * 200
     assert covered + wrongly == 200
     # and is not so wide that it says nothing
@@ -143,8 +143,10 @@ def test_few_seeds_or_units_are_no_excuse_for_verdicts(shape):
             if n < 10
         )
         difference = 100 + luck + 0.01 * random.normal(size=shape)
-        found = compare_counts(difference.tolist(), np.full(shape, 100.0).tolist(), resamples=400)
-        wrongly += not found.low <= 0 <= found.high
+        comparison = compare_counts(
+            difference.tolist(), np.full(shape, 100.0).tolist(), resamples=400
+        )
+        wrongly += not comparison.low <= 0 <= comparison.high
     assert 0.01 * tried < wrongly < 0.09 * tried
 
 
@@ -216,10 +218,10 @@ tables = st.integers(1, 5).flatmap(
 
 @given(tables)
 def test_the_interval_of_a_difference_flips_with_it(both):
-    one, low, high = interval(both, lambda a, b: a - b, resamples=50)
+    value, low, high = interval(both, lambda a, b: a - b, resamples=50)
     other, below, above = interval(both, lambda a, b: b - a, resamples=50)
-    assert (one, low, high) == pytest.approx((-other, -above, -below))
-    assert one == pytest.approx(np.sum(both[0]) / len(both[0]) - np.sum(both[1]) / len(both[1]))
+    assert (value, low, high) == pytest.approx((-other, -above, -below))
+    assert value == pytest.approx(np.sum(both[0]) / len(both[0]) - np.sum(both[1]) / len(both[1]))
 
 
 @given(tables)
@@ -257,10 +259,10 @@ def test_mean_and_standard_deviation(values):
 
 
 def test_the_machine_is_named():
-    found = machine()
-    assert found["cores"] >= 1
-    assert found["cpu"]
-    assert set(found["versions"]) >= {"jax", "flax", "optax", "numpy"}
+    text = machine()
+    assert text["cores"] >= 1
+    assert text["cpu"]
+    assert set(text["versions"]) >= {"jax", "flax", "optax", "numpy"}
 
 
 @given(

@@ -107,8 +107,8 @@ def test_statistics_go_with_the_weights():
     moved = tiny.dataset()
     first = fitted(Normed())
     extra = jax.tree.map(lambda leaf: leaf + 3, first.extra)
-    given = kd.Trained(first.model, first.params, extra, seen=moved.seen)
-    tiny.close(fitted(Normed(), init=given).extra, extra)
+    trained = kd.Trained(first.model, first.params, extra, seen=moved.seen)
+    tiny.close(fitted(Normed(), init=trained).extra, extra)
 
 
 # Freezing

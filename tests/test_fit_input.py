@@ -169,8 +169,8 @@ def test_refused_in_a_line():
 
 
 def test_numpys_whole_numbers_are_seeds():
-    one, other = (fit(seed=seed) for seed in (3, np.int64(3)))
-    tiny.close(one.params, other.params, 0, 0)
+    first, other = (fit(seed=seed) for seed in (3, np.int64(3)))
+    tiny.close(first.params, other.params, 0, 0)
 
 
 def test_a_column_may_come_from_a_generator():

@@ -54,8 +54,8 @@ def test_a_function_teaches_as_its_answers_do():
     assert p.manifest.kind == "probabilities"
     soft = [kd.term("soft_targets", temperature=3.0)]
     students = [
-        kd.fit(tiny.PLAIN, DATA, soft, teacher=one, epochs=2, batch_size=16).params
-        for one in (teacher, wanted, p)
+        kd.fit(tiny.PLAIN, DATA, soft, teacher=source, epochs=2, batch_size=16).params
+        for source in (teacher, wanted, p)
     ]
     tiny.close(students[0], students[1])
     tiny.close(students[1], students[2], rtol=1e-4, atol=1e-5)

@@ -138,8 +138,8 @@ def test_one_and_eight_devices_own_the_same(sharding):
 
 def test_a_large_head_is_split_as_the_rule_says():
     wide = task(model=mlp(tiny.CLASSES, (512,)), mesh=MeshSpec(fsdp=8), sharding=FSDP)
-    where = place(wide).state
-    for tree in (where.heads["hidden_mse"].dropped, where.heads_opt_state):
+    layout = place(wide).state
+    for tree in (layout.heads["hidden_mse"].dropped, layout.heads_opt_state):
         kernels = [leaf.spec for leaf in jax.tree.leaves(tree) if "fsdp" in leaf.spec]
         assert kernels == [PartitionSpec("fsdp")]
 
@@ -189,12 +189,12 @@ def test_from_the_command_line_live_and_kept(tmp_path, capsys):
         "checkpoint_epochs": 1,
     }
     assert runs.train(tmp_path / "whole", **keys) == 0
-    found = runs.restored(tmp_path / "whole")
-    assert any("hidden_mse" in path for path in found)
+    restored = runs.restored(tmp_path / "whole")
+    assert any("hidden_mse" in path for path in restored)
     live = {**keys, "teacher": {**keys["teacher"], "precompute": False}}
     assert runs.train(tmp_path / "live", **live) == 0
     for path, value in runs.restored(tmp_path / "live").items():
-        np.testing.assert_allclose(value, found[path], rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(value, restored[path], rtol=1e-4, atol=1e-5)
     wrong = {"hidden_mse": {"taps": {"hidden": ("Dense_0", "Dense_9")}}}
     capsys.readouterr()
     assert runs.train(tmp_path / "wrong", **{**keys, "objective": wrong}) == 2

@@ -91,13 +91,13 @@ SECTIONS = pytest.mark.parametrize("section", ["omitted", "only"])
 
 @SECTIONS
 def test_a_matched_offset_makes_the_classes_as_frequent_as_they_are(section, whole, results):
-    train, found = load("digits", "train"), results[section]
+    train, recorded = load("digits", "train"), results[section]
     logits = load_trained(find(whole / "stages" / section).path).each(train)
-    frequency = np.isin(train.labels, found["moved"]).sum()
-    for member, answers in zip(found["members"], logits, strict=True):
-        shifted = evals.shift(answers, found["moved"], member["frequency"]["offset"])
-        assert np.isin(shifted.argmax(axis=-1), found["moved"]).sum() == frequency
-        as_trained = np.isin(answers.argmax(axis=-1), found["moved"]).sum()
+    frequency = np.isin(train.labels, recorded["moved"]).sum()
+    for member, answers in zip(recorded["members"], logits, strict=True):
+        shifted = evals.shift(answers, recorded["moved"], member["frequency"]["offset"])
+        assert np.isin(shifted.argmax(axis=-1), recorded["moved"]).sum() == frequency
+        as_trained = np.isin(answers.argmax(axis=-1), recorded["moved"]).sum()
         assert np.sign(member["frequency"]["offset"]) == np.sign(frequency - as_trained)
 
 
@@ -246,9 +246,9 @@ def test_a_row_meets_or_misses_its_own_band(results):
     assert "Every row lies within" not in build_page(results).markdown
     for low, verdict in ((mean, "met"), (mean + 0.5, "missed")):
         results["protocol"]["bands"] = {"baseline": [low, mean + 1]}
-        found = verdicts(results)
-        assert found.pop(name) == verdict
-        assert set(found.values()) == {"–"}
+        judged = verdicts(results)
+        assert judged.pop(name) == verdict
+        assert set(judged.values()) == {"–"}
         assert missed(results) == ([name] if verdict == "missed" else [])
         assert (f"Outside their bands: {name}." in build_page(results).markdown) == (
             verdict == "missed"

@@ -57,6 +57,15 @@ CASES = {
         {"teachers": None},
     ),
     "teacher.source": ({"teacher": {"source": "run:run"}}, SOFT),
+    "teacher.image_size": ({"teacher": {"image_size": 8}}, SOFT),
+    "teacher.image_size of a table": (
+        {**SOFT, "teacher": {"source": "table:t.csv", "image_size": 8}},
+        {"teacher": {"source": "mine:answer", "image_size": 8}},
+    ),
+    "teacher.image_size of the student": (
+        {**SOFT, "teacher": {"image_size": 8}, "data": {"image_size": 8}},
+        {"teacher": {"image_size": "native"}, "data": {"image_size": 8}},
+    ),
     "teacher.kind": (
         {**SOFT, "teacher": {"source": "run:run", "kind": "logits"}},
         {"teacher": {"source": "table:t.csv", "kind": "logits"}},

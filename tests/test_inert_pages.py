@@ -108,7 +108,7 @@ def test_what_is_recorded_names_pages_that_ship(path):
 
 def test_every_page_that_ships_is_there():
     assert all(callable(lookup("report", name, {})) for name in PAGES)
-    assert {one.whole for one in EXPERIMENTS.values()} - {""} <= set(PAGES)
+    assert {experiment.whole for experiment in EXPERIMENTS.values()} - {""} <= set(PAGES)
 
 
 def test_a_page_of_ones_own_is_asked_for(tmp_path, capsys):

@@ -54,14 +54,14 @@ def test_a_job_set_holds_together():
 
 
 def commands():
-    [found] = [
+    [subparsers] = [
         action.choices
         for action in parser()._actions
         if isinstance(action, argparse._SubParsersAction)
     ]
     return {
         name: {option for a in sub._actions for option in a.option_strings}
-        for name, sub in found.items()
+        for name, sub in subparsers.items()
     }
 
 

@@ -48,7 +48,7 @@ def test_made_longer_is_that_long_from_its_start(name, tmp_path, capsys):
     assert kept == record
     run, whole = kd.load(tmp_path / "run"), kd.load(tmp_path / "whole")
     assert run.fingerprint == whole.fingerprint
-    assert [one.steps for one in run.lineage.before] == [short]
+    assert [shorter.steps for shorter in run.lineage.before] == [short]
 
 
 def test_twice_longer_and_in_epochs(tmp_path):
@@ -58,8 +58,8 @@ def test_twice_longer_and_in_epochs(tmp_path):
         assert runs.train(tmp_path / "run", total_epochs=epochs, **keys) == 0
     runs.same_bytes(tmp_path / "run", tmp_path / "whole")
     before = kd.load(tmp_path / "run").lineage.before
-    assert [one.steps for one in before] == [3, 7]
-    assert all(isinstance(one, Shorter) and one.fingerprint for one in before)
+    assert [shorter.steps for shorter in before] == [3, 7]
+    assert all(isinstance(shorter, Shorter) and shorter.fingerprint for shorter in before)
     for step in (3, 7):
         assert (tmp_path / "run" / f"evaluation-{step}.json").is_file()
 
@@ -141,3 +141,21 @@ def test_no_run_is_made_shorter_or_another(tmp_path, capsys):
     assert runs.train(tmp_path / "run", total_steps=9, seed=1) == 2
     assert "belongs to another run: seed is 0" in capsys.readouterr().err
     assert runs.hashes(tmp_path / "run") == before
+
+
+def test_a_student_of_a_run_that_was_made_longer_has_another_teacher(tmp_path, capsys):
+    teacher, student = tmp_path / "teacher", tmp_path / "student"
+    keys = {"arg": "distilled", "teacher__workdir": teacher}
+    assert runs.train(teacher, total_steps=6) == 0
+    assert runs.train(student, **keys) == 0
+    before = runs.hashes(student)
+    assert runs.train(teacher, total_steps=9) == 0
+    capsys.readouterr()
+    assert runs.train(student, **keys) == 2
+    said = capsys.readouterr().err
+    assert "belongs to another run: teacher.workdir is" in said
+    assert runs.main(["eval", f"--workdir={student}"]) == 2
+    assert "another teacher" in capsys.readouterr().err
+    assert runs.main(["eval", f"--workdir={student}", f"--teacher={teacher}"]) == 0
+    assert runs.hashes(student) == before
+    assert runs.train(tmp_path / "again", **keys) == 0

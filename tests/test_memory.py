@@ -42,8 +42,8 @@ def bytes_of(tree):
     ids=["plain", "average", "best", "data"],
 )
 def test_what_is_counted_is_what_is_there(options):
-    task, where = placed(a_task(**options))
-    sums, state = room.kept(task, where), loop.initial_state(task)
+    task, placement = placed(a_task(**options))
+    sums, state = room.kept(task, placement), loop.initial_state(task)
     there = {
         "parameters": state.params,
         "gradients": state.params,
@@ -56,11 +56,11 @@ def test_what_is_counted_is_what_is_there(options):
 
 
 def test_members_count_each_and_a_split_counts_a_share():
-    one = room.kept(*placed(a_task()))
+    single = room.kept(*placed(a_task()))
     members = tiny.members_of(tiny.TERMS[:1], seed=range(5))
     five = room.kept(*placed(a_task(members=members)))
-    assert five["parameters"] == 5 * one["parameters"]
-    assert five["data"] == one["data"]
+    assert five["parameters"] == 5 * single["parameters"]
+    assert five["data"] == single["data"]
     wide = {"model": mlp(5, (4096,)), "mesh": MeshSpec(devices=8, data=1, fsdp=8)}
     whole = room.kept(*placed(a_task(**wide)))
     split = room.kept(*placed(a_task(**wide, sharding=Sharding(student=Rule("fsdp")))))
@@ -75,21 +75,21 @@ def test_a_teacher_counts():
 
 @pytest.mark.parametrize("free", [0, 1000, 10_000])
 def test_the_border_is_the_sum(monkeypatch, free):
-    task, where = placed(a_task())
-    needed = sum(room.kept(task, where).values())
+    task, placement = placed(a_task())
+    needed = sum(room.kept(task, placement).values())
     monkeypatch.setattr(room, "available_memory", lambda: needed)
-    room.check_room(task, where)
+    room.check_room(task, placement)
     monkeypatch.setattr(room, "available_memory", lambda: min(free, needed - 1))
     with pytest.raises(KdError, match=r"keeps .* in memory .*there are .*; take .*, or more dev"):
-        room.check_room(task, where)
+        room.check_room(task, placement)
 
 
 def test_devices_that_share_the_host_need_it_together(monkeypatch):
-    task, where = placed(a_task(mesh=MeshSpec(devices=8)))
-    needed = sum(room.kept(task, where).values())
+    task, placement = placed(a_task(mesh=MeshSpec(devices=8)))
+    needed = sum(room.kept(task, placement).values())
     monkeypatch.setattr(room, "available_memory", lambda: 8 * needed - 1)
     with pytest.raises(KdError, match="in memory"):
-        room.check_room(task, where)
+        room.check_room(task, placement)
 
 
 @pytest.mark.parametrize(

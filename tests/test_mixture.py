@@ -52,13 +52,13 @@ def test_a_mixture_is_the_weighted_mean(weights, average, temperature):
 
 @pytest.mark.parametrize("average", AVERAGES)
 def test_equal_teachers_are_the_one_and_a_weight_of_nothing_counts_nothing(average):
-    one = fit(tiny.teacher())
+    alone = fit(tiny.teacher())
     for pairs in (
         [(tiny.teacher(), 1.0)] * 3,
         [(tiny.teacher(), 5)],
         [(tiny.teacher(), 1.0), (tiny.teacher(1), 0.0), (TABLE, 0.0)],
     ):
-        tiny.close(fit(kd.mixture(pairs, average=average)), one, rtol=1e-4, atol=1e-5)
+        tiny.close(fit(kd.mixture(pairs, average=average)), alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("average", AVERAGES)

@@ -36,12 +36,12 @@ mixed = jax.jit(mixup())
 
 def shares(index, key=KEY):
     """How much of itself each example keeps: it is one and its partner nothing, by turns."""
-    one = jnp.arange(len(index)) % 2
+    parity = jnp.arange(len(index)) % 2
     even, odd = (
         mixed(key, batch(x[:, None].astype(jnp.float32), index))["inputs"][:, 0]
-        for x in (1 - one, one)
+        for x in (1 - parity, parity)
     )
-    return np.where(one, odd, even)
+    return np.where(parity, odd, even)
 
 
 @given(
@@ -95,10 +95,10 @@ def test_what_the_teacher_sees_is_mixed_alike():
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted"), [("uint8", "float32"), ("bfloat16", "bfloat16"), ("float32", "float32")]
+    ("stored", "wanted"), [("uint8", "float32"), ("bfloat16", "bfloat16"), ("float32", "float32")]
 )
-def test_types_stay_and_whole_numbers_become_numbers(given, wanted):
-    images = jnp.asarray(100 * IMAGES, given)
+def test_types_stay_and_whole_numbers_become_numbers(stored, wanted):
+    images = jnp.asarray(100 * IMAGES, stored)
     after = mixed(KEY, batch(images))["inputs"]
     assert after.dtype == wanted
     exact = mixed(KEY, batch(images.astype("float32")))["inputs"]
@@ -164,14 +164,14 @@ def test_each_view_has_a_key_of_its_own_whatever_the_others_are():
 
 def test_shifted_then_mixed_is_reproducible_and_unlabelled():
     row = chain(jitter(1), mixup())
-    one, again = row(KEY, batch(IMAGES)), jax.jit(row)(KEY, batch(IMAGES))
-    np.testing.assert_allclose(one["inputs"], again["inputs"], rtol=1e-6)
-    assert "labels" not in one
-    assert tiny.differ(one["inputs"], mixed(KEY, batch(IMAGES))["inputs"])
+    eager, again = row(KEY, batch(IMAGES)), jax.jit(row)(KEY, batch(IMAGES))
+    np.testing.assert_allclose(eager["inputs"], again["inputs"], rtol=1e-6)
+    assert "labels" not in eager
+    assert tiny.differ(eager["inputs"], mixed(KEY, batch(IMAGES))["inputs"])
 
 
 def test_rows_of_a_data_set_are_mixed_by_their_identity():
     table = kd_data.to_device(kd_data.arrays(IMAGES, np.arange(8)))
-    one = mixed(KEY, kd_data.gather(table, jnp.asarray([3, 5])))
+    rows = mixed(KEY, kd_data.gather(table, jnp.asarray([3, 5])))
     other = mixed(KEY, kd_data.gather(table, jnp.asarray([7, 3, 5])))
-    np.testing.assert_allclose(one["inputs"][1], other["inputs"][2], rtol=1e-6)
+    np.testing.assert_allclose(rows["inputs"][1], other["inputs"][2], rtol=1e-6)

@@ -108,10 +108,10 @@ def test_dropout_acts_in_training_only():
 def test_dropout_rates_reach_inputs_and_hidden_units(rates):
     model = MODELS["mlp"](5, (8,), *rates)
     params, extra = init(model)
-    one, other = (
+    first, other = (
         compiled_apply(model)(params, extra, INPUTS, train=True, key=key)[0].logits for key in KEYS
     )
-    assert tiny.differ(one, other)
+    assert tiny.differ(first, other)
 
 
 def test_the_mlp_has_the_layers_it_was_asked_for():
@@ -222,10 +222,10 @@ def test_a_dense_layer_is_that_of_flax():
     x = jax.random.normal(jax.random.key(0), (3, 4, 5))
     ours, theirs = Dense(7), nn.Dense(7)
     params = ours.init(jax.random.key(1), x)
-    for one, other in zip(
+    for first, other in zip(
         jax.tree.leaves(params), jax.tree.leaves(theirs.init(jax.random.key(1), x)), strict=True
     ):
-        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(first, other)
     np.testing.assert_array_equal(ours.apply(params, x), theirs.apply(params, x))
 
 

@@ -202,12 +202,12 @@ def applied(model, train, key=None, seed=0):
 def learns(model):
     """Training moves statistics and draws keys; evaluation does neither."""
     check_model(model, INPUTS)
-    (one, before, after), (other, _, _) = (applied(model, True, key) for key in KEYS)
-    assert tiny.differ(one, other)
+    (first, before, after), (other, _, _) = (applied(model, True, key) for key in KEYS)
+    assert tiny.differ(first, other)
     assert tiny.differ(before, after) or not jax.tree.leaves(before)
     answer, before, after = applied(model, False)
     assert not tiny.differ(before, after)
-    assert tiny.differ(answer, one)
+    assert tiny.differ(answer, first)
 
 
 @each_mode
@@ -259,8 +259,8 @@ def test_a_frozen_layer_rests_while_others_train():
 def test_streams_of_any_name_are_drawn_each_for_itself():
     model = linen(Noisy())
     learns(model)
-    (one, _, _), (same, _, _) = (applied(model, True, KEYS[0]) for _ in range(2))
-    np.testing.assert_array_equal(one, same)
+    (first, _, _), (same, _, _) = (applied(model, True, KEYS[0]) for _ in range(2))
+    np.testing.assert_array_equal(first, same)
 
 
 def test_the_stream_of_dropout_is_the_key_itself():

@@ -25,10 +25,10 @@ def save(path, **stored):
     return path
 
 
-def same(one, other):
-    assert np.array_equal(one.inputs, other.inputs)
-    assert one.labels.tolist() == other.labels.tolist()
-    assert one.num_classes == other.num_classes
+def same(first, other):
+    assert np.array_equal(first.inputs, other.inputs)
+    assert first.labels.tolist() == other.labels.tolist()
+    assert first.num_classes == other.num_classes
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,9 @@ def test_words_are_part_of_the_fingerprint(tmp_path):
 )
 def test_the_array_is_that_of_numpy(tmp_path, save_as, inputs):
     save_as(tmp_path / "a.npz", train_inputs=inputs, train_labels=LABELS)
-    found = load(tmp_path / "a.npz").inputs
+    array = load(tmp_path / "a.npz").inputs
     with np.load(tmp_path / "a.npz") as stored:
-        np.testing.assert_array_equal(found, stored["train_inputs"])
+        np.testing.assert_array_equal(array, stored["train_inputs"])
 
 
 # --- damage ---

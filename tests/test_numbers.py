@@ -211,10 +211,10 @@ def test_a_model_sees_others_in_the_unit_that_it_was_trained_on(what):
 
 
 @hypothesis.given(st.sampled_from([row[i] for row in UNITS.values() for i in (0, 1)]), st.data())
-def test_units_agree_both_ways(one, data):
+def test_units_agree_both_ways(first, data):
     other = data.draw(st.sampled_from([row[i] for row in UNITS.values() for i in (0, 1)]))
-    assert agree(one, one)
-    assert agree(one, other) == agree(other, one)
+    assert agree(first, first)
+    assert agree(first, other) == agree(other, first)
 
 
 def test_the_range_is_said_once_and_recorded(tmp_path, capfd):

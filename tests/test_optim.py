@@ -148,10 +148,10 @@ def test_max_norm_zero_is_off_and_zero_weights_stay_zero():
 
 def test_a_module_named_blocks_may_be_one_layer():
     kernel = jnp.full((4, 2), 0.9)
-    one, other = (
+    first, other = (
         max_norm(1.0)({name: {"kernel": kernel}})[name]["kernel"] for name in ("blocks", "dense")
     )
-    np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(first, other)
 
 
 def test_max_norm_of_stacked_layers_is_that_of_each():

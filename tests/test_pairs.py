@@ -60,10 +60,10 @@ def test_a_config_pairs_them_and_each_is_compared_with_its_own(tmp_path):
     assert runs.train(teachers, population__seed="(0,1,2)", total_steps=30) == 0
     columns = {"population__seed": "(3,3)", "population__teacher": "(0,2)"}
     assert runs.train(students, arg="distilled", teacher__workdir=teachers, **columns) == 0
-    one, other = evaluate_workdir(students)["members"]
-    assert one["held_out_kl"] != other["held_out_kl"]
+    first, other = evaluate_workdir(students)["members"]
+    assert first["held_out_kl"] != other["held_out_kl"]
     assert evaluate_workdir(students, teacher=str(teachers))["members"] == [
-        one,
+        first,
         other,
     ]  # named, it is no stranger
     together = [runs.restored(students)[key] for key in runs.restored(students) if "params" in key]

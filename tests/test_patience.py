@@ -98,10 +98,10 @@ def test_a_member_is_a_run_of_its_own(stopped, tmp_path):
             "optim__learning_rate": rate,
         }
         assert runs.train(tmp_path / str(member), arg="distilled", **keys) == 0
-        one = load_trained(tmp_path / str(member))
+        alone = load_trained(tmp_path / str(member))
         own = json.loads((tmp_path / str(member) / "evaluation.json").read_text())
         assert own["best_step"] == told["best_step"][member]
-        tiny.close(tiny.take(together.params, member), one.params)
+        tiny.close(tiny.take(together.params, member), alone.params)
 
 
 def test_a_finished_run_is_read_and_not_trained_on(stopped, capfd):

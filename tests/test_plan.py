@@ -78,12 +78,12 @@ def test_an_all_reduce_sends_as_much_as_its_two_halves(kind, group):
 @given(st.floats(1e-4, 10), st.integers(1, 4096), st.integers(1, 10**6), st.floats(0, 10))
 def test_a_bill_adds_up(seconds, batch_size, steps, price):
     topology = parse_topology("v5e:4x4")
-    one, all_of_it = (
+    first, all_of_it = (
         bill(seconds, batch_size, 1, topology, price),
         bill(seconds, batch_size, steps, topology, price),
     )
     assert all_of_it.chip_hours == pytest.approx(16 * all_of_it.hours)
-    assert all_of_it.price == pytest.approx(steps * one.price)
+    assert all_of_it.price == pytest.approx(steps * first.price)
     assert all_of_it.examples_per_second * all_of_it.hours * 3600 == pytest.approx(
         batch_size * steps
     )
@@ -101,19 +101,19 @@ def test_a_bill_adds_up(seconds, batch_size, steps, price):
 def test_a_cache_pays_from_the_first_epoch_at_which_it_takes_less(
     examples, flops, answer, mfu, rate, members
 ):
-    found = cache(
+    kept = cache(
         examples, flops, answer, parse_topology("v5e:2x4"), mfu=mfu, read_rate=rate, members=members
     )
-    assert found.bytes == examples * answer
-    one, read = found.pass_seconds, found.read_seconds
-    asked = members * one
-    if found.from_epochs is None:
+    assert kept.bytes == examples * answer
+    pass_seconds, read = kept.pass_seconds, kept.read_seconds
+    asked = members * pass_seconds
+    if kept.from_epochs is None:
         assert asked <= read * (1 + 1e-9)  # no number of epochs would do
     else:
-        epochs = found.from_epochs
+        epochs = kept.from_epochs
         assert epochs >= (1 if members > 1 else 2)
-        assert one + epochs * read <= epochs * asked * (1 + 1e-9)
-        assert one + (epochs - 1) * read >= (epochs - 1) * asked * (1 - 1e-9)
+        assert pass_seconds + epochs * read <= epochs * asked * (1 + 1e-9)
+        assert pass_seconds + (epochs - 1) * read >= (epochs - 1) * asked * (1 - 1e-9)
 
 
 def test_a_small_answer_is_smaller_unless_there_is_nothing_to_leave_out():
@@ -240,12 +240,12 @@ def test_candidates_change_something_and_never_the_same_thing_twice(
     fsdp, remat, accumulate, devices
 ):
     spec = {**SPEC, "mesh": {"fsdp": min(fsdp, devices)}, "remat": remat, "accumulate": accumulate}
-    found = list(candidates(spec, devices))
-    results = [json.dumps(changed(spec, change), sort_keys=True) for change in found]
+    changes = list(candidates(spec, devices))
+    results = [json.dumps(changed(spec, change), sort_keys=True) for change in changes]
     assert len(set(results)) == len(results)
     assert json.dumps(spec, sort_keys=True) not in results
-    assert all(devices % change.get("mesh.fsdp", 1) == 0 for change in found)
-    assert all(overrides(change).count("--config.") == len(change) for change in found)
+    assert all(devices % change.get("mesh.fsdp", 1) == 0 for change in changes)
+    assert all(overrides(change).count("--config.") == len(change) for change in changes)
 
 
 @pytest.mark.parametrize(

@@ -41,15 +41,15 @@ def test_a_plan_of_a_run_that_is_not_there_yet(tmp_path, capsys):
     code = plan("--topology=cpu:8", f"--json={out}", arg="distilled", **keys)
     shown = capsys.readouterr().out
     assert code == 0
-    found = json.loads(out.read_text())
+    planned = json.loads(out.read_text())
     student, taught = 64 * 64 + 64 + 64 * 10 + 10, 64 * 128 + 128 + 128 * 10 + 10
-    assert found["held"]["parameters"] == 4 * student
-    assert found["held"]["teacher"] == 4 * taught
+    assert planned["held"]["parameters"] == 4 * student
+    assert planned["held"]["teacher"] == 4 * taught
     forward = {"student": 2 * 5 * (64 * 64 + 64 * 10), "teacher": 2 * 5 * (64 * 128 + 128 * 10)}
     backward = forward["student"] + 2 * 5 * 64 * 10  # the images need no gradient
-    assert found["step"]["count"]["flops"] == forward["student"] + backward + forward["teacher"]
-    assert found["teacher"]["count"]["flops"] == forward["teacher"]
-    assert "all-reduce" in found["step"]["count"]["collectives"]
+    assert planned["step"]["count"]["flops"] == forward["student"] + backward + forward["teacher"]
+    assert planned["teacher"]["count"]["flops"] == forward["teacher"]
+    assert "all-reduce" in planned["step"]["count"]["collectives"]
     for word in ("parameters", "temporaries", "all-reduce", "FLOPs of products"):
         assert word in shown
 
@@ -85,7 +85,7 @@ def test_answers_computed_beforehand_are_planned_as_they_are_trained_on(
 
 def test_a_teacher_is_declared_key_by_key(tmp_path):
     """As it is all at once; another model's options are not kept."""
-    found = []
+    planned = []
     for keys in (
         {"teacher__model": {"name": "mlp", "widths": (128,)}},
         {"teacher__model__name": "mlp", "teacher__model__widths": (128,)},
@@ -106,8 +106,8 @@ def test_a_teacher_is_declared_key_by_key(tmp_path):
             )
             == 0
         )
-        found.append(json.loads(out.read_text())["held"]["teacher"])
-    assert len(set(found)) == 1
+        planned.append(json.loads(out.read_text())["held"]["teacher"])
+    assert len(set(planned)) == 1
 
 
 def test_a_table_goes_between_its_marks(tmp_path):
@@ -159,8 +159,8 @@ def test_a_population_is_planned_with_one_teacher_or_with_one_each(teachers, mem
     config.mesh.devices, config.mesh.member = None, member
     lowered = lower(resolve(config), jax.devices()[:4])
     assert lowered.facts.members == 2
-    one = 4 * (64 * 16 + 16 + 16 * 10 + 10)
-    assert lowered.held["teacher"] == (one if teachers is None else one * 2 // member)
+    parameters = 4 * (64 * 16 + 16 + 16 * 10 + 10)
+    assert lowered.held["teacher"] == (parameters if teachers is None else parameters * 2 // member)
     assert (lowered.teacher is None) == (teachers is not None)
     assert lowered.held["parameters"] == 4 * (64 * 8 + 8 + 8 * 10 + 10) * 2 // member
 
@@ -201,8 +201,8 @@ def test_a_worker_ends_with_the_one_who_asked(tmp_path):
 
 def waited_for(condition):
     for _ in range(600):
-        if found := condition():
-            return found
+        if result := condition():
+            return result
         time.sleep(0.1)
     raise AssertionError("it did not happen in a minute")
 

@@ -21,10 +21,10 @@ def wanted(member):
 
 @pytest.mark.parametrize("batch_size", [7, 23, 1000])
 def test_batches_and_padding_do_not_show(batch_size):
-    one = predict.predict(
+    whole = predict.predict(
         tiny.WIDE, tiny.take(tiny.members(), 1), {}, DATA, members=False, batch_size=batch_size
     )
-    np.testing.assert_allclose(one, wanted(1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(whole, wanted(1), rtol=1e-5, atol=1e-6)
 
 
 def test_members_are_answered_for_apart():

@@ -43,10 +43,10 @@ def test_two_processes_are_one(stream, tmp_path):
         "data__eval": "test[:50]",
     }  # uneven over 4
     ended = pair(tmp_path / "pair", **keys, **LAYOUT)
-    one = alone(tmp_path / "one", 1, **keys)
+    single = alone(tmp_path / "one", 1, **keys)
     four = alone(tmp_path / "four", 4, **keys, **LAYOUT)
-    np.testing.assert_allclose(four, one, rtol=1e-6)
-    np.testing.assert_allclose(losses(tmp_path / "pair"), one, rtol=1e-6)
+    np.testing.assert_allclose(four, single, rtol=1e-6)
+    np.testing.assert_allclose(losses(tmp_path / "pair"), single, rtol=1e-6)
     wrong = [
         json.loads((tmp_path / who / "evaluation.json").read_text())["members"][0]["wrong"]
         for who in ("pair", "one")

@@ -60,7 +60,7 @@ def test_a_script_beside_the_clone_finds_the_library(tmp_path):
 def test_soft_labels_of_a_forest_teach_a_student_on_a_folder_of_images(tmp_path):
     """The commands of the README: the student sees no label and knows nearly all digits."""
     text = (ROOT / "README.md").read_text("utf-8")
-    write, train = re.search(r"```\n(python docs/.*)\n(kd train .*)\n```", text).groups()
+    write, train = re.search(r"^(python docs/.*)\n(kd train .*)$", text, re.MULTILINE).groups()
     for folder in ("docs", "configs"):
         (tmp_path / folder).symlink_to(ROOT / folder)
     for command in (write.split()[1:], ["-m", "kd.cli", *train.split()[1:]]):
@@ -89,15 +89,19 @@ def test_every_make_target_and_command_of_the_readme_exists():
         assert re.search(rf'add_parser\(\s*"{command}"', commands), command
 
 
-def rows():
-    """Of the table of what one may have: what, in Python, in a config."""
-    table = (ROOT / "README.md").read_text("utf-8").partition("| you have |")[2]
-    lines = table.partition("\n\n")[0].splitlines()[2:]
-    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+def table_rows(page):
+    """Of a page's tables of what one may have: what, in Python, in a config."""
+    lines = [line for line in (ROOT / page).read_text("utf-8").splitlines() if line[:2] == "| "]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    start = next(i for i, row in enumerate(cells) if row[0] == "you have")
+    return [row for row in cells[start:] if row[0] not in ("you have", "---")]
 
 
-@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
-def test_what_the_table_names_is_there(row):
+ROWS = {page: table_rows(page) for page in ("README.md", "docs/doors.md")}
+
+
+@pytest.mark.parametrize("row", [row for rows in ROWS.values() for row in rows], ids=lambda r: r[0])
+def test_what_the_tables_name_is_there(row):
     """Calls are of the library; keys are of every run, or of a part whose names are the user's."""
     _, call, key = row
     for name in re.findall(r"\bkd\.(\w+)", call):
@@ -112,5 +116,13 @@ def test_what_the_table_names_is_there(row):
         assert f'add_parser("{command}"' in re.sub(r"\(\s+", "(", commands)
 
 
-def test_the_table_has_rows():
-    assert len(rows()) > 12
+def test_every_door_is_in_the_readme():
+    """By its call of the library: the README's rows are of kinds of things, and each has its row in
+    docs/doors.md.
+    """
+    calls = {
+        page: set(re.findall(r"\bkd\.(\w+)", " ".join(call for _, call, _ in rows)))
+        for page, rows in ROWS.items()
+    }
+    assert len(calls["docs/doors.md"]) > 10
+    assert calls["docs/doors.md"] - calls["README.md"] <= {"Outputs", "LossInfo"}

@@ -66,19 +66,19 @@ RULES = ("arithmetic", "geometric", "per_member")
 
 
 def other_code():
-    one = TEACHERS["one"]
+    teacher = TEACHERS["one"]
 
     def apply(variables, batch):
-        answer = one.apply(variables, batch)
+        answer = teacher.apply(variables, batch)
         return dataclasses.replace(answer, logits=2 * answer.logits)
 
-    return Teacher(one.variables, apply, one.fingerprint)
+    return Teacher(teacher.variables, apply, teacher.fingerprint)
 
 
 def other_weights():
-    one = TEACHERS["one"]
-    params = jax.tree.map(lambda leaf: jnp.nextafter(leaf, jnp.inf), one.variables["params"])
-    return dataclasses.replace(one, variables={**one.variables, "params": params})
+    teacher = TEACHERS["one"]
+    params = jax.tree.map(lambda leaf: jnp.nextafter(leaf, jnp.inf), teacher.variables["params"])
+    return dataclasses.replace(teacher, variables={**teacher.variables, "params": params})
 
 
 @pytest.mark.parametrize(
@@ -102,10 +102,10 @@ def test_anybody_else_is_asked(other, asked):
     tiny.close(answers.variables, live.variables, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("where", ["machine", "flags"])
-def test_another_version_or_processor_is_asked(where, asked, monkeypatch):
+@pytest.mark.parametrize("field", ["machine", "flags"])
+def test_another_version_or_processor_is_asked(field, asked, monkeypatch):
     kept_answers()
-    if where == "flags":
+    if field == "flags":
         monkeypatch.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
     else:
         told = remembered.machine()

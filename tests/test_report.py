@@ -36,16 +36,16 @@ def test_a_title_takes_no_room_from_the_cells(words):
 
 
 def members(random, count, errors):
-    found = []
+    drawn = []
     for _ in range(count):
         wrong = np.sort(
             random.choice(EXAMPLES, errors + int(random.integers(0, 9)), replace=False)
         ).tolist()
         numbers = dict(zip(("nll", "ece", "brier"), random.random(3).tolist(), strict=True))
-        found.append(
+        drawn.append(
             {"wrong": wrong, "errors": len(wrong), "accuracy": 1 - len(wrong) / EXAMPLES, **numbers}
         )
-    return found
+    return drawn
 
 
 @functools.cache
@@ -149,7 +149,7 @@ def test_every_number_of_the_main_table_is_of_its_own_row(results):
             member |= {name: member[name] + 3 for name in ("errors", "accuracy", "nll", "ece")}
         after = build_page(moved).table.rows
         assert [i for i in range(4) if before[i] != after[i]] == [row]
-        cells = [one != other for one, other in zip(before[row], after[row], strict=True)]
+        cells = [cell != other for cell, other in zip(before[row], after[row], strict=True)]
         assert cells == [False, True, True, True, True, False, False, False]
 
 

@@ -76,13 +76,13 @@ def test_a_mesh_that_follows_no_network_says_so(platform, warned, monkeypatch):
 def test_a_verdict_takes_as_many_clusters_as_seeds(units):
     """One speaker, however many utterances: what holds for it need not hold for another."""
     better, worse = np.full((6, units), 1.0), np.full((6, units), 9.0)
-    found = compare_counts(better.tolist(), worse.tolist())
-    assert found.high < 0
-    assert found.units == units
-    assert found.verdict == ("HELPS" if units >= MIN_UNITS else "NO EVIDENCE")
-    assert ("clusters" in found.meaning) == (units < MIN_UNITS)
+    comparison = compare_counts(better.tolist(), worse.tolist())
+    assert comparison.high < 0
+    assert comparison.units == units
+    assert comparison.verdict == ("HELPS" if units >= MIN_UNITS else "NO EVIDENCE")
+    assert ("clusters" in comparison.meaning) == (units < MIN_UNITS)
     everything = [list(range(units))] * 6
-    assert compare_errors([[]] * 6, everything, units).verdict == found.verdict
+    assert compare_errors([[]] * 6, everything, units).verdict == comparison.verdict
 
 
 @pytest.mark.parametrize(("batch", "said"), [(1, False), (2, True)])

@@ -41,10 +41,10 @@ def fitted(model, data, **options):
     return kd.fit(model, data, TERMS, epochs=1, batch_size=16, **options)
 
 
-def same(one, other):
+def same(first, other):
     names = ("members", "fingerprint", "seen", "changes", "class_names", "lineage")
-    assert all(getattr(one, name) == getattr(other, name) for name in names)
-    for a, b in ((one.params, other.params), (one.extra, other.extra)):
+    assert all(getattr(first, name) == getattr(other, name) for name in names)
+    for a, b in ((first.params, other.params), (first.extra, other.extra)):
         assert jax.tree.structure(a) == jax.tree.structure(b)
         for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True):
             assert x.dtype == y.dtype
@@ -90,8 +90,8 @@ def test_a_kept_model_teaches_and_is_audited(train, tmp_path):
     back = kd.load(tmp_path / "kept")
     soft = [kd.term("soft_targets", temperature=2.0)]
     taught = [
-        kd.fit(tiny.PLAIN, train, soft, teacher=one.teacher(), epochs=1, batch_size=16)
-        for one in (teachers, back)
+        kd.fit(tiny.PLAIN, train, soft, teacher=model.teacher(), epochs=1, batch_size=16)
+        for model in (teachers, back)
     ]
     same(*taught)
     assert kd.audit(back, taught[0], train) == kd.audit(teachers, taught[0], train)
@@ -116,15 +116,15 @@ def test_a_model_that_computes_in_bfloat16_goes_on_doing_so(tmp_path):
 
 
 def test_no_model_is_overwritten_without_a_word(train, tmp_path):
-    one, other = (fitted(tiny.PLAIN, train, seed=seed) for seed in (0, 1))
-    one.save(tmp_path / "kept")
+    first, other = (fitted(tiny.PLAIN, train, seed=seed) for seed in (0, 1))
+    first.save(tmp_path / "kept")
     with pytest.raises(kd.KdError, match=r"config\.json, model\.safetensors already"):
         other.save(tmp_path / "kept")
-    same(kd.load(tmp_path / "kept"), one)
+    same(kd.load(tmp_path / "kept"), first)
     other.save(tmp_path / "kept", overwrite=True)
     same(kd.load(tmp_path / "kept"), other)
     with pytest.raises(kd.KdError, match="work directory of a run"):
-        one.save(runs.finished(), overwrite=True)
+        first.save(runs.finished(), overwrite=True)
 
 
 def cut(path):
@@ -239,5 +239,5 @@ def test_a_split_is_loaded_as_data_loads_it(tmp_path):
     names = list(inspect.signature(kd_data.load).parameters)
     assert list(inspect.signature(kd.load).parameters)[: len(names)] == names
     numbers = ("csv:t.csv", "train", tmp_path, 2.0, "numbers")
-    one, other = kd.load(*numbers), kd_data.load(*numbers)
-    assert (one.targets, one.scale, one.fingerprint) == ("numbers", 2.0, other.fingerprint)
+    first, other = kd.load(*numbers), kd_data.load(*numbers)
+    assert (first.targets, first.scale, first.fingerprint) == ("numbers", 2.0, other.fingerprint)

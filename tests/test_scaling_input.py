@@ -96,9 +96,9 @@ print(json.dumps(found))
 def test_a_slip_in_python_is_named_before_anything_is_trained():
     done = runs.python("-c", SLIPS, devices=2)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) > 20
-    for words, message in found.items():
+    messages = json.loads(done.stdout.splitlines()[-1])
+    assert len(messages) > 20
+    for words, message in messages.items():
         assert words in message
         assert "\n" not in message
 
@@ -116,7 +116,7 @@ def a_plan(*arguments):
 def compiled(monkeypatch):
     """Whether anything was compiled: a list that must stay empty."""
     asked = []
-    monkeypatch.setattr("kd.planning.plan.ask_worker", lambda *given: asked.append(given))
+    monkeypatch.setattr("kd.planning.plan.ask_worker", lambda *question: asked.append(question))
     return asked
 
 
@@ -259,7 +259,7 @@ def test_a_model_of_one_array_is_averaged_and_found_again(tmp_path, monkeypatch)
     }
     keys |= {"sharding__student__paths": {"*": ("data",)}}
     assert runs.train(tmp_path / "run", **keys) == 0
-    found = load.load_trained(tmp_path / "run", allow_code="one_array").params
+    params = load.load_trained(tmp_path / "run", allow_code="one_array").params
     saved = runs.restored(tmp_path / "run")
-    np.testing.assert_array_equal(found, saved["['ema']"])
+    np.testing.assert_array_equal(params, saved["['ema']"])
     assert np.any(saved["['ema']"] != saved["['params']"])

@@ -64,11 +64,11 @@ def several(sources, **weights):
 
 
 def test_equal_teachers_of_every_kind_are_the_one(sources, tmp_path):
-    one, mixed = tmp_path / "one", tmp_path / "mixed"
-    assert main(command(one, teacher__source=sources["run"])) == 0
+    alone, mixed = tmp_path / "one", tmp_path / "mixed"
+    assert main(command(alone, teacher__source=sources["run"])) == 0
     keys = several(sources, run=1.0, table=2.0, function=0.5)
     assert main(command(mixed, **keys)) == 0
-    assert runs.losses(mixed) == pytest.approx(runs.losses(one), rel=1e-4)
+    assert runs.losses(mixed) == pytest.approx(runs.losses(alone), rel=1e-4)
     lineage = find(mixed, "mine_mixes").lineage
     assert lineage.teacher is None
     schemes = [weights.source.partition(":")[0] for weights in lineage.taught_by]
@@ -88,7 +88,9 @@ def test_it_is_what_the_library_mixes(sources):
     pairs = [(kd.teacher(sources["run"]), 3.0), (kd.teacher(sources["other"], data=DATA), 1.0)]
     wanted = kd.mixture(pairs, average="geometric")
     batch = jax.tree.map(jnp.asarray, {"inputs": DATA.inputs[:7] / 16.0, "index": np.arange(7)})
-    ours, theirs = (one.apply(one.variables, batch).log_probs(2.0) for one in (teacher, wanted))
+    ours, theirs = (
+        source.apply(source.variables, batch).log_probs(2.0) for source in (teacher, wanted)
+    )
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 

@@ -36,9 +36,9 @@ BOTH = Rule("fsdp", {"Dense_1/kernel": ("fsdp", "tensor")})
 
 
 def test_fsdp_splits_the_largest_dimension_and_leaves_small_arrays_whole():
-    found = specs(FSDP, PARAMS, make_mesh(MESH))
-    assert found["Dense_0"] == {"kernel": P(None, "fsdp"), "bias": P()}  # [16 256]
-    assert found["Dense_1"] == {"kernel": P("fsdp"), "bias": P()}  # [256 128]
+    split = specs(FSDP, PARAMS, make_mesh(MESH))
+    assert split["Dense_0"] == {"kernel": P(None, "fsdp"), "bias": P()}  # [16 256]
+    assert split["Dense_1"] == {"kernel": P("fsdp"), "bias": P()}  # [256 128]
     odd = {
         "kernel": jax.ShapeDtypeStruct((99, 101), jnp.float32),
         "wide": jax.ShapeDtypeStruct((99, 50), jnp.float32),
@@ -79,15 +79,15 @@ def adam():
 def test_optimiser_state_averages_and_the_best_follow_the_parameters():
     task = a_task(optimizer=adam())
     state = with_best(with_ema(loop.initial_state(task)))
-    found = state_shardings(state, BOTH, make_mesh(MESH), population=False)
-    want = jax.tree.map(lambda s: s.spec, found.params)
+    placed = state_shardings(state, BOTH, make_mesh(MESH), population=False)
+    want = jax.tree.map(lambda s: s.spec, placed.params)
     assert want["Dense_1"]["kernel"] == P("fsdp", "tensor")
-    adam_state = next(s for s in jax.tree.leaves(found.opt_state, is_leaf=_is_adam) if _is_adam(s))
-    for tree in (adam_state.mu, adam_state.nu, found.ema, found.best.params):
+    adam_state = next(s for s in jax.tree.leaves(placed.opt_state, is_leaf=_is_adam) if _is_adam(s))
+    for tree in (adam_state.mu, adam_state.nu, placed.ema, placed.best.params):
         assert jax.tree.map(lambda s: s.spec, tree) == want
-    assert adam_state.count.spec == found.step.spec == found.key.spec == P()
+    assert adam_state.count.spec == placed.step.spec == placed.key.spec == P()
     whole = state_shardings(state, Rule(), make_mesh(MESH), population=False)
-    assert bytes_per_device(state, found) < 0.6 * bytes_per_device(state, whole)
+    assert bytes_per_device(state, placed) < 0.6 * bytes_per_device(state, whole)
     assert bytes_per_device(state, whole) == sum(
         (jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x).nbytes
         for x in jax.tree.leaves(state)
@@ -101,8 +101,8 @@ def _is_adam(x):
 def test_a_population_lies_over_its_own_axis():
     mesh = make_mesh(MeshSpec(fsdp=2, member=2))
     stacked = jax.tree.map(lambda x: jax.ShapeDtypeStruct((4, *x.shape), x.dtype), PARAMS)
-    found = specs(FSDP, stacked, mesh, leading=("member",))
-    assert found["Dense_1"] == {"kernel": P("member", "fsdp"), "bias": P("member")}
+    split = specs(FSDP, stacked, mesh, leading=("member",))
+    assert split["Dense_1"] == {"kernel": P("member", "fsdp"), "bias": P("member")}
 
 
 def test_the_teacher_has_a_rule_of_its_own():
@@ -118,10 +118,10 @@ def test_the_teacher_has_a_rule_of_its_own():
     )
     three = jax.tree.map(lambda x: jnp.stack([x] * 3), params)
     ensemble = kd_teacher.ensemble(WIDE, three)
-    found = teacher_shardings(ensemble, ensemble.variables, BOTH, mesh)["params"]["Dense_1"][
+    layer = teacher_shardings(ensemble, ensemble.variables, BOTH, mesh)["params"]["Dense_1"][
         "kernel"
     ].spec
-    assert found == P(None, "fsdp", "tensor")
+    assert layer == P(None, "fsdp", "tensor")
     table = kd_teacher.precomputed(np.zeros((8, 5), np.float32))
     assert teacher_shardings(table, table.variables, FSDP, mesh).logits.spec == P()
     with pytest.raises(KdError, match=r"path in sharding\.teacher\.paths"):
@@ -133,13 +133,13 @@ def a_task(**changes):
 
 
 def losses(task):
-    found = []
+    curves = []
     state = loop.run(
         task,
         cadence=loop.Cadence(1),
-        start_writing=lambda _: [lambda _, values: found.append(values["loss"])],
+        start_writing=lambda _: [lambda _, values: curves.append(values["loss"])],
     )
-    return np.asarray(found), state
+    return np.asarray(curves), state
 
 
 LAYOUTS = {
@@ -157,8 +157,8 @@ def test_where_arrays_live_changes_no_number(layout):
     spread, there = losses(a_task(optimizer=adam(), mesh=mesh, sharding=sharding))
     np.testing.assert_allclose(spread, alone, rtol=1e-6)
     tiny.close(there.params, state.params, rtol=1e-4, atol=1e-5)
-    where = place(a_task(optimizer=adam(), mesh=mesh, sharding=sharding))
-    assert jax.tree.map(lambda x: x.sharding, there) == where.state
+    placement = place(a_task(optimizer=adam(), mesh=mesh, sharding=sharding))
+    assert jax.tree.map(lambda x: x.sharding, there) == placement.state
     assert not np.allclose(spread[0], spread[-1])
 
 

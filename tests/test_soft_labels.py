@@ -58,9 +58,9 @@ def test_eight_devices_learn_from_a_table_as_one_does():
         kd.soft_labels(probabilities=SPARSE, data=DATA),
         kd.soft_labels(logits=np.stack([LOGITS, -LOGITS]), data=DATA, average="arithmetic"),
     ):
-        one = fit(table, mesh=kd.MeshSpec(devices=1)).params
+        alone = fit(table, mesh=kd.MeshSpec(devices=1)).params
         eight = fit(table, mesh=kd.MeshSpec(devices=8)).params
-        tiny.close(one, jax.device_get(eight), rtol=1e-4, atol=1e-5)
+        tiny.close(alone, jax.device_get(eight), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("average", ["arithmetic", "geometric"])

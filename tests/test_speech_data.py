@@ -40,8 +40,8 @@ def load(path):
 def contents(splits):
     return {
         (s, u.name, u.word, u.speaker, u.features.tobytes())
-        for s, found in splits.items()
-        for u in found
+        for s, utterances in splits.items()
+        for u in utterances
     }
 
 
@@ -72,8 +72,10 @@ def test_an_archive_is_its_folder(corpus, tmp_path, kind, top):
 
 def test_wav_and_flac_hold_the_same(corpus, tmp_path):
     flac = speech.write(tmp_path / "flac", takes=1, extension="flac")
-    one, other = ({(u.word, u.features.tobytes()) for u in load(c)["test"]} for c in (corpus, flac))
-    assert one == other
+    first, other = (
+        {(u.word, u.features.tobytes()) for u in load(c)["test"]} for c in (corpus, flac)
+    )
+    assert first == other
 
 
 def test_the_place_is_an_argument_or_the_environment(corpus, monkeypatch):
@@ -103,12 +105,12 @@ def test_frames_are_whole_windows_and_nothing_is_random(samples, rate, bins):
     if samples * 1000 < rate * 25:
         return
     sound = np.random.default_rng(samples).normal(0, 0.1, samples).astype(np.float32)
-    found = log_mel(sound, rate, bins)
-    assert found.shape == ((samples - rate // 40) // (rate // 100) + 1, bins)
-    assert found.dtype == np.float32
-    np.testing.assert_array_equal(found, log_mel(sound, rate, bins))
+    features = log_mel(sound, rate, bins)
+    assert features.shape == ((samples - rate // 40) // (rate // 100) + 1, bins)
+    assert features.dtype == np.float32
+    np.testing.assert_array_equal(features, log_mel(sound, rate, bins))
     # log of an energy
-    np.testing.assert_allclose(log_mel(sound / 2, rate, bins), found - np.log(4), atol=1e-3)
+    np.testing.assert_allclose(log_mel(sound / 2, rate, bins), features - np.log(4), atol=1e-3)
 
 
 def test_a_higher_tone_lights_a_higher_band():
@@ -228,13 +230,13 @@ def test_the_real_archive():
         "arabic_speech_commands_8k.zip",
         pathlib.Path(__file__).resolve().parents[2] / "shared/data/speech",
     )
-    found = [
+    utterances = [
         f for f in (os.environ.get("KD_DATA_DIR"), beside) if f and pathlib.Path(f, name).is_file()
     ]
-    if not found:
+    if not utterances:
         pytest.skip(f"no {name}: set KD_DATA_DIR to the folder that holds it")
-    splits = load_speech(name, str(found[0]))
-    assert {split: len(found) for split, found in splits.items()} == {
+    splits = load_speech(name, str(utterances[0]))
+    assert {split: len(utterances) for split, utterances in splits.items()} == {
         "train": 3600,
         "validation": 1200,
         "test": 1200,
@@ -244,7 +246,7 @@ def test_the_real_archive():
         "validation": 6,
         "test": 6,
     }
-    assert {u.features.shape for found in splits.values() for u in found} == {(98, 40)}
+    assert {u.features.shape for utterances in splits.values() for u in utterances} == {(98, 40)}
 
 
 # --- TFDS ---
@@ -296,10 +298,10 @@ def test_a_prepared_tfds_set_is_read_without_tensorflow(tmp_path):
     prepare(tmp_path, words, clips)
     splits = load_speech("tfds:speech_commands", str(tmp_path), bins=10)
     assert "tensorflow" not in sys.modules
-    for split, found in splits.items():
-        assert [u.word for u in found] == [*speech.WORDS] * 3
+    for split, utterances in splits.items():
+        assert [u.word for u in utterances] == [*speech.WORDS] * 3
         wanted = log_mel(clips[split][1]["audio"] / np.float32(2**15), speech.RATE, 10)
-        np.testing.assert_array_equal(found[1].features, wanted)
+        np.testing.assert_array_equal(utterances[1].features, wanted)
     with pytest.raises(KdError, match="'speech_commands' is not prepared in /nowhere"):
         load_speech("tfds:speech_commands", "/nowhere")
 

@@ -32,7 +32,7 @@ def best(network, scores):
     """The score and nodes of the best path, by trying every sequence of nodes and every way between
     them.
     """
-    nodes, found = range(len(network.state)), (-np.inf, None, None)
+    nodes, best_path = range(len(network.state)), (-np.inf, None, None)
     for path in itertools.product(nodes, repeat=len(scores)):
         total, entered = network.start[path[0]] + scores[0, path[0]], [True]
         for t in range(1, len(path)):
@@ -45,9 +45,9 @@ def best(network, scores):
             total += max(ways) + scores[t, b]
             entered.append(int(np.argmax(ways)) == 2)
         total += network.leave[path[-1]]
-        if total > found[0]:
-            found = (total, path, entered)
-    return found
+        if total > best_path[0]:
+            best_path = (total, path, entered)
+    return best_path
 
 
 def check(network, scores, length):
@@ -87,8 +87,8 @@ def test_an_alignment_says_the_word_from_left_to_right(case):
         inside = row[row < spoken]
         assert set(inside) == set(range(word * topology.per_word, (word + 1) * topology.per_word))
         assert np.all(np.diff(inside) >= 0)
-        where = np.flatnonzero(row < spoken)
-        assert where[-1] - where[0] + 1 == len(where)  # in one piece, silence around it
+        spoken_at = np.flatnonzero(row < spoken)
+        assert spoken_at[-1] - spoken_at[0] + 1 == len(spoken_at)  # in one piece, silence around it
 
 
 @given(cases(big, frames=12, utterances=4))
@@ -99,8 +99,8 @@ def test_utterances_in_company_and_padding_change_nothing(case):
     heard = hmm.decode(topology, stay, likelihoods, lengths, 1.0)
     assert hmm.decode(topology, stay, wide, lengths, 1.0) == heard
     for i, length in enumerate(lengths):
-        one, _ = hmm.align(topology, stay, wide[i : i + 1], lengths[i : i + 1], words[i : i + 1])
-        assert one[0, :length].tolist() == together[i, :length].tolist()
+        alone, _ = hmm.align(topology, stay, wide[i : i + 1], lengths[i : i + 1], words[i : i + 1])
+        assert alone[0, :length].tolist() == together[i, :length].tolist()
 
 
 @given(cases(big, frames=12, utterances=4))

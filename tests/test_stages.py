@@ -57,9 +57,9 @@ def experiment(tmp_path, monkeypatch):
             self.trained, self.specs, self.said = [], {}, []
             return run_stages(stages, tmp_path, self.said.append)
 
-    one = Experiment()
-    monkeypatch.setattr(stages, "train_workdir", one.train)
-    return one
+    trial = Experiment()
+    monkeypatch.setattr(stages, "train_workdir", trial.train)
+    return trial
 
 
 def names(some):

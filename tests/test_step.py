@@ -184,9 +184,9 @@ def test_one_device_is_eight_with_uneven_weights():
         tiny.step(teacher=tiny.teacher()), in_shardings=(everywhere, everywhere, split, everywhere)
     )
     arguments = tiny.state(), tiny.teacher().variables, batch, tiny.hparams()
-    one, eight = plain()(*arguments), run(*arguments)
+    alone, eight = plain()(*arguments), run(*arguments)
     assert len(eight[1]["loss"].total.sharding.device_set) == 8
-    tiny.close(jax.device_get(eight), jax.device_get(one))
+    tiny.close(jax.device_get(eight), jax.device_get(alone))
 
 
 def test_teacher_weights_are_an_argument_and_not_part_of_the_program():

@@ -29,8 +29,8 @@ from streams import DATA, PIXELS, Counted, counted, same, taken
 def test_a_stream_gives_the_batches_of_the_data_in_memory(seeds, threads):
     table = kd_data.to_device(DATA)
     # three steps an epoch
-    found = taken(batches(as_stream(DATA), seeds, 12, start=1, threads=threads), 7)
-    for step, batch in enumerate(found, start=1):
+    streamed = taken(batches(as_stream(DATA), seeds, 12, start=1, threads=threads), 7)
+    for step, batch in enumerate(streamed, start=1):
         each = [kd_data.rows(seed, step, 40, 12) for seed in np.atleast_1d(seeds).tolist()]
         want = kd_data.gather(
             table, jnp.asarray(each[0] if isinstance(seeds, int) else np.stack(each))
@@ -119,11 +119,11 @@ VIEW = {"size": 4, "crop": "random", "flip": True}
 
 def test_an_example_looks_the_same_wherever_it_stands_in_the_batch():
     stream = counted(**VIEW)
-    (one,) = taken(batches(stream, 5, 40, stop=1), 1)
+    (batch,) = taken(batches(stream, 5, 40, stop=1), 1)
     (members,) = taken(batches(stream, (9, 5), 40, stop=1), 1)
-    assert np.array_equal(one["inputs"], members["inputs"][1])
+    assert np.array_equal(batch["inputs"], members["inputs"][1])
     here, there = (
-        one["inputs"][np.argsort(one["index"])],
+        batch["inputs"][np.argsort(batch["index"])],
         members["inputs"][0][np.argsort(members["index"][0])],
     )
     assert (here != there).any(axis=(1, 2, 3)).mean() > 0.8  # another seed, other crops
@@ -166,11 +166,11 @@ def test_images_of_several_sizes_need_one_to_be_brought_to():
 @hypothesis.given(st.integers(1, 60), st.sampled_from([0, 2]))
 def test_in_order_gives_every_example_once_and_fills_up_with_weight_0(batch_size, threads):
     stream = counted(Counted(), record_shape=(6, 5, 3))
-    found = taken(in_order(stream, batch_size, threads=threads), 100)
-    flat = {key: np.concatenate([b[key] for b in found]) for key in found[0]}
-    assert all(b["inputs"].shape == (batch_size, 6, 5, 3) for b in found)
+    batches_taken = taken(in_order(stream, batch_size, threads=threads), 100)
+    flat = {key: np.concatenate([b[key] for b in batches_taken]) for key in batches_taken[0]}
+    assert all(b["inputs"].shape == (batch_size, 6, 5, 3) for b in batches_taken)
     assert flat["index"][:40].tolist() == list(range(40))
-    assert flat["weight"].tolist() == [1.0] * 40 + [0.0] * (len(found) * batch_size - 40)
+    assert flat["weight"].tolist() == [1.0] * 40 + [0.0] * (len(batches_taken) * batch_size - 40)
     assert not flat["inputs"][40:].any()
     assert not flat["index"][40:].any()
     assert flat["labels"][:40].tolist() == stream.labels.tolist()

@@ -39,9 +39,9 @@ def test_streamed_is_in_memory(arg, tmp_path):
         json.loads((tmp_path / name / "evaluation.json").read_text())
         for name in ("memory", "streamed")
     ]
-    for one, other in zip(*(e["members"] for e in evaluations), strict=True):
-        assert one["wrong"] == other["wrong"]
-        assert one["nll"] == pytest.approx(other["nll"], rel=1e-5)
+    for member, other in zip(*(e["members"] for e in evaluations), strict=True):
+        assert member["wrong"] == other["wrong"]
+        assert member["nll"] == pytest.approx(other["nll"], rel=1e-5)
     memory, streamed = (runs.restored(tmp_path / name) for name in ("memory", "streamed"))
     assert memory.keys() == streamed.keys()
     for path, leaf in memory.items():

@@ -102,12 +102,12 @@ def test_switches_together(on):
     tiny.close(ours(on), plainly(on), **tolerance)
 
 
-@pytest.mark.parametrize("one", ["bfloat16", "ema", "clip"])
-def test_a_switch_is_seen(one):
+@pytest.mark.parametrize("switch", ["bfloat16", "ema", "clip"])
+def test_a_switch_is_seen(switch):
     """The laws above would hold for switches that do nothing."""
-    index = 1 if one == "ema" else 0
-    assert tiny.differ(plainly((one,))[index], plainly(())[index])
-    assert tiny.differ(ours((one,))[index], ours(())[index])
+    index = 1 if switch == "ema" else 0
+    assert tiny.differ(plainly((switch,))[index], plainly(())[index])
+    assert tiny.differ(ours((switch,))[index], ours(())[index])
 
 
 def test_what_is_kept_stays_in_single_precision():
@@ -119,8 +119,8 @@ def test_what_is_kept_stays_in_single_precision():
         params
     )
     assert {leaf.dtype for leaf in jax.tree.leaves((params, gradient))} == {jnp.dtype("float32")}
-    found = tiny.factors(lambda p: model.apply(p, extra, jnp.ones((2, 4, 4)))[0].logits, params)
-    assert found == [{"bfloat16"}] * 2
+    factors = tiny.factors(lambda p: model.apply(p, extra, jnp.ones((2, 4, 4)))[0].logits, params)
+    assert factors == [{"bfloat16"}] * 2
 
 
 def test_rematerialised_keeps_nothing():

@@ -72,10 +72,10 @@ def values(metrics):
     return {name: float(mean.value) for name, mean in metrics.items()}
 
 
-def same(one, other):
+def same(first, other):
     """Two steps end with the same parameters and metrics."""
-    tiny.close(one[0].params, other[0].params)
-    assert values(one[1]) == pytest.approx(values(other[1]), rel=1e-5, abs=1e-6)
+    tiny.close(first[0].params, other[0].params)
+    assert values(first[1]) == pytest.approx(values(other[1]), rel=1e-5, abs=1e-6)
 
 
 # --- weights ---
@@ -200,8 +200,8 @@ def test_members_take_the_mean_over_their_own_labelled_examples():
     terms, how = [TERMS["hard"], TERMS["soft_targets"]], {"epochs": 4, "batch_size": 4}
     both = kd.fit(tiny.PLAIN, half_labelled(), terms, population=seeds, **taught, **how)
     for seed in (0, 1):
-        one = kd.fit(tiny.PLAIN, half_labelled(), terms, seed=seed, **taught, **how)
-        tiny.close(tiny.take(both.params, seed), one.params)
+        alone = kd.fit(tiny.PLAIN, half_labelled(), terms, seed=seed, **taught, **how)
+        tiny.close(tiny.take(both.params, seed), alone.params)
 
 
 def test_parts_of_a_batch_share_the_mean_over_the_labelled():

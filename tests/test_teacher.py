@@ -106,11 +106,11 @@ def test_an_average_is_a_distribution_even_where_members_are_certain(average):
 @pytest.mark.parametrize("average", MERGING)
 def test_the_order_of_members_does_not_matter_to_their_average(average):
     teacher = live(average)
-    one, other = (
+    first, other = (
         teacher.apply(variables, tiny.batch()).log_probs(2.0)
         for variables in (teacher.variables, tiny.take(teacher.variables, [2, 0, 1]))
     )
-    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(first, other, rtol=1e-5, atol=1e-6)
 
 
 def test_the_order_of_members_does_not_matter_to_a_loss_per_member():

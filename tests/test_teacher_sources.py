@@ -106,10 +106,10 @@ def test_a_run_and_its_folder_are_one_teacher(tmp_path):
     assert main(distilled(tmp_path / "one", teacher__workdir=teacher)) == 0
     assert main(distilled(tmp_path / "two", teacher__source=f"run:{teacher}")) == 0
     runs.same_bytes(tmp_path / "one", tmp_path / "two")
-    one, two = find(tmp_path / "one"), find(tmp_path / "two")
-    assert one.fingerprint == two.fingerprint
-    assert one.lineage == two.lineage
-    assert one.lineage.teacher.source == f"run:{teacher.resolve()}"
+    first, two = find(tmp_path / "one"), find(tmp_path / "two")
+    assert first.fingerprint == two.fingerprint
+    assert first.lineage == two.lineage
+    assert first.lineage.teacher.source == f"run:{teacher.resolve()}"
     assert main(distilled(tmp_path / "one", teacher__source=f"run:{teacher}")) == 0
 
 
@@ -159,11 +159,11 @@ def test_logits_and_softened_probabilities_are_one_teacher(tmp_path):
     np.savez(tmp_path / "said.npz", probabilities=softened, temperature=4.0)
     np.savez(tmp_path / "unsaid.npz", probabilities=softened)
     np.savez(tmp_path / "logits.npz", logits=z)
-    one, two, three = (
+    first, two, three = (
         kd.teacher(f"table:{tmp_path / name}.npz", data=DATA, temperature=t)
         for name, t in (("logits", None), ("said", None), ("unsaid", 4.0))
     )
-    np.testing.assert_allclose(asked(one, 2.0), asked(two, 2.0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(asked(first, 2.0), asked(two, 2.0), rtol=1e-4, atol=1e-6)
     assert two.manifest == three.manifest
     with pytest.raises(KdError, match="softened at 4"):
         kd.teacher(f"table:{tmp_path / 'said.npz'}", data=DATA, temperature=2.0)
@@ -224,6 +224,7 @@ ROWS = [[0.5, 0.5, name] for name in FILES]
         (["prob_cat", "prob_dog", "file"], [[1, 0, "1"], *ROWS], ("several examples",)),
         (["prob_cat", "prob_dig", "file"], ROWS, ("has no 'dog'", "has 'dig'")),
         (["prob_cat", "prob_cats", "file"], ROWS, ("has no 'dog'",)),
+        (["prob_cat", "file"], [[1, name] for name in FILES], ("has no 'dog';",)),
         (["cat", "dog", "file"], ROWS, ("does not say what it holds", "teacher.kind")),
         (["prob_cat", "logit_dog", "file"], ROWS, ("logits and probabilities", "teacher.kind")),
         (["logit_cat", "logit_dog", "file"], ROWS, ("look like probabilities",)),

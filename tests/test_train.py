@@ -125,22 +125,22 @@ def test_one_compile_however_long_the_run(monkeypatch, tmp_path):
             durations.append(duration)
 
     monitoring.register_event_duration_secs_listener(listener)
-    found = []
+    names = []
     for steps in (7, 7, 31):  # the first run also compiles what the process had not needed before
         model, traces = counting()
         compiled.clear()
         durations.clear()
-        checkpoints = Checkpoints(tmp_path / str(len(found)))
+        checkpoints = Checkpoints(tmp_path / str(len(names)))
         loop.run(
             task(model, steps=steps, mesh=ONE),
             cadence=loop.Cadence(3, 4, 5),
             checkpoints=checkpoints,
         )
         checkpoints.close()
-        found.append((sum(traces), len(compiled), len(durations)))
+        names.append((sum(traces), len(compiled), len(durations)))
     monitoring.unregister_event_duration_listener(listener)
-    assert found[1] == found[2]
-    traced, programs, _ = found[2]
+    assert names[1] == names[2]
+    traced, programs, _ = names[2]
     assert programs == 1
     assert 1 <= traced <= 4
 
@@ -282,12 +282,12 @@ def windowed():
 
 
 def test_windowed_data_trains_and_predicts_like_stacked_data():
-    one, other = windowed()
-    states = [run(task(data=data, view=None))[0] for data in (one, other)]
+    windows, other = windowed()
+    states = [run(task(data=data, view=None))[0] for data in (windows, other)]
     tiny.close(states[0], states[1], rtol=0, atol=0)
     logits = [
         predict(PLAIN, states[0].params, {}, data, members=False, batch_size=10)
-        for data in (one, other)
+        for data in (windows, other)
     ]
     np.testing.assert_array_equal(*logits)
 

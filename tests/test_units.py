@@ -66,10 +66,10 @@ def test_a_view_of_the_students_inputs_is_the_teachers_too():
         (teacher, kd_data.gather(kd_data.to_device(examples), rows))
         for teacher, examples in ((taught, data), (TEACHER.teacher(), OWN))
     ]
-    one, other = (
+    first, other = (
         teacher.apply(teacher.variables, view(jax.random.key(0), batch)) for teacher, batch in pairs
     )
-    np.testing.assert_allclose(one.logits, other.logits, **LIKE_OWN)
+    np.testing.assert_allclose(first.logits, other.logits, **LIKE_OWN)
 
 
 REFUSED = {

@@ -118,8 +118,8 @@ def test_what_is_named_counts_wherever_it_is(package):
 
 
 def test_source_that_is_no_python_still_has_a_hash(package):
-    one, other = package(model="def"), package(model="defg(")
-    assert one["model"] != other["model"]
+    first, other = package(model="def"), package(model="defg(")
+    assert first["model"] != other["model"]
 
 
 ODD = """

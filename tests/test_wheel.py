@@ -111,11 +111,13 @@ def readme_commands():
 
 def test_the_commands_of_the_readme_run_from_an_empty_folder(installed, tmp_path):
     commands = readme_commands()
-    assert {command[1] for command in commands} >= {"train", "eval", "audit", "list"}
-    for command in [["kd", "--help"], *commands]:
+    assert {command[1] for command in commands} >= {"train", "eval", "audit"}
+    more = [["kd", "--help"], ["kd", "list"], ["kd", "export", "runs/student", "out"]]
+    for command in [*commands, *more]:
         done = installed(*command, cwd=tmp_path)
         assert done.returncode == 0, f"{command}: {done.stderr}"
     assert (tmp_path / "runs" / "student" / "audit" / "audit.html").is_file()
+    assert (tmp_path / "out" / "model.stablehlo").is_file()
 
 
 def test_an_experiments_own_code_is_found(installed, tmp_path):

@@ -137,10 +137,10 @@ def test_metrics_of_yes_and_no_are_scikit_learns():
         "errors": 40 - peer.accuracy_score(Y, Z > 0, normalize=False),
     }
     assert got == pytest.approx(wanted)
-    one = evals.measured(Z[:, :1], Y[:, 0], "binary")
-    assert one["accuracy"] == pytest.approx(peer.accuracy_score(Y[:, 0], Z[:, 0] > 0))
-    assert one["f1"] == pytest.approx(peer.f1_score(Y[:, 0], Z[:, 0] > 0))
-    assert one["auroc"] == pytest.approx(peer.roc_auc_score(Y[:, 0], Z[:, 0]))
+    single = evals.measured(Z[:, :1], Y[:, 0], "binary")
+    assert single["accuracy"] == pytest.approx(peer.accuracy_score(Y[:, 0], Z[:, 0] > 0))
+    assert single["f1"] == pytest.approx(peer.f1_score(Y[:, 0], Z[:, 0] > 0))
+    assert single["auroc"] == pytest.approx(peer.roc_auc_score(Y[:, 0], Z[:, 0]))
 
 
 def test_metrics_of_numbers_are_scikit_learns():

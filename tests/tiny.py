@@ -112,21 +112,21 @@ def close(got, wanted, rtol=1e-5, atol=1e-6):
     )
 
 
-def differ(one, other):
+def differ(first, other):
     """True unless every number of two trees is the same."""
     return any(
         np.any(np.asarray(a) != np.asarray(b))
-        for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True)
+        for a, b in zip(*map(jax.tree.leaves, (first, other)), strict=True)
     )
 
 
 def factors(function, *arguments):
     """Types of the two factors of every product of matrices in a function's program."""
-    found, programs = [], [jax.make_jaxpr(function)(*arguments).jaxpr]
+    factors_of, programs = [], [jax.make_jaxpr(function)(*arguments).jaxpr]
     while programs:
         for equation in programs.pop().eqns:
             if equation.primitive.name == "dot_general":
-                found.append({str(factor.aval.dtype) for factor in equation.invars})
+                factors_of.append({str(factor.aval.dtype) for factor in equation.invars})
             inner = (getattr(value, "jaxpr", value) for value in equation.params.values())
             programs += [value for value in inner if hasattr(value, "eqns")]
-    return found
+    return factors_of

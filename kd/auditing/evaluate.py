@@ -17,10 +17,12 @@ from kd.lineage import recorded
 from kd.placement.ambient import pinned
 from kd.runs.load import load_finished, load_trained
 from kd.runs.reading import look
+from kd.runs.splits import with_teacher_inputs
 from kd.runs.workdir import Workdir, find
 from kd.teachers.answers import answers, reading
 from kd.teachers.classes import of_classes
 from kd.teachers.make import predicts_by
+from kd.teachers.trained import Trained
 
 
 @pinned()
@@ -53,19 +55,22 @@ def evaluate_workdir(
     )
     rows = data.has_label
     logits = run.each(data)[:, rows]
-    members = [evals.measured(one, labels, data.targets) for one in logits]
+    members = [evals.measured(answers, labels, data.targets) for answers in logits]
     spec = workdir.spec
     if teacher is not None:
         check_classes("the measures of a pair are", data)
-    classes = None if teacher else spec.teacher.numbers
+    own, classes = teacher is None, None if teacher else spec.teacher.numbers
     if data.targets == "classes":
         teacher = teacher or spec.teacher.run
     if teacher is None:
         return {"split": split, "despite_changes": [*changes], "members": members}
     model = load_finished(teacher, "the teacher", **doors)
+    if own:
+        changes = every(changes, _of_its_teacher(workdir, model, despite_changes))
     pairs = pairs_of(workdir, model.fingerprint)
     taught = of_classes(model.teacher(predicts_by(spec.teacher.average), pairs=pairs), classes)
-    answered = [one[rows] for one in answer_each(taught, data, len(members))]
+    shown = as_taught(workdir, find(teacher, allow_code), data, split, data_dir)
+    answered = [answers[rows] for answers in answer_each(taught, shown, len(members))]
     if answered[0].shape[-1] != logits.shape[-1]:
         raise KdError(
             f"{path} answers with {logits.shape[-1]} classes and its teacher with "
@@ -75,8 +80,36 @@ def evaluate_workdir(
     return {
         "split": split,
         "despite_changes": every(changes, model.changes),
-        "members": [{**one, **pair} for one, pair in zip(members, compared, strict=True)],
+        "members": [{**member, **pair} for member, pair in zip(members, compared, strict=True)],
     }
+
+
+def _of_its_teacher(student: Workdir, teacher: Trained, despite_changes: bool) -> list[str]:
+    """Whether the run that taught a student is another one now, such as a longer one, in words.
+
+    Raises a `KdError` where it is and `despite_changes` is off.
+    """
+    was = recorded(student.owner["identity"]["teacher"]["workdir"])
+    now = recorded(teacher.fingerprint)
+    if was == now:
+        return []
+    change = f"{student.path} has another teacher now (was {was[:8]}.., now {now[:8]}..)"
+    if not despite_changes:
+        raise KdError(
+            f"{change}: restore it, name one with --teacher=DIR, or add --despite_changes (in "
+            "Python despite_changes=True)"
+        )
+    return [change]
+
+
+def as_taught(
+    student: Workdir, teacher: Workdir, data: Examples, split: str, data_dir: str | None
+) -> Examples:
+    """A split of a student's data, which a teacher that was trained on images of another size sees
+    at that size; where it does not say which, at the one at which it taught the student.
+    """
+    size = teacher.spec.data.image_size or student.spec.teacher.image_size
+    return with_teacher_inputs(student.spec, data, split, size, data_dir)
 
 
 def answer_each(teacher: Teacher, data: Examples, students: int) -> list[np.ndarray]:

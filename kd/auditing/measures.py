@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float
 
 from kd import evals
-from kd.auditing.evaluate import check_classes, every, load_labelled, pairs_of
+from kd.auditing.evaluate import as_taught, check_classes, every, load_labelled, pairs_of
 from kd.auditing.missing import Members, check_missing, left_out, missing_probe, share_of
 from kd.core.types import Average
-from kd.data.examples import Examples
+from kd.data.examples import Examples, of_student
 from kd.errors import KdError
 from kd.evals.classify import Labels, Logits
 from kd.placement.ambient import pinned
@@ -77,7 +77,8 @@ def audit(
             f"temperatures must be several numbers, got {temperatures!r}; e.g. (1.0, 4.0)"
         )
     labels = _labels(data)
-    taught, learned = _answers("teacher", teacher, data), _answers("student", student, data)
+    taught = _answers("teacher", teacher, data.taught)
+    learned = _answers("student", student, of_student(data))
     _check_classes(taught.shape[-1], learned.shape[-1], data.num_classes)
     _check_pairs(pairs, len(taught), len(learned))
     audited = measures(taught, learned, labels, temperatures, predicts_by(average), pairs)
@@ -154,9 +155,10 @@ def audit_workdirs(
         labels; code or data that are not what was recorded; code that is not allowed.
     """
     go_on: dict[str, Any] = {"despite_changes": despite_changes}
+    paths = {"teacher": teacher, "student": student}
     models = {
-        "teacher": load_finished(teacher, "the teacher", allow_code=allow_code, **go_on),
-        "student": load_finished(student, "the student", allow_code=allow_code, **go_on),
+        who: load_finished(path, f"the {who}", allow_code=allow_code, **go_on)
+        for who, path in paths.items()
     }
     learner, schooled = find(student, allow_code), find(teacher, allow_code)
     spec, taught = learner.spec, schooled.spec
@@ -169,25 +171,30 @@ def audit_workdirs(
     audited = audit(
         models["teacher"],
         models["student"],
-        data,
+        as_taught(learner, schooled, data, split, data_dir),
         missing_classes=missing,
         train=train,
         average=spec.teacher.average,
         pairs=pairs_of(learner, models["teacher"].fingerprint),
     )
     if audited["missing"] is not None:
-        audited["missing"]["matched_on"] = f"{taught.data.source} {taught.data.train}"
-        audited["missing"]["shown"] = [
-            c for c in missing if spec.data.classes is None or c in spec.data.classes
-        ]
-    runs = {
-        who: {"workdir": str(path), "fingerprint": models[who].fingerprint}
-        for who, path in (("teacher", teacher), ("student", student))
+        kept = spec.data.classes
+        audited["missing"] |= {
+            "matched_on": f"{taught.data.source} {taught.data.train}",
+            "shown": [c for c in missing if kept is None or c in kept],
+        }
+    told = {
+        "runs": {who: _named(path, models[who]) for who, path in paths.items()},
+        "source": spec.data.source,
+        "split": split,
+        "settings": list(spec.members.settings),
     }
-    told = {"runs": runs, "source": spec.data.source, "split": split}
     everything = every(models["teacher"].changes, models["student"].changes, changes, trained_on)
-    settings = list(spec.members.settings)
-    return {**told, "settings": settings, "despite_changes": everything, **audited}
+    return {**told, "despite_changes": everything, **audited}
+
+
+def _named(path: str | pathlib.Path, model: Trained) -> dict[str, str]:
+    return {"workdir": str(path), "fingerprint": model.fingerprint}
 
 
 def measures(
@@ -214,7 +221,7 @@ def measures(
         if pairs is None
         else [taught[sorted(set(pairs)).index(i)] for i in pairs]
     )
-    each = [evals.classify(one, labels) for one in taught]
+    each = [evals.classify(answers, labels) for answers in taught]
     return {
         "examples": len(labels),
         "examples_per_class": np.bincount(labels, minlength=teacher.shape[-1]).tolist(),
@@ -260,10 +267,10 @@ def _of_teacher(
     return {"pairs": list(pairs), "each": each}
 
 
-def _whole(name: str, given: Sequence[int]) -> tuple[int, ...]:
-    if not isinstance(given, Iterable) or not all(is_whole(value) for value in given):
-        raise KdError(f"{name} must be whole numbers from 0, got {given!r}; e.g. {name}=(3,)")
-    return tuple(int(value) for value in given)
+def _whole(name: str, numbers: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(numbers, Iterable) or not all(is_whole(value) for value in numbers):
+        raise KdError(f"{name} must be whole numbers from 0, got {numbers!r}; e.g. {name}=(3,)")
+    return tuple(int(value) for value in numbers)
 
 
 def _check_pairs(pairs: Sequence[int] | None, teachers: int, students: int) -> None:

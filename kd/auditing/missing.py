@@ -46,7 +46,7 @@ def missing_probe(
         members.append(
             {rule: _at(member, labels, classes, offset) for rule, offset in offsets.items()}
         )
-    grid = _grid([one["offset"] for member in members for one in member.values()])
+    grid = _grid([rule["offset"] for member in members for rule in member.values()])
     return {
         "classes": list(classes),
         "examples": int(np.isin(labels, classes).sum()),

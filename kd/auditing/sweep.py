@@ -43,7 +43,7 @@ def _rows(
 
 def _mean(key: str, digits: int, factor: float = 1.0) -> Callable[[list[Any]], str]:
     def told(members: list[Any]) -> str:
-        values = [factor * one[key] for one in members if one[key] is not None]
+        values = [factor * member[key] for member in members if member[key] is not None]
         return plus_minus(values, digits) if values else "–"
 
     return told
@@ -51,7 +51,7 @@ def _mean(key: str, digits: int, factor: float = 1.0) -> Callable[[list[Any]], s
 
 def _item(index: int, digits: int) -> Callable[[list[Any]], str]:
     def told(members: list[Any]) -> str:
-        values = [one[index] for one in members if one[index] is not None]
+        values = [member[index] for member in members if member[index] is not None]
         return plus_minus(values, digits) if values else "–"
 
     return told
@@ -59,7 +59,7 @@ def _item(index: int, digits: int) -> Callable[[list[Any]], str]:
 
 def _quality(audited: Audited) -> Table:
     members = audited["student"]["members"]
-    error_rates = [{**one, "error_rate": 1 - one["accuracy"]} for one in members]
+    error_rates = [{**member, "error_rate": 1 - member["accuracy"]} for member in members]
     columns = [
         _mean("errors", 1),
         _mean("error_rate", 2, 100),
@@ -72,7 +72,7 @@ def _quality(audited: Audited) -> Table:
 
 def _agreement(audited: Audited) -> Table:
     members = audited["pair"]["members"]
-    agreed = [{**one, "top": one["agreement_at_k"][0]} for one in members]
+    agreed = [{**member, "top": member["agreement_at_k"][0]} for member in members]
     columns = [_mean("top", 3), _mean("agreement_on_errors", 3), _mean("held_out_kl", 4)]
     names = ["", "agreement of the top 1", "on the teacher's errors", "held-out KL, nats", "n"]
     return Table("The teacher in the students, by setting", names, _rows(audited, agreed, columns))
@@ -88,9 +88,10 @@ def _entropy(audited: Audited) -> Table:
 
 
 def _classes(audited: Audited) -> Table:
-    members = [one["kl_per_class"] for one in audited["pair"]["members"]]
+    members = [member["kl_per_class"] for member in audited["pair"]["members"]]
     held = [label for label, count in enumerate(audited["examples_per_class"]) if count]
-    worst = sorted(held, key=lambda label: -sum(one[label] for one in members))[:_MOST_CLASSES]
+    kl = {label: sum(member[label] for member in members) for label in held}
+    worst = sorted(held, key=lambda label: -kl[label])[:_MOST_CLASSES]
     words = audited.get("class_names")
     names = ["", *(str(c) if words is None else words[c] for c in sorted(worst)), "n"]
     title = "KL(teacher || student) by class, nats, by setting"
@@ -103,8 +104,8 @@ def _missing(audited: Audited) -> Table:
     members = audited["missing"]["members"]
     rules = list(members[0])
     flat = [
-        {f"{rule}/{key}": value for rule in rules for key, value in one[rule].items()}
-        for one in members
+        {f"{rule}/{key}": value for rule in rules for key, value in member[rule].items()}
+        for member in members
     ]
     columns, names = [], [""]
     for rule in rules:

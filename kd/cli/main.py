@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from kd import shipped
 from kd.cli.arguments import parser
 from kd.errors import KdError, unknown
+from kd.system.allocator import keep_freed
 from kd.system.kept import keep_compiled
 from kd.system.paths import split_file
 
@@ -47,6 +48,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         args = parser().parse_args(known)
         _first_word(args)
+        keep_freed()
         keep_compiled()
         if overrides and "config" not in args:
             raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
@@ -64,9 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
             raise
-        where = error.filename or "a file"
+        place = error.filename or "a file"
         return _complain(
-            f"cannot write {where}: {error.strerror}; free some space or choose another folder"
+            f"cannot write {place}: {error.strerror}; free some space or choose another folder"
         )
     return 0  # the reader has gone
 
@@ -217,13 +219,13 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
         return 0
     worst = 0
     for topology in args.topology:
-        found = plan(config, topology, say=_say, **options)
-        for one in tables(found):
-            _show(one)
-        print(describe_change(found))
+        planned = plan(config, topology, say=_say, **options)
+        for part in tables(planned):
+            _show(part)
+        print(describe_change(planned))
         if args.json:
-            pathlib.Path(args.json).write_text(as_json(found) + "\n", "utf-8")
-        worst = max(worst, found.exit_code)
+            pathlib.Path(args.json).write_text(as_json(planned) + "\n", "utf-8")
+        worst = max(worst, planned.exit_code)
     return worst
 
 
@@ -257,7 +259,7 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     missing = [_whole("--missing_class", text) for text in args.missing_class]
     out = pathlib.Path(args.out) if args.out else find(args.student).path / "audit"
     check_writable(out)
-    found = audit_workdirs(
+    audited = audit_workdirs(
         args.teacher,
         args.student,
         split=args.split,
@@ -266,8 +268,8 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
         despite_changes=args.despite_changes,
         allow_code=args.allow_code,
     )
-    html = write_audit(found, out)
-    for table in tables(found):
+    html = write_audit(audited, out)
+    for table in tables(audited):
         _show(table)
     print(html.resolve())
 

@@ -46,6 +46,14 @@ def _is_run(spec: Any, _: Sequence[Term]) -> bool:
     return not spec.teacher.answers_once
 
 
+def _only_tables(spec: Any, _: Sequence[Term]) -> bool:
+    return bool(spec.origins) and all(origin.scheme == "table" for origin in spec.origins)
+
+
+def _as_large(spec: Any, _: Sequence[Term]) -> bool:
+    return spec.teacher.image_size == (spec.data.image_size or "native")
+
+
 def _is_mixed(spec: Any, _: Sequence[Term]) -> bool:
     return bool(spec.parts)
 
@@ -82,6 +90,9 @@ IDLE = (
     Idle("sharding.teacher.paths", _is_mixed, _WHOLE),
     Idle("teacher.classes", _untaught, _UNTAUGHT),
     Idle("teacher.classes", _is_mixed, _MIXED),
+    Idle("teacher.image_size", _untaught, _UNTAUGHT),
+    Idle("teacher.image_size", _only_tables, "a table has answered already, whatever it was shown"),
+    Idle("teacher.image_size", _as_large, "the student's images have that size; leave it out"),
     Idle("teacher.kind", _is_run, _IS_RUN),
     Idle("teacher.temperature", _is_run, _IS_RUN),
     Idle("teacher.average", _untaught, _UNTAUGHT),

@@ -185,13 +185,13 @@ def resolve(config: ConfigDict | Mapping[str, Any]) -> Spec:
 
 
 def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
-    given = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
-    if "seeds" in given and "objective" not in given:
+    plain = config.to_dict() if isinstance(config, ConfigDict) else dict(config)
+    if "seeds" in plain and "objective" not in plain:
         raise KdError(
             "this config is of an experiment, not of one run; it goes with 'kd reproduce', see "
             "'kd list'"
         )
-    spec = _on_this_machine(build(Spec, given, "config"))
+    spec = _on_this_machine(build(Spec, plain, "config"))
     if (spec.total_epochs is None) == (spec.total_steps is None):
         raise KdError("give exactly one of config.total_epochs and config.total_steps")
     for name in ("total_epochs", "total_steps", "eval_epochs", "checkpoint_epochs", "log_steps"):
@@ -244,10 +244,16 @@ def _check_switches(spec: Spec) -> None:
         )
     if not 0 < spec.accumulate < 2**31:
         raise KdError(f"config.accumulate must be 1 or more, and below 2^31, got {spec.accumulate}")
-    if spec.data.image_size is not None and not 0 < spec.data.image_size <= _LARGEST:
+    sizes = {"data": spec.data.image_size, "teacher": spec.teacher.image_size}
+    for name, size in sizes.items():
+        if isinstance(size, int) and not 0 < size <= _LARGEST:
+            raise KdError(
+                f"config.{name}.image_size must be 1 or more, and {_LARGEST} at most, got {size}"
+            )
+    if spec.teacher.image_size is not None and spec.data.jitter_pixels:
         raise KdError(
-            f"config.data.image_size must be 1 or more, and {_LARGEST} at most, got "
-            f"{spec.data.image_size}"
+            "config.data.jitter_pixels shifts the student's images and not those of "
+            "config.teacher.image_size; stream the images and take config.data.crop"
         )
     if spec.data.examples is not None and not 0 < spec.data.examples < 2**31:
         raise KdError(
@@ -272,13 +278,13 @@ def _terms(objective: Mapping[str, Mapping[str, Any] | None]) -> tuple[Term, ...
             "config.objective is empty; set e.g. config.objective = {'hard': {'weight': 1.0}}"
         )
     terms = []
-    for name, given in objective.items():
-        if given is None:  # --config.objective.hard=none drops a term
+    for name, told in objective.items():
+        if told is None:  # --config.objective.hard=none drops a term
             continue
         path = f"config.objective.{name}"
-        if not isinstance(given, Mapping):
-            raise KdError(f"{path} must be a mapping such as {{'weight': 1.0}}, got {given!r}")
-        options = dict(given)
+        if not isinstance(told, Mapping):
+            raise KdError(f"{path} must be a mapping such as {{'weight': 1.0}}, got {told!r}")
+        options = dict(told)
         for key in ("weight_schedule", "temperature_schedule"):
             if options.get(key) is not None:
                 options[key] = build(Schedule, options[key], f"{path}.{key}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -25,6 +25,10 @@ class TeacherSpec:
     `temperature` at which its probabilities were softened. The answers are part of who the run is,
     and these two with them.
 
+    `image_size` is what ``data.image_size`` was when it was trained, in pixels, or "native" where
+    that was none: a run or a function sees the same images at that size. None: it sees what the
+    student sees.
+
     `classes` are those of its classes that are the student's, in the student's order, by number, or
     of a table by name: what it says of them is renormalised. None: all of them.
 
@@ -40,6 +44,7 @@ class TeacherSpec:
     kind: Kind | None = outside_identity(None)
     temperature: float | None = outside_identity(None)
     classes: tuple[int, ...] | tuple[str, ...] | None = later(None)
+    image_size: int | Literal["native"] | None = later(None)
     model: Mapping[str, Any] | None = outside_identity(None)
     members: int | None = outside_identity(None)
     licence: str = outside_identity("own")
@@ -93,7 +98,7 @@ class Part:
         return TeacherSpec(**told)
 
 
-def make_parts(given: Mapping[str, Any] | None, teacher: TeacherSpec) -> dict[str, Part]:
+def make_parts(teachers: Mapping[str, Any] | None, teacher: TeacherSpec) -> dict[str, Part]:
     """The several teachers of a config, in the order of their names, beside what it says of all.
 
     Raises:
@@ -101,12 +106,12 @@ def make_parts(given: Mapping[str, Any] | None, teacher: TeacherSpec) -> dict[st
         beside them.
     """
     parts: dict[str, Part] = {}
-    for name, told in sorted((given or {}).items()):
+    for name, told in sorted((teachers or {}).items()):
         if told is None:  # --config.teachers.NAME=none drops one
             continue
         path = f"config.teachers.{name}"
         part = parts[name] = build(Part, told, path)
-        if not 0 < part.weight < math.inf:
+        if not 0 < part.weight <= sys.float_info.max:
             raise KdError(f"{path}.weight must be a number above 0, got {part.weight}")
         origin = parse(part.source, f"{path}.source")
         if origin.scheme == "run" and (part.kind or part.temperature):
@@ -141,7 +146,7 @@ def check_teacher(teacher: TeacherSpec) -> None:
             "both say where the teacher comes from; leave one out"
         )
     temperature = teacher.temperature
-    if temperature is not None and not 0 < temperature < math.inf:
+    if temperature is not None and not 0 < temperature <= sys.float_info.max:
         raise KdError(
             f"config.teacher.temperature must be a finite number above 0, got {temperature}"
         )

@@ -14,18 +14,18 @@ from kd.errors import KdError, unknown
 from kd.hints import check_type
 
 
-def build(cls: type, given: Any, path: str) -> Any:
+def build(cls: type, told: Any, path: str) -> Any:
     """The frozen dataclass `cls` from nested mappings.
 
     Raises a `KdError` for an unknown key or a wrong type.
     """
-    if isinstance(given, ConfigDict):
-        given = given.to_dict()
-    if not isinstance(given, Mapping):
-        raise KdError(f"{path} must be a mapping, got {given!r}")
+    if isinstance(told, ConfigDict):
+        told = told.to_dict()
+    if not isinstance(told, Mapping):
+        raise KdError(f"{path} must be a mapping, got {told!r}")
     hints = typing.get_type_hints(cls)
     values = {}
-    for key, value in given.items():
+    for key, value in told.items():
         if key not in hints:
             raise unknown(f"key in {path}:", key, hints)
         if dataclasses.is_dataclass(hints[key]):
@@ -61,7 +61,7 @@ def floats(value: Any, hint: Any) -> Any:
         return float(value) if hint is float or (float in inner and int not in inner) else value
     if isinstance(value, tuple) and typing.get_origin(hint) is tuple:
         hints = inner[:1] * len(value) if inner[-1] is ... else inner
-        return tuple(floats(one, wanted) for one, wanted in zip(value, hints, strict=True))
+        return tuple(floats(element, wanted) for element, wanted in zip(value, hints, strict=True))
     return value
 
 

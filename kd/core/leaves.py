@@ -39,7 +39,8 @@ def with_leaves(tree: PyTree, leaves: Mapping[str, Any]) -> PyTree:
 def frozen(params: PyTree, patterns: Sequence[str]) -> PyTree:
     """For every leaf whether one of the `patterns` matches its name; ``*`` matches slashes too."""
     return jax.tree_util.tree_map_with_path(
-        lambda path, _: any(fnmatch.fnmatchcase(name_of(path), one) for one in patterns), params
+        lambda path, _: any(fnmatch.fnmatchcase(name_of(path), pattern) for pattern in patterns),
+        params,
     )
 
 

@@ -186,22 +186,22 @@ def _check_weights(population: Columns, terms: Mapping[str, Term]) -> None:
 def _check_columns(population: Columns, by_name: Mapping[str, Term]) -> None:
     lengths = {}
     for path, values in _columns(population):
-        where = ".".join(("population", *path))
+        key = ".".join(("population", *path))
         if not isinstance(values, (tuple, list)) or not values:
-            raise KdError(f"{where} must be a tuple with one value per member, got {values!r}")
-        lengths[where] = len(values)
+            raise KdError(f"{key} must be a tuple with one value per member, got {values!r}")
+        lengths[key] = len(values)
         if path in (("seed",), ("init_seed",)):
             if not all(type(v) is int and 0 <= v < 2**31 for v in values):
-                raise KdError(f"{where} must be whole numbers in [0, 2^31), got {values!r}")
+                raise KdError(f"{key} must be whole numbers in [0, 2^31), got {values!r}")
         elif path == ("teacher",):
             if not all(type(v) is int and v >= 0 for v in values):
                 raise KdError(
-                    f"{where} must be members of the teacher, whole numbers from 0, got {values!r}"
+                    f"{key} must be members of the teacher, whole numbers from 0, got {values!r}"
                 )
         elif path == ("learning_rate",):
             if not all(type(v) in (int, float) and 0 < v < math.inf for v in values):
                 raise KdError(
-                    f"{where} must be finite numbers of more than 0, got {values!r}; at 0 nothing "
+                    f"{key} must be finite numbers of more than 0, got {values!r}; at 0 nothing "
                     "is learnt"
                 )
         elif path[0] in by_name and len(path) == 2:

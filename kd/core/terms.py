@@ -50,11 +50,11 @@ def term(
     """
     if not isinstance(loss, (str, LossInfo)) and not callable(loss):
         raise KdError(f"a loss must be a name or a function, got {loss!r}; see 'kd list'")
-    found = lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss
+    named = lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss
     info = (
-        found
-        if isinstance(found, LossInfo)
-        else LossInfo(found, numbers={k: Number(v) for k, v in numbers.items()})
+        named
+        if isinstance(named, LossInfo)
+        else LossInfo(named, numbers={k: Number(v) for k, v in numbers.items()})
     )
     if not isinstance(name, str | None):
         raise KdError(f"a term's name is text, got {name!r}; e.g. name='soft'")

@@ -125,8 +125,8 @@ class Outputs:
 
     def member(self, i: int) -> Outputs:
         """What member `i` of an ensemble answers, as one model."""
-        one = jax.tree.map(lambda values: values[i], self)
-        return dataclasses.replace(one, average=None, weights=None)
+        alone = jax.tree.map(lambda values: values[i], self)
+        return dataclasses.replace(alone, average=None, weights=None)
 
     def named(self, names: Mapping[str, str]) -> Outputs:
         """The same with the taps of these paths alone, by other names: ``{name: path}``."""

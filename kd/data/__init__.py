@@ -2,7 +2,7 @@
 
 from kd.data.archive import find_data, members
 from kd.data.class_weights import weigh_classes
-from kd.data.dataset import Dataset, arrays, of_classes, parse_split, split_rows, take
+from kd.data.dataset import Dataset, arrays, beside
 from kd.data.device import as_seen, example_batch, gather, to_device
 from kd.data.examples import Examples
 from kd.data.held import as_stream, in_memory
@@ -10,6 +10,7 @@ from kd.data.held_out import check_same_kind
 from kd.data.opening import open_stream
 from kd.data.order import Order, padded_rows, rows, steps_of, steps_per_epoch
 from kd.data.pipeline import Batches, batches, in_order
+from kd.data.slices import of_classes, parse_split, split_rows, take
 from kd.data.sources import SOURCES, is_code, load
 from kd.data.stored import prepare
 from kd.data.stream import Stream, described
@@ -27,6 +28,7 @@ __all__ = [
     "as_seen",
     "as_stream",
     "batches",
+    "beside",
     "chain",
     "check_same_kind",
     "described",

@@ -48,7 +48,7 @@ class Member:
     name: str
     size: int
     checksum: str
-    where: str
+    location: str
     content: Callable[[], bytes] = dataclasses.field(repr=False, compare=False)
 
     @property
@@ -62,7 +62,7 @@ class Member:
         Raises:
           KdError: they cannot be read, are damaged, or are not as many as was declared.
         """
-        with reading(self.where):
+        with reading(self.location):
             content = self.content()
             if len(content) != self.size:
                 raise ValueError(f"it holds {len(content)} bytes and {self.size} are declared")
@@ -108,11 +108,11 @@ class _Asked:
         foreign = any(part.startswith(".") or part == "__MACOSX" for part in parts)
         return not foreign and self.wanted(parts)
 
-    def check(self, where: str, size: int) -> None:
+    def check(self, location: str, size: int) -> None:
         if size > self.most:
             raise KdError(
-                f"{where} declares {size:,} bytes, and {self.most:,.0f} is the most that one may "
-                "have here; remove it"
+                f"{location} declares {size:,} bytes, and {self.most:,.0f} is the most that one "
+                "may have here; remove it"
             )
 
 
@@ -187,19 +187,19 @@ def _in_zip(path: pathlib.Path, asked: _Asked) -> Iterator[Member]:
         _check_directory(path, entries, archive.start_dir)
     with path.open("rb") as file:
         for entry in entries:
-            where = f"{entry.filename} in {path}"
+            location = f"{entry.filename} in {path}"
             parts = _parts(entry.orig_filename.replace("\\", "/"), path)
             packed += entry.compress_size
-            _check_entry(entry, where)
+            _check_entry(entry, location)
             if packed > length:
                 raise KdError(f"{path} declares more than its {length:,} bytes can hold; {_ANEW}")
-            with reading(where, _ANEW):  # of what is not wanted too: its name may be damaged
+            with reading(location, _ANEW):  # of what is not wanted too: its name may be damaged
                 _local(file, entry)
             if entry.is_dir() or not asked.passes(parts):
                 continue
-            asked.check(where, entry.file_size)
+            asked.check(location, entry.file_size)
             content = _ZipContent(path, entry)
-            yield Member("/".join(parts), entry.file_size, f"{entry.CRC:08x}", where, content)
+            yield Member("/".join(parts), entry.file_size, f"{entry.CRC:08x}", location, content)
 
 
 def _check_directory(path: pathlib.Path, entries: list[zipfile.ZipInfo], start: int) -> None:
@@ -222,18 +222,18 @@ def _stored_name(entry: zipfile.ZipInfo) -> bytes:
     return entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437")
 
 
-def _check_entry(entry: zipfile.ZipInfo, where: str) -> None:
+def _check_entry(entry: zipfile.ZipInfo, location: str) -> None:
     if entry.is_dir() and entry.file_size:
-        raise KdError(f"{where} is a folder that declares content; {_ANEW}")
+        raise KdError(f"{location} is a folder that declares content; {_ANEW}")
     if entry.flag_bits & 1:
-        raise KdError(f"{where} is encrypted; unpack it, and pack it anew without a password")
+        raise KdError(f"{location} is encrypted; unpack it, and pack it anew without a password")
     if stat.S_ISLNK(entry.external_attr >> 16):
-        raise KdError(f"{where} is a link; pack the file that it leads to in its place")
+        raise KdError(f"{location} is a link; pack the file that it leads to in its place")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise KdError(f"{where} is compressed in an unusual way; pack it anew with 'deflate'")
+        raise KdError(f"{location} is compressed in an unusual way; pack it anew with 'deflate'")
     if entry.file_size > _most(entry):
         raise KdError(
-            f"{where} declares {entry.file_size:,} bytes, more than {entry.compress_size:,} "
+            f"{location} declares {entry.file_size:,} bytes, more than {entry.compress_size:,} "
             f"packed ones can hold; {_ANEW}"
         )
 
@@ -327,21 +327,21 @@ class _Bounded:
 def _tar_member(
     path: pathlib.Path, entry: tarfile.TarInfo, parts: tuple[str, ...], packed: Any | None
 ) -> Member:
-    where = f"{entry.name} in {path}"
+    location = f"{entry.name} in {path}"
     if entry.issym() or entry.islnk():
-        raise KdError(f"{where} is a link; pack the file that it leads to: tar --dereference")
+        raise KdError(f"{location} is a link; pack the file that it leads to: tar --dereference")
     if entry.issparse():
-        raise KdError(f"{where} is a sparse file; pack it whole, without --sparse")
+        raise KdError(f"{location} is a sparse file; pack it whole, without --sparse")
     if not entry.isreg():
-        raise KdError(f"{where} is no ordinary file; remove it")
+        raise KdError(f"{location} is no ordinary file; remove it")
     if packed is None:
         content = _TarContent(path, entry.offset_data, entry.size)
         if entry.offset_data + entry.size > path.stat().st_size:
-            raise KdError(f"{where} declares {entry.size:,} bytes, more than are there; {_ANEW}")
-        return Member("/".join(parts), entry.size, "", where, content)
+            raise KdError(f"{location} declares {entry.size:,} bytes, more than are there; {_ANEW}")
+        return Member("/".join(parts), entry.size, "", location, content)
     packed.seek(entry.offset_data)
     held = packed.read(entry.size)
-    return Member("/".join(parts), entry.size, f"{zlib.crc32(held):08x}", where, lambda: held)
+    return Member("/".join(parts), entry.size, f"{zlib.crc32(held):08x}", location, lambda: held)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from kd.data.dataset import Dataset
+from kd.data.examples import Examples
+from kd.data.stream import Stream
 from kd.data.targets import has_label
 from kd.data.weights import check_weights
 from kd.errors import KdError, unknown
 
+_Examples = TypeVar("_Examples", Dataset, Stream, Examples)
 ClassWeights = str | Sequence[float] | Mapping[str, float]
 
 
-def weigh_classes(data: Dataset, weights: ClassWeights) -> Dataset:
+def weigh_classes(data: _Examples, weights: ClassWeights) -> _Examples:
     """The same examples, the weight of each multiplied by that of its class.
 
     `weights` is a number per class, a mapping from class names (or from indices as text) to
@@ -31,11 +34,8 @@ def weigh_classes(data: Dataset, weights: ClassWeights) -> Dataset:
 
     Source: King & Zeng (2001), "Logistic regression in rare events data", for "balanced".
     """
-    if not isinstance(data, Dataset):
-        raise KdError(
-            f"class weights need a data set in memory, got {type(data).__name__}; leave "
-            "data.stream off"
-        )
+    if not isinstance(data, (Dataset, Stream)):
+        raise KdError(f"class weights need a data set, got {type(data).__name__}; see kd.arrays")
     if data.labels is None or data.targets != "classes":
         raise KdError(
             f"class weights need labels that are classes, and this data has "
@@ -45,10 +45,13 @@ def weigh_classes(data: Dataset, weights: ClassWeights) -> Dataset:
     there = has_label(data.labels)
     of_example = np.where(there, of_class[np.where(there, data.labels, 0)], 1.0)
     before = 1.0 if data.weights is None else data.weights.astype(np.float64)
-    return dataclasses.replace(data, weights=check_weights(before * of_example, there.shape))
+    weighed = check_weights(before * of_example, there.shape)
+    if isinstance(data, Stream):
+        return data.weighed(weighed)
+    return dataclasses.replace(data, weights=weighed)
 
 
-def _table(data: Dataset, weights: Any) -> np.ndarray:
+def _table(data: Examples, weights: Any) -> np.ndarray:
     """The weight of every class ``[v]``."""
     assert data.labels is not None
     counts = np.bincount(data.labels[has_label(data.labels)], minlength=data.num_classes)
@@ -61,6 +64,14 @@ def _table(data: Dataset, weights: Any) -> np.ndarray:
         for name, weight in weights.items():
             table[_index(data, name)] = _number(weight)
         return table
+    several = (
+        weights.ndim == 1 if isinstance(weights, np.ndarray) else isinstance(weights, Sequence)
+    )
+    if not several:
+        raise KdError(
+            "class weights are 'balanced', a number for each class, or a mapping from names of "
+            f"classes to numbers, got {weights!r:.80}"
+        )
     table = np.asarray([_number(weight) for weight in weights])
     if len(table) != data.num_classes:
         raise KdError(
@@ -69,7 +80,7 @@ def _table(data: Dataset, weights: Any) -> np.ndarray:
     return table
 
 
-def _index(data: Dataset, name: Any) -> int:
+def _index(data: Examples, name: Any) -> int:
     names = data.class_names or tuple(map(str, range(data.num_classes)))
     if str(name) in names:
         return names.index(str(name))
@@ -78,6 +89,6 @@ def _index(data: Dataset, name: Any) -> int:
 
 def _number(weight: Any) -> float:
     number = isinstance(weight, (int, float, np.number)) and not isinstance(weight, bool)
-    if not number or not 0 <= weight < math.inf:
+    if not number or not 0 <= weight <= sys.float_info.max:
         raise KdError(f"a class weight must be a finite number of 0 or more, got {weight!r}")
     return float(weight)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,11 +24,10 @@ from kd.data.stored import (
     is_image,
     prepare,
 )
-from kd.data.targets import check_labels, check_targets, has_label
+from kd.data.targets import check_labels, check_targets, has_label, judged
 from kd.data.weights import check_weights
 from kd.data.windows import Windows, windows
 from kd.errors import KdError
-from kd.hints import checked
 from kd.placement.mesh import is_whole
 
 
@@ -46,7 +44,8 @@ class Dataset:
     answer for each of them, ``labels[n *p]`` and ``weights[n *p]``, such as one per token.
     `class_names` are the words for the classes, where the source has some, and `named` the `names`
     of the examples, where those are not 0, 1, ... `num_classes` is the number of outputs that the
-    labels ask for.
+    labels ask for. `teacher_inputs` are the same examples as a teacher sees them, such as images of
+    another size; None: it sees what the student sees.
     """
 
     inputs: np.ndarray | Windows = dataclasses.field(repr=False)
@@ -59,9 +58,15 @@ class Dataset:
     weights: np.ndarray | None = dataclasses.field(default=None, repr=False)
     ids: bool = False
     positions: tuple[int, ...] = ()
+    teacher_inputs: Dataset | None = dataclasses.field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    @property
+    def taught(self) -> Dataset:
+        """The examples as a teacher sees them."""
+        return self if self.teacher_inputs is None else self.teacher_inputs
 
     @property
     def names(self) -> np.ndarray:
@@ -88,15 +93,8 @@ class Dataset:
 
     @functools.cached_property
     def has_label(self) -> np.ndarray:
-        """Which examples have a label to be judged by: ``[n *p]`` of truth values. Positions of
-        weight 0 are padding, and have none.
-        """
-        if self.labels is None:
-            return np.zeros((len(self), *self.positions), bool)
-        labelled = has_label(self.labels)
-        if self.positions and self.weights is not None:
-            return labelled & (self.weights > 0)
-        return labelled
+        """Which examples have a label to be judged by, ``[n *p]``: see `kd.data.targets.judged`."""
+        return judged(self.labels, self.weights, (len(self), *self.positions))
 
     @property
     def partly_labelled(self) -> bool:
@@ -162,6 +160,8 @@ class Dataset:
             digest.update(b"weights" + np.ascontiguousarray(self.weights).data)
         if self.ids or self.positions:
             digest.update(f"ids {self.ids} positions {self.positions}".encode())
+        if self.teacher_inputs is not None:
+            digest.update(f"teacher {self.teacher_inputs.fingerprint}".encode())
         return digest.hexdigest()[:16]
 
 
@@ -178,6 +178,7 @@ def arrays(
     weights: np.ndarray | Sequence[float] | None = None,
     ids: bool = False,
     positions: Sequence[int] = (),
+    teacher_inputs: np.ndarray | Dataset | None = None,
 ) -> Dataset:
     """A data set from NumPy arrays; without labels, a transfer set for soft targets alone.
 
@@ -195,28 +196,51 @@ def arrays(
     else to the largest label plus one. The model sees ``inputs * scale``; without a `scale`, images
     of unsigned numbers, ``[n h w]`` or ``[n h w c]`` with 1, 3 or 4 channels, are divided by the
     largest number of their type, bytes by 255, and all else stays as it is. `starts` and `window`
-    make a windowed data set, see `Windows`.
+    make a windowed data set, see `Windows`. `teacher_inputs` ``[n ...]`` are what a teacher sees in
+    the place of `inputs`, such as the same images at another size; a data set where they have a
+    scale of their own.
 
     Raises:
       KdError: no examples, lengths that differ, inputs that are not finite numbers or that float32
         cannot tell apart, masked values, no classes, labels that are not of their kind, weights
         that are negative, not finite or all 0, windows that reach beyond the inputs.
     """
+    if not isinstance(ids, (bool, np.bool_)):
+        raise KdError(f"ids says whether inputs are identities, True or False, got {ids!r:.80}")
     stored = _checked(as_array("inputs", inputs), ids, scale)
     names, outputs = _outputs(class_names, num_classes)
-    if scale is None:
-        scale = 1.0 if ids or starts is not None else default_scale(stored)
+    own = 1.0 if ids or starts is not None else default_scale(stored)
     data = Dataset(
         _windowed(stored, starts, window),
         None,
         outputs or 1,
-        check_scale(scale),
+        check_scale(own if scale is None else scale),
         names,
         ids=ids,
         positions=_positions(positions),
     )
     check_seen(data.seen)
+    if teacher_inputs is not None:
+        data = beside(data, teacher_inputs, scale)
     return _labelled(data, labels, outputs, targets, weights)
+
+
+def beside(data: Dataset, teacher_inputs: Any, scale: float | None = None) -> Dataset:
+    """The examples of `data`, which a teacher sees as `teacher_inputs`: an array, whose numbers it
+    sees times `scale`, or a data set.
+
+    Raises:
+      KdError: another number of examples, and all that `arrays` refuses.
+    """
+    shown = teacher_inputs
+    if not isinstance(shown, Dataset):
+        shown = arrays(shown, num_classes=1, scale=scale)
+    if len(shown) != len(data):
+        raise KdError(
+            f"teacher_inputs are {len(shown)} examples and the data has {len(data)}; show the "
+            "teacher each of them"
+        )
+    return dataclasses.replace(data, teacher_inputs=shown)
 
 
 def _checked(inputs: np.ndarray, ids: bool, scale: float | None) -> np.ndarray:
@@ -247,7 +271,9 @@ def _outputs(
         )
     if class_names is None:
         return None, num_classes
-    names = tuple(class_names)
+    names = tuple(class_names) if isinstance(class_names, Iterable) else (class_names,)
+    if not all(isinstance(name, str) for name in names):
+        raise KdError(f"class_names must be words, one for each class, got {class_names!r:.80}")
     outputs = len(names) if num_classes is None else num_classes
     _check_names(names, outputs)
     return names, outputs
@@ -293,94 +319,3 @@ def _positions(positions: Any) -> tuple[int, ...]:
     raise KdError(
         f"positions must be the shape of an example's answers, got {positions!r}; e.g. (length,)"
     )
-
-
-_SLICE = re.compile(r"(?P<name>\w+)(\[(?P<start>\d+%?)?:(?P<stop>\d+%?)?\])?")
-
-
-def parse_split(split: str) -> tuple[str, str | None, str | None]:
-    """``"train[50000:]"`` or ``"train[:3%]"`` as (name, start, stop).
-
-    Raises:
-      KdError: a split that is not of this form.
-    """
-    found = _SLICE.fullmatch(split)
-    if found is None:
-        raise KdError(
-            f"split '{split}' is not of the form train, train[:50000], train[50000:] or train[:3%]"
-        )
-    return found["name"], found["start"], found["stop"]
-
-
-def take(data: Dataset, split: str) -> Dataset:
-    """The slice of `data` that `split` names, e.g. ``train[:3%]``.
-
-    Raises:
-      KdError: the slice holds no example, or reaches beyond the data.
-    """
-    rows = split_rows(split, len(data))
-    return _examples(data, slice(rows.start, rows.stop))
-
-
-def split_rows(split: str, examples: int) -> range:
-    """Which rows of so many `split` names. Raises a `KdError` as `take` does."""
-    _, start, stop = parse_split(split)
-    rows = range(_position(start, examples, 0), _position(stop, examples, examples))
-    if len(rows) == 0:
-        raise KdError(
-            f"split '{split}' is empty: it takes 0 of {examples} examples; widen the slice"
-        )
-    return rows
-
-
-@checked
-def of_classes(data: Dataset, classes: Sequence[int]) -> Dataset:
-    """The examples whose label is one of `classes`; the number of classes stays what it was.
-
-    A transfer set made so lacks the other classes: the student sees none of their examples, and can
-    still answer them.
-
-    Raises:
-      KdError: no labels to choose by, no classes, or a class that is out of range or has no
-        example.
-
-    Source: Hinton, Vinyals & Dean (2015), section 3, on transfer sets without 3s, or of 7s and 8s
-    only.
-    """
-    if data.labels is None:
-        raise KdError(
-            "examples are chosen by class and there are no labels; set data.classes to none"
-        )
-    if data.targets != "classes":
-        raise KdError(f"examples are chosen by class and their labels are {data.targets}")
-    have, classes = np.unique(data.labels[data.has_label]).tolist(), tuple(classes)
-    absent = [c for c in classes if c not in have]
-    if absent or not classes:
-        raise KdError(f"data.classes must name classes that the split holds, {have}, got {classes}")
-    if data.positions:
-        raise KdError("examples are chosen by class and these have a label for each position")
-    rows = np.flatnonzero(np.isin(data.labels, classes))
-    return _examples(data, rows)
-
-
-def _examples(data: Dataset, rows: slice | np.ndarray) -> Dataset:
-    labels, named = None if data.labels is None else data.labels[rows], data.names[rows]
-    if labels is not None and not has_label(labels).any():
-        labels = None
-    weights = None if data.weights is None else data.weights[rows]
-    if weights is not None:
-        weights = check_weights(weights, weights.shape)
-    stored = data.inputs
-    inputs = stored.take(rows) if isinstance(stored, Windows) else stored[rows]
-    return dataclasses.replace(data, inputs=inputs, labels=labels, weights=weights, named=named)
-
-
-def _position(text: str | None, n: int, default: int) -> int:
-    if text is None:
-        return default
-    position = round(n * int(text[:-1]) / 100) if text.endswith("%") else int(text)
-    if position > n:
-        raise KdError(
-            f"a split may take up to {n} examples, or 100%, of this data, got {text}; lower it"
-        )
-    return position

@@ -17,9 +17,9 @@ from kd.data.targets import has_label
 from kd.data.windows import Windows
 
 
-def to_device(data: Dataset, put: Any = jnp.asarray) -> dict[str, jax.Array]:
+def to_device(data: Dataset, put: Any = jnp.asarray) -> dict[str, Any]:
     """The data set's arrays on the device, as `gather` wants them; `put` places one array."""
-    table = {}
+    table: dict[str, Any] = {}
     if isinstance(data.inputs, Windows):
         table["inputs"], table["starts"] = put(data.inputs.frames), put(data.inputs.starts)
         table["offsets"] = put(jnp.arange(data.inputs.width, dtype=jnp.int32))
@@ -33,15 +33,17 @@ def to_device(data: Dataset, put: Any = jnp.asarray) -> dict[str, jax.Array]:
         table["weights"] = put(np.ones((len(data), *data.positions), np.bool_))
     if data.labels is not None and data.partly_labelled:
         table["labelled"] = put(has_label(data.labels))
+    if data.teacher_inputs is not None:
+        table["teacher"] = to_device(data.teacher_inputs, put)
     return table if data.labels is None else {**table, "labels": put(data.labels)}
 
 
-def gather(table: dict[str, jax.Array], rows: jax.Array) -> Batch:
+def gather(table: dict[str, Any], rows: jax.Array) -> Batch:
     """The batch of `rows`; a negative row is padding, of weight 0.
 
     Shapes: ``rows[*b]`` -> inputs ``[*b ...]`` float32, or int32 of identities, index ``[*b]``,
     weight ``[*b *p]``, labels ``[*b *p]`` or ``[*b v]``; of data of which only a part has labels
-    also labelled ``[*b *p]``.
+    also labelled ``[*b *p]``, and teacher_inputs ``[*b ...]`` where a teacher sees something else.
     """
     safe = jnp.maximum(rows, 0)
     places = jnp.add.outer(table["starts"][safe], table["offsets"]) if "starts" in table else safe
@@ -54,13 +56,18 @@ def gather(table: dict[str, jax.Array], rows: jax.Array) -> Batch:
         weights = table["weights"][safe].astype(jnp.float32)
         there = batch["weight"].reshape(rows.shape + (1,) * (weights.ndim - rows.ndim))
         batch["weight"] = there * weights
+    if "teacher" in table:
+        batch["teacher_inputs"] = gather(table["teacher"], rows)["inputs"]
     told = [name for name in ("labels", "labelled") if name in table]
     return {**batch, **{name: table[name][safe] for name in told}}
 
 
 def as_seen(batch: Batch, unit: Any) -> Batch:
-    """A streamed batch as the model sees it: its inputs are prepared in the data's unit."""
-    return {**batch, "inputs": prepare(batch["inputs"], unit)}
+    """A streamed batch as the models see it: its inputs are prepared in the data's unit, and those
+    of a teacher too.
+    """
+    stored = [name for name in ("inputs", "teacher_inputs") if name in batch]
+    return {**batch, **{name: prepare(batch[name], unit) for name in stored}}
 
 
 def example_batch(data: Examples, batch_size: int) -> Batch:
@@ -73,11 +80,14 @@ def example_batch(data: Examples, batch_size: int) -> Batch:
         "weight": jnp.ones(positions, jnp.float32),
         "index": jnp.zeros(batch_size, jnp.int32),
     }
+    if data.teacher_inputs is not None:
+        shown = jnp.asarray(data.teacher_inputs.first)
+        batch["teacher_inputs"] = jnp.repeat(shown, batch_size, axis=0)
     if not data.labelled:
         return batch
-    if isinstance(data, Stream) or data.labels is None:
-        return {**batch, "labels": jnp.zeros(positions, jnp.int32)}
     if data.partly_labelled:
         batch["labelled"] = jnp.ones(positions, bool)
+    if isinstance(data, Stream) or data.labels is None:
+        return {**batch, "labels": jnp.zeros(positions, jnp.int32)}
     row = jnp.zeros(data.labels.shape[1:], data.labels.dtype)
     return {**batch, "labels": jnp.broadcast_to(row, (batch_size, *row.shape))}

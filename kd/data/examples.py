@@ -1,5 +1,9 @@
 """What a run is trained on and judged by, wherever the examples lie."""
 
+from __future__ import annotations
+
+import dataclasses
+
 from kd.data.dataset import Dataset
 from kd.data.stream import Stream
 
@@ -9,6 +13,12 @@ Examples = Dataset | Stream
 An example's number, from 0, is its identity. What a model sees of it is
 ``kd.data.prepare(stored, unit)`` and nothing else: as the first example, in a batch, in a stream,
 in a prediction. Both have a length, `first`, `seen`, `unit`, `dtype`, `num_classes`, `labels`,
-`has_label`, `positions`, `targets`, `names` and a `fingerprint`. Shapes: ``first[1 ...]``, labels
-of classes ``[n *p]``, where ``*p`` are `positions`.
+`partly_labelled`, `has_label`, `weights`, `positions`, `targets`, `names`, a `fingerprint`, and
+`teacher_inputs` where a teacher sees something else of them; `taught` is what it sees. Shapes:
+``first[1 ...]``, labels of classes ``[n *p]``, where ``*p`` are `positions`.
 """
+
+
+def of_student(data: Examples) -> Examples:
+    """The examples without what only a teacher sees of them."""
+    return data if data.teacher_inputs is None else dataclasses.replace(data, teacher_inputs=None)

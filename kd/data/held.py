@@ -47,6 +47,7 @@ def in_memory(stream: Stream, files: Sequence[str | os.PathLike[str]] = ()) -> D
         class_names=stream.class_names,
         ids=stream.ids,
         positions=stream.positions,
+        weights=stream.weights,
     )
     return dataclasses.replace(data, named=stream.names)
 
@@ -95,7 +96,7 @@ def _decoded(stream: Stream) -> dict[str, np.ndarray]:
         "set data.stream=true to read them as they are needed",
     )
     images = np.empty((n, *shape), stream.dtype)
-    labels = np.empty(n, np.int32) if stream.labelled else None
+    labels = np.empty((n, *stream.positions), np.int32) if stream.labelled else None
 
     def read(start: int) -> None:
         block = slice(start, min(start + _BLOCK, n))
@@ -120,10 +121,10 @@ def as_stream(
     Raises:
       KdError: a crop, flip or size of what is no image.
     """
-    if data.targets != "classes" or data.weights is not None or data.partly_labelled:
+    if data.targets != "classes":
         raise KdError(
-            "a stream's examples have classes as labels, all of them or none, and no weights; "
-            "leave data.stream and data.image_size out for this data"
+            f"a stream's examples have classes as labels, and these are {data.targets}; leave "
+            "data.stream and data.image_size out for this data"
         )
     shape, windowed = data.first.shape[1:], isinstance(data.inputs, Windows)
     images = len(shape) in (2, 3) and not windowed and not data.ids
@@ -137,6 +138,9 @@ def as_stream(
             f"data.flip needs images [h w c], got inputs of shape {list(shape)}; set data.flip to "
             "False"
         )
+    shown = data.teacher_inputs
+    if shown is not None and shown.unit != data.unit:
+        raise KdError("a stream's teacher_inputs have the scale of its inputs; store both alike")
     labelled, told = data.labels is not None, tuple(shape)
     view: dict[str, Any] = {"size": size, "crop": crop, "flip": flip}
     identity, dtype = data.fingerprint, data.inputs.dtype
@@ -152,6 +156,9 @@ def as_stream(
         known=data.seen,
         ids=data.ids,
         positions=data.positions,
+        weights=data.weights,
+        partly_labelled=data.partly_labelled,
+        teacher_inputs=None if shown is None else as_stream(shown, crop=crop, flip=flip),
         **view,
     )
 

@@ -54,13 +54,15 @@ def npz(
     labels = _splits(stored, _LABELS, path)
     classes, starts = _whole_number(stored, "num_classes"), stored.get(f"{name}_starts")
     window = 0 if starts is None else _whole_number(stored, "window") or 0
-    inputs, given, names = read_array(stored[splits[name]]), None, None
+    inputs, split_labels, names = read_array(stored[splits[name]]), None, None
     if name in labels:
-        given, names = _labels({split: stored[key] for split, key in labels.items()}, name, path)
+        split_labels, names = _labels(
+            {split: stored[key] for split, key in labels.items()}, name, path
+        )
     weights = _splits(stored, _WEIGHTS, path)
     return arrays(
         inputs,
-        given,
+        split_labels,
         num_classes=classes,
         scale=_scale(stored) if scale is None else scale,
         starts=None if starts is None else read_array(starts),
@@ -117,7 +119,7 @@ def _labels(
     labels = _column(stored[name])
     if labels.dtype.kind not in "US":
         return labels, None
-    texts = {split: words(_column(member), member.where) for split, member in stored.items()}
+    texts = {split: words(_column(member), member.location) for split, member in stored.items()}
     names = class_list(texts, str(path))
     return indices(texts[name], names), names
 
@@ -128,10 +130,10 @@ def _column(member: Member) -> np.ndarray:
     return labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
 
 
-def words(labels: np.ndarray, where: str) -> list[str]:
+def words(labels: np.ndarray, location: str) -> list[str]:
     """An array of words as text, ``[n]``. Raises a `KdError` for one of another shape."""
     if labels.ndim != 1:
-        raise KdError(f"{where} has shape {labels.shape}; store one label for each example")
+        raise KdError(f"{location} has shape {labels.shape}; store one label for each example")
     if labels.dtype.kind == "S":
         return [word.decode("utf-8", "replace") for word in labels.tolist()]
     return [str(word) for word in labels.tolist()]
@@ -142,7 +144,7 @@ def _whole_number(stored: Mapping[str, Member], key: str) -> int | None:
         return None
     value = read_array(stored[key])
     if value.size != 1 or value.dtype.kind not in "ui":
-        raise KdError(f"{stored[key].where} must be one whole number; store e.g. {key}=10")
+        raise KdError(f"{stored[key].location} must be one whole number; store e.g. {key}=10")
     return int(value.item())
 
 
@@ -151,7 +153,7 @@ def _shape(stored: Mapping[str, Member], key: str) -> tuple[int, ...]:
         return ()
     value = read_array(stored[key])
     if value.dtype.kind not in "ui" or value.ndim > 1:
-        raise KdError(f"{stored[key].where} must be whole numbers; store e.g. {key}=[length]")
+        raise KdError(f"{stored[key].location} must be whole numbers; store e.g. {key}=[length]")
     return tuple(value.reshape(-1).tolist())
 
 
@@ -160,7 +162,7 @@ def _scale(stored: Mapping[str, Member]) -> float | None:
         return None
     value = read_array(stored["scale"])
     if value.size != 1 or value.dtype.kind not in "uif":
-        raise KdError(f"{stored['scale'].where} must be one number; store e.g. scale=1/255")
+        raise KdError(f"{stored['scale'].location} must be one number; store e.g. scale=1/255")
     return float(value.item())
 
 
@@ -171,11 +173,11 @@ def read_array(member: Member) -> np.ndarray:
       KdError: no array, one of Python objects, or one whose declared size is not that of its bytes.
     """
     content = member.read()
-    with reading(member.where, _WRITE):
+    with reading(member.location, _WRITE):
         dtype, shape, fortran, start = _header(content)
         if dtype.hasobject:
             raise KdError(
-                f"{member.where} holds Python objects; store an array of numbers, or of words: "
+                f"{member.location} holds Python objects; store an array of numbers, or of words: "
                 "labels.astype(str)"
             )
         if math.prod(shape) * dtype.itemsize != len(content) - start:

@@ -13,6 +13,7 @@ import numpy as np
 from kd.data.images.crops import draws
 from kd.data.order import Order, padded_rows
 from kd.data.stream import Stream
+from kd.data.targets import has_label
 from kd.errors import KdError
 
 LAST_STEP = 2**31 - 1
@@ -55,14 +56,12 @@ def batches(
 
     def make(step: int, stopped: threading.Event) -> HostBatch:
         table = order.rows(step)[:, part]
-        draw = None
-        if stream.augmented:
-            draw = [
-                draws(seed, step, int(i))
-                for seed, row in zip(members, table, strict=True)
-                for i in row
-            ]
-        batch = _read(stream, table.reshape(-1), draw, stopped)
+
+        def draw() -> list[np.random.Generator] | None:
+            each = zip(members, table, strict=True) if stream.augmented else ()
+            return [draws(seed, step, int(i)) for seed, row in each for i in row] or None
+
+        batch = _read_all(stream, table.reshape(-1), draw, stopped)
         return (
             batch
             if single
@@ -92,7 +91,7 @@ def in_order(
     part, table = _part(share, batch_size), padded_rows(len(stream), batch_size)
 
     def make(step: int, stopped: threading.Event) -> HostBatch:
-        return _read(stream, table[step, part], None, stopped)
+        return _read_all(stream, table[step, part], lambda: None, stopped)
 
     identity = {"data": stream.fingerprint, "seeds": None, "batch_size": batch_size}
     return Batches(
@@ -142,7 +141,7 @@ class Batches(Iterator[HostBatch]):
             state.
         """
         try:
-            step, found = (
+            step, saved = (
                 int(state["grain"]["next_index"]),
                 {key: state[key] for key in self._identity},
             )
@@ -150,12 +149,12 @@ class Batches(Iterator[HostBatch]):
             raise KdError(
                 "the saved data position cannot be read; start the run anew in another folder"
             ) from error
-        if isinstance(found["seeds"], tuple):
-            found["seeds"] = list(found["seeds"])
+        if isinstance(saved["seeds"], tuple):
+            saved["seeds"] = list(saved["seeds"])
         for key, what in (("data", "data set"), ("seeds", "seeds"), ("batch_size", "batch size")):
-            if found[key] != self._identity[key]:
+            if saved[key] != self._identity[key]:
                 raise KdError(
-                    f"the saved data position is of another {what} ({found[key]}, now "
+                    f"the saved data position is of another {what} ({saved[key]}, now "
                     f"{self._identity[key]}); set it "
                     "back, or start the run anew in another folder"
                 )
@@ -200,6 +199,22 @@ def _part(share: slice | None, batch_size: int) -> slice:
     return slice(start, stop)
 
 
+def _read_all(
+    stream: Stream,
+    places: np.ndarray,
+    draw: Callable[[], Sequence[np.random.Generator] | None],
+    stopped: threading.Event,
+) -> HostBatch:
+    """The batch of `places`, and what a teacher sees of it where that is something else: `draw`
+    begins the random numbers of each example anew, so that both see the same part of it.
+    """
+    batch = _read(stream, places, draw(), stopped)
+    if stream.teacher_inputs is None:
+        return batch
+    shown = _read(stream.teacher_inputs, places, draw(), stopped)["inputs"]
+    return {**batch, "teacher_inputs": shown}
+
+
 def _read(
     stream: Stream,
     places: np.ndarray,
@@ -220,14 +235,18 @@ def _read(
         if stopped.is_set():
             break  # nobody will look at this batch
         part = slice(start, min(start + at_once, count))
-        found = None if labels is None else labels[part]
+        part_labels = None if labels is None else labels[part]
         stream.read_into(
-            inputs[part], found, places[part].tolist(), None if draw is None else draw[part]
+            inputs[part], part_labels, places[part].tolist(), None if draw is None else draw[part]
         )
     there = (places >= 0).astype(np.float32).reshape(-1, *(1,) * len(stream.positions))
-    weight, index = there * np.ones(answers, np.float32), np.maximum(places, 0).astype(np.int32)
-    batch = {"inputs": inputs, "index": index, "weight": weight}
-    return batch if labels is None else {**batch, "labels": labels}
+    index = np.maximum(places, 0).astype(np.int32)
+    weights = np.ones(answers, np.float32) if stream.weights is None else stream.weights[index]
+    batch = {"inputs": inputs, "index": index, "weight": there * weights}
+    if labels is None:
+        return batch
+    told = {"labelled": has_label(labels)} if stream.partly_labelled else {}
+    return {**batch, "labels": labels, **told}
 
 
 def most_threads() -> int:

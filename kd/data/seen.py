@@ -89,23 +89,23 @@ def from_record(record: Any, file: object = "run.json") -> Seen | None:
         ) from error
 
 
-def agree(one: Seen, other: Seen) -> bool:
+def agree(this: Seen, other: Seen) -> bool:
     """Whether two data sets can be shown to one model: numbers in the same unit.
 
     Unsigned numbers at one scale are in one unit, and so are features that are no pictures. Else
     the ranges decide: each end of the one lies near that of the other.
     """
-    if one.ids or other.ids:
-        return one.ids == other.ids
-    same_scale = one.scale == other.scale
-    kinds = {one.dtype.rstrip("0123456789"), other.dtype.rstrip("0123456789")}
-    if same_scale and (kinds == {"uint"} or not (one.image or other.image)):
+    if this.ids or other.ids:
+        return this.ids == other.ids
+    same_scale = this.scale == other.scale
+    kinds = {this.dtype.rstrip("0123456789"), other.dtype.rstrip("0123456789")}
+    if same_scale and (kinds == {"uint"} or not (this.image or other.image)):
         return True
     same_storage = same_scale and len(kinds) == 1
-    if one.low is None or one.high is None or other.low is None or other.high is None:
+    if this.low is None or this.high is None or other.low is None or other.high is None:
         return same_storage
-    apart = max(abs(one.low - other.low), abs(one.high - other.high))
-    span = max(one.high - one.low, other.high - other.low)
+    apart = max(abs(this.low - other.low), abs(this.high - other.high))
+    span = max(this.high - this.low, other.high - other.low)
     return apart == 0 or apart < span * (_SAME_STORAGE if same_storage else _OTHER_STORAGE)
 
 

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from kd.core.types import Targets
-from kd.data.dataset import Dataset, arrays, parse_split, take
+from kd.data.dataset import Dataset, arrays
 from kd.data.images.folder import folder
 from kd.data.images.generated import shapes
 from kd.data.images.tfds import load_tfds
 from kd.data.npz import npz
 from kd.data.sequences import sequences
+from kd.data.slices import parse_split, take
 from kd.data.table import csv
 from kd.errors import KdError, unknown
 from kd.hints import checked
@@ -138,10 +139,10 @@ def load(
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice.
     """
-    name, where = parse_split(split)[0], str(local(data_dir, "data_dir")) if data_dir else None
+    name, folder = parse_split(split)[0], str(local(data_dir, "data_dir")) if data_dir else None
     if source.partition(":")[0] not in _OF_FILES:
-        return take(_remembered(source, name, where, scale, targets), split)
-    whole = _whole(source, name, where, scale, targets)
+        return take(_remembered(source, name, folder, scale, targets), split)
+    whole = _whole(source, name, folder, scale, targets)
     part = take(whole, split)
     _check_classes(whole, part, split)
     return part

@@ -11,10 +11,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from kd.core.types import Targets
-from kd.data.dataset import Dataset, of_classes, take
+from kd.data.dataset import Dataset
 from kd.data.images.crops import Crop, viewed
 from kd.data.seen import Seen, unit_of
+from kd.data.slices import of_classes, take
 from kd.data.stored import check_numeric, check_scale, check_seen, prepare
+from kd.data.targets import NO_LABEL, has_label, judged
+from kd.data.weights import check_weights
 from kd.errors import KdError, cause
 
 
@@ -44,7 +47,11 @@ class Stream:
     "random" training sees random boxes, and with `flip` mirrors half of them. `rows` are the rows
     of the source that are the examples; None: all. `record_shape` is the shape of an image where
     the source knows it, with None for what differs from image to image, and `known` what is known
-    of the inputs without reading them. `class_names` are the words for the classes.
+    of the inputs without reading them. `class_names` are the words for the classes. `weights`
+    ``[n *p]`` are how much each example counts in training, 1 without them; with `partly_labelled`
+    some labels are -1, and these examples have none. `teacher_inputs` are the same examples as a
+    teacher sees them, stored in the same unit, such as images of another size, cropped and flipped
+    alike; None: it sees what the student sees.
     """
 
     source: Source = dataclasses.field(repr=False)
@@ -62,6 +69,9 @@ class Stream:
     known: Seen | None = dataclasses.field(default=None, repr=False)
     ids: bool = False
     positions: tuple[int, ...] = ()
+    weights: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    partly_labelled: bool = False
+    teacher_inputs: Stream | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if len(self) == 0:
@@ -73,6 +83,11 @@ class Stream:
 
     def __len__(self) -> int:
         return len(self.source) if self.rows is None else len(self.rows)
+
+    @property
+    def taught(self) -> Stream:
+        """The examples as a teacher sees them."""
+        return self if self.teacher_inputs is None else self.teacher_inputs
 
     @functools.cached_property
     def shape(self) -> tuple[int, ...]:
@@ -128,10 +143,13 @@ class Stream:
         """Streamed labels are classes."""
         return "classes"
 
-    @property
+    @functools.cached_property
     def has_label(self) -> np.ndarray:
-        """Which examples have a label, ``[n]``: of a stream all, or none."""
-        return np.full(len(self), self.labelled)
+        """Which examples have a label to be judged by, ``[n *p]``: see `kd.data.targets.judged`."""
+        shape = (len(self), *self.positions)
+        if self.partly_labelled or (self.positions and self.weights is not None):
+            return judged(self.labels, self.weights, shape)
+        return np.full(shape, self.labelled)
 
     @property
     def augmented(self) -> bool:
@@ -146,6 +164,8 @@ class Stream:
         A stream of all of a source, as it is, has the fingerprint of its source.
         """
         view = f"{self.size} {self.crop} {self.flip}"
+        if self.teacher_inputs is not None:
+            view = f"{view} teacher {self.teacher_inputs.fingerprint}"
         if self.rows is None and view == "None none False":
             return self.identity
         digest = hashlib.sha256(f"{self.identity} {view}".encode())
@@ -185,6 +205,14 @@ class Stream:
         rows = self._rows(range(len(self)))
         read = getattr(self.source, "names", None)
         return rows if read is None else read(rows)
+
+    def weighed(self, weights: np.ndarray | None) -> Stream:
+        """The same examples, which count so much in training: ``[n *p]``; None: 1 each."""
+        if weights is None and self.weights is None:
+            return self
+        digest = hashlib.sha256(f"{self.identity} weights".encode())
+        digest.update(b"" if weights is None else np.ascontiguousarray(weights).data)
+        return dataclasses.replace(self, weights=weights, identity=digest.hexdigest()[:16])
 
     def take(self, split: str) -> Stream:
         """The slice that `split` names, e.g. ``train[:3%]``; nothing is read.
@@ -265,17 +293,23 @@ class Stream:
 
     def _check_labels(self, labels: np.ndarray, places: Sequence[int]) -> None:
         """Raise a `KdError` for the first label that is out of range."""
-        for at in np.argwhere((labels < 0) | (labels >= self.num_classes))[:1]:
+        for at in np.argwhere((labels < self._lowest) | (labels >= self.num_classes))[:1]:
             self._label({"label": labels[tuple(at)]}, places[at[0]])
 
     def _label(self, record: Mapping[str, Any], place: int) -> int:
         label = int(record["label"])
-        if not 0 <= label < self.num_classes:  # e.g. -1 where a test set keeps its labels to itself
+        # e.g. -1 where a test set keeps its labels to itself
+        if not self._lowest <= label < self.num_classes:
             raise KdError(
                 f"label {label} of example {place} is out of range: there are {self.num_classes} "
                 "classes"
             )
         return label
+
+    @property
+    def _lowest(self) -> int:
+        """The lowest number among the labels."""
+        return NO_LABEL if self.partly_labelled else 0
 
     def _places(self, labels: np.ndarray | None) -> Dataset:
         return Dataset(np.arange(len(self)), labels, self.num_classes)
@@ -283,7 +317,18 @@ class Stream:
     def _chosen(self, places: np.ndarray) -> Stream:
         if len(places) == len(self):
             return self
-        return dataclasses.replace(self, rows=self._rows(places))
+        shown = None if self.teacher_inputs is None else self.teacher_inputs._chosen(places)
+        weights = None if self.weights is None else self.weights[places]
+        if weights is not None:
+            weights = check_weights(weights, weights.shape)
+        told: dict[str, Any] = {"weights": weights, "teacher_inputs": shown}
+        chosen = dataclasses.replace(self, rows=self._rows(places), **told)
+        if not self.partly_labelled or chosen.labels is None:
+            return chosen
+        there = has_label(chosen.labels)
+        return dataclasses.replace(
+            chosen, labelled=bool(there.any()), partly_labelled=bool(there.any() > there.all())
+        )
 
     def _rows(self, places: Any) -> np.ndarray:
         return np.asarray(places, np.int64) if self.rows is None else self.rows[np.asarray(places)]

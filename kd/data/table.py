@@ -62,8 +62,8 @@ def csv(name: str, argument: str, data_dir: str | None, targets: Targets | None 
         labels = numbers(table, places, gaps=True)
         return arrays(inputs, labels, num_classes=classes, targets=targets, weights=weights)
     texts = {
-        split: table.texts(places[0]) if split == name else _texts(read_table(*where), options)
-        for split, where in files.items()
+        split: table.texts(places[0]) if split == name else _texts(read_table(*file), options)
+        for split, file in files.items()
     }
     labels, names = _read(texts, name, targets, str(path))
     if labels is None and classes is None:
@@ -79,7 +79,7 @@ def csv(name: str, argument: str, data_dir: str | None, targets: Targets | None 
 
 
 def _read(
-    texts: Mapping[str, list[str]], name: str, targets: Targets | None, where: str
+    texts: Mapping[str, list[str]], name: str, targets: Targets | None, location: str
 ) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
     """Labels of a split from the words of all, and class names where they are no numbers."""
     words = [text for part in texts.values() for text in part if text]
@@ -90,7 +90,7 @@ def _read(
     if targets != "classes" and all(map(_NUMBER.fullmatch, words)):
         labels = [float(text) if text else np.nan for text in texts[name]]
         return (None if empty else np.array(labels)), None
-    names = class_list(texts, where)
+    names = class_list(texts, location)
     return (None if empty else indices(texts[name], names)), names
 
 
@@ -108,7 +108,7 @@ class Table:
     the file has none.
     """
 
-    where: str
+    location: str
     header: list[str] | None
     rows: list[list[str]]
     lines: list[int]
@@ -154,8 +154,8 @@ def _files(path: pathlib.Path) -> dict[str, tuple[str, Callable[[], bytes]]]:
         split = member.parts[-1].rpartition(".")[0]
         if split in files:
             raise KdError(f"{path} holds two files for {split}; keep one of them")
-        check_fits(_MEMORY * member.size, f"reading {member.where}", "split it up")
-        files[split] = (member.where, member.read)
+        check_fits(_MEMORY * member.size, f"reading {member.location}", "split it up")
+        files[split] = (member.location, member.read)
     if not files:
         raise KdError(f"{path} holds no .csv file; it needs one for each split, e.g. train.csv")
     return files if len(files) > 1 else {"train": next(iter(files.values()))}
@@ -175,7 +175,7 @@ def read_file(path: pathlib.Path, headed: Callable[[Sequence[str]], bool] = is_h
 
 
 def read_table(
-    where: str,
+    location: str,
     read: Callable[[], bytes],
     headed: Callable[[Sequence[str]], bool] = is_header,
 ) -> Table:
@@ -184,27 +184,27 @@ def read_table(
     Raises:
       KdError: it cannot be read, is empty, or has rows of several lengths.
     """
-    with reading(where, "write it anew, as UTF-8"):
+    with reading(location, "write it anew, as UTF-8"):
         text = read().decode("utf-8-sig")
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
         reader = standard.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         numbered = [(reader.line_num, row) for row in reader if row]
     if not numbered:
-        raise KdError(f"{where} is empty; write a row for each example")
+        raise KdError(f"{location} is empty; write a row for each example")
     header = None
     if headed(numbered[0][1]):
         header = [cell.strip() for cell in numbered.pop(0)[1]]
         if len(set(header)) < len(header):
-            raise KdError(f"{where} has two columns of one name; rename one of them")
+            raise KdError(f"{location} has two columns of one name; rename one of them")
     if not numbered:
-        raise KdError(f"{where} has a header and no rows; write a row for each example")
+        raise KdError(f"{location} has a header and no rows; write a row for each example")
     width = len(numbered[0][1] if header is None else header)
     for line, row in numbered:
         if len(row) != width:
-            raise KdError(f"{where}, line {line}: {len(row)} cells and {width} columns; mend it")
+            raise KdError(f"{location}, line {line}: {len(row)} cells and {width} columns; mend it")
     return _without_index(
-        Table(where, header, [row for _, row in numbered], [line for line, _ in numbered])
+        Table(location, header, [row for _, row in numbered], [line for line, _ in numbered])
     )
 
 
@@ -212,7 +212,7 @@ def _without_index(table: Table) -> Table:
     """Without the nameless first column that pandas writes: the number of each row."""
     if table.header is None or table.header[0] != "":
         return table
-    return Table(table.where, table.header[1:], [row[1:] for row in table.rows], table.lines)
+    return Table(table.location, table.header[1:], [row[1:] for row in table.rows], table.lines)
 
 
 def _column(table: Table, name: str) -> int:
@@ -222,7 +222,7 @@ def _column(table: Table, name: str) -> int:
     if re.fullmatch(r"-?\d{1,6}", name) and -table.width <= int(name) < table.width:
         return int(name) % table.width
     known = map(str, range(table.width)) if table.header is None else table.header
-    raise unknown(f"column of {table.where}:", name, known)
+    raise unknown(f"column of {table.location}:", name, known)
 
 
 def _labels(table: Table, options: Mapping[str, str]) -> list[int]:
@@ -246,8 +246,8 @@ def _guess(table: Table) -> int:
         return guess[0]
     columns = table.header or f"0 to {table.width - 1}"
     raise KdError(
-        f"{table.where} does not say which of its columns is the label, {columns!s:.200}; say so: "
-        "csv:FILE?label=COLUMN"
+        f"{table.location} does not say which of its columns is the label, {columns!s:.200}; "
+        "say so: csv:FILE?label=COLUMN"
     )
 
 
@@ -264,7 +264,7 @@ def numbers(
     Raises a `KdError` for a cell that is no finite number; `fix` says what to do about it.
     """
     if not columns:
-        raise KdError(f"{table.where} has no column of numbers beside its label; add one")
+        raise KdError(f"{table.location} has no column of numbers beside its label; add one")
     inputs = np.empty((len(table.rows), len(columns)), np.float32)
     for k, row in enumerate(table.rows):
         cells = [row[place].strip() for place in columns]
@@ -289,6 +289,6 @@ def _no_number(table: Table, k: int, columns: Sequence[int], fix: str) -> KdErro
     bad = [place for place in columns if not is_number(table.rows[k][place])]
     place = bad[0] if bad else columns[0]
     return KdError(
-        f"{table.where}, line {table.lines[k]}, {table.called(place)} holds "
+        f"{table.location}, line {table.lines[k]}, {table.called(place)} holds "
         f"'{table.rows[k][place]:.40}', which is no finite number; {fix}"
     )

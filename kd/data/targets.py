@@ -56,7 +56,7 @@ def check_labels(
 
 def check_targets(targets: Any) -> None:
     """Raise a `KdError` unless `targets` is a kind of labels, or None."""
-    if targets is not None and targets not in get_args(Targets):
+    if targets is not None and not (isinstance(targets, str) and targets in get_args(Targets)):
         raise unknown("kind of targets", str(targets), get_args(Targets))
 
 
@@ -65,6 +65,18 @@ def has_label(labels: np.ndarray) -> np.ndarray:
     if labels.dtype.kind != "f":
         return labels != NO_LABEL
     return ~np.isnan(labels.reshape(len(labels), -1)[:, 0])
+
+
+def judged(
+    labels: np.ndarray | None, weights: np.ndarray | None, shape: tuple[int, ...]
+) -> np.ndarray:
+    """Which examples have a label to be judged by: truth values of `shape`, ``[n *p]``. Positions
+    of weight 0 are padding, and have none.
+    """
+    if labels is None:
+        return np.zeros(shape, bool)
+    labelled = has_label(labels)
+    return labelled if len(shape) == 1 or weights is None else labelled & (weights > 0)
 
 
 def _filled(labels: object) -> np.ndarray:

@@ -26,13 +26,13 @@ def check_name(dataset: str) -> None:
         raise KdError(f"'{dataset}' is no name of a TFDS data set; give e.g. tfds:mnist")
 
 
-def check_files(dataset: str, where: str) -> None:
-    """Raise a `KdError` unless the description of every version of a set in the folder `where`
+def check_files(dataset: str, folder: str) -> None:
+    """Raise a `KdError` unless the description of every version of a set in `folder`
     names TFDS's own features, and files beside it.
     """
     from tensorflow_datasets.core import as_path, naming
 
-    home = as_path(where) / str(naming.parse_builder_name_kwargs(dataset)[0])
+    home = as_path(folder) / str(naming.parse_builder_name_kwargs(dataset)[0])
     for version in ("*", "*/*"):  # or a config, and its versions
         for file in ("features.json", "dataset_info.json"):
             for path in sorted(home.glob(f"{version}/{file}")):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from kd.data.stored import as_array
 from kd.errors import KdError
 
 
@@ -16,7 +17,7 @@ def check_weights(weights: Any, shape: tuple[int, ...]) -> np.ndarray | None:
     Raises:
       KdError: no number for each example, one that is negative or not finite, or none above 0.
     """
-    array = np.asarray(weights)
+    array = as_array("weights", weights)
     if array.shape != shape or array.dtype.kind not in "uifb":
         what = "examples" if len(shape) == 1 else "positions"
         raise KdError(

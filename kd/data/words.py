@@ -37,6 +37,6 @@ def indices(words: Iterable[str], names: tuple[str, ...]) -> np.ndarray:
     return np.asarray([places[word] for word in words], np.int32)
 
 
-def same_names(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
+def same_names(these: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
     """Whether two lists of class names agree; a data set without names agrees with every other."""
-    return one is None or other is None or one == other
+    return these is None or other is None or these == other

@@ -36,8 +36,8 @@ def shift(logits: Logits, classes: Sequence[int], offset: float) -> Logits:
 
 def top_share(logits: Logits, classes: Sequence[int]) -> float:
     """Share of examples whose most probable class is one of `classes`, 0 to 1."""
-    found = one_classifier(logits)
-    return float(_inside(classes, found.shape[-1])[np.argmax(found, axis=-1)].mean())
+    answers = one_classifier(logits)
+    return float(_inside(classes, answers.shape[-1])[np.argmax(answers, axis=-1)].mean())
 
 
 def margins(logits: Logits, classes: Sequence[int]) -> Float[np.ndarray, " n"]:

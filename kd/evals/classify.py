@@ -92,41 +92,41 @@ def one_classifier(logits: Logits) -> Logits:
       KdError: those of several classifiers, of no example, or with a row whose largest is not
         finite: NaN is no class, and NumPy would take it for the most probable one.
     """
-    found = np.asarray(logits)
-    if found.ndim != 2:
+    array = np.asarray(logits)
+    if array.ndim != 2:
         raise KdError(
-            f"evaluate one classifier at a time: logits must be [n v], got {found.shape}; loop "
+            f"evaluate one classifier at a time: logits must be [n v], got {array.shape}; loop "
             "over members"
         )
-    if found.size == 0:
+    if array.size == 0:
         raise KdError(
-            f"there is nothing to evaluate: logits have shape {found.shape}; choose a split with "
+            f"there is nothing to evaluate: logits have shape {array.shape}; choose a split with "
             "examples"
         )
-    bad = np.flatnonzero(~np.isfinite(found.max(axis=-1)))
+    bad = np.flatnonzero(~np.isfinite(array.max(axis=-1)))
     if len(bad):
         raise KdError(
             f"logits must be finite, those of example {bad[0]} are not: that training diverged; "
             "train anew"
         )
-    return found
+    return array
 
 
 def check_labels(labels: Any, logits: Any) -> None:
     """Raise a `KdError` unless `labels` are a class of `logits` for each example: NumPy would
     repeat or wrap them.
     """
-    found, (examples, classes) = np.asarray(labels), one_classifier(logits).shape
-    if found.shape != (examples,) or found.dtype.kind not in "ui":
+    array, (examples, classes) = np.asarray(labels), one_classifier(logits).shape
+    if array.shape != (examples,) or array.dtype.kind not in "ui":
         raise KdError(
             f"labels must be a whole number for each of the {examples} examples, got "
-            f"{found.dtype}{list(found.shape)}; "
+            f"{array.dtype}{list(array.shape)}; "
             "pass class indices of the same split"
         )
-    bad = np.flatnonzero((found < 0) | (found >= classes))
+    bad = np.flatnonzero((array < 0) | (array >= classes))
     if len(bad):
         raise KdError(
-            f"label {found[bad[0]]} of example {bad[0]} is out of range: these logits know "
+            f"label {array[bad[0]]} of example {bad[0]} is out of range: these logits know "
             f"classes 0 to {classes - 1}"
         )
 

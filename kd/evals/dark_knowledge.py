@@ -119,8 +119,8 @@ def entropy_of_targets(
     Source: Hinton, Vinyals & Dean (2015), section 2: a higher temperature makes a softer
     distribution.
     """
-    found = [soft_log_probs(logits, temperature, average) for temperature in temperatures]
-    return [float(-expected(log_p, log_p).sum(axis=-1).mean()) for log_p in found]
+    targets = [soft_log_probs(logits, temperature, average) for temperature in temperatures]
+    return [float(-expected(log_p, log_p).sum(axis=-1).mean()) for log_p in targets]
 
 
 def _check_temperature(temperature: float) -> None:

@@ -86,7 +86,7 @@ def watch_of(name: str | None, targets: str, outputs: int) -> str:
 def watchable(name: str, targets: str, outputs: int) -> Callable[..., object]:
     """The metric of that name. Raises a `KdError` where labels of this kind have none."""
     metrics = metrics_of(targets, outputs)
-    if name not in metrics or name not in MORE_IS_BETTER:
+    if not isinstance(name, str) or name not in metrics or name not in MORE_IS_BETTER:
         raise unknown(
             f"metric of {targets} labels:", name, [m for m in metrics if m in MORE_IS_BETTER]
         )

@@ -116,8 +116,8 @@ def _arrays(content: bytes, told: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """
     stored = safetensors.deserialize(content)
     return {
-        name: np.frombuffer(one["data"], np.dtype(told[name]["dtype"])).reshape(one["shape"])
-        for name, one in stored
+        name: np.frombuffer(tensor["data"], np.dtype(told[name]["dtype"])).reshape(tensor["shape"])
+        for name, tensor in stored
     }
 
 

@@ -48,24 +48,24 @@ def declared(model: Model, seen: Seen) -> Shapes:
 
 
 @pinned()
-def model_of(kept: Kept, given: Any, folder: pathlib.Path) -> Model:
-    """The model that a folder is of: one of kd's own, or the `given` one.
+def model_of(kept: Kept, module: Any, folder: pathlib.Path) -> Model:
+    """The model that a folder is of: one of kd's own, or the caller's `module`.
 
     Raises:
       KdError: a model of the user's own and none is given, or one of kd's own and one is given.
     """
     name = "a model of your own" if kept.made is None else kept.made.name
     own = kept.made is not None and ":" not in kept.made.name
-    if given is None and not own:
+    if module is None and not own:
         raise KdError(
             f"{folder} holds arrays of {name}, and reading it runs no code; give the module: "
             "kd.load(DIR, model=MyModule(10))"
         )
-    if given is not None and own:
+    if module is not None and own:
         raise KdError(f"{folder} says which model it is of, {name}; leave model out")
-    if given is not None:
+    if module is not None:
         compute = "float32" if kept.made is None else kept.made.compute
-        return as_computed(as_model(given), compute, folder / "config.json")
+        return as_computed(as_model(module), compute, folder / "config.json")
     with reading(folder / "config.json", "save that model again"):
         assert kept.made is not None
         return made_again(kept.made, MODELS, folder / "config.json")

@@ -24,9 +24,21 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros_init(), (self.features,))
-        return (
-            affine(x, kernel, bias) if x.dtype == jnp.bfloat16 else x @ kernel + _row(bias, x.ndim)
-        )
+        if x.dtype == jnp.bfloat16:
+            return affine(x, kernel, bias)
+        return by_rows(lambda rows: rows @ kernel + bias[None], x)
+
+
+def by_rows(
+    function: Callable[[jax.Array], jax.Array], x: Float[Array, "*b inputs"]
+) -> Float[Array, "*b outputs"]:
+    """`function` of the rows of `x` as one matrix ``[rows inputs]``.
+
+    On a CPU the gradient of a kernel is then one product without a copy, and a sweep over all
+    elements has no indices to compute.
+    """
+    outputs = function(x.reshape(-1, x.shape[-1]))
+    return outputs.reshape(*x.shape[:-1], outputs.shape[-1])
 
 
 @jax.custom_vjp

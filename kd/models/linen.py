@@ -115,14 +115,14 @@ class _Adapted:
         return contextlib.nullcontext() if self.frozen else layers_in(train)
 
 
-def as_model(given: Any) -> Model:
+def as_model(model: Any) -> Model:
     """A `Model` as it is, or a Flax Linen module adapted. Raises a `KdError` for anything else."""
-    if isinstance(given, Model):
-        return given
-    if isinstance(given, nn.Module):
-        return linen(given)
+    if isinstance(model, Model):
+        return model
+    if isinstance(model, nn.Module):
+        return linen(model)
     raise KdError(
-        f"a model must be a kd Model or an instance of a Flax Linen module, got {given!r:.80}; "
+        f"a model must be a kd Model or an instance of a Flax Linen module, got {model!r:.80}; "
         "e.g. MyModule(10)"
     )
 

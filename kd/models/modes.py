@@ -77,7 +77,7 @@ def check_statistics(before: PyTree, after: PyTree) -> None:
     """
     old, new = before.get("batch_stats", {}), after.get("batch_stats", {})
     still = jax.tree_util.tree_leaves_with_path(
-        jax.tree.map(lambda one, other: one is other, old, new)
+        jax.tree.map(lambda before, other: before is other, old, new)
     )
     for path, same in still:
         if same:

@@ -75,7 +75,7 @@ def rematerialised(model: Model) -> Model:
 
 
 def _rounded(tree: Any) -> Any:
-    def one(leaf: jax.Array) -> jax.Array:
+    def rounded(leaf: jax.Array) -> jax.Array:
         return leaf.astype(jnp.bfloat16) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(rounded, tree)

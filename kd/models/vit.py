@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from kd.core.types import Model
 from kd.errors import KdError, unknown
-from kd.models.dense import Dense
+from kd.models.dense import Dense, by_rows
 from kd.models.linen import linen
 from kd.models.made import named
 from kd.placement.mesh import over_batch
@@ -42,9 +42,9 @@ SIZES = {
 }
 _IN_A_ROW = 12  # blocks that are compiled one after another: faster, and compiled in seconds still
 _dense = functools.partial(Dense, kernel_init=nn.initializers.xavier_uniform())
-# Its inside is computed anew in the backward pass: cheaper than to keep it, by a tenth of a step on
-# a CPU.
-_gelu = jax.checkpoint(jax.nn.gelu, prevent_cse=False)
+# Its inside is computed anew in the backward pass, behind a barrier, or the compiler would keep it
+# after all: on a CPU a hidden layer takes a sixth less time so.
+_gelu = jax.checkpoint(jax.nn.gelu)
 
 
 def _norm(x: jax.Array, name: str) -> jax.Array:
@@ -93,13 +93,17 @@ def attend(
     """``softmax(q k' / sqrt(d)) v``, head by head, with the softmax in float32 whatever the
     activations are.
 
-    On an NVIDIA GPU bfloat16 goes through cuDNN, which never writes the scores down.
+    On an NVIDIA GPU bfloat16 goes through cuDNN, which never writes the scores down. Elsewhere
+    heads stand before tokens, so that every product is of matrices that lie in one piece: a third
+    less time on a CPU.
     """
     if query.dtype == jnp.bfloat16 and _has_cudnn():
         return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(scores * query.shape[-1] ** -0.5, axis=-1)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(value.dtype), value)
+    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
+    query *= query.shape[-1] ** -0.5  # of the smallest array of all
+    scores = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=jnp.float32)
+    weights = jax.nn.softmax(scores, axis=-1)
+    return (weights.astype(value.dtype) @ value).swapaxes(1, 2)
 
 
 def _has_cudnn() -> bool:
@@ -132,7 +136,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        hidden = _gelu(_dense(self.hidden, name="up")(x))
+        hidden = by_rows(_gelu, _dense(self.hidden, name="up")(x))
         hidden = nn.Dropout(self.dropout, deterministic=not train)(hidden)
         return _dense(x.shape[-1], name="down")(hidden)
 
@@ -237,10 +241,10 @@ def vit(
     transformers", for g.
     """
     named, pixels = parse_variant(variant)
-    given = {"width": width, "depth": depth, "mlp": mlp, "heads": heads}
+    sizes = {"width": width, "depth": depth, "mlp": mlp, "heads": heads}
     if mlp is None and width is not None:
-        given["mlp"] = 4 * width
-    own = {name: number for name, number in given.items() if number is not None}
+        sizes["mlp"] = 4 * width
+    own = {name: number for name, number in sizes.items() if number is not None}
     size = dataclasses.replace(named, **own)
     pixels = pixels if patch is None else patch
     if unroll is None:
@@ -254,16 +258,16 @@ def parse_variant(variant: str) -> tuple[Size, int]:
 
     Raises a `KdError` for a name that is not there (nearest shown).
     """
-    found = re.fullmatch(r"(?P<name>\w+)/(?P<patch>[1-9]\d*)", variant)
-    if found is None or found["name"] not in SIZES:
-        pixels = found["patch"] if found else "16"
+    match = re.fullmatch(r"(?P<name>\w+)/(?P<patch>[1-9]\d*)", variant)
+    if match is None or match["name"] not in SIZES:
+        pixels = match["patch"] if match else "16"
         known = [f"{name}/{pixels}" for name in SIZES]
         raise unknown(
             "vit variant",
             variant,
             [name for name in known if name.lower() == variant.lower()] or known,
         )
-    return SIZES[found["name"]], int(found["patch"])
+    return SIZES[match["name"]], int(match["patch"])
 
 
 def _check(classes: int, size: Size, patch: int, dropout: float, unroll: int) -> None:

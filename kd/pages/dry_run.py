@@ -20,8 +20,8 @@ def dry_run(spec: Spec, task: Task) -> Table:
     Raises:
       KdError: what it would keep does not fit into memory.
     """
-    where = place(task)
-    check_room(task, where)
+    placement = place(task)
+    check_room(task, placement)
     members = task.members.size or 1
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(task.abstract_state.params))
     teacher = "" if task.teacher is None else task.teacher.fingerprint
@@ -35,7 +35,7 @@ def dry_run(spec: Spec, task: Task) -> Table:
         ["terms", ", ".join(term.name for term in task.terms)],
         ["teacher", teacher or "none"],
         *([] if task.first is None else [["first weights", task.first.text]]),
-        ["kept in memory, a device", size(sum(kept(task, where).values()))],
+        ["kept in memory, a device", size(sum(kept(task, placement).values()))],
         ["fingerprint", _fingerprint(spec, task, teacher)],
     ]
     return Table("Checked, and not trained", ["", "this run"], rows)

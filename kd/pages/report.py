@@ -212,7 +212,7 @@ def fill(text: str, marker: str, content: str) -> str:
         raise KdError(
             f"no markers <!-- {marker} --> and <!-- /{marker} --> to write between; add both lines"
         )
-    return pattern.sub(lambda found: f"{found[1]}{content.strip()}\n{found[2]}", text)
+    return pattern.sub(lambda match: f"{match[1]}{content.strip()}\n{match[2]}", text)
 
 
 def fill_file(path: pathlib.Path, marker: str, content: str) -> None:

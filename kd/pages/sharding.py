@@ -30,13 +30,13 @@ def layout(task: Task) -> Table:
 
     Nothing is computed.
     """
-    mesh, where, state = task.mesh, place(task), task.abstract_state
+    mesh, placement, state = task.mesh, place(task), task.abstract_state
     taught = jax.eval_shape(lambda: teacher_variables(task))
     rows = [
-        *_rows("student", state.params, where.state.params),
-        *_rows("teacher", taught, where.teacher),
+        *_rows("student", state.params, placement.state.params),
+        *_rows("teacher", taught, placement.teacher),
     ]
-    sums = kept(task, where)
+    sums = kept(task, placement)
     rows += [(f"all {_WORDS[name]}", "", "", size(sums[name])) for name in _WORDS if name in sums]
     axes = " x ".join(f"{axis} {mesh.shape[axis]}" for axis in AXES)
     return Table(
@@ -50,10 +50,10 @@ def _rows(who: str, tree: Any, shardings: Any) -> list[tuple[str, str, str, str]
         (
             f"{who} {path_of(path).removeprefix('params/')}".strip(),  # as rules name it
             str(list(leaf.shape)),
-            ", ".join(_axis(axis) for axis in where.spec) or "whole",
-            size(leaf_bytes(leaf, where)),
+            ", ".join(_axis(axis) for axis in sharding.spec) or "whole",
+            size(leaf_bytes(leaf, sharding)),
         )
-        for (path, leaf), where in zip(leaves, places, strict=True)
+        for (path, leaf), sharding in zip(leaves, places, strict=True)
     ]
 
 

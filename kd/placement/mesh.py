@@ -178,15 +178,15 @@ def put(tree: Any, shardings: Any) -> Any:
     Of several processes each gives the whole array and keeps its part.
     """
 
-    def place(leaf: Any, where: NamedSharding) -> jax.Array:
-        if where.is_fully_addressable or (
+    def place(leaf: Any, layout: NamedSharding) -> jax.Array:
+        if layout.is_fully_addressable or (
             isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
         ):
-            return jax.device_put(leaf, where)
+            return jax.device_put(leaf, layout)
         if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-            return rng.wrapped(place(jax.random.key_data(leaf), where))
+            return rng.wrapped(place(jax.random.key_data(leaf), layout))
         whole = np.asarray(leaf)
-        return jax.make_array_from_callback(whole.shape, where, lambda index: whole[index])
+        return jax.make_array_from_callback(whole.shape, layout, lambda index: whole[index])
 
     if isinstance(shardings, NamedSharding):
         return jax.tree.map(lambda leaf: place(leaf, shardings), tree)
@@ -209,7 +209,7 @@ def over_batch(x: jax.Array) -> jax.Array:
 def mesh_of(tree: Any) -> Mesh | None:
     """The mesh that the arrays of `tree` live on; None where they live on no mesh."""
     for leaf in jax.tree.leaves(tree):
-        where = getattr(leaf, "sharding", None)
-        if isinstance(where, NamedSharding) and isinstance(where.mesh, Mesh):
-            return where.mesh
+        layout = getattr(leaf, "sharding", None)
+        if isinstance(layout, NamedSharding) and isinstance(layout.mesh, Mesh):
+            return layout.mesh
     return None

@@ -75,7 +75,7 @@ def specs(
     for glob in rule.paths:
         if not fnmatch.filter(paths, glob):
             raise unknown(f"path in sharding.{who}.paths: no parameter matches", glob, paths)
-    found = []
+    split = []
     for path, (_, leaf) in zip(paths, leaves, strict=True):
         shape = tuple(leaf.shape)[len(leading) :]
         axes = _by_path(rule, path, who)
@@ -84,8 +84,8 @@ def specs(
             if axes is None
             else _checked(axes, path, shape, mesh, who, leading)
         )
-        found.append(PartitionSpec(*leading, *chosen))
-    return jax.tree_util.tree_unflatten(structure, found)
+        split.append(PartitionSpec(*leading, *chosen))
+    return jax.tree_util.tree_unflatten(structure, split)
 
 
 def check_rule(rule: Any, who: str) -> None:
@@ -149,10 +149,10 @@ def _checked(
     who: str,
     leading: tuple[str | None, ...],
 ) -> tuple[Axes, ...]:
-    where = f"sharding.{who}.paths for {path}"
+    key = f"sharding.{who}.paths for {path}"
     if len(axes) > len(shape):
         raise KdError(
-            f"{where}: {len(axes)} axes are given and its shape is {list(shape)}; give one each "
+            f"{key}: {len(axes)} axes are given and its shape is {list(shape)}; give one each "
             "at most"
         )
     used: list[str] = []
@@ -160,22 +160,22 @@ def _checked(
         names = _names(axis)
         for name in names:
             if name not in AXES:
-                raise unknown(f"axis in {where}:", name, AXES)
+                raise unknown(f"axis in {key}:", name, AXES)
             if name in leading:
                 raise KdError(
-                    f"{where}: the axis '{name}' splits the members of a population; choose "
+                    f"{key}: the axis '{name}' splits the members of a population; choose "
                     "another axis"
                 )
             if name in used:
                 raise KdError(
-                    f"{where}: the axis '{name}' is used twice in {axes}; an axis splits one "
+                    f"{key}: the axis '{name}' is used twice in {axes}; an axis splits one "
                     "dimension"
                 )
             used.append(name)
         parts = math.prod(mesh.shape[name] for name in names)
         if length % parts:
             raise KdError(
-                f"{where}: a dimension of {length} does not divide over {'x'.join(names)} = "
+                f"{key}: a dimension of {length} does not divide over {'x'.join(names)} = "
                 f"{parts}; choose another "
                 "dimension, or another size of that axis"
             )
@@ -238,10 +238,10 @@ def teacher_shardings(teacher: Teacher | None, variables: PyTree, rule: Rule, me
     if teacher is None or not isinstance(variables, Mapping) or "params" not in variables:
         return jax.tree.map(lambda _: replicated(mesh), variables)
     leading = ("member",) if teacher.pairs is not None else (None,) * teacher.stacked
-    found = specs(rule, variables["params"], mesh, who="teacher", leading=leading)
+    of_params = specs(rule, variables["params"], mesh, who="teacher", leading=leading)
     rest = {name: part for name, part in variables.items() if name != "params"}
     return {
-        "params": jax.tree.map(lambda spec: NamedSharding(mesh, spec), found, is_leaf=_is_spec),
+        "params": jax.tree.map(lambda spec: NamedSharding(mesh, spec), of_params, is_leaf=_is_spec),
         **jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec(*leading)), rest),
     }
 
@@ -251,12 +251,12 @@ def bytes_per_device(tree: PyTree, shardings: PyTree) -> int:
     return sum(jax.tree.leaves(jax.tree.map(leaf_bytes, tree, shardings)))
 
 
-def leaf_bytes(leaf: Any, where: NamedSharding) -> int:
+def leaf_bytes(leaf: Any, layout: NamedSharding) -> int:
     """How much of one array a device holds."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.eval_shape(jax.random.key_data, leaf)
         return math.prod(leaf.shape) * leaf.dtype.itemsize
-    return math.prod(where.shard_shape(tuple(leaf.shape))) * leaf.dtype.itemsize
+    return math.prod(layout.shard_shape(tuple(leaf.shape))) * leaf.dtype.itemsize
 
 
 def _is_spec(leaf: Any) -> bool:

@@ -182,12 +182,12 @@ def _distance(wanted: tuple[int, ...], known: tuple[int, ...]) -> tuple[bool, fl
     """
     count = abs(math.log(math.prod(wanted) / math.prod(known)))
     ones = (1,) * abs(len(wanted) - len(known))
-    one, other = (
+    asked, other = (
         sorted(wanted + ones * (len(wanted) < len(known))),
         sorted(known + ones * (len(known) < len(wanted))),
     )
     return (
-        one != other,
+        asked != other,
         round(count, 9),
-        sum(abs(math.log(a / b)) for a, b in zip(one, other, strict=True)),
+        sum(abs(math.log(a / b)) for a, b in zip(asked, other, strict=True)),
     )

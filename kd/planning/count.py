@@ -104,7 +104,7 @@ def _run(module: Module, frame: Frame, times: int, total: Count) -> None:
                 branches.append(Count())
                 _run(module, Frame(branch, frame), times, branches[-1])
             if branches:
-                _add(total, max(branches, key=lambda one: (one.flops, one.hbm_bytes)))
+                _add(total, max(branches, key=lambda counted: (counted.flops, counted.hbm_bytes)))
         elif opcode in ("call", "call-start", "async-start"):
             for called in module.called(instruction):
                 _run(module, Frame(called, frame), times, total)

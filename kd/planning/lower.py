@@ -64,14 +64,16 @@ def lower(spec: Spec, devices: Sequence[Any]) -> Lowering:
     mesh = make_mesh(spec.mesh, devices)
     asked = planned(spec, mesh)
     task = with_answers_kept(asked) if spec.teacher.precompute else asked
-    where = place(task)
+    placement = place(task)
     state, variables = task.abstract_state, jax.eval_shape(lambda: teacher_variables(task))
     held = {
-        "parameters": bytes_per_device(state.params, where.state.params),
-        "optimiser": bytes_per_device(state.opt_state, where.state.opt_state),
-        "other state": bytes_per_device(state, where.state),
-        "teacher": bytes_per_device(variables, where.teacher) if task.teacher is not None else 0,
+        "parameters": bytes_per_device(state.params, placement.state.params),
+        "optimiser": bytes_per_device(state.opt_state, placement.state.opt_state),
+        "other state": bytes_per_device(state, placement.state),
+        "teacher": 0,
     }
+    if task.teacher is not None:
+        held["teacher"] = bytes_per_device(variables, placement.teacher)
     held["other state"] -= held["parameters"] + held["optimiser"]
     batch = abstract_batch(task)
     answer = shapes(task.model, batch["inputs"]).outputs

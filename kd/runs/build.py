@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 from jax.sharding import Mesh
 
@@ -121,6 +123,11 @@ def _found(spec: Spec) -> Examples:
 
 def _declared(spec: Spec) -> kd_data.Stream | None:
     size, examples, classes = spec.data.image_size, spec.data.examples, spec.student.get("classes")
-    if size is None or examples is None or classes is None:
+    other = spec.teacher.image_size
+    if size is None or examples is None or classes is None or isinstance(other, str):
         return None
-    return kd_data.described(examples, (size, size, 3), classes)
+    data = kd_data.described(examples, (size, size, 3), classes)
+    if other is None:
+        return data
+    shown = kd_data.described(examples, (other, other, 3), classes)
+    return dataclasses.replace(data, teacher_inputs=shown)

@@ -20,11 +20,11 @@ def build_model(spec: Spec, num_classes: int) -> Model:
     return make_model(spec.student, num_classes, compute=spec.compute, remat=spec.remat)
 
 
-def make_model(given: Mapping[str, Any], num_classes: int, *, compute: str, remat: bool) -> Model:
+def make_model(named: Mapping[str, Any], num_classes: int, *, compute: str, remat: bool) -> Model:
     """The model that a student, or what is spelled like one, names."""
-    options = options_of(given)
+    options = options_of(named)
     classes = options.pop("classes", None)
-    function = lookup("model", given["name"], MODELS)
+    function = lookup("model", named["name"], MODELS)
     by_layer = remat and "remat" in inspect.signature(function).parameters
     if by_layer:
         options["remat"] = True

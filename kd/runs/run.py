@@ -166,7 +166,7 @@ def _changes_of_weights(workdir: Workdir) -> list[str]:
     if lineage is None:
         return []
     weights = [*lineage.taught_by, *filter(None, [lineage.init])]
-    return [change for one in weights for change in one.changes]
+    return [change for source in weights for change in source.changes]
 
 
 def on_mesh(task: loop.Task, teacher: Teacher) -> Teacher:
@@ -176,8 +176,8 @@ def on_mesh(task: loop.Task, teacher: Teacher) -> Teacher:
     # all of them answer for every example
     stacked = teacher.stacked if teacher.pairs is None else 1
     plain = dataclasses.replace(teacher, pairs=None, stacked=stacked)
-    where = teacher_shardings(plain, plain.variables, task.sharding.teacher, task.mesh)
-    return dataclasses.replace(teacher, variables=put(teacher.variables, where))
+    layout = teacher_shardings(plain, plain.variables, task.sharding.teacher, task.mesh)
+    return dataclasses.replace(teacher, variables=put(teacher.variables, layout))
 
 
 def _train_in(
@@ -255,7 +255,7 @@ def _held_out(run: Trained, data: Examples) -> dict[str, Any]:
         return {}
     rows, targets = data.has_label, data.targets
     labels = data.labels[rows]
-    metrics = [evals.measured(one[rows], labels, targets) for one in run.each(data)]
+    metrics = [evals.measured(answers[rows], labels, targets) for answers in run.each(data)]
     names = _SHOWN if targets == "classes" else evals.metrics_of(targets, data.num_classes)
     values = {
         f"eval/{name}": [m[name] for m in metrics]
@@ -268,4 +268,4 @@ def _held_out(run: Trained, data: Examples) -> dict[str, Any]:
 def _before(workdir: Workdir) -> list[int]:
     """The steps at which this run ended, when it was a shorter one."""
     lineage = workdir.lineage
-    return [] if lineage is None else [one.steps for one in lineage.before]
+    return [] if lineage is None else [shorter.steps for shorter in lineage.before]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 from kd import data as kd_data
 from kd import evals
 from kd.config import Spec
 from kd.data import check_same_kind
-from kd.data.dataset import parse_split, split_rows
 from kd.data.examples import Examples
+from kd.data.slices import parse_split, split_rows
 from kd.errors import KdError
 
 
@@ -21,6 +23,7 @@ def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
         kind than the others.
     """
     data = shown(spec, open_split(spec, spec.data.train, training=True))
+    data = with_teacher_inputs(spec, data, spec.data.train, spec.teacher.image_size, training=True)
     held_out = open_split(spec, spec.data.eval)
     validation = None if spec.early_stopping is None else open_split(spec, spec.early_stopping)
     if spec.data.examples not in (None, len(data)):
@@ -41,6 +44,29 @@ def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
     return data, held_out, validation
 
 
+def with_teacher_inputs(
+    spec: Spec,
+    data: Examples,
+    split: str,
+    image_size: int | str | None,
+    data_dir: str | None = None,
+    *,
+    training: bool = False,
+) -> Examples:
+    """The examples of `split`, `data`, which a teacher sees as images of `image_size` pixels, or
+    "native" as they are stored; where that is None, or the student's own, as the student does.
+
+    Raises a `KdError` as `open_split` does.
+    """
+    if image_size in (None, spec.data.image_size):
+        return data
+    size = image_size if isinstance(image_size, int) else None
+    seen = dataclasses.replace(spec.data, image_size=size, class_weights=None)
+    spec = dataclasses.replace(spec, data=seen)
+    other: Any = open_split(spec, split, data_dir, training=training)
+    return dataclasses.replace(data, teacher_inputs=shown(spec, other) if training else other)
+
+
 def watched(spec: Spec, validation: Examples) -> str:
     """The metric by which early stopping judges a run."""
     return evals.watch_of(spec.watch, validation.targets, validation.num_classes)
@@ -54,6 +80,7 @@ def split_fingerprints(
     The examples are those of `load_splits`.
     """
     chosen = spec.data.classes is not None or spec.data.class_weights is not None
+    chosen = chosen or spec.teacher.image_size is not None
     as_it_is = not chosen and spec.data.crop == "none" and not spec.data.flip
     splits = {spec.data.train: data if as_it_is else open_split(spec, spec.data.train)}
     splits[spec.data.eval] = held_out
@@ -70,11 +97,6 @@ def shown(spec: Spec, data: Examples) -> Examples:
         data = _of_classes(spec, data, spec.data.classes)
     if spec.data.class_weights is None:
         return data
-    if not isinstance(data, kd_data.Dataset):
-        raise KdError(
-            "config.data.class_weights needs the labels of all examples in memory; set "
-            "config.data.stream=false"
-        )
     weighed = kd_data.weigh_classes(data, spec.data.class_weights)
     if weighed.fingerprint == data.fingerprint:
         raise KdError(
@@ -103,9 +125,9 @@ def open_split(
     """A split of a config's data, in memory or streamed; random crops and flips are for `training`
     alone.
     """
-    data, where = spec.data, data_dir or spec.data.data_dir
+    data, folder = spec.data, data_dir or spec.data.data_dir
     if not data.stream and data.image_size is None:
-        return kd_data.load(data.source, split, where, data.scale, data.targets)
+        return kd_data.load(data.source, split, folder, data.scale, data.targets)
     crop, flip = (data.crop, data.flip) if training else ("none", False)
     if data.targets not in (None, "classes"):
         raise KdError(
@@ -115,7 +137,7 @@ def open_split(
     stream = kd_data.open_stream(
         data.source,
         split,
-        where,
+        folder,
         size=data.image_size,
         crop=crop,
         flip=flip,

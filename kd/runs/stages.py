@@ -95,30 +95,30 @@ def stage_fingerprints(stages: Sequence[Stage | Computation]) -> dict[str, str]:
     Raises:
       KdError: two stages of one name, or one that needs a stage which is not an earlier one.
     """
-    found: dict[str, str] = {}
+    fingerprints: dict[str, str] = {}
     for stage in stages:
-        if stage.name in found:
+        if stage.name in fingerprints:
             raise KdError(f"two stages are named '{stage.name}'; give each its own name")
         for need in stage.needs:
-            if need not in found:
+            if need not in fingerprints:
                 role = "teacher" if isinstance(stage, Stage) and need == stage.teacher else "need"
-                raise unknown(f"{role} of stage '{stage.name}':", need, found)
-        found[stage.name] = fingerprint_of(_identity(stage, found))
-    return found
+                raise unknown(f"{role} of stage '{stage.name}':", need, fingerprints)
+        fingerprints[stage.name] = fingerprint_of(_identity(stage, fingerprints))
+    return fingerprints
 
 
 def _who(spec: Spec, teacher: str) -> dict[str, Any]:
     return identity(spec, teacher, init_fingerprint(spec))
 
 
-def _identity(stage: Stage | Computation, found: Mapping[str, str]) -> list[Any]:
+def _identity(stage: Stage | Computation, fingerprints: Mapping[str, str]) -> list[Any]:
     if isinstance(stage, Stage):
-        data = [] if stage.data is None else [found[stage.data]]
-        return [_who(stage.spec, found.get(stage.teacher or "", "")), stage.version, *data]
+        data = [] if stage.data is None else [fingerprints[stage.data]]
+        return [_who(stage.spec, fingerprints.get(stage.teacher or "", "")), stage.version, *data]
     return [
         stage.function,
         dict(stage.options),
-        [found[need] for need in stage.needs],
+        [fingerprints[need] for need in stage.needs],
         reached(name.partition(":")[0] for name in (stage.function, *stage.code)),
         stage.version,
     ]
@@ -281,12 +281,12 @@ def _empty(folder: pathlib.Path) -> None:
 
 
 def _finished(workdir: pathlib.Path) -> dict[str, Any] | None:
-    found = Workdir(workdir).read("stage.json")
-    if found is not None:
-        _number(workdir / "stage.json", found, "seconds")
-        if not isinstance(found.get("evaluation"), dict):
+    record = Workdir(workdir).read("stage.json")
+    if record is not None:
+        _number(workdir / "stage.json", record, "seconds")
+        if not isinstance(record.get("evaluation"), dict):
             raise _damaged(workdir / "stage.json", "evaluation")
-    return found
+    return record
 
 
 def _number(path: pathlib.Path, content: Any, key: str) -> float:

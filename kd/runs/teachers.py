@@ -17,6 +17,7 @@ from kd.core.manifest import Kind
 from kd.core.types import Average, Outputs, Teacher
 from kd.data.examples import Examples
 from kd.errors import KdError
+from kd.hints import checked
 from kd.models.abstract import shapes
 from kd.names import lookup
 from kd.placement.ambient import pinned
@@ -33,10 +34,11 @@ from kd.user_code import reached
 
 
 @pinned()
+@checked
 def teacher(
     source: Any,
     *,
-    data: Examples | None = None,
+    data: Any = None,
     kind: Kind | None = None,
     temperature: float | None = None,
     classes: Sequence[int] | Sequence[str] | None = None,
@@ -96,8 +98,8 @@ def _needed(data: Any) -> Examples:
     return data
 
 
-def _refuse_idle(what: str, **given: Any) -> None:
-    for name, value in given.items():
+def _refuse_idle(what: str, **options: Any) -> None:
+    for name, value in options.items():
         if value not in (None, ()):
             raise KdError(f"{name}={value!r} changes nothing: the teacher is {what}; leave it out")
 
@@ -112,7 +114,7 @@ def load_teacher(spec: Spec, data: Examples, *, despite_changes: bool = False) -
         answers that are kept for a student that sees jittered images.
     """
     origins = spec.origins
-    if spec.members.teachers is not None and [one.scheme for one in origins] != ["run"]:
+    if spec.members.teachers is not None and [origin.scheme for origin in origins] != ["run"]:
         told = f"{origins[0].text} has none; leave it out" if origins else "there is none"
         raise KdError(
             f"population.teacher names members of a teacher, and {told}; set teacher.source=run:DIR"
@@ -228,7 +230,7 @@ def planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
                 f"{error}; or, to plan without it, declare config.teacher.model"
             ) from error
     model = make_model(spec.teacher.model, data.num_classes, compute=spec.compute, remat=False)
-    declared = shapes(model, data.first)
+    declared = shapes(model, data.taught.first)
     params, extra = declared.params, declared.extra
     members, pairs = spec.teacher.members, spec.members.teachers
     if members is None and pairs is not None:  # a population of them, as large as the pairs say

@@ -153,7 +153,7 @@ class Workdir:
         if record is None:
             return None
         members = record.get("members")
-        if not isinstance(members, list) or not all(isinstance(one, dict) for one in members):
+        if not isinstance(members, list) or not all(isinstance(member, dict) for member in members):
             raise KdError(
                 f"{self.path / 'evaluation.json'} is damaged: it has no members; remove it and "
                 "start that run again"
@@ -274,21 +274,21 @@ def claim(
                 f"{path} holds a run but no run.json to say which; restore it, or choose another "
                 "--workdir"
             )
-        found, *_ = workdir.owner, workdir.spec, workdir.evaluation  # edited ones are refused here
+        # edited ones are refused here
+        recorded, *_ = workdir.owner, workdir.spec, workdir.evaluation
         if not os.access(path, os.W_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
         raise _not_writable(path, error) from error
-    if found["fingerprint"] != owner["fingerprint"] and not _of_another_length(
-        found["identity"], who
-    ):
+    before = recorded["identity"]
+    if recorded["fingerprint"] != owner["fingerprint"] and not _of_another_length(before, who):
         raise KdError(
-            f"work directory {path} belongs to another run: {_difference(found['identity'], who)}; "
+            f"work directory {path} belongs to another run: {_difference(before, who)}; "
             "choose another --workdir, or go back to that config and code"
         )
-    if found["num_classes"] != owner["num_classes"]:
+    if recorded["num_classes"] != owner["num_classes"]:
         raise workdir._damaged(
-            f"num_classes is {found['num_classes']} and the data has {owner['num_classes']}"
+            f"num_classes is {recorded['num_classes']} and the data has {owner['num_classes']}"
         )
     if not (path / "checkpoints").is_dir():
         raise KdError(

@@ -109,15 +109,15 @@ def check_inputs(model: Teacher, data: Examples, who: str = "the teacher") -> No
     except Exception as error:  # a model that was built for other inputs fails in its own words
         cause = str(error).strip().splitlines()[0]
         raise KdError(
-            f"{who} cannot read inputs of shape {data.first.shape[1:]}; it was made for others, "
-            "and the data of both "
-            f"must have one shape ({cause})"
+            f"{who} cannot read inputs of shape {data.taught.first.shape[1:]}; it was made for "
+            "others, and the data of both must have one shape, but for images whose size "
+            f"teacher.image_size says ({cause})"
         ) from error
 
 
 def reading(model: Teacher, data: Examples, who: str = "the teacher") -> Teacher:
-    """A teacher beside a student of `data`: it sees the student's inputs, in the unit of those that
-    it was trained on.
+    """A teacher beside a student of `data`: it sees the student's inputs, or the data's
+    `teacher_inputs`, in the unit of those that it was trained on.
 
     Views of the student's inputs are the teacher's too: they are made before the unit is changed.
 
@@ -128,14 +128,17 @@ def reading(model: Teacher, data: Examples, who: str = "the teacher") -> Teacher
     if isinstance(model, Mixture):
         return model.of([reading(part, data, who) for part in model.parts])
     check_inputs(model, data, who)
-    factor = scale_for(model.seen, data.seen, who) / data.scale
+    shown = data.taught
+    factor = scale_for(model.seen, shown.seen, who) / shown.scale
     if factor == 1.0:
         return dataclasses.replace(model, seen=None)
 
     def in_its_unit(apply: Answer) -> Answer:
-        return lambda variables, batch: apply(
-            variables, {**batch, "inputs": batch["inputs"] * factor}
-        )
+        def answer(variables: PyTree, batch: Batch) -> Outputs:
+            name = "teacher_inputs" if "teacher_inputs" in batch else "inputs"
+            return apply(variables, {**batch, name: batch[name] * factor})
+
+        return answer
 
     return dataclasses.replace(model, seen=None).wrapped(in_its_unit)
 
@@ -144,11 +147,11 @@ def reading(model: Teacher, data: Examples, who: str = "the teacher") -> Teacher
     maxsize=64
 )  # one function per model, so that what was compiled for it is found again
 def _apply(model: Model, members: bool) -> Callable[[PyTree, Batch], Outputs]:
-    def one(variables: PyTree, batch: Batch) -> Outputs:
+    def answer(variables: PyTree, batch: Batch) -> Outputs:
         params, extra = variables
         return model.apply(params, extra, batch["inputs"], train=False)[0]
 
-    return jax.vmap(one, in_axes=(0, None), spmd_axis_name="member") if members else one
+    return jax.vmap(answer, in_axes=(0, None), spmd_axis_name="member") if members else answer
 
 
 @functools.lru_cache(maxsize=64)

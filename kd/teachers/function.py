@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -69,6 +70,7 @@ def function_teacher(
     Raises:
       KdError: answers that are no numbers ``[b v]``. What the function itself raises is its own.
     """
+    _check_takes(function)
     kind = kind or "logits"
     first = next(_batches(data, _FEW, getattr(function, "stored", False)))
     answer = _asked(function, first)
@@ -107,6 +109,19 @@ def function_teacher(
     return Unasked(told.variables, told.apply, fingerprint, told.manifest, ask=ask)
 
 
+def _check_takes(function: Function) -> None:
+    """Raise a `KdError` for what is known to take something else than an array of inputs."""
+    try:
+        inspect.signature(function).bind(np.zeros(1))
+    except TypeError as error:
+        raise KdError(
+            f"the teacher's function is called with one array of inputs, and this one takes "
+            f"something else ({error}); wrap it"
+        ) from error
+    except ValueError:
+        pass  # of some built-in functions nothing is known
+
+
 def _asked(function: Function, inputs: np.ndarray) -> np.ndarray:
     answer = np.asarray(function(inputs))
     if answer.dtype.kind not in "fiub" or answer.shape[:1] != (len(inputs),):
@@ -118,6 +133,7 @@ def _asked(function: Function, inputs: np.ndarray) -> np.ndarray:
 
 
 def _batches(data: Examples, size: int, stored: bool) -> Iterator[np.ndarray]:
+    data = data.taught
     stream = data if isinstance(data, Stream) else as_stream(data)
     for start in range(0, len(data), size):
         inputs, _ = stream.read(range(start, min(start + size, len(data))))

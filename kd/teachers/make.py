@@ -67,7 +67,7 @@ def ensemble(
     Source: Hinton, Vinyals & Dean (2015), section 2, on ensembles.
     """
     check_average(average)
-    one = live(model, params, extra, fingerprint=fingerprint)
+    alone = live(model, params, extra, fingerprint=fingerprint)
 
     def together(apply: Answer) -> Answer:
         def answer(variables: PyTree, batch: Batch) -> Outputs:
@@ -76,7 +76,7 @@ def ensemble(
 
         return answer
 
-    return dataclasses.replace(one, stacked=1).wrapped(together)
+    return dataclasses.replace(alone, stacked=1).wrapped(together)
 
 
 @pinned()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -14,6 +14,8 @@ from kd.core.manifest import Manifest
 from kd.core.types import Average, Batch, Outputs, PyTree, Teacher
 from kd.errors import KdError
 from kd.teachers.make import check_average
+
+_LARGEST = 1e300  # of a weight: many of them can be added
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,7 @@ def is_live(teacher: Teacher) -> bool:
 
 
 def _checked(teachers: Any) -> tuple[tuple[Teacher, ...], tuple[float, ...]]:
-    pairs = list(teachers)
+    pairs = list(teachers) if isinstance(teachers, Iterable) else []
     if not pairs or not all(map(_is_pair, pairs)):
         raise KdError(
             "a mixture takes pairs of a teacher and its weight, e.g. "
@@ -86,7 +88,7 @@ def _checked(teachers: Any) -> tuple[tuple[Teacher, ...], tuple[float, ...]]:
         )
     weights = [weight for _, weight in pairs]
     if not all(
-        isinstance(w, (int, float)) and not isinstance(w, bool) and 0 <= w < math.inf
+        isinstance(w, (int, float)) and not isinstance(w, bool) and 0 <= w <= _LARGEST
         for w in weights
     ) or not any(weights):
         raise KdError(f"weights of teachers are numbers of 0 or more, and not all 0, got {weights}")

@@ -14,7 +14,7 @@ _WHOLE = re.compile(r"\d{1,18}(\.0)?")
 _SEVERAL = -1
 
 
-def rows_of(names: Sequence[str] | None, data: Examples, where: str) -> np.ndarray | None:
+def rows_of(names: Sequence[str] | None, data: Examples, location: str) -> np.ndarray | None:
     """The row of a table for each example of `data`, ``[n]``; None: row i is of example i.
 
     `names` say of which example each row is. An image in a folder is named by its path, as much of
@@ -32,31 +32,31 @@ def rows_of(names: Sequence[str] | None, data: Examples, where: str) -> np.ndarr
         if not files:
             return None
         raise KdError(
-            f"{where} names no example, and images of a folder have no order of their own; add a "
-            f"column 'file' that names each, as '{called[0]}' or a part that tells it apart"
+            f"{location} names no example, and images of a folder have no order of their own; add "
+            f"a column 'file' that names each, as '{called[0]}' or a part that tells it apart"
         )
-    rows = _by_file(called, names, where) if files else _by_number(called, names, where)
+    rows = _by_file(called, names, location) if files else _by_number(called, names, location)
     missing = np.flatnonzero(rows < 0)
     if len(missing):
         raise KdError(
-            f"{where} has no row for {len(missing):,} of {len(data):,} examples, e.g. "
+            f"{location} has no row for {len(missing):,} of {len(data):,} examples, e.g. "
             f"'{called[missing[0]]}'; it names e.g. '{names[0]}'"
         )
     return rows
 
 
-def _by_number(numbers: np.ndarray, names: Sequence[str], where: str) -> np.ndarray:
+def _by_number(numbers: np.ndarray, names: Sequence[str], location: str) -> np.ndarray:
     for row, name in enumerate(names):
         if not _WHOLE.fullmatch(name):
             raise KdError(
-                f"{where} calls the example of row {row} '{name}', and these examples have no "
+                f"{location} calls the example of row {row} '{name}', and these examples have no "
                 "files; number them by their row in the split, from 0"
             )
     places = {int(number): place for place, number in enumerate(numbers.tolist())}
-    return _rows((places.get(int(float(name))) for name in names), names, len(numbers), where)
+    return _rows((places.get(int(float(name))) for name in names), names, len(numbers), location)
 
 
-def _by_file(files: np.ndarray, names: Sequence[str], where: str) -> np.ndarray:
+def _by_file(files: np.ndarray, names: Sequence[str], location: str) -> np.ndarray:
     whole, ends = _whole(files), _ends(files)
 
     def place(name: str) -> int | None:
@@ -66,12 +66,12 @@ def _by_file(files: np.ndarray, names: Sequence[str], where: str) -> np.ndarray:
         chosen = next((number for number in known if number is not None), None)
         if chosen == _SEVERAL:
             raise KdError(
-                f"{where} names '{name}', and several examples are called so; name them by more "
+                f"{location} names '{name}', and several examples are called so; name them by more "
                 f"of their path, as '{files[0]}'"
             )
         return chosen
 
-    return _rows(map(place, names), names, len(files), where)
+    return _rows(map(place, names), names, len(files), location)
 
 
 def _whole(files: Iterable[str]) -> Mapping[str, int]:
@@ -91,7 +91,7 @@ def _ends(files: Iterable[str]) -> Mapping[str, int]:
 
 
 def _rows(
-    places: Iterable[int | None], names: Sequence[str], examples: int, where: str
+    places: Iterable[int | None], names: Sequence[str], examples: int, location: str
 ) -> np.ndarray:
     rows = np.full(examples, -1, np.int64)
     for row, place in enumerate(places):
@@ -99,7 +99,7 @@ def _rows(
             continue
         if rows[place] >= 0:
             raise KdError(
-                f"{where} has two rows for one example, '{names[rows[place]]}' and "
+                f"{location} has two rows for one example, '{names[rows[place]]}' and "
                 f"'{names[row]}'; keep one of them"
             )
         rows[place] = row

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -90,7 +91,7 @@ def _refuse(kind: str, what: str, wrong: Any, ahead: int) -> None:
 
 def _check_temperature(kind: str, temperature: Any) -> None:
     number = isinstance(temperature, (int, float, np.number)) and not isinstance(temperature, bool)
-    if not number or not 0 < temperature < np.inf:
+    if not number or not 0 < temperature <= sys.float_info.max:
         raise KdError(f"temperature must be a finite number above 0, got {temperature!r}")
     if kind == "logits" and temperature != 1:
         raise KdError(

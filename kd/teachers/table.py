@@ -113,7 +113,7 @@ def _npz(path: pathlib.Path, naming: Sequence[str], kind: Kind | None) -> _Answe
             f"{path} must hold logits or probabilities, one of them or teacher.kind says which; it "
             f"holds {', '.join(map(repr, stored)) or 'nothing'}"
         )
-    values = _rows_of_numbers(read_array(stored[chosen]), stored[chosen].where)
+    values = _rows_of_numbers(read_array(stored[chosen]), stored[chosen].location)
     names = next((_texts(stored[key], len(values)) for key in naming if key in stored), None)
     columns = next((stored[key] for key in ("class_names", "classes") if key in stored), None)
     return _Answers(
@@ -130,7 +130,7 @@ def _number(stored: Mapping[str, Member]) -> float | None:
         return None
     value = read_array(stored["temperature"])
     if value.size != 1 or value.dtype.kind not in "uif" or not 0 < value.item() < np.inf:
-        raise KdError(f"{stored['temperature'].where} must be one number above 0")
+        raise KdError(f"{stored['temperature'].location} must be one number above 0")
     return float(value.item())
 
 
@@ -139,15 +139,15 @@ def _texts(member: Member, wanted: int) -> list[str]:
     array = read_array(member)
     if array.shape != (wanted,) or array.dtype.kind not in "USiu":
         raise KdError(
-            f"{member.where} is {array.dtype}{list(array.shape)}; store {wanted} words or whole "
+            f"{member.location} is {array.dtype}{list(array.shape)}; store {wanted} words or whole "
             "numbers"
         )
-    return words(array, member.where)
+    return words(array, member.location)
 
 
-def _rows_of_numbers(values: np.ndarray, where: str) -> np.ndarray:
+def _rows_of_numbers(values: np.ndarray, location: str) -> np.ndarray:
     if values.ndim < 2:
-        raise KdError(f"{where} has shape {list(values.shape)}; store a row per example, [n v]")
+        raise KdError(f"{location} has shape {list(values.shape)}; store a row per example, [n v]")
     return values
 
 
@@ -190,7 +190,7 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 
 def _chosen(
-    classes: Sequence[int] | Sequence[str], known: Sequence[str] | None, where: str
+    classes: Sequence[int] | Sequence[str], known: Sequence[str] | None, location: str
 ) -> list[int]:
     """The numbers of the columns that are called or numbered so."""
     numbers = [name for name in classes if isinstance(name, int)]
@@ -198,11 +198,11 @@ def _chosen(
         return numbers
     missing = [str(name) for name in classes if known is None or name not in known]
     if known is None or missing:
-        raise unknown(f"class of {where}:", missing[0], known or ())
+        raise unknown(f"class of {location}:", missing[0], known or ())
     return [list(known).index(str(name)) for name in classes]
 
 
-def _columns(classes: Sequence[str], data: Examples, where: str) -> list[int]:
+def _columns(classes: Sequence[str], data: Examples, location: str) -> list[int]:
     """Where in a table each class of the data is, by its name, or else by its number."""
     known = data.class_names or tuple(map(str, range(data.num_classes)))
     if sorted(classes) == sorted(known):
@@ -212,8 +212,8 @@ def _columns(classes: Sequence[str], data: Examples, where: str) -> list[int]:
         return np.argsort([int(name) for name in classes]).tolist()
     missing = [name for name in known if name not in classes]
     extra = [name for name in classes if name not in known]
-    told = [f"has no '{missing[0]}'"] * bool(missing) + [f"has '{extra[0]}'"] * bool(extra)
+    told = [f"has no '{name}'" for name in missing[:1]] + [f"has '{name}'" for name in extra[:1]]
     raise KdError(
-        f"{where} {' and '.join(told) or 'names a class twice'}; its columns must be the data's "
+        f"{location} {' and '.join(told) or 'names a class twice'}; its columns must be the data's "
         f"{data.num_classes} classes, {', '.join(known[:5])}{', ...' if len(known) > 5 else ''}"
     )

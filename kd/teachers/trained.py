@@ -17,7 +17,7 @@ import numpy as np
 from kd import evals, exporting
 from kd.core.types import Average, Model, PyTree, Targets, Teacher
 from kd.data import Dataset, Stream
-from kd.data.examples import Examples
+from kd.data.examples import Examples, of_student
 from kd.data.seen import Seen, scale_for
 from kd.errors import KdError, unknown
 from kd.lineage import Lineage
@@ -63,6 +63,7 @@ class Trained:
           KdError: inputs that it cannot read, or of another range than it was trained on.
         """
         check_data(data)
+        data = of_student(data)
         if self.seen is not None and self.seen.shape == data.seen.shape:
             data = data.scaled(scale_for(self.seen, data.seen, "the model"))
         try:
@@ -116,7 +117,9 @@ class Trained:
             )
         rows, targets = data.has_label, data.targets
         labels = data.labels[rows]
-        values = [evals.badness(metric, one[rows], labels, targets) for one in self.each(data)]
+        values = [
+            evals.badness(metric, answers[rows], labels, targets) for answers in self.each(data)
+        ]
         return np.asarray(values if self.members else values[0])
 
     def teacher(
@@ -140,9 +143,11 @@ class Trained:
                 raise KdError(
                     f"pairs must be members of this population, whole numbers from 0, got {pairs!r}"
                 )
-            one = kd_teacher.live(self.model, self.params, self.extra, fingerprint=self.fingerprint)
+            alone = kd_teacher.live(
+                self.model, self.params, self.extra, fingerprint=self.fingerprint
+            )
             chosen = tuple(int(pair) for pair in pairs)
-            return dataclasses.replace(one, pairs=chosen, seen=self.seen)
+            return dataclasses.replace(alone, pairs=chosen, seen=self.seen)
         make: Any = kd_teacher.live
         if self.members:
             make = functools.partial(kd_teacher.ensemble, average=average)
@@ -193,8 +198,8 @@ class Trained:
           KdError: as `save`, a population (export its members one by one), or a model that cannot
             be written as a program.
         """
-        if format not in FORMATS:
-            raise unknown("format", format, FORMATS)
+        if not isinstance(format, str) or format not in FORMATS:
+            raise unknown("format", str(format), FORMATS)
         if self.count is not None:
             raise KdError(
                 f"this is a population of {self.count} members, and one of them is exported: say "
@@ -319,7 +324,9 @@ def evaluation(run: Trained, data: Examples) -> dict[str, Any]:
         return {"members": []}
     rows, judged = np.flatnonzero(data.has_label), data.has_label
     labels = data.labels[judged]
-    members = [member_evaluation(one[judged], labels, data.targets) for one in run.each(data)]
+    members = [
+        member_evaluation(answers[judged], labels, data.targets) for answers in run.each(data)
+    ]
     for member in members:
         if "wrong" in member:
             member["wrong"] = rows[member["wrong"]].tolist()

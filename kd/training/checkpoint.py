@@ -201,8 +201,8 @@ class Checkpoints:
     def _read(self, step: int, example: PyTree | None) -> Any:
         if example is None:
             with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-                found = reader.metadata(self._steps / str(step) / "state")
-            wanted = jax.tree.map(_in_memory, found.item_metadata.tree)
+                saved = reader.metadata(self._steps / str(step) / "state")
+            wanted = jax.tree.map(_in_memory, saved.item_metadata.tree)
             return self._restored(step, wanted)
         try:
             arrays = self._restored(step, jax.tree.map(_abstract, example))
@@ -276,10 +276,10 @@ class Checkpoints:
             expected = None
         if not isinstance(expected, dict) or not expected:
             return "its checksums were never finished"
-        found = disk.checksums(self._steps / str(step))
+        sums = disk.checksums(self._steps / str(step))
         for name, value in expected.items():
-            if found.get(name) != value:
-                return f"{name} is {'missing' if name not in found else 'not what was written'}"
+            if sums.get(name) != value:
+                return f"{name} is {'missing' if name not in sums else 'not what was written'}"
         return None
 
     def _not_saved(self, step: int, error: Exception) -> KdError:
@@ -359,9 +359,9 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(form.shape, form.dtype, sharding=leaf.sharding)
 
 
-def _in_memory(found: Any) -> np.ndarray:
+def _in_memory(form: Any) -> np.ndarray:
     """An array of the form that was saved, which takes no room: it asks Orbax for NumPy."""
-    return np.broadcast_to(np.zeros((), found.dtype), found.shape)
+    return np.broadcast_to(np.zeros((), form.dtype), form.shape)
 
 
 def _is_key(x: Any) -> bool:

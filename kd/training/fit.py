@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import numbers
 import sys
@@ -14,6 +15,7 @@ import optax
 from kd import evals
 from kd.core.members import make_members
 from kd.core.schedules import Schedule
+from kd.core.state import State
 from kd.core.step import View
 from kd.core.terms import Term
 from kd.core.types import Teacher
@@ -24,7 +26,7 @@ from kd.placement.mesh import MeshSpec
 from kd.placement.sharding import Sharding
 from kd.teachers.trained import Trained
 from kd.training import loop
-from kd.training.task import make_task
+from kd.training.task import Task, make_task
 from kd.training.writers import Progress, Write
 
 
@@ -96,30 +98,25 @@ def fit(
     _check_types(data, terms, teacher)
     _check_start(init, freeze)
     _check_numbers(epochs, seed, learning_rate)
-    if learning_rate_schedule is None:
-        learning_rate_schedule = Schedule("linear" if optimizer is None else "constant")
     _check_training(optimizer, learning_rate_schedule, view)
-    if validation is not None:
-        _check_validation(validation, data)
+    _check_validation(validation, data)
     watch = _watched(validation, patience, watch)
     population = {} if population is None else population
     _check_columns(population, seed, learning_rate)
-    if learning_rate is None:
-        learning_rate = 0.05 if optimizer is None else 1.0
-    members = make_members(terms, population, learning_rate, int(seed))
+    optimizer, rate, schedule = _descent(optimizer, learning_rate, learning_rate_schedule)
     task = make_task(
         model,
         data,
         terms,
-        members,
+        make_members(terms, population, rate, int(seed)),
         batch_size=batch_size,
         epochs=epochs,
-        optimizer=optax.sgd(1.0, momentum=0.9) if optimizer is None else optimizer,
+        optimizer=optimizer,
         teacher=teacher,
         init=init,
         freeze=freeze,
         view=view,
-        learning_rate_schedule=learning_rate_schedule,
+        learning_rate_schedule=schedule,
         early_stopping=validation is not None,
         patience=patience,
         accumulate=accumulate,
@@ -127,25 +124,44 @@ def fit(
         mesh=mesh,
         sharding=sharding,
     )
-    every = None if validation is None else steps_per_epoch(len(data), batch_size)
-    with Progress(title, task.total_steps, batch_size * (members.size or 1)) as progress:
+    return _trained(task, validation, watch, title)
 
-        def start_writing(resumed_at: int) -> list[Write]:
-            progress.resume(resumed_at)
-            progress.say(f"{title}: {data.seen.text}")
-            if task.first is not None:
-                progress.say(f"{title}: {task.first.text}")
-            return [progress.write]
 
-        state = loop.run(
-            task,
-            cadence=loop.Cadence(evaluate=every),
-            validate=None
-            if validation is None
-            else lambda state: loop.latest(task, state).badness(validation, watch),
-            start_writing=start_writing,
-        )
+def _descent(
+    optimizer: optax.GradientTransformation | None, rate: float | None, schedule: Schedule | None
+) -> tuple[optax.GradientTransformation, float, Schedule]:
+    """The optimiser, what multiplies its updates, and the shape of that over the run.
+
+    An optimiser of the caller's own has its rate and its schedule in it already.
+    """
+    if optimizer is None:
+        optimizer, usual_rate, usual_shape = optax.sgd(1.0, momentum=0.9), 0.05, "linear"
+    else:
+        usual_rate, usual_shape = 1.0, "constant"
+    return optimizer, usual_rate if rate is None else rate, schedule or Schedule(usual_shape)
+
+
+def _trained(task: Task, validation: Dataset | None, watch: str, title: str) -> Trained:
+    """Run the task, looking at `validation` once an epoch where there is one."""
+    cadence, validate = loop.Cadence(), None
+    if validation is not None:
+        cadence = loop.Cadence(evaluate=steps_per_epoch(len(task.data), task.batch_size))
+        validate = functools.partial(_badness, task, validation, watch)
+
+    def start_writing(resumed_at: int) -> list[Write]:
+        progress.resume(resumed_at)
+        progress.say(f"{title}: {task.data.seen.text}")
+        if task.first is not None:
+            progress.say(f"{title}: {task.first.text}")
+        return [progress.write]
+
+    with Progress(title, task.total_steps, task.batch_size * (task.members.size or 1)) as progress:
+        state = loop.run(task, cadence=cadence, validate=validate, start_writing=start_writing)
     return loop.result(task, state)
+
+
+def _badness(task: Task, validation: Dataset, watch: str, state: State) -> Any:
+    return loop.latest(task, state).badness(validation, watch)
 
 
 def _check_columns(population: Mapping[str, Any], seed: Any, learning_rate: Any) -> None:
@@ -211,7 +227,7 @@ def _check_training(optimizer: Any, schedule: Any, view: Any) -> None:
         raise KdError(
             f"optimizer must be an optimiser of Optax, got {optimizer!r:.80}; e.g. optax.adam(1e-3)"
         )
-    if not isinstance(schedule, Schedule):
+    if schedule is not None and not isinstance(schedule, Schedule):
         raise KdError(
             f"learning_rate_schedule must be a kd.Schedule, got {schedule!r:.80}; e.g. "
             "kd.Schedule('cosine')"
@@ -233,6 +249,8 @@ def _watched(validation: Dataset | None, patience: Any, watch: Any) -> str:
 
 
 def _check_validation(validation: Any, data: Dataset) -> None:
+    if validation is None:
+        return
     if not isinstance(validation, Dataset):
         raise KdError(
             f"validation must be a Dataset, got {type(validation).__name__}; make one with "

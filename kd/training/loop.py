@@ -83,77 +83,146 @@ def run(
         be written.
       Interrupted: SIGINT or SIGTERM arrived, in any of the processes; the state was saved.
     """
-    check(task)
-    where = place(task)
-    check_room(task, where)
-    state, position = initial_state(task, where.state), None
-    population = task.is_population
-    untrained = digests(state.params, population)
-    if checkpoints is not None:
-        state = checkpoints.restore(state) or state
-        position = checkpoints.last_position
-    step = first = int(np.max(np.asarray(state.step)))
-    log = Log(
-        lambda start: cadence.next_stop(start, task.total_steps),
-        None if position is None else position["log"],
-    )
-    capacity = min(cadence.dispatch, task.total_steps)
-    program = compile_program(
-        task, where, capacity, step, None if position is None else position["data"]
-    )
-    log.writers, agreement = start_writing(first), group.Agreement()
-    _check_finite(state, step)  # compiles it now, and not in the midst of the run
+    training = _Training(task, cadence, checkpoints, evaluate, validate)
+    training.log.writers, agreement = start_writing(training.first), group.Agreement()
+    training.check_finite()  # compiles it now, and not in the midst of the run
     try:
         with StopSignals(noting=checkpoints is not None) as stop:
-            while True:
-                received = agreement.agreed(step, stop.received)
-                patient = _is_patient(task, cadence, state)
-                ended = step >= task.total_steps or received is not None or not patient
-                due = {
-                    name
-                    for name in ("evaluate", "checkpoint")
-                    if _due(getattr(cadence, name), step, first)
-                }
-                if due or ended:
-                    log.flush()
-                    _check_finite(state, step)
-                if first < step >= task.total_steps:
-                    check_changed(untrained, digests(state.params, population), step)
-                if "evaluate" in due or first < step >= task.total_steps:
-                    if validate is not None:
-                        counts = _counts(task, cadence, state)
-                        state = _keep_best(state, validate(state), counts, where.state)
-                    if evaluate is not None:
-                        log.write(step, evaluate(state))
-                    if patient and not _is_patient(task, cadence, state):
-                        check_changed(untrained, digests(state.params, population), step)
-                        ended = True
-                if checkpoints is not None and ("checkpoint" in due or ended):
-                    cut = step >= task.total_steps and not cadence.stops_at(step)
-                    checkpoints.save(step, state, position=_position(program, log, cut))
-                if ended:
-                    break
-                until = program.until(step, cadence.next_stop(step, task.total_steps))
-                state, metrics = program.advance(state, step, until)
-                log.flush()
-                log.add(step, until, metrics)
-                step = until
-            if checkpoints is not None:
-                checkpoints.wait()
-            if received is None:  # a signal in the last step counts too
-                received = agreement.agreed(step + 1, stop.received)
+            received = training.run(lambda step: agreement.agreed(step, stop.received))
     except KdError as error:
         if checkpoints is not None:
             with contextlib.suppress(KdError):
                 checkpoints.wait()  # what was saved before stays whole
-        if isinstance(error, NotFinite) and _is_whole_here(where):
+        if isinstance(error, NotFinite) and _is_whole_here(training.placement):
             raise diagnosed(task, error) from error
         raise
     finally:
-        program.close()
+        training.program.close()
     if received is not None:
-        raise Interrupted(received, step)
-    return state
+        raise Interrupted(received, training.step)
+    return training.state
+
+
+class _Training:
+    """A run under way: its state after `step` steps, and what is done there."""
+
+    def __init__(
+        self,
+        task: Task,
+        cadence: Cadence,
+        checkpoints: Checkpoints | None,
+        evaluate: Callable[[State], Mapping[str, Any]] | None,
+        validate: Callable[[State], Any] | None,
+    ) -> None:
+        check(task)
+        self.task, self.cadence, self.checkpoints = task, cadence, checkpoints
+        self.evaluate, self.validate = evaluate, validate
+        self.placement = place(task)
+        check_room(task, self.placement)
+        self.state = initial_state(task, self.placement.state)
+        self.untrained = digests(self.state.params, task.is_population)
+        saved = self._restore()
+        self.step = self.first = int(np.max(np.asarray(self.state.step)))
+        self.log = Log(self._line_end, saved.get("log"))
+        capacity = min(cadence.dispatch, task.total_steps)
+        self.program = compile_program(task, self.placement, capacity, self.step, saved.get("data"))
+
+    def _restore(self) -> Mapping[str, Any]:
+        """Go on from the newest checkpoint; where its data and its line of metrics stand."""
+        if self.checkpoints is None:
+            return {}
+        self.state = self.checkpoints.restore(self.state) or self.state
+        return self.checkpoints.last_position or {}
+
+    def run(self, agreed: Callable[[int], int | None]) -> int | None:
+        """Train to the end, or to the signal for which all stop, which is returned.
+
+        `agreed(step)` is the signal that the processes have agreed on at a step.
+        """
+        received = agreed(self.step)
+        while not self._stop(received):
+            self._advance()
+            received = agreed(self.step)
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
+        if received is None:  # a signal in the last step counts too
+            received = agreed(self.step + 1)
+        return received
+
+    def _stop(self, received: int | None) -> bool:
+        """Do what is due at this step. Whether the run ends here."""
+        patient, complete = self._is_patient(), self.step >= self.task.total_steps
+        ended = complete or received is not None or not patient
+        evaluating, saving = self._due(self.cadence.evaluate), self._due(self.cadence.checkpoint)
+        if evaluating or saving or ended:
+            self.log.flush()
+            self.check_finite()
+        completed = complete and self.step > self.first
+        if completed:
+            self._check_changed()
+        if evaluating or completed:
+            self._look()
+            if patient and not self._is_patient():
+                self._check_changed()
+                ended = True
+        if saving or ended:
+            self._save(cut=complete and not self.cadence.stops_at(self.step))
+        return ended
+
+    def _advance(self) -> None:
+        """One dispatch. The metrics of the one before are written while it runs."""
+        until = self.program.until(self.step, self._line_end(self.step))
+        self.state, metrics = self.program.advance(self.state, self.step, until)
+        self.log.flush()
+        self.log.add(self.step, until, metrics)
+        self.step = until
+
+    def _look(self) -> None:
+        """Judge the members on the validation split, and write what the evaluation says."""
+        if self.validate is not None:
+            counting, badness = self._counting(), self.validate(self.state)
+            self.state = _keep_best(self.state, badness, counting, self.placement.state)
+        if self.evaluate is not None:
+            self.log.write(self.step, self.evaluate(self.state))
+
+    def _save(self, cut: bool) -> None:
+        if self.checkpoints is not None:
+            position = _position(self.program, self.log, cut)
+            self.checkpoints.save(self.step, self.state, position=position)
+
+    def check_finite(self) -> None:
+        """A step whose loss was finite can still end in parameters that are not; they must not be
+        saved.
+        """
+        member = int(_first_not_finite(self.state.params, self.task.is_population))
+        if member >= 0:
+            raise NotFinite("parameters", self.step, member if self.task.is_population else None)
+
+    def _check_changed(self) -> None:
+        trained = digests(self.state.params, self.task.is_population)
+        check_changed(self.untrained, trained, self.step)
+
+    def _due(self, every: int | None) -> bool:
+        return bool(every) and self.step > self.first and self.step % every == 0
+
+    def _is_patient(self) -> bool:
+        """Whether a member has patience left; every process reads the same in its state."""
+        every, patience = self.cadence.evaluate, self.task.patience
+        if patience is None or every is None or self.state.best is None:
+            return True
+        step, best = np.asarray(self.state.step), np.asarray(self.state.best.step)
+        return not np.all(has_run_out(step, best, every, patience))
+
+    def _counting(self) -> np.ndarray:
+        """Which members a look may still change."""
+        every, patience = self.cadence.evaluate, self.task.patience
+        step, best = np.asarray(self.state.step), np.asarray(self.state.best.step)
+        if patience is None or every is None:
+            return np.ones(step.shape, bool)
+        return np.asarray(still_counts(step, best, every, patience))
+
+    def _line_end(self, step: int) -> int:
+        return self.cadence.next_stop(step, self.task.total_steps)
 
 
 def latest(task: Task, state: State) -> Trained:
@@ -173,10 +242,6 @@ def _trained(task: Task, params: PyTree, extra: PyTree, heads: Mapping[str, PyTr
     return Trained(task.model, params, extra, task.is_population, **told)
 
 
-def _due(every: int | None, step: int, first: int) -> bool:
-    return bool(every) and step > first and step % every == 0
-
-
 def _position(program: Program, log: Log, cut: bool) -> dict[str, Any] | None:
     """Where the data stands, and the line under way; one that the end has `cut` short would go on
     in a longer run.
@@ -187,30 +252,14 @@ def _position(program: Program, log: Log, cut: bool) -> dict[str, Any] | None:
     return None if data is None else {"data": data, "log": log.state}
 
 
-def _keep_best(state: State, errors: Any, counts: Any, shardings: State) -> State:
+def _keep_best(state: State, badness: Any, counting: Any, shardings: State) -> State:
     keep = jax.jit(keep_best, out_shardings=shardings)
-    return keep(state, np.asarray(errors, np.float32), counts)
+    return keep(state, np.asarray(badness, np.float32), counting)
 
 
-def _counts(task: Task, cadence: Cadence, state: State) -> np.ndarray:
-    """Which members a look may still change."""
-    step, best = (np.asarray(one) for one in (state.step, state.best.step))
-    if task.patience is None or cadence.evaluate is None:
-        return np.ones(step.shape, bool)
-    return np.asarray(still_counts(step, best, cadence.evaluate, task.patience))
-
-
-def _is_patient(task: Task, cadence: Cadence, state: State) -> bool:
-    """Whether a member has patience left. Every process comes to the same: it is in the state."""
-    if task.patience is None or cadence.evaluate is None or state.best is None:
-        return True
-    step, best = (np.asarray(one) for one in (state.step, state.best.step))
-    return not np.all(has_run_out(step, best, cadence.evaluate, task.patience))
-
-
-def _is_whole_here(where: Placement) -> bool:
+def _is_whole_here(placement: Placement) -> bool:
     """Whether one device holds all parameters, so that it can compute by itself."""
-    leaves = jax.tree.leaves(where.state.params)
+    leaves = jax.tree.leaves(placement.state.params)
     return group.count() == 1 and all(leaf.is_fully_replicated for leaf in leaves)
 
 
@@ -225,13 +274,3 @@ def _first_not_finite(params: Any, population: bool) -> jax.Array:
 
     each = jnp.stack([finite(leaf) for leaf in jax.tree.leaves(params)]).all(axis=0)
     return jnp.where(each.all(), -1, jnp.argmin(each))
-
-
-def _check_finite(state: State, step: int) -> None:
-    """A step whose loss was finite can still end in parameters that are not; they must not be
-    saved.
-    """
-    population = state.step.ndim > 0
-    first = int(_first_not_finite(state.params, population))
-    if first >= 0:
-        raise NotFinite("parameters", step, first if population else None)

@@ -83,61 +83,61 @@ def lower(task: Task) -> Any:
     return _lower(task, place(task))
 
 
-def _lower(task: Task, where: Placement) -> Any:
+def _lower(task: Task, placement: Placement) -> Any:
     abstract = (
         task.abstract_state,
         jax.eval_shape(lambda: teacher_variables(task)),
         host_batch(task),
     )
-    with jax.set_mesh(where.mesh):
-        return _jitted(_prepared(task), where).lower(
+    with jax.set_mesh(placement.mesh):
+        return _jitted(_prepared(task), placement).lower(
             *abstract, jax.eval_shape(lambda: task.members.hparams)
         )
 
 
 def compile_program(
-    task: Task, where: Placement, capacity: int, start: int, position: dict[str, Any] | None
+    task: Task, placement: Placement, capacity: int, start: int, position: dict[str, Any] | None
 ) -> Program:
     """The program of a run whose data is in memory, `capacity` steps a dispatch, or is streamed,
     one step a dispatch.
 
     Streamed data stands at step `start`, or at `position` where a checkpoint saved one.
     """
-    variables = put(teacher_variables(task), where.teacher)
-    hparams = put(task.members.hparams, replicated(where.mesh))
+    variables = put(teacher_variables(task), placement.teacher)
+    hparams = put(task.members.hparams, replicated(placement.mesh))
     if isinstance(task.data, kd_data.Stream):
-        return _streamed(task, task.data, where, variables, hparams, start, position)
-    return _in_memory(task, task.data, where, variables, hparams, capacity)
+        return _streamed(task, task.data, placement, variables, hparams, start, position)
+    return _in_memory(task, task.data, placement, variables, hparams, capacity)
 
 
 def _in_memory(
     task: Task,
     data: kd_data.Dataset,
-    where: Placement,
+    placement: Placement,
     variables: PyTree,
     hparams: PyTree,
     capacity: int,
 ) -> Program:
-    everywhere = replicated(where.mesh)
+    everywhere = replicated(placement.mesh)
     table = kd_data.to_device(data, lambda array: put(array, everywhere))
-    over_batch = sharding(where.mesh, BATCH)
+    over_batch = sharding(placement.mesh, BATCH)
 
     def gather(table: PyTree, rows: jax.Array) -> Batch:
         return jax.lax.with_sharding_constraint(dict(kd_data.gather(table, rows)), over_batch)
 
-    rows_at = NamedSharding(where.mesh, jax.sharding.PartitionSpec(None, *where.batch.spec))
+    rows_at = NamedSharding(placement.mesh, jax.sharding.PartitionSpec(None, *placement.batch.spec))
     run = many(member_step(task), gather, capacity)
     if task.is_population:
         run = many_of_population(run, members_of(task))
-    ins = (where.state, where.teacher, everywhere, rows_at, everywhere, everywhere)
+    ins = (placement.state, placement.teacher, everywhere, rows_at, everywhere, everywhere)
     jitted = jax.jit(
-        run, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0
+        run, in_shardings=ins, out_shardings=(placement.state, everywhere), donate_argnums=0
     )
     seeds = task.members.seeds
     seeds = (seeds,) if isinstance(seeds, int) else seeds
     order = data.order(seeds, task.batch_size)
     rows = jax.ShapeDtypeStruct(_table(task, order, range(0), capacity).shape, np.int32)
-    with jax.set_mesh(where.mesh):
+    with jax.set_mesh(placement.mesh):
         program = jitted.lower(
             task.abstract_state, variables, table, rows, np.int32(0), hparams
         ).compile()
@@ -152,14 +152,14 @@ def _in_memory(
 def _streamed(
     task: Task,
     data: kd_data.Stream,
-    where: Placement,
+    placement: Placement,
     variables: PyTree,
     hparams: PyTree,
     start: int,
     position: dict[str, Any] | None,
 ) -> Program:
-    program = _lower(task, where).compile()
-    share = _share(task, where)
+    program = _lower(task, placement).compile()
+    share = _share(task, placement)
     feed = kd_data.batches(
         data, task.members.seeds, task.batch_size, share, start, stop=task.total_steps
     )
@@ -176,15 +176,15 @@ def _streamed(
                 (*index[:axis], slice(begin - share.start, end - share.start), *index[axis + 1 :])
             ]
 
-        return jax.make_array_from_callback(shape, where.batch, part)
+        return jax.make_array_from_callback(shape, placement.batch, part)
 
     running: list[Any] = []
 
     def advance(state: State, step: int, until: int) -> tuple[State, Any]:
         assert until == step + 1
         batch = dict(next(feed))
-        if where.batch.is_fully_addressable:  # all of it is here: quicker in one call
-            batch = put(batch, where.batch)
+        if placement.batch.is_fully_addressable:  # all of it is here: quicker in one call
+            batch = put(batch, placement.batch)
         else:
             batch = jax.tree.map(on_devices, batch)
         state, metrics = program(state, variables, batch, hparams)
@@ -196,11 +196,11 @@ def _streamed(
     return Program(advance, lambda step, _: step + 1, feed.get_state, feed.close)
 
 
-def _jitted(step: Callable[..., Any], where: Placement) -> Any:
-    everywhere = replicated(where.mesh)
-    ins = (where.state, where.teacher, where.batch, everywhere)
+def _jitted(step: Callable[..., Any], placement: Placement) -> Any:
+    everywhere = replicated(placement.mesh)
+    ins = (placement.state, placement.teacher, placement.batch, everywhere)
     return jax.jit(
-        step, in_shardings=ins, out_shardings=(where.state, everywhere), donate_argnums=0
+        step, in_shardings=ins, out_shardings=(placement.state, everywhere), donate_argnums=0
     )
 
 
@@ -221,7 +221,10 @@ def host_batch(task: Task) -> Batch:
     stored.
     """
     batch = dict(abstract_batch(task))
-    batch["inputs"] = jax.ShapeDtypeStruct(batch["inputs"].shape, task.data.dtype)
+    for name in ("inputs", "teacher_inputs"):
+        if name in batch:
+            stored = task.data if name == "inputs" else task.data.taught
+            batch[name] = jax.ShapeDtypeStruct(batch[name].shape, stored.dtype)
     if not task.is_population:
         return batch
     return jax.tree.map(
@@ -229,10 +232,10 @@ def host_batch(task: Task) -> Batch:
     )
 
 
-def _share(task: Task, where: Placement) -> slice:
+def _share(task: Task, placement: Placement) -> slice:
     """The part of every batch that this process's devices need."""
     shape = tuple(size for size in (task.members.size, task.batch_size) if size is not None)
-    parts = where.batch.addressable_devices_indices_map(shape).values()
+    parts = placement.batch.addressable_devices_indices_map(shape).values()
     bounds = [part[-1].indices(task.batch_size) for part in parts if part is not None]
     return slice(min(begin for begin, _, _ in bounds), max(end for _, end, _ in bounds))
 

@@ -26,36 +26,37 @@ _ADVICE = {
 }
 
 
-def kept(task: Task, where: Placement) -> dict[str, int]:
+def kept(task: Task, placement: Placement) -> dict[str, int]:
     """Bytes that a run keeps on each device, by what they are; nothing is computed.
 
     Of all members together. Activations come on top, and are not counted.
     """
     state, taught = task.abstract_state, jax.eval_shape(lambda: teacher_variables(task))
-    parameters = bytes_per_device(state.params, where.state.params)
+    parameters = bytes_per_device(state.params, placement.state.params)
     sums = {
         "parameters": parameters,
         "gradients": parameters,
-        "optimiser state": bytes_per_device(state.opt_state, where.state.opt_state),
-        "average": bytes_per_device(state.ema, where.state.ema),
+        "optimiser state": bytes_per_device(state.opt_state, placement.state.opt_state),
+        "average": bytes_per_device(state.ema, placement.state.ema),
         "heads of the losses": bytes_per_device(
-            (state.heads, state.heads_opt_state), (where.state.heads, where.state.heads_opt_state)
+            (state.heads, state.heads_opt_state),
+            (placement.state.heads, placement.state.heads_opt_state),
         ),
-        "best so far": bytes_per_device(state.best, where.state.best),
-        "teacher": bytes_per_device(taught, where.teacher),
+        "best so far": bytes_per_device(state.best, placement.state.best),
+        "teacher": bytes_per_device(taught, placement.teacher),
         "data": _of_data(task.data),
     }
     return {name: count for name, count in sums.items() if count}
 
 
-def check_room(task: Task, where: Placement) -> None:
+def check_room(task: Task, placement: Placement) -> None:
     """Raise a `KdError` where what a run keeps cannot fit on the devices of this process.
 
     On CPUs all devices share the memory of the host. A device that does not say what it has is not
     judged.
     """
-    sums = kept(task, where)
-    needed, devices = sum(sums.values()), where.mesh.local_devices
+    sums = kept(task, placement)
+    needed, devices = sum(sums.values()), placement.mesh.local_devices
     if devices[0].platform == "cpu":
         needed, have = needed * len(devices), available_memory()
     else:
@@ -95,4 +96,5 @@ def _of_data(data: kd_data.Examples) -> int:
     if isinstance(data, kd_data.Stream):
         return 0
     arrays = (data.inputs, data.labels, data.weights)
-    return sum(array.nbytes for array in arrays if array is not None)
+    beside = 0 if data.teacher_inputs is None else _of_data(data.teacher_inputs)
+    return beside + sum(array.nbytes for array in arrays if array is not None)

@@ -161,7 +161,7 @@ def initial_state(task: Task, shardings: State | None = None) -> State:
     first = {} if task.first is None else dict(task.first.leaves)
     own = task.first is not None and task.first.members
 
-    def one(drawn: tuple[tuple[jax.Array, jax.Array], PyTree]) -> State:
+    def single(drawn: tuple[tuple[jax.Array, jax.Array], PyTree]) -> State:
         seeds, leaves = drawn
         optimizer = of_the_rest(task.optimizer, task.freeze)
         state = init_state(task.model, optimizer, seeds[0], example, seeds[1], leaves)
@@ -172,11 +172,12 @@ def initial_state(task: Task, shardings: State | None = None) -> State:
     def each(drawn: tuple[tuple[jax.Array, jax.Array], PyTree]) -> State:
         # one after another: random numbers compile several times faster than in vmap
         seeds, leaves = drawn
-        return jax.lax.map(one, drawn) if own else jax.lax.map(lambda s: one((s, leaves)), seeds)
+        start = single if own else (lambda pair: single((pair, leaves)))
+        return jax.lax.map(start, drawn if own else seeds)
 
     drawn = (task.members.seeds, task.members.init_seeds)
     seeds = jnp.asarray(drawn[0], jnp.uint32), jnp.asarray(drawn[1], jnp.uint32)
-    draw = each if task.is_population else one
+    draw = each if task.is_population else single
     drawing = jax.jit(draw) if shardings is None else jax.jit(draw, out_shardings=shardings)
     return drawing((seeds, first))
 

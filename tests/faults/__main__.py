@@ -43,8 +43,8 @@ def plan(args, only):
     from faults import kinds
     from faults.cases import CASES, Case
 
-    one, eight, some = Case(1), Case(8, stream=True), args.others
-    found = [
+    alone, eight, some = Case(1), Case(8, stream=True), args.others
+    rows = [
         (
             f"SIGKILL, {case.words}",
             1.6 * args.kills,
@@ -52,25 +52,25 @@ def plan(args, only):
         )
         for case in CASES
     ]
-    for case in (one, eight):
-        found.append(
+    for case in (alone, eight):
+        rows.append(
             (f"SIGTERM, {case.words}", 2 * some, functools.partial(kinds.asked_to_stop, case, some))
         )
     for victim in (0, 1):
         name = f"one of two processes killed, process {victim}"
-        found.append((name, 5 * some, functools.partial(kinds.one_of_two_lost, victim, some)))
+        rows.append((name, 5 * some, functools.partial(kinds.one_of_two_lost, victim, some)))
     for kind in kinds.DAMAGES:
-        found.append(
+        rows.append(
             (f"checkpoint, {kind}", 18, functools.partial(kinds.damaged, eight, kind, None))
         )
-    found.append(
+    rows.append(
         ("half-written checkpoint", 2 * some, functools.partial(kinds.half_written, eight, some))
     )
-    for case in (one, eight):
-        found.append(
+    for case in (alone, eight):
+        rows.append(
             (f"disk full, {case.words}", 2 * some, functools.partial(kinds.disk_full, case, some))
         )
-    return [row for row in found if any(words in row[0] for words in only)]
+    return [row for row in rows if any(words in row[0] for words in only)]
 
 
 def measure(args):

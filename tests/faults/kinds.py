@@ -28,7 +28,7 @@ class Row:
     """
 
     fault: str
-    where: str
+    place: str
     tried: int = 0
     exact: int = 0
     runs: int = 0
@@ -114,7 +114,7 @@ def pair(command, workdir, fault=CALM, victim=0, patience=None):
         starts.begin([*command, *place], 2, workdir, fault if index == victim else CALM, patience)
         for index, place in enumerate(places)
     ]
-    return [one.wait() for one in started]
+    return [process.wait() for process in started]
 
 
 def one_of_two_lost(
@@ -130,7 +130,7 @@ def one_of_two_lost(
     expected = fresh()
     for path in (fresh(), expected):  # the first time it compiles
         calm = pair(case.command(path), path, patience=patience)
-        assert [one.code for one in calm] == [0, 0], [one.err for one in calm]
+        assert [process.code for process in calm] == [0, 0], [process.err for process in calm]
     for _ in range(4 * times):
         if row.tried == times:
             break
@@ -149,7 +149,9 @@ def one_of_two_lost(
             problem = f"the other took {seconds:.0f} s"
         if not problem:
             again = pair(case.command(workdir), workdir, patience=patience)
-            problem = next((p for one in again if (p := problem_of(one, workdir, expected))), "")
+            problem = next(
+                (p for process in again if (p := problem_of(process, workdir, expected))), ""
+            )
         row.add(problem)
         drop(workdir)
     return row

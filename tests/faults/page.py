@@ -30,7 +30,7 @@ def markdown(results):
         table(results).markdown(),
         f"{exact} of {tried} exact. " + " ".join(EXPLAINED),
         *(
-            f"- {row['fault']}, {row['where']}: {wrong}"
+            f"- {row['fault']}, {row['place']}: {wrong}"
             for row in results["rows"]
             for wrong in row["wrong"]
         ),
@@ -75,9 +75,9 @@ def _record(about, rows, order):
 
 def _cells(row):
     if row["skipped"]:
-        return [row["fault"], row["where"], f"skipped: {row['skipped']}", "", ""]
+        return [row["fault"], row["place"], f"skipped: {row['skipped']}", "", ""]
     slowest = "" if row["slowest"] is None else f"{row['slowest']:.1f} s"
-    return [row["fault"], row["where"], str(row["tried"]), str(row["exact"]), slowest]
+    return [row["fault"], row["place"], str(row["tried"]), str(row["exact"]), slowest]
 
 
 if __name__ == "__main__":

@@ -106,9 +106,9 @@ def run(command, devices, folder, fault=CALM):
 @functools.cache
 def scratch():
     """Where all runs of this process live, until it ends."""
-    found = tempfile.TemporaryDirectory(prefix="kd-faults-")
-    keep.append(found)
-    return pathlib.Path(found.name)
+    folder = tempfile.TemporaryDirectory(prefix="kd-faults-")
+    keep.append(folder)
+    return pathlib.Path(folder.name)
 
 
 keep: list = []

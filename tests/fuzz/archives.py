@@ -14,8 +14,24 @@ from fuzz.values import choice
 KEYS = {"total_steps": 20, "log_steps": 10, "data__batch_size": 20, "optim__learning_rate": 0.1}
 
 
+def of_loss(loss):
+    """The keys of a run that has this loss in the place of `hard`."""
+    return {"objective__hard": "none", f"objective__{loss}__weight": 1.0}
+
+
+LABELS = {
+    "classes": {},
+    "weighted": {},
+    "partly labelled": {},
+    "yes or no": of_loss("bce"),
+    "numbers": of_loss("mse"),
+}
+"""The keys of a run that learns such labels."""
+
+
 def npz(random):
     """An archive with one or two damages, or none."""
+    kind = choice(random, ["classes", "classes", *LABELS])
     damages = [choice(random, NPZ_DAMAGES) for _ in range(int(choice(random, [0, 1, 1, 1, 2])))]
     seeds = [int(random.integers(2**31)) for _ in damages]
     stream = bool(random.random() < 0.2)
@@ -23,7 +39,7 @@ def npz(random):
     def call():
         from kd.cli.main import main
 
-        arrays, content = _arrays(), None
+        arrays, content = _arrays(kind), None
         for damage, seed in zip(damages, seeds, strict=True):
             draw = np.random.default_rng(seed)
             if damage in OF_ARRAYS:
@@ -33,11 +49,11 @@ def npz(random):
             if damage in OF_BYTES:
                 content = damage(np.random.default_rng(seed), content)
         pathlib.Path("a.npz").write_bytes(content)
-        keys = {**KEYS, "data__source": "npz:a.npz", "data__stream": stream}
+        keys = {**KEYS, **LABELS[kind], "data__source": "npz:a.npz", "data__stream": stream}
         keys |= {"data__train": "train", "data__eval": "test"}
         return main(runs.kd("train", "--workdir=run", "--data_dir=.", **keys))
 
-    words = f"npz{', streamed' * stream}: {names(damages) or 'whole'}"
+    words = f"npz, {kind}{', streamed' * stream}: {names(damages) or 'whole'}"
     learns = not damages
     return Case(words, call, lambda *_: trained(pathlib.Path("run"), learns))
 
@@ -47,7 +63,7 @@ def names(damages):
     return ", ".join(damage.__name__.removeprefix("_") for damage in damages)
 
 
-def _arrays():
+def _arrays(kind):
     random, arrays = np.random.default_rng(0), {}
     centres = random.normal(size=(3, 4, 4))
     for split, count in (("train", 60), ("test", 300)):
@@ -56,7 +72,19 @@ def _arrays():
             centres[labels] + random.normal(size=(count, 4, 4)) / 2
         ).astype(np.float32)
         arrays[f"{split}_labels"] = labels
-    return arrays
+    return {**arrays, **_other_labels(kind, arrays)}
+
+
+def _other_labels(kind, arrays):
+    labels = arrays["train_labels"], arrays["test_labels"]
+    if kind == "weighted":
+        return {"train_weights": 1.0 + labels[0]}
+    if kind == "partly labelled":
+        return {"train_labels": np.where(np.arange(60) % 4, labels[0], -1)}
+    if kind == "classes":
+        return {}
+    told = [np.eye(3)[k] if kind == "yes or no" else k + 0.5 for k in labels]
+    return {"train_labels": told[0], "test_labels": told[1]}
 
 
 def _zipped(arrays):

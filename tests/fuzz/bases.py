@@ -1,12 +1,18 @@
-"""The finished runs that cases read, copy and damage; nobody may change them themselves."""
+"""The finished runs and files that cases read, copy and damage; nobody may change them."""
 
 import contextlib
 import io
 import pathlib
 import tempfile
 
+from fuzz import doors
 from fuzz.commands import train
 from fuzz.oracle import evaluated
+
+RUNS = {"hard": "", "distilled": "distilled", "population": "population"}
+TAUGHT = {"mixed": "several", "asked": "function"}
+"""Runs that learnt through another door: which teacher of `doors.teachers` each of them has."""
+NAMES = ("data", *RUNS, *TAUGHT)
 
 
 @contextlib.contextmanager
@@ -15,14 +21,23 @@ def made():
     fingerprints.
     """
     with tempfile.TemporaryDirectory(prefix="kd-fuzz-bases-") as scratch, contextlib.chdir(scratch):
-        bases, recorded = {}, {}
-        for name in ("hard", "distilled", "population"):
-            words = train(bases, "" if name == "hard" else name, checkpoint_epochs=3)
-            _said(words)
-            bases[f"{name}: eval"] = _said(["eval", "--workdir=run"])
+        bases = {"data": doors.write(pathlib.Path("data"))}
+        recorded = {}
+        for name in (*RUNS, *TAUGHT):
+            _said(command(name, bases))
+            bases[f"{name}: eval"] = _said(["eval", "--workdir=run", doors.ALLOWED])
             bases[name] = str(pathlib.Path("run").rename(name).resolve())
             recorded |= evaluated(pathlib.Path(name))
         yield bases, recorded
+
+
+def command(name, bases, **more):
+    """The arguments of the ``kd train`` that makes the run `name`."""
+    keys = {"checkpoint_epochs": 3, **more}
+    if name in RUNS:
+        return train(bases, RUNS[name], **keys)
+    taught = doors.teachers(bases)[TAUGHT[name]]
+    return train(bases, "distilled", **{"teacher__workdir": "none", **taught, **keys})
 
 
 def _said(words):

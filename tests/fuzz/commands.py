@@ -4,8 +4,9 @@ import functools
 import pathlib
 
 import runs
+from fuzz import doors
 from fuzz.oracle import Case, trained
-from fuzz.values import PATHS, USUAL, choice, slip, value
+from fuzz.values import PATHS, SOURCES, USUAL, choice, slip, value
 
 KEYS = {"data__eval": "test", "total_steps": 30, "log_steps": 10, "optim__learning_rate": 0.2}
 LENGTHS = ("config.total_steps", "config.total_epochs")  # of a run: not every number ends today
@@ -20,7 +21,7 @@ def train(bases, arg="", **more):
 
 def case(random, bases):
     """A command with one to three mutations, or none."""
-    words = choice(random, [_train, _train, _train, _train, _other])(random, bases)
+    words = choice(random, [_train, _train, *[_door] * 4, _other, _other])(random, bases)
     before = list(words)
     for _ in range(int(choice(random, [0, 1, 1, 1, 1, 1, 2, 2, 3]))):
         words = choice(random, MUTATIONS)(random, words)
@@ -46,12 +47,28 @@ def _train(random, bases):
     return train(bases, arg)
 
 
+def _door(random, bases):
+    """A run through one of the other doors."""
+    if random.random() < 0.5:
+        keys = doors.runs(bases)
+        return train(bases, **keys[choice(random, sorted(keys))])
+    keys = doors.teachers(bases)
+    chosen = keys[choice(random, sorted(keys))]
+    return train(bases, "distilled", **{"teacher__workdir": "none", **chosen})
+
+
 def _other(random, bases):
     return list(
         choice(
             random,
             [
                 ["list"],
+                ["export", bases["hard"], "out"],
+                ["export", bases["population"], "out", "--member=1", "--format=safetensors"],
+                ["eval", f"--workdir={bases['mixed']}"],
+                ["eval", f"--workdir={bases['asked']}", doors.ALLOWED],
+                ["audit", bases["population"], bases["mixed"], "--out=audit"],
+                [*train(bases), "--dry_run"],
                 ["eval", f"--workdir={bases['hard']}", "--split=test[:50]"],
                 ["eval", f"--workdir={bases['distilled']}"],
                 ["audit", bases["hard"], bases["distilled"], "--out=audit"],
@@ -79,7 +96,13 @@ def _keys():
 
     extra = ("student.widths", "student.name", "student.classes", "objective.hard.weight")
     extra += ("objective.soft_targets.temperature", "population.seed", "teacher.model.name")
+    extra += ("student.init", "objective.bce.weight", "objective.soft_bce.temperature")
+    extra += ("objective.mse.weight", "objective.soft_mse.weight", "objective.kl.temperature")
+    extra += tuple(f"teachers.{name}.{key}" for name in ("net", "forest") for key in _OF_A_TEACHER)
     return [*walk(base_config(), "config"), *(f"config.{key}" for key in extra)]
+
+
+_OF_A_TEACHER = ("source", "weight", "average", "kind", "temperature", "classes")
 
 
 def _set_key(random, words):
@@ -87,6 +110,8 @@ def _set_key(random, words):
     text = choice(random, SHORT) if key in LENGTHS else value(random)
     if key.endswith(("workdir", "data_dir")):
         text = choice(random, PATHS)
+    if key.endswith(("source", "init")):
+        text = choice(random, [text, *[choice(random, SOURCES)] * 3])
     return [*words, f"--{key}={text}"]
 
 
@@ -165,7 +190,9 @@ def _wrongs(words, learns):
     here = pathlib.Path.cwd()
     odd = [path.name for path in here.iterdir() if path.name in ("~", "gs:", "s3:", "http:")]
     wrongs = [f"a folder named {name}" for name in odd]
-    if words[:1] != ["train"] or "--show-sharding" in words:
+    if words[:1] == ["export"] and not any(here.rglob("config.json")):
+        wrongs.append("exit 0 and nothing was exported")
+    if words[:1] != ["train"] or {"--show-sharding", "--dry_run"} & set(words):
         return wrongs
-    found = [path.parent for path in here.rglob("run.json")]
-    return wrongs + [wrong for path in found for wrong in trained(path, learns)]
+    workdirs = [path.parent for path in here.rglob("run.json")]
+    return wrongs + [wrong for path in workdirs for wrong in trained(path, learns)]

@@ -2,10 +2,13 @@
 
 from fuzz.archives import npz
 from fuzz.folders import corpus, images, prepared_set, table
+from fuzz.soft import soft_labels
 from fuzz.values import choice
+
+KINDS = [*[npz] * 3, *[corpus] * 2, *[images] * 2, *[table] * 2, *[soft_labels] * 3, prepared_set]
 
 
 def case(random, bases):
     """A data set with one or two damages, or none."""
-    kind = choice(random, [npz, npz, npz, corpus, corpus, images, table, prepared_set])
+    kind = choice(random, KINDS)
     return kind(random)

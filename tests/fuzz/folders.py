@@ -11,7 +11,7 @@ import numpy as np
 import pictures
 import runs
 import speech
-from fuzz.archives import KEYS, a_bit, bytes_between, cut, names
+from fuzz.archives import KEYS, a_bit, bytes_between, cut, names, of_loss
 from fuzz.oracle import Case, trained
 from fuzz.values import choice
 
@@ -20,7 +20,7 @@ PACKED = ["folder", "zip", "tar", "tar.gz"]
 
 def corpus(random):
     """Speech, loaded."""
-    damages, packed, spoilt = _drawn(random, CORPUS_DAMAGES), choice(random, PACKED), _bytes(random)
+    damages, packed, spoilt = drawn(random, CORPUS_DAMAGES), choice(random, PACKED), _bytes(random)
     splits: list = []
 
     def call():
@@ -35,7 +35,7 @@ def corpus(random):
 
 def images(random):
     """Images in a folder for each class."""
-    damages, packed, spoilt = _drawn(random, IMAGE_DAMAGES), choice(random, PACKED), _bytes(random)
+    damages, packed, spoilt = drawn(random, IMAGE_DAMAGES), choice(random, PACKED), _bytes(random)
     ending = choice(random, ["png", "jpg", "webp", "bmp", "gif"])
     stream = bool(random.random() < 0.3)
 
@@ -48,15 +48,20 @@ def images(random):
 
 def table(random):
     """A CSV file for each split."""
-    damages, packed, spoilt = _drawn(random, TABLE_DAMAGES), choice(random, PACKED), _bytes(random)
-    return _trained_on(
-        "csv", _words("table", damages, packed, spoilt), _write_table, (damages, packed, spoilt)
-    )
+    damages, packed, spoilt = drawn(random, TABLE_DAMAGES), choice(random, PACKED), _bytes(random)
+    kind = choice(random, ["classes", *LABELS])
+    words = _words(f"table, {kind}", damages, packed, spoilt)
+    options, keys = LABELS.get(kind, ("", {}))
+
+    def write():
+        return _write_table(kind)
+
+    return _trained_on("csv", words, write, (damages, packed, spoilt), keys=keys, options=options)
 
 
 def prepared_set(random):
     """What ``tfds build`` leaves."""
-    damages, stream = _drawn(random, FILE_DAMAGES), bool(random.random() < 0.3)
+    damages, stream = drawn(random, FILE_DAMAGES), bool(random.random() < 0.3)
 
     def write():
         from prepared import prepare
@@ -71,20 +76,20 @@ def prepared_set(random):
     return _trained_on("tfds", words, write, (damages, "folder", None), stream)
 
 
-def _trained_on(scheme, words, write, about, stream=False):
+def _trained_on(scheme, words, write, about, stream=False, keys=None, options=""):
     def call():
         from kd.cli.main import main
 
         path = _laid_out(write(), *about)
-        keys = {**KEYS, "data__source": f"{scheme}:{path.name}", "data__stream": stream}
-        keys |= {"data__train": "train", "data__eval": "test"}
-        return main(runs.kd("train", "--workdir=run", "--data_dir=.", **keys))
+        source = {"data__source": f"{scheme}:{path.name}{options}", "data__stream": stream}
+        told = {**KEYS, **source, "data__train": "train", "data__eval": "test", **(keys or {})}
+        return main(runs.kd("train", "--workdir=run", "--data_dir=.", **told))
 
     learns = not about[0] and about[2] is None
     return Case(words, call, lambda *_: trained(pathlib.Path("run"), learns))
 
 
-def _drawn(random, damages):
+def drawn(random, damages):
     """One or two of them, or none, each with its seed."""
     chosen = [choice(random, damages) for _ in range(int(choice(random, [0, 1, 1, 1, 2])))]
     return [(damage, int(random.integers(2**31))) for damage in chosen]
@@ -112,8 +117,8 @@ def _laid_out(folder, damages, packed, spoilt):
 
 
 def _finite(splits):
-    features = [one.features for split in splits.values() for one in split]
-    wrong = not features or not all(np.isfinite(one).all() and len(one) for one in features)
+    features = [utterance.features for split in splits.values() for utterance in split]
+    wrong = not features or not all(np.isfinite(clip).all() and len(clip) for clip in features)
     return ["features that are not finite"] if wrong else []
 
 
@@ -216,17 +221,29 @@ CELLS = [
 ]
 
 
-def _write_table():
+LABELS = {
+    "weighted": ("?weight=d", {}),
+    "words": ("", {"data__class_weights": "{'bee': 2.0}"}),
+    "yes or no": ("?label=label,d", {"data__targets": "binary", **of_loss("bce")}),
+    "numbers": ("", {"data__targets": "numbers", **of_loss("mse")}),
+}
+"""What is said of a table beside its file: options of its source, keys of the run."""
+
+
+def _write_table(kind):
     folder = pathlib.Path("set")
     folder.mkdir()
     draw, centres = np.random.default_rng(0), np.eye(3, 4)
     for split in ("train", "test"):
         labels = np.arange(60) % 3
         inputs = centres[labels] + draw.normal(size=(60, 4)) / 4
+        inputs[:, 3] = labels % 2 if kind == "yes or no" else np.abs(inputs[:, 3])
+        told = {"words": np.array(pictures.CLASSES)[labels], "yes or no": labels // 2}
+        rows = zip(inputs.tolist(), told.get(kind, labels), strict=True)
         with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["a", "b", "c", "d", "label"])
-            writer.writerows([*row, label] for row, label in zip(inputs, labels, strict=True))
+            writer.writerows([*row, label] for row, label in rows)
     return folder
 
 

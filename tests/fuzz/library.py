@@ -2,7 +2,9 @@
 
 import numpy as np
 
+from fuzz import usual
 from fuzz.oracle import Case
+from fuzz.usual import Later, terms_of
 from fuzz.values import choice
 
 ODD = [
@@ -19,12 +21,14 @@ def case(random, bases):
     names = sorted(arguments)
     odd = {}
     for _ in range(int(choice(random, [0, 1, 1, 1, 1, 2]))):
-        odd[choice(random, names)] = choice(random, [*ODD, *ARRAYS])
+        value = choice(random, [*ODD, *ARRAYS])
+        if name != "kd.teacher" or not callable(value):  # what a function raises is its own
+            odd[choice(random, names)] = value
     words = ", ".join(f"{key}={_short(value)}" for key, value in odd.items())
     results: list = []
 
     def call():
-        results.append(_function(name)(**{**arguments, **odd}))
+        results.append(_function(name)(**usual.made({**arguments, **odd})))
 
     return Case(f"{name}({words})", call, lambda *_: _wrongs(name, results[0], not odd))
 
@@ -37,11 +41,14 @@ def _short(value):
 
 
 def _function(name):
+    """``kd.function``, or ``kd.Trained.method`` of a model or a population of two."""
     import kd
 
-    functions = {"kd.fit": _fit, "kd.Trained.teacher": _teacher, "kd.Trained.logits": _logits}
-    functions |= {"kd.precompute": _precompute, "kd.audit": _audit}
-    return functions.get(name) or getattr(kd, name.removeprefix("kd."))
+    _, _, method = name.rpartition("kd.Trained.")
+    if method == name:
+        return getattr(kd, name.removeprefix("kd."))
+    trained = usual.a_population() if method == "member" else usual.a_trained()
+    return getattr(trained, method)
 
 
 def _arrays_of(*shapes):
@@ -68,67 +75,10 @@ ARRAYS = [
 ]
 
 
-def _inputs():
-    labels = np.arange(64) % 5
-    centres = np.random.default_rng(1).normal(size=(5, 4, 4))
-    noise = np.random.default_rng(2).normal(size=(64, 4, 4)) / 4
-    return (centres[labels] + noise).astype(np.float32), labels
-
-
-def _data():
-    import kd
-
-    return kd.arrays(*_inputs())
-
-
-def _model():
-    from kd.models import MODELS
-
-    return MODELS["mlp"](classes=5, widths=(4,))
-
-
-def _trained():
-    import kd
-
-    return kd.fit(_model(), _data(), [kd.term("hard")], epochs=1, batch_size=32)
-
-
-def _is_usual(value):
-    return isinstance(value, str) and value == "usual"
-
-
-def _fit(**arguments):
-    import kd
-
-    usual = {"model": _model(), "data": _data(), "terms": [kd.term("hard")]}
-    missing = {key: value for key, value in usual.items() if _is_usual(arguments[key])}
-    if _is_usual(arguments.get("teacher")):
-        missing["teacher"] = _trained().teacher()
-    if _is_usual(arguments.get("validation")):
-        missing["validation"] = _data()
-    return kd.fit(**{**arguments, **missing})
-
-
-def _teacher(**arguments):
-    return _trained().teacher(**arguments)
-
-
-def _logits(data):
-    return _trained().logits(_data() if _is_usual(data) else data)
-
-
-def _precompute(teacher, data):
-    import kd
-
-    if _is_usual(teacher):
-        teacher = _trained().teacher()
-    return kd.precompute(teacher, _data() if _is_usual(data) else data)
-
-
 def _call_fit(random, bases):
     import kd
 
-    usual = dict.fromkeys(("model", "data", "terms"), "usual")
+    always = {"model": Later(usual.a_model), "data": DATA, "terms": terms_of("hard")}
     numbers = {"epochs": 10, "batch_size": 32, "learning_rate": 0.3, "seed": 1}
     more = {
         "accumulate": 2,
@@ -139,24 +89,53 @@ def _call_fit(random, bases):
         "sharding": kd.Sharding(),
         "optimizer": None,
         "view": kd.jitter(1),
-        "teacher": "usual",
-        "validation": "usual",
+        "teacher": Later(usual.a_teacher),
+        "validation": DATA,
         "title": "fit",
+        "init": Later(usual.a_trained),
+        "freeze": ("Dense_0/*",),
     }
     chosen = random.choice(sorted(more), 3, replace=False)
-    return "kd.fit", {**usual, **numbers, **{key: more[key] for key in chosen}}
+    return "kd.fit", {**always, **numbers, **{key: more[key] for key in chosen}}
+
+
+def _call_fit_of_other_labels(random, bases):
+    data, terms = choice(random, OF_LABELS)
+    always = {"model": Later(usual.a_model), "data": Later(data), "terms": terms}
+    return "kd.fit", {**always, "epochs": 5, "batch_size": 32, "learning_rate": 0.1}
+
+
+def _call_fit_of_other_teachers(random, bases):
+    teacher = choice(random, [usual.a_table, usual.a_mixture])
+    always = {"model": Later(usual.a_model), "data": DATA, "teacher": Later(teacher)}
+    numbers = {"epochs": 10, "batch_size": 32, "learning_rate": 0.3}
+    return "kd.fit", {**always, "terms": terms_of("soft_targets"), **numbers}
+
+
+def _call_fit_with_patience(random, bases):
+    always = {"model": Later(usual.a_model), "data": DATA, "terms": terms_of("hard")}
+    patience = {"validation": DATA, "patience": 2, "watch": "nll"}
+    return "kd.fit", {**always, "epochs": 10, "batch_size": 32, "learning_rate": 0.3, **patience}
 
 
 def _call_arrays(random, bases):
-    inputs, labels = _inputs()
-    usual = {"inputs": inputs, "labels": labels, "num_classes": 5, "scale": 1.0}
+    inputs, labels = usual.some_inputs()
+    always = {"inputs": inputs, "labels": labels, "num_classes": 5, "scale": 1.0}
     windowed = {"starts": np.arange(10), "window": 3, "labels": labels[:10]}
-    return "kd.arrays", {**usual, **(windowed if random.random() < 0.3 else {})}
+    weighted = {"weights": 1.0 + labels, "class_names": tuple("abcde"), "targets": "classes"}
+    return "kd.arrays", {**always, **choice(random, [{}, windowed, weighted])}
+
+
+def _call_arrays_of_ids(random, bases):
+    tokens = np.arange(40).reshape(10, 4) % 7
+    shape = {"ids": True, "positions": (4,), "weights": np.ones((10, 4))}
+    return "kd.arrays", {"inputs": tokens, "labels": tokens % 3, **shape}
 
 
 def _call_term(random, bases):
-    usual = {"loss": "soft_targets", "weight": 0.5, "temperature": 2.0, "name": "soft"}
-    return "kd.term", usual
+    losses = ["soft_targets", "soft_bce", "kl", "reverse_kl"]
+    always = {"weight": 0.5, "temperature": 2.0, "name": "soft"}
+    return "kd.term", {"loss": choice(random, losses), **always}
 
 
 def _call_product(random, bases):
@@ -167,8 +146,17 @@ def _call_load(random, bases):
     return "kd.load", {"source": "digits", "split": "train[:50]", "data_dir": None}
 
 
+def _call_load_saved(random, bases):
+    return "kd.load", {"source": Later(usual.a_saved), "model": None}
+
+
 def _call_of_classes(random, bases):
-    return "kd.of_classes", {"data": _data(), "classes": (0, 1)}
+    return "kd.of_classes", {"data": DATA, "classes": (0, 1)}
+
+
+def _call_weigh_classes(random, bases):
+    weights = choice(random, ["balanced", (1.0, 2.0, 1.0, 0.0, 1.0), {"3": 2.0}])
+    return "kd.weigh_classes", {"data": DATA, "weights": weights}
 
 
 def _call_jitter(random, bases):
@@ -188,29 +176,78 @@ def _call_teacher(random, bases):
 
 
 def _call_logits(random, bases):
-    return "kd.Trained.logits", {"data": "usual"}
+    return "kd.Trained.logits", {"data": DATA}
+
+
+def _call_save(random, bases):
+    return "kd.Trained.save", {"path": "kept", "overwrite": False}
+
+
+def _call_export(random, bases):
+    return "kd.Trained.export", {"path": "out", "format": "safetensors", "overwrite": False}
+
+
+def _call_member(random, bases):
+    return "kd.Trained.member", {"i": 1}
 
 
 def _call_precompute(random, bases):
-    return "kd.precompute", {"teacher": "usual", "data": "usual"}
+    return "kd.precompute", {"teacher": Later(usual.a_teacher), "data": DATA}
 
 
-def _audit(**arguments):
-    import kd
+def _call_soft_labels(random, bases):
+    data, logits = {"data": DATA}, usual.some_logits()
+    if random.random() < 0.5:
+        return "kd.soft_labels", {**data, "logits": logits}
+    chances = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return "kd.soft_labels", {**data, "probabilities": chances, "temperature": 2.0}
 
-    usual = {"teacher": _trained(), "student": _trained(), "data": _data()}
-    return kd.audit(
-        **{key: usual[key] if _is_usual(arguments[key]) else arguments[key] for key in usual}
-    )
+
+def _call_any_teacher(random, bases):
+    told = {"data": DATA, "kind": "logits", "batch_size": 16}
+    if random.random() < 0.5:
+        return "kd.teacher", {"source": _answers, **told, "classes": (4, 3, 2, 1, 0)}
+    run = f"run:{bases['population']}"
+    return "kd.teacher", {"source": run, "average": "geometric", "classes": (0, 1, 2, 3, 4)}
+
+
+def _answers(inputs):
+    return inputs.reshape(len(inputs), -1)[:, :5]
+
+
+def _call_mixture(random, bases):
+    def teachers():
+        return [(usual.a_teacher(), 2.0), (usual.a_table(), 1.0)]
+
+    return "kd.mixture", {"teachers": Later(teachers), "average": "geometric"}
 
 
 def _call_audit(random, bases):
-    return "kd.audit", {"teacher": "usual", "student": "usual", "data": "usual"}
+    trained = Later(usual.a_trained)
+    return "kd.audit", {"teacher": trained, "student": trained, "data": DATA}
 
 
+DATA = Later(usual.some_data)
+OF_LABELS = [
+    (usual.partly_labelled, terms_of("hard")),
+    (usual.yes_or_no, terms_of("bce")),
+    (usual.scores, terms_of("mse")),
+]
 CALLS = [
     *[_call_fit] * 6,
+    *[_call_fit_of_other_labels] * 2,
+    *[_call_fit_of_other_teachers] * 2,
+    _call_fit_with_patience,
     *[_call_arrays] * 4,
+    _call_arrays_of_ids,
+    *[_call_soft_labels] * 2,
+    *[_call_any_teacher] * 2,
+    _call_mixture,
+    _call_weigh_classes,
+    _call_save,
+    _call_export,
+    _call_member,
+    _call_load_saved,
     _call_term,
     _call_product,
     _call_load,
@@ -225,7 +262,7 @@ CALLS = [
 ]
 
 
-def _wrongs(name, result, usual):
+def _wrongs(name, result, whole):
     """A model that was trained answers finite numbers and has moved; the usual one has learnt."""
     if name == "kd.arrays":
         return [] if np.isfinite(result.first).all() else ["inputs that are not finite"]
@@ -235,7 +272,7 @@ def _wrongs(name, result, usual):
 
     leaves = jax.tree.leaves(result.params)
     wrongs = [] if all(np.isfinite(leaf).all() for leaf in leaves) else ["not finite"]
-    if usual and wrongs == []:
-        right = np.mean(np.argmax(result.logits(_data()), -1) == _inputs()[1])
+    if whole and wrongs == []:
+        right = np.mean(np.argmax(result.logits(usual.some_data()), -1) == usual.some_inputs()[1])
         wrongs += [] if right > 0.2 + 3 * np.sqrt(0.2 * 0.8 / 64) else [f"accuracy {right}"]
     return wrongs

@@ -14,6 +14,7 @@ import numpy as np
 
 KINDS = ("ok", "refused", "traceback", "hang", "silent wrong")
 WRONG = KINDS[2:]
+ALLOWED = ("fuzz", "tagger")  # packages whose code the commands name
 SHORT = "metrics end before the run does"
 
 
@@ -85,7 +86,12 @@ def evaluated(path):
     )
     splits = owner["lineage"]["data"][0]["splits"]
     who = " ".join([owner["fingerprint"], *(f"{name}={splits[name]}" for name in sorted(splits))])
-    return {who: [[member[name] for name in ("errors", "nll")] for member in evaluation["members"]]}
+    return {who: [_told(member) for member in evaluation["members"]]}
+
+
+def _told(member):
+    """A count and a number of a member's evaluation; of numbers there is nothing to count."""
+    return [member.get("errors", 0), member["nll" if "nll" in member else "rmse"]]
 
 
 def disagreements(outcomes, recorded):
@@ -105,28 +111,30 @@ def disagreements(outcomes, recorded):
     return judged
 
 
-def _alike(one, other):
+def _alike(first, other):
     """Errors may differ by one, and the likelihood by rounding."""
-    same = np.shape(one) == np.shape(other)
-    return same and np.allclose(one, other, rtol=1e-3, atol=[1, 1e-3])
+    same = np.shape(first) == np.shape(other)
+    return same and np.allclose(first, other, rtol=1e-3, atol=[1, 1e-3])
 
 
 def trained(path, learns):
     """What is wrong with the run at `path`, which a command said that it had trained."""
     from kd.runs.workdir import find
 
-    run = find(path)
+    run = find(path, ALLOWED)
     evaluation, wrongs = run.read("evaluation.json"), []
     if evaluation is None:
         return ["exit 0 and no evaluation"]
     lines = [json.loads(line) for line in run.metrics.read_text("utf-8").splitlines()]
-    numbers = [_numbers(line) for line in lines] + [_numbers(evaluation["members"])]
+    defined = [_defined(member) for member in evaluation["members"]]
+    numbers = [_numbers(line) for line in lines] + [_numbers(defined)]
     if not all(isinstance(n, (int, float)) and math.isfinite(n) for ns in numbers for n in ns):
         wrongs.append("metrics that are not finite")
     if not lines or lines[-1]["step"] != evaluation["step"]:
         wrongs.append(SHORT)
     wrongs += _worse_than_chance(evaluation["members"], run.owner["num_classes"]) if learns else []
-    return wrongs + _unchanged(run)
+    chosen = np.all(evaluation.get("best_step", 1))  # else the first state was the best
+    return wrongs + (_unchanged(run) if chosen else [])
 
 
 def _worse_than_chance(members, classes):
@@ -135,7 +143,7 @@ def _worse_than_chance(members, classes):
         if "accuracy" not in member or member["accuracy"] >= 1:
             continue
         count = member["errors"] / (1 - member["accuracy"])
-        chance = 1 / classes
+        chance = 1 / max(classes, 2)  # a single output says yes or no
         if member["accuracy"] < chance - 3 * math.sqrt(chance * (1 - chance) / count):
             wrongs.append(f"accuracy {member['accuracy']:.3f} of {classes} classes, below chance")
     return wrongs
@@ -151,15 +159,16 @@ def _unchanged(run):
     from kd.training.task import initial_state
 
     task = build_task(run.spec, load_splits(run.spec)[0], None)
-    pairs = zip(
-        *(
-            jax.tree.leaves(tree)
-            for tree in (initial_state(task).params, load_trained(run.path).params)
-        ),
-        strict=True,
-    )
+    after = load_trained(run.path, allow_code=ALLOWED).params
+    trees = initial_state(task).params, after
+    pairs = zip(*map(jax.tree.leaves, trees), strict=True)
     same = all(np.array_equal(before, after) for before, after in pairs)
     return ["parameters that never moved"] if same and task.total_steps else []
+
+
+def _defined(member):
+    """Without the metrics that such labels do not have, such as an AUROC of one kind of them."""
+    return {name: value for name, value in member.items() if value is not None}
 
 
 def _numbers(value):

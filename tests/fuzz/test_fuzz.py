@@ -33,7 +33,7 @@ def test_no_traceback_no_hang_no_silent_wrong(family, runs_there):
 
 @pytest.mark.parametrize("family", CASES)
 def test_a_case_is_a_function_of_seed_and_number(family):
-    paths = {name: f"/nowhere/{name}" for name in ("hard", "distilled", "population")}
+    paths = {name: f"/nowhere/{name}" for name in bases.NAMES}
     words = [[pool.case_of(family, SEED, n, paths).words for n in range(20)] for _ in range(2)]
     assert words[0] == words[1]
     assert len(set(words[0])) > 10
@@ -80,12 +80,12 @@ def test_what_cannot_be_read_afterwards_is_wrong(tmp_path, monkeypatch):
 
 
 def test_another_evaluation_under_one_fingerprint_is_wrong():
-    one = Outcome("commands", 1, "words", "ok", results={"a": [[40, 1.5]]})
-    same = dataclasses.replace(one, number=2, results={"a": [[40, 1.5001]]})
-    other = dataclasses.replace(one, number=3, results={"a": [[104, 3.0]], "b": [[1, 1.0]]})
-    kinds = [outcome.kind for outcome in disagreements([one, same, other], {})]
+    first = Outcome("commands", 1, "words", "ok", results={"a": [[40, 1.5]]})
+    same = dataclasses.replace(first, number=2, results={"a": [[40, 1.5001]]})
+    other = dataclasses.replace(first, number=3, results={"a": [[104, 3.0]], "b": [[1, 1.0]]})
+    kinds = [outcome.kind for outcome in disagreements([first, same, other], {})]
     assert kinds == ["ok", "ok", "silent wrong"]
-    assert disagreements([one], {"a": [[54, 0.5]]})[0].kind == "silent wrong"
+    assert disagreements([first], {"a": [[54, 0.5]]})[0].kind == "silent wrong"
 
 
 def test_a_run_that_learnt_nothing_is_wrong(runs_there, tmp_path):

@@ -64,6 +64,14 @@ PATHS = [
     *("", ".", "..", "/", "/dev/null", "/dev/full", "/proc/self/mem", "x" * 5000, "a/" * 2500, "é"),
     *("\ud800", "a\nb", "http://a/b", "file:///tmp", "x" * 255, "x" * 256, "-x", "--", "*", "a b"),
 ]
+SOURCES = [
+    *("run:", "run:nowhere", "run:~", "run:.", "run:/dev/null", "run:a\0b", "run:x?member=1"),
+    *("table:", "table:nowhere.npz", "table:/dev/null", "table:.", "table:~", "table:" + "x" * 300),
+    *("hf:gpt2", "weights:x", "store:x", "hf:", "npz:", "npz:a.npz", "npz:/dev/null", "csv:"),
+    *("csv:nowhere.csv", "csv:/dev/null", "csv:x?weight=w", "csv:?", "folder:", "folder:."),
+    *("folder:nowhere", "folder:/dev/null", "sequences", "sequences:0", "sequences:x", "shapes:8"),
+    *("os:getcwd", "fuzz.teaches:answer", "fuzz.teaches:nothing", "fuzz.nowhere:f", "digits:x"),
+]
 ALL = [USUAL, NUMBERS, LITERALS, TEXTS, PATHS, LONG]
 WEIGHTS = [0.3, 0.2, 0.2, 0.15, 0.12, 0.03]
 

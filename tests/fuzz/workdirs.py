@@ -4,6 +4,8 @@ import json
 import pathlib
 import shutil
 
+from fuzz import bases as kd_bases
+from fuzz import doors
 from fuzz.commands import shown, train
 from fuzz.oracle import SHORT, Case, trained
 from fuzz.values import choice
@@ -14,7 +16,7 @@ ODD = [None, True, -1, 0, 1, 2.5, 1e400, 2**70, "", "x", "~", "\0", [], [1], {},
 
 def case(random, bases):
     """A finished run, or one that was stopped half-way, with one or two damages, or none."""
-    name = choice(random, ["hard", "hard", "distilled", "population"])
+    name = choice(random, ["hard", "hard", "distilled", "population", "mixed", "asked"])
     stopped = random.random() < 0.3
     damages = [choice(random, DAMAGES) for _ in range(int(choice(random, [0, 1, 1, 1, 1, 2])))]
     seeds = [int(random.integers(2**31)) for _ in damages]
@@ -45,28 +47,52 @@ def case(random, bases):
 
 
 def _train_again(name, bases):
-    return train(bases, "" if name == "hard" else name, checkpoint_epochs=3)
+    return kd_bases.command(name, bases)
+
+
+def _train_longer(name, bases):
+    return kd_bases.command(name, bases, total_steps=40)
 
 
 def _learn_from_it(name, bases):
     arg = "" if name == "hard" else "distilled"
     words = train({**bases, "hard": "run"}, arg or "distilled", checkpoint_epochs=3)
+    return _student([*words, doors.ALLOWED])
+
+
+def _learn_from_it_and_a_table(name, bases):
+    keys = doors.teachers({**bases, "hard": "run"})["several"]
+    return _student([*train(bases, "distilled", teacher__workdir="none", **keys), doors.ALLOWED])
+
+
+def _begin_with_it(name, bases):
+    member = "?member=0" * (name == "population")
+    return _student([*train(bases, student__init=f"run:run{member}"), doors.ALLOWED])
+
+
+def _student(words):
     return ["--workdir=student" if word == "--workdir=run" else word for word in words]
 
 
 def _eval(name, bases):
-    return ["eval", "--workdir=run"]
+    return ["eval", "--workdir=run", doors.ALLOWED]
 
 
 def _audit(name, bases):
-    return ["audit", bases["hard"], "run", "--out=audit"]
+    return ["audit", bases["hard"], "run", "--out=audit", doors.ALLOWED]
 
 
 def _audit_as_teacher(name, bases):
-    return ["audit", "run", bases["hard"], "--out=audit"]
+    return ["audit", "run", bases["hard"], "--out=audit", doors.ALLOWED]
 
 
-COMMANDS = [*[_train_again] * 4, *[_eval] * 2, _learn_from_it, _audit, _audit_as_teacher]
+def _export(name, bases):
+    member = ["--member=0"] * (name == "population")
+    return ["export", "run", "out", *member, doors.ALLOWED]
+
+
+COMMANDS = [*[_train_again] * 5, *[_eval] * 2, _train_longer, _learn_from_it, _begin_with_it]
+COMMANDS += [_learn_from_it_and_a_table, _audit, _audit_as_teacher, _export]
 
 
 def _stop(run):
@@ -87,7 +113,8 @@ def _any_file(random, run):
 
 
 def _top_file(random, run):
-    return run / choice(random, ["run.json", "metrics.jsonl", "evaluation.json"])
+    names = ["run.json", "metrics.jsonl", "evaluation.json", "answers.json"]
+    return choice(random, [run / name for name in names if (run / name).exists()] or [run / "x"])
 
 
 def _checkpoint_file(random, run):
@@ -183,7 +210,8 @@ def _a_line_of_metrics_damaged(random, run):
 
 def _edited_by_hand(random, run):
     """A value in one of the JSON files is another one, or gone, or has a neighbour."""
-    path = choice(random, [run / "run.json", run / "run.json", run / "evaluation.json"])
+    names = ["run.json", "run.json", "evaluation.json", "answers.json"]
+    path = choice(random, [run / name for name in names if (run / name).exists()] or [run / "x"])
     try:
         content = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError):
@@ -237,12 +265,15 @@ def _whole_lines(run):
 def _wrongs(words, out, err, before, usual):
     """A run that was trained again is what it was; what an evaluation says is what was recorded."""
     said = any(word in out + err for word in ("damaged", "no whole checkpoint", "are lost"))
+    if words[0] == "export":
+        return [] if pathlib.Path("out/config.json").exists() else ["nothing was exported"]
     if words[0] != "train":
         return [] if said or usual in ("", out) else [f"it says otherwise: {out[:300]}"]
     run, student = pathlib.Path("run"), "--workdir=student" in words
     wrongs = trained(pathlib.Path("student") if student else run, learns=True)
     if said and SHORT in wrongs:  # that lines are lost is no secret
         wrongs.remove(SHORT)
-    if not student and len(_whole_lines(run)) != len(before) and not said:
+    longer = any(word == "--config.total_steps=40" for word in words)
+    if not (student or longer) and len(_whole_lines(run)) != len(before) and not said:
         wrongs.append("metrics that were there are gone, and nothing was said")
     return wrongs

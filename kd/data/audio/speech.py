@@ -142,21 +142,21 @@ def _end(content: bytes, place: int) -> int:
 def _same_rate(name: str, rate: int, rates: dict[int, str]) -> None:
     rates.setdefault(rate, name)
     if len(rates) > 1:
-        (one, first), (other, second) = rates.items()
+        (first_rate, first), (other, second) = rates.items()
         raise KdError(
-            f"clip {first} has {one} samples a second and {second} has {other}; resample to one "
-            "rate"
+            f"clip {first} has {first_rate} samples a second and {second} has {other}; resample "
+            "to one rate"
         )
 
 
 def _speaker(name: str) -> str:
-    found = _SPEAKER.fullmatch(pathlib.PurePosixPath(name).stem)
-    if found is None:
+    match = _SPEAKER.fullmatch(pathlib.PurePosixPath(name).stem)
+    if match is None:
         raise KdError(
             f"clip {name} does not say who speaks; name clips speaker_NO_k.wav or "
             "speaker_nohash_k.wav"
         )
-    return found["speaker"]
+    return match["speaker"]
 
 
 def _split(
@@ -168,7 +168,7 @@ def _split(
             f"{path} has no {missing[0]}; the Speech Commands layout lists validation and test "
             "clips"
         )
-    where = {
+    listed = {
         clip: _LISTS[name]
         for name, clips in lists.items()
         for clip in clips
@@ -177,7 +177,7 @@ def _split(
     twice = sorted(set(lists["validation_list.txt"]) & set(lists["testing_list.txt"]))
     if twice:
         raise KdError(f"{path} lists {twice[0]} for validation and for test; keep it in one list")
-    absent = [clip for clip in where if clip not in utterances]
+    absent = [clip for clip in listed if clip not in utterances]
     if absent:
         raise KdError(
             f"{path} lists {absent[0]} and does not hold it; get it anew, or mend the list"
@@ -185,14 +185,14 @@ def _split(
     splits = {split: [] for split in ("train", "validation", "test")}
     home: dict[str, str] = {}
     for name in sorted(utterances):
-        split, speaker = where.get(name, "train"), utterances[name].speaker
+        split, speaker = listed.get(name, "train"), utterances[name].speaker
         if home.setdefault(speaker, split) != split:
             raise KdError(
                 f"speaker {speaker} is in {home[speaker]} and in {split}; splits must not share a "
                 "speaker"
             )
         splits[split].append(utterances[name])
-    empty = [split for split, found in splits.items() if not found]
+    empty = [split for split, spoken in splits.items() if not spoken]
     if empty:
         raise KdError(
             f"{path} has no clips for {empty[0]}; list some of its clips for each split, and not "

@@ -28,13 +28,13 @@ def load_tfds_speech(dataset: str, data_dir: str | None, bins: int) -> Splits:
       KdError: not prepared there in array_record form, no audio in it, a clip that is shorter than
         one window.
     """
-    where = pathlib.Path(
+    home = pathlib.Path(
         data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     ).expanduser()
     check_name(dataset)
-    check_files(dataset, str(where))
-    with reading(f"data set '{dataset}' in {where}", "prepare it again"):
-        folder = _prepared(dataset, where)
+    check_files(dataset, str(home))
+    with reading(f"data set '{dataset}' in {home}", "prepare it again"):
+        folder = _prepared(dataset, home)
         words = folder.joinpath("label.labels.txt").read_text("utf-8").split()
         rate = int(_feature(folder, "audio")["audio"]["sampleRate"])
         info = _info(dataset, folder, words)
@@ -42,24 +42,24 @@ def load_tfds_speech(dataset: str, data_dir: str | None, bins: int) -> Splits:
         return {split: _read(info, split, words, rate, bins) for split in splits}
 
 
-def _prepared(dataset: str, where: pathlib.Path) -> pathlib.Path:
-    found = sorted(
-        where.joinpath(dataset).glob("*/dataset_info.json"),
+def _prepared(dataset: str, home: pathlib.Path) -> pathlib.Path:
+    versions = sorted(
+        home.joinpath(dataset).glob("*/dataset_info.json"),
         key=lambda path: _version(path.parent.name),
     )
-    if not found or not list(found[-1].parent.glob("*.array_record-*")):
+    if not versions or not list(versions[-1].parent.glob("*.array_record-*")):
         raise KdError(
-            f"data set '{dataset}' is not prepared in {where} in array_record form; point "
+            f"data set '{dataset}' is not prepared in {home} in array_record form; point "
             "TFDS_DATA_DIR or --data_dir "
             f"at a folder that has it, or: pip install tensorflow && tfds build {dataset} "
             "--file_format=array_record"
         )
-    if _feature(found[-1].parent, "audio").keys().isdisjoint({"audio"}):
+    if _feature(versions[-1].parent, "audio").keys().isdisjoint({"audio"}):
         raise KdError(
             f"data set '{dataset}' has no feature 'audio'; give one of words, such as "
             "tfds:speech_commands"
         )
-    return found[-1].parent
+    return versions[-1].parent
 
 
 def _version(name: str) -> tuple[int, ...]:
@@ -95,11 +95,11 @@ def _read(info: Any, split: str, words: list[str], rate: int, bins: int) -> list
     from tensorflow_datasets.core.data_sources.array_record import ArrayRecordDataSource
 
     source: Any = ArrayRecordDataSource(info, split)  # type: ignore[arg-type]  # a name is taken too
-    found = []
+    utterances = []
     for i in range(len(source)):
         record = source[i]
         word, name = words[int(record["label"])], f"example {i} of {info.name}, {split},"
         if not word.startswith("_"):
             samples = record["audio"].astype(np.float32) / 2**15
-            found.append(Utterance(name, word, "", log_mel(samples, rate, bins, name)))
-    return found
+            utterances.append(Utterance(name, word, "", log_mel(samples, rate, bins, name)))
+    return utterances

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from kd.data.archive import Member, find_data, members
-from kd.data.dataset import Dataset, parse_split
+from kd.data.dataset import Dataset
 from kd.data.held import in_memory
 from kd.data.images.crops import Crop
 from kd.data.images.pictures import ENDINGS, Kind, decoded, glance
+from kd.data.slices import parse_split
 from kd.data.stream import Stream
 from kd.data.words import class_list, indices
 from kd.errors import KdError, unknown
@@ -86,7 +87,7 @@ class _Images:
 
     def __getitem__(self, index: int) -> Mapping[str, Any]:
         member = self.members[index]
-        image = {"image": decoded(member.read(), member.where, self.kind)}
+        image = {"image": decoded(member.read(), member.location, self.kind)}
         return image if self.classes is None else {**image, "label": self.classes[index]}
 
     def labels(self, rows: np.ndarray) -> np.ndarray:
@@ -156,7 +157,7 @@ def _by_split(
     for member in listed:
         parts = member.parts[top:]
         if len(parts) < 2:
-            raise KdError(f"{member.where} lies in no split; {_LAYOUT}")
+            raise KdError(f"{member.location} lies in no split; {_LAYOUT}")
         file = "/".join(parts)
         key = hashlib.sha256(file.encode("utf-8", "surrogateescape")).digest()
         word = parts[1] if len(parts) > 2 else ""
@@ -182,10 +183,10 @@ def _common_kind(listed: Iterable[Member]) -> Kind:
     """That of all images: colour as soon as one has colours."""
     kinds: dict[Kind, str] = {}
     for member in listed:
-        kind, _ = glance(member.read(), member.where)
+        kind, _ = glance(member.read(), member.location)
         if kind == "colour":
             return kind
-        kinds.setdefault(kind, member.where)
+        kinds.setdefault(kind, member.location)
         if len(kinds) > 1:
             deep, plain = kinds["deep grey"], kinds["grey"]
             raise KdError(f"{deep} has 16 bits and {plain} 8; convert one of them")
@@ -193,7 +194,7 @@ def _common_kind(listed: Iterable[Member]) -> Kind:
 
 
 def _check_sizes(images: _Images, path: pathlib.Path) -> None:
-    sizes = Counter(glance(member.read(), member.where)[1] for member in images.members)
+    sizes = Counter(glance(member.read(), member.location)[1] for member in images.members)
     if len(sizes) > 1:
         listed = [f"{height}x{width} ({n:,})" for (height, width), n in sizes.most_common(5)]
         more = ", ..." if len(sizes) > 5 else ""

@@ -22,20 +22,20 @@ Kind = Literal["grey", "deep grey", "colour"]
 """One channel of bytes, one of 16 bits, or three of bytes."""
 
 
-def glance(content: bytes, where: str) -> tuple[Kind, tuple[int, int]]:
+def glance(content: bytes, location: str) -> tuple[Kind, tuple[int, int]]:
     """The kind of an image and its height and width, from its header alone.
 
     Raises:
       KdError: no image, an animation, or one of a kind that cannot be kept as it is.
     """
-    with reading(where, "remove it, or get it anew"), _opened(content) as image:
-        kind = _kind(image, content, where)
+    with reading(location, "remove it, or get it anew"), _opened(content) as image:
+        kind = _kind(image, content, location)
         width, height = image.size
         turned = image.getexif().get(_ORIENTATION) in _TURNED
         return kind, (width, height) if turned else (height, width)
 
 
-def decoded(content: bytes, where: str, kind: Kind) -> np.ndarray:
+def decoded(content: bytes, location: str, kind: Kind) -> np.ndarray:
     """An image file as an array, turned as its camera was held.
 
     Shapes: ``[h w 1]`` uint8 or uint16 for the grey kinds, ``[h w 3]`` uint8 for colour, to which
@@ -44,13 +44,13 @@ def decoded(content: bytes, where: str, kind: Kind) -> np.ndarray:
     Raises:
       KdError: damaged bytes, an image of another kind, or one with transparent pixels.
     """
-    with reading(where, "remove it, or get it anew"), _opened(content) as image:
-        own = _kind(image, content, where)
+    with reading(location, "remove it, or get it anew"), _opened(content) as image:
+        own = _kind(image, content, location)
         if own != kind and (own, kind) != ("grey", "colour"):
-            raise KdError(f"{where} is a {own} image among {kind} ones; convert it")
-        check_fits(8 * math.prod(image.size), where, "remove it")
+            raise KdError(f"{location} is a {own} image among {kind} ones; convert it")
+        check_fits(8 * math.prod(image.size), location, "remove it")
         orientation = image.getexif().get(_ORIENTATION)
-        image = _without_alpha(image, where)
+        image = _without_alpha(image, location)
         if kind == "colour":
             image = image.convert("RGB")
         elif kind == "grey":
@@ -69,19 +69,19 @@ def _opened(content: bytes) -> Any:
     return Image.open(io.BytesIO(content), formats=_FORMATS)
 
 
-def _kind(image: Any, content: bytes, where: str) -> Kind:
+def _kind(image: Any, content: bytes, location: str) -> Kind:
     if image.format in ("PNG", "WEBP", "GIF") and getattr(image, "is_animated", False):
-        raise KdError(f"{where} is an animation; keep one of its pictures")
+        raise KdError(f"{location} is an animation; keep one of its pictures")
     if image.format == "PNG" and content[24] == 16 and image.mode not in _DEEP:
         raise KdError(
-            f"{where} has 16 bits in each of several channels; save it with 8, or as grey alone"
+            f"{location} has 16 bits in each of several channels; save it with 8, or as grey alone"
         )
     if image.mode in _DEEP:
         return "deep grey"
     return "grey" if image.mode in ("1", "L", "LA") else "colour"
 
 
-def _without_alpha(image: Any, where: str) -> Any:
+def _without_alpha(image: Any, location: str) -> Any:
     """The image, if nothing of it is transparent: what shines through is not there."""
     if not image.has_transparency_data:
         return image
@@ -91,5 +91,5 @@ def _without_alpha(image: Any, where: str) -> Any:
         whole = image.convert("RGBA")
         alpha, plain = whole.getchannel("A"), whole.convert("RGB")
     if alpha.getextrema()[0] < 255:
-        raise KdError(f"{where} has transparent pixels; put it on a background")
+        raise KdError(f"{location} has transparent pixels; put it on a background")
     return plain

@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from kd.data.dataset import Dataset, parse_split
+from kd.data.dataset import Dataset
 from kd.data.held import decoded, in_memory
 from kd.data.images.crops import Crop
+from kd.data.slices import parse_split
 from kd.data.stream import Stream
 from kd.data.tfds_files import check_files, check_name
 from kd.errors import KdError, cause, reading, unknown
@@ -147,10 +148,10 @@ def _noted(info: Any, split: str) -> str:
 
 def _image_set(dataset: str, split: str, data_dir: str | None) -> Any:
     logging.getLogger("absl").setLevel(logging.ERROR)  # its advice on OpenCV is of no use here
-    where = os.path.expanduser(
+    home = os.path.expanduser(
         data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     )
-    builder = _builder(dataset, where)
+    builder = _builder(dataset, home)
     if split not in builder.info.splits:
         raise unknown(f"split of {dataset}:", split, builder.info.splits)
     features = builder.info.features
@@ -163,21 +164,21 @@ def _image_set(dataset: str, split: str, data_dir: str | None) -> Any:
     return builder
 
 
-def _builder(dataset: str, where: str) -> Any:
+def _builder(dataset: str, home: str) -> Any:
     check_name(dataset)
-    check_files(dataset, where)
+    check_files(dataset, home)
     import tensorflow_datasets
     from tensorflow_datasets.core import registered
 
     try:
-        builder: Any = tensorflow_datasets.builder(dataset, data_dir=where)
+        builder: Any = tensorflow_datasets.builder(dataset, data_dir=home)
     except registered.DatasetNotFoundError:
         # the others are asked of the network
         known = tensorflow_datasets.list_builders(with_community_datasets=False)
         raise unknown("TFDS data set", dataset, known) from None
     except Exception as error:  # what it noted is damaged
         raise KdError(
-            f"cannot read data set '{dataset}' in {where}: {cause(error)}; prepare it again"
+            f"cannot read data set '{dataset}' in {home}: {cause(error)}; prepare it again"
         ) from error
     prepared = builder.is_prepared()
     if prepared and builder.info.file_format.value == "array_record":
@@ -187,14 +188,14 @@ def _builder(dataset: str, where: str) -> Any:
             "is prepared as " + builder.info.file_format.value if prepared else "is not prepared"
         )
         raise KdError(
-            f"data set '{dataset}' {state} in {where}; point TFDS_DATA_DIR or --data_dir at a "
+            f"data set '{dataset}' {state} in {home}; point TFDS_DATA_DIR or --data_dir at a "
             "folder that has it in "
             "array_record form, or prepare it: pip install tensorflow && "
-            f"tfds build {dataset} --file_format=array_record --data_dir={shlex.quote(where)}"
+            f"tfds build {dataset} --file_format=array_record --data_dir={shlex.quote(home)}"
         )
-    builder = tensorflow_datasets.builder(dataset, data_dir=where, file_format="array_record")
+    builder = tensorflow_datasets.builder(dataset, data_dir=home, file_format="array_record")
     try:
         builder.download_and_prepare()
     except Exception as error:
-        raise KdError(f"cannot prepare '{dataset}' in {where}: {cause(error)}") from error
+        raise KdError(f"cannot prepare '{dataset}' in {home}: {cause(error)}") from error
     return builder

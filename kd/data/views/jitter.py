@@ -31,6 +31,11 @@ def jitter(pixels: int) -> View | None:
 
     def view(key: jax.Array, batch: Batch) -> Batch:
         images = batch["inputs"]
+        if "teacher_inputs" in batch:
+            raise KdError(
+                "jitter shifts what the student sees and not teacher_inputs (teacher.image_size); "
+                "set data.jitter_pixels=0, or stream the images and take data.crop"
+            )
         if images.ndim < 3:
             raise KdError(
                 f"jitter needs images [b h w ...], got inputs of shape {images.shape}; set "

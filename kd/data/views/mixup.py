@@ -55,8 +55,8 @@ def chain(*views: View | None) -> View | None:
         return kept[0][1] if kept else None
 
     def view(key: jax.Array, batch: Batch) -> Batch:
-        for place, one in kept:
-            batch = one(jax.random.fold_in(key, place), batch)
+        for place, part in kept:
+            batch = part(jax.random.fold_in(key, place), batch)
         return batch
 
     return view
