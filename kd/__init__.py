@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kd import evals, evidence
+    from kd import evals, evidence, specialists
     from kd.auditing.limits import high_temperature_limit
     from kd.auditing.measures import audit
     from kd.core import Heads, LossInfo, Model, Number, Outputs, Schedule, Teacher, product, term
@@ -59,6 +59,7 @@ __all__ = [
     "precompute",
     "product",
     "soft_labels",
+    "specialists",
     "teacher",
     "term",
     "train_workdir",
@@ -104,7 +105,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
-    if name in ("evals", "evidence"):
+    if name in ("evals", "evidence", "specialists"):
         return importlib.import_module(f"kd.{name}")
     raise AttributeError(f"module 'kd' has no attribute '{name}'")
 

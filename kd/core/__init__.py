@@ -2,6 +2,7 @@
 
 from kd.core.losses import LOSSES, LossInfo, Number
 from kd.core.members import product
+from kd.core.optim import make_optimizer
 from kd.core.schedules import Schedule
 from kd.core.terms import Term, term
 from kd.core.types import Average, Batch, Heads, Hparams, Loss, Model, Outputs, Teacher
@@ -20,6 +21,7 @@ __all__ = [
     "Schedule",
     "Teacher",
     "Term",
+    "make_optimizer",
     "product",
     "term",
 ]

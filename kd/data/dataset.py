@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from kd.core.types import Targets
+from kd.data.order import Order
 from kd.data.seen import Seen, unit_of
 from kd.data.stored import (
     as_array,
@@ -73,6 +74,17 @@ class Dataset:
         ``split/class/file``, else the number of its row in the split that it is from.
         """
         return np.arange(len(self)) if self.named is None else self.named
+
+    def order(self, seeds: Sequence[int], batch_size: int) -> Any:
+        """Which examples each member of a population sees at each step: ``rows(step)`` answers
+        ``[m b]``.
+        """
+        return Order(seeds, len(self), batch_size)
+
+    def member(self, i: int) -> Dataset:
+        """The data of member `i` of a population alone."""
+        del i
+        return self
 
     @property
     def labelled(self) -> bool:

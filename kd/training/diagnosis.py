@@ -49,8 +49,9 @@ def _single(task: Task, member: int) -> Task:
         variables = jax.tree.map(lambda leaf: leaf[pairs[member]], teacher.variables)
         teacher = dataclasses.replace(teacher, variables=variables, pairs=None)
     first = task.first and task.first.member(member)
+    data = task.data.member(member) if isinstance(task.data, kd_data.Dataset) else task.data
     return dataclasses.replace(
-        task, members=task.members.member(member), teacher=teacher, first=first
+        task, data=data, members=task.members.member(member), teacher=teacher, first=first
     )
 
 
@@ -64,7 +65,7 @@ def _batch(task: Task, step: int) -> Batch:
         batch = jax.tree.map(jnp.asarray, next(feed))
         feed.close()
         return kd_data.as_seen(batch, task.data.unit)
-    rows = kd_data.rows(seed, step, len(task.data), task.batch_size)
+    rows = task.data.order((seed,), task.batch_size).rows(step)[0]
     return kd_data.gather(kd_data.to_device(task.data), jnp.asarray(rows))
 
 

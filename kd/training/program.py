@@ -135,7 +135,7 @@ def _in_memory(
     )
     seeds = task.members.seeds
     seeds = (seeds,) if isinstance(seeds, int) else seeds
-    order = kd_data.Order(seeds, len(data), task.batch_size)
+    order = data.order(seeds, task.batch_size)
     rows = jax.ShapeDtypeStruct(_table(task, order, range(0), capacity).shape, np.int32)
     with jax.set_mesh(placement.mesh):
         program = jitted.lower(
@@ -240,7 +240,7 @@ def _share(task: Task, placement: Placement) -> slice:
     return slice(min(begin for begin, _, _ in bounds), max(end for _, end, _ in bounds))
 
 
-def _table(task: Task, order: kd_data.Order, steps: range, capacity: int) -> np.ndarray:
+def _table(task: Task, order: Any, steps: range, capacity: int) -> np.ndarray:
     """Rows of the batches of `steps`: ``[capacity b]`` or ``[capacity m b]``, zeros behind."""
     table = np.zeros((capacity, task.members.size or 1, task.batch_size), np.int32)
     for place, step in enumerate(steps):
