@@ -35,10 +35,8 @@ class Dense(nn.Module):
         return by_rows(lambda rows: rows @ kernel + bias[None], x)
 
 
-def by_rows(
-    function: Callable[[jax.Array], jax.Array], x: Float[Array, "*b inputs"]
-) -> Float[Array, "*b outputs"]:
-    """`function` of the rows of `x` as one matrix ``[rows inputs]``.
+def by_rows(function: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
+    """`function` of the rows of `x` as one matrix: ``[*b inputs]`` as ``[rows inputs]``, and back.
 
     On a CPU the gradient of a kernel is then one product without a copy, and a sweep over all
     elements has no indices to compute.

@@ -111,7 +111,7 @@ def test_eval(tmp_path, refused):
     command = ["eval", f"--workdir={runs.finished()}"]
     refused([*command, "--split=tset"], "'tset'", "did you mean 'test'")
     refused([*command, f"--teacher={tmp_path}"], "not a work directory")
-    refused([*command, "--config.seed=1"], "'kd eval' takes no config", "--config.seed=1")
+    refused([*command, "--config.seed=1"], "a run has a config of its own", "--config.seed=1")
 
 
 def test_a_run_that_lost_its_name(tmp_path, refused):
