@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,8 @@ import numpy as np
 from bench import conv_problem as c
 from bench.conv_onednn import by_onednn
 from bench.problem import Problem
-from bench.worker import Case, Missing, Reply, serve
+from bench.steps import seconds_of_a_step
+from bench.worker import Case, Missing, serve
 from kd import data as kd_data
 from kd.core.members import make_members
 from kd.core.optim import Optim, make_optimizer
@@ -26,7 +26,6 @@ from kd.core.types import Teacher
 from kd.placement.mesh import MeshSpec
 from kd.teachers import make as teacher
 from kd.training import loop
-from kd.training.program import compile_program, place
 from kd.training.task import make_step, make_task
 
 LAST = "stages_2"
@@ -59,18 +58,9 @@ def task(
 
 
 def timed(made: loop.Task) -> Case:
-    """The seconds of a step, in the program of a training run."""
-    where, steps = place(made), made.total_steps
-    program = compile_program(made, where, steps, 0, None)
-    state = loop.initial_state(made, where.state)
-
-    def run() -> Reply:
-        nonlocal state  # donated: every call goes on from where the last one ended
-        start = time.perf_counter()
-        state, _ = jax.block_until_ready(program.advance(state, 0, steps))
-        return {"seconds": (time.perf_counter() - start) / steps}
-
-    return run
+    """The seconds of a step, see `bench.steps`."""
+    seconds = seconds_of_a_step(made)
+    return lambda: {"seconds": seconds()}
 
 
 def student(depth: int, problem: Problem, batch: int) -> Case:

@@ -15,13 +15,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from bench import cpu
 from bench.claims import spread
 from bench.problem import LEARNING_RATE, MOMENTUM, SCALE, Problem
 from bench.run import RESULTS, SETTLE_SECONDS, save
+from bench.steps import seconds_of_a_step
 from kd import data as kd_data
 from kd.core.members import make_members
 from kd.core.optim import Optim, make_optimizer
@@ -30,7 +30,6 @@ from kd.evidence import machine
 from kd.models.mlp import mlp
 from kd.placement.mesh import MeshSpec
 from kd.training import loop
-from kd.training.program import compile_program, place
 from kd.training.task import make_task
 from kd.training.ways import at_once
 
@@ -117,18 +116,9 @@ def _task(data: kd_data.Dataset, members: int, batch: int, by: Any, steps: int) 
 
 
 def timed(task: loop.Task) -> Timed:
-    """The seconds of a member's step, in the program of a training run."""
-    where, steps = place(task), task.total_steps
-    program = compile_program(task, where, steps, 0, None)
-    state = loop.initial_state(task, where.state)
-
-    def run() -> float:
-        nonlocal state  # donated: every call goes on from where the last one ended
-        start = time.perf_counter()
-        state, _ = jax.block_until_ready(program.advance(state, 0, steps))
-        return (time.perf_counter() - start) / steps / (task.members.size or 1)
-
-    return run
+    """The seconds of a member's step, see `bench.steps`."""
+    seconds, members = seconds_of_a_step(task), task.members.size or 1
+    return lambda: seconds() / members
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,11 +1,13 @@
 """A folder of checkpoints, and states to put into it."""
 
 import contextlib
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kd.training import loop
 from kd.training.checkpoint import Checkpoints
 
 
@@ -64,3 +66,16 @@ class Folder:
 
     def steps(self):
         return sorted(int(path.name) for path in (self.path / "steps").iterdir())
+
+
+def stopped_and_not(task, folder):
+    """How a run of 6 steps ends, and how it ends once its last checkpoint is taken away and it goes
+    on from the one before.
+    """
+    ends = []
+    for _ in range(2):
+        kept = Checkpoints(folder)
+        ends.append(loop.run(task, cadence=loop.Cadence(2, checkpoint=2), checkpoints=kept))
+        kept.close()
+        shutil.rmtree(folder / "steps" / "6")
+    return ends

@@ -4,7 +4,6 @@ in a teacher, exact when a run goes on.
 
 import dataclasses
 import functools
-import shutil
 
 import flax.linen as nn
 import jax
@@ -15,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tiny
+from checkpoints import stopped_and_not
 from kd import data as kd_data
 from kd.core.terms import term
 from kd.models import linen
@@ -26,7 +26,6 @@ from kd.placement.mesh import MeshSpec
 from kd.placement.sharding import Rule, Sharding
 from kd.teachers import make as kd_teacher
 from kd.training import loop
-from kd.training.checkpoint import Checkpoints
 
 
 class Small(nn.Module):
@@ -175,12 +174,7 @@ def test_parts_of_a_batch_have_statistics_of_their_own():
 
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path):
     """Its last checkpoint is taken away: it goes on from the one before."""
-    running, cadence, ends = task(), loop.Cadence(2, checkpoint=2), []
-    for _ in range(2):
-        checkpoints = Checkpoints(tmp_path)
-        ends.append(loop.run(running, cadence=cadence, checkpoints=checkpoints))
-        checkpoints.close()
-        shutil.rmtree(tmp_path / "steps" / "6")
+    ends = stopped_and_not(task(), tmp_path)
     tiny.close(ends[1], ends[0], rtol=0, atol=0)
 
 

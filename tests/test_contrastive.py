@@ -1,7 +1,6 @@
 """Contrastive distillation: its formula, and a memory that survives everything a run survives."""
 
 import dataclasses
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import pytest
 import kd
 import reference_relations as reference
 import tiny
+from checkpoints import stopped_and_not
 from kd import data as kd_data
 from kd.core.heads import trained
 from kd.core.losses.contrastive import WIDTH, crd, memory
@@ -19,7 +19,6 @@ from kd.errors import KdError
 from kd.placement.mesh import MeshSpec
 from kd.placement.sharding import Rule, Sharding
 from kd.training import loop
-from kd.training.checkpoint import Checkpoints
 from kd.training.program import place
 from kd.training.room import check_room
 
@@ -137,13 +136,7 @@ def task(**options):
 
 
 def test_a_run_that_was_stopped_remembers_the_same_bytes(tmp_path):
-    learning, cadence = task(steps=6), loop.Cadence(2, checkpoint=2)
-    ends = []
-    for _ in range(2):
-        checkpoints = Checkpoints(tmp_path)
-        ends.append(loop.run(learning, cadence=cadence, checkpoints=checkpoints))
-        checkpoints.close()
-        shutil.rmtree(tmp_path / "steps" / "6")
+    ends = stopped_and_not(task(steps=6), tmp_path)
     tiny.close(ends[1], ends[0], rtol=0, atol=0)
     remembered = ends[0].heads["crd"].buffers["teacher"]
     assert remembered.shape == (len(tiny.dataset()), WIDTH)

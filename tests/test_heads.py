@@ -1,7 +1,6 @@
 """What losses own: what is trained and dropped, what is exported, and buffers that only move."""
 
 import dataclasses
-import shutil
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from jax.sharding import PartitionSpec
 import kd
 import runs
 import tiny
+from checkpoints import stopped_and_not
 from kd.core.heads import init_heads, trained, with_trained
 from kd.core.losses.features import hidden_mse
 from kd.core.objective import make_objective
@@ -21,7 +21,6 @@ from kd.models import mlp
 from kd.placement.mesh import MeshSpec
 from kd.placement.sharding import Rule, Sharding
 from kd.training import loop
-from kd.training.checkpoint import Checkpoints
 from kd.training.program import place
 
 HIDDEN = kd.term("hidden_mse", 2.0, taps={"hidden": "Dense_0"})
@@ -167,13 +166,7 @@ def test_early_stopping_keeps_the_head_of_its_best_step():
 
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path):
     """Its last checkpoint is taken away: it goes on from the one before, heads and all."""
-    owning, cadence = task((OWNER, HIDDEN), steps=6), loop.Cadence(2, checkpoint=2)
-    ends = []
-    for _ in range(2):
-        checkpoints = Checkpoints(tmp_path)
-        ends.append(loop.run(owning, cadence=cadence, checkpoints=checkpoints))
-        checkpoints.close()
-        shutil.rmtree(tmp_path / "steps" / "6")
+    ends = stopped_and_not(task((OWNER, HIDDEN), steps=6), tmp_path)
     tiny.close(ends[1], ends[0], rtol=0, atol=0)
 
 

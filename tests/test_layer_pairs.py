@@ -3,7 +3,6 @@ networks.
 """
 
 import functools
-import shutil
 
 import flax.linen as nn
 import jax
@@ -14,6 +13,7 @@ import pytest
 import kd
 import runs
 import tiny
+from checkpoints import stopped_and_not
 from kd.core.heads import init_heads, trained
 from kd.core.losses.features import projected
 from kd.core.objective import make_objective
@@ -21,7 +21,6 @@ from kd.errors import KdError
 from kd.placement.mesh import MeshSpec
 from kd.teachers import make as kd_teacher
 from kd.training import loop
-from kd.training.checkpoint import Checkpoints
 
 BOTH = (("first", "first"), ("second", "second"))
 
@@ -171,13 +170,8 @@ KINDS = (
 
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(tmp_path):
     """Heads that are dropped, exported or buffers, of one pair and of two, and random masks."""
-    owning, cadence = task(*KINDS), loop.Cadence(2, checkpoint=2)
-    ends = []
-    for _ in range(2):
-        checkpoints = Checkpoints(tmp_path)
-        ends.append(loop.run(owning, cadence=cadence, checkpoints=checkpoints))
-        checkpoints.close()
-        shutil.rmtree(tmp_path / "steps" / "6")
+    owning = task(*KINDS)
+    ends = stopped_and_not(owning, tmp_path)
     tiny.close(ends[1], ends[0], rtol=0, atol=0)
     first = loop.initial_state(owning).heads
     for name in ("hint", "simkd", "ofd", "review", "mgd"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +17,7 @@ from kd import specialists
 from kd.core.specialists import spread
 from kd.errors import KdError
 from kd.models import mlp
+from kd.models.norm import BatchNorm
 from kd.specialists.enriched import Halves
 from kd.specialists.model import begun, width
 from kd.teachers import Trained
@@ -263,3 +265,25 @@ def test_teams_that_cannot_be_are_refused(trained):
     six = Trained(mlp(6, (8,)), tiny.take(tiny.members(mlp(6, (8,))), 0), {})
     with pytest.raises(KdError, match="answers with 6 classes and the specialists with 5"):
         kd.precompute(specialists.team(six, trained), tiny.dataset())
+
+
+class Normed(nn.Module):
+    """A network whose statistics leave out what weighs nothing."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x, train=False, weight=None):
+        x = BatchNorm(train, name="norm")(x.reshape(len(x), 1, 1, -1), weight)
+        return nn.Dense(self.classes, name="head")(x.reshape(len(x), -1))
+
+
+def test_a_generalist_with_batch_statistics():
+    data = tiny.dataset()
+    terms = [kd.term("hard")]
+    whole = kd.fit(Normed(data.num_classes), data, terms, epochs=1, batch_size=8, mesh=ONE)
+    taught = fit(generalist=whole, network=Normed)
+    moved, before = taught.extra["network"]["batch_stats"], whole.extra["batch_stats"]
+    assert moved["norm"]["mean"].shape == (2, *before["norm"]["mean"].shape)
+    assert np.any(moved["norm"]["mean"] != before["norm"]["mean"][None], axis=1).all()
+    assert taught.logits(data).shape == (2, len(data), data.num_classes)

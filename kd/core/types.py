@@ -176,6 +176,12 @@ class Apply(Protocol):
     ) -> tuple[Outputs, PyTree]: ...
 
 
+Before = Callable[[PyTree, PyTree, Any], tuple[PyTree, PyTree, Any]]
+"""Parameters, extra and inputs, to those that a model inside is applied to."""
+After = Callable[[Outputs, PyTree, PyTree], tuple[Outputs, PyTree]]
+"""Outputs and extra of the model inside, and the extra before it, to outputs and extra."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Made:
     """What a model was made of: the name of one of kd's own and its options, or the class of a
@@ -240,6 +246,28 @@ class Model:
         taps = self.with_taps
         around = None if taps is None else lambda paths: wrap(taps(paths))
         return dataclasses.replace(self, apply=wrap(self.apply), with_taps=around)
+
+    def between(self, before: Before, after: After) -> Model:
+        """The same model, applied to what `before` makes of parameters, extra and inputs; what it
+        answers is what `after` makes of its outputs, its extra, and the extra that was given.
+        """
+
+        def around(apply: Any) -> Apply:
+            def answer(
+                params: PyTree,
+                extra: PyTree,
+                inputs: Any,
+                train: bool = False,
+                key: jax.Array | None = None,
+                **more: Any,
+            ) -> tuple[Outputs, PyTree]:
+                inside = before(params, extra, inputs)
+                outputs, updated = apply(*inside, train=train, key=key, **more)
+                return after(outputs, updated, extra)
+
+            return answer
+
+        return self.wrapped(around)
 
 
 Answer = Callable[[PyTree, Batch], Outputs]

@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,12 +62,7 @@ def write(
     """
     if (folder / "run.json").exists():
         raise KdError(f"{folder} is the work directory of a run; choose another folder")
-    there = [name for name in (CONFIG, WEIGHTS, PROGRAM) if os.path.lexists(folder / name)]
-    if there and not overwrite:
-        raise KdError(
-            f"{folder} holds {', '.join(there)} already; choose another folder, or say that it is "
-            "to be replaced (in Python overwrite=True)"
-        )
+    there = in_the_way(folder, (CONFIG, WEIGHTS, PROGRAM), overwrite)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in there:
@@ -82,6 +77,19 @@ def write(
         write_record(folder / CONFIG, _told(kept, arrays, digests, platforms))
     except OSError as error:
         raise KdError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
+
+
+def in_the_way(folder: pathlib.Path, names: Iterable[str], overwrite: bool) -> list[str]:
+    """Those of these files that the folder holds. Raises a `KdError` where there are some and
+    `overwrite` is off.
+    """
+    there = [name for name in names if os.path.lexists(folder / name)]
+    if there and not overwrite:
+        raise KdError(
+            f"{folder} holds {', '.join(there)} already; choose another folder, or say that it is "
+            "to be replaced (in Python overwrite=True)"
+        )
+    return there
 
 
 def read(folder: pathlib.Path) -> tuple[Kept, dict[str, np.ndarray]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pathlib
 
 import safetensors.numpy
@@ -10,6 +9,7 @@ import safetensors.numpy
 from kd.core.types import Model, PyTree
 from kd.data.seen import Seen
 from kd.errors import KdError
+from kd.exporting.files import in_the_way
 from kd.models.weights import Pretrained, to_folder
 
 
@@ -37,12 +37,7 @@ def write_hugging_face(
     height, width, channels = seen.shape
     inputs = (height, width, channels)
     told = to_folder(Pretrained(model, params, extra, inputs, seen.scale, class_names))
-    there = [name for name in told if os.path.lexists(folder / name)]
-    if there and not overwrite:
-        raise KdError(
-            f"{folder} holds {', '.join(there)} already; choose another folder, or say that it is "
-            "to be replaced (in Python overwrite=True)"
-        )
+    in_the_way(folder, told, overwrite)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in told.items():

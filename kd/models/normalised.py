@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kd.core.types import Apply, Model, Outputs, PyTree
+from kd.core.types import Model, Outputs, PyTree
 from kd.errors import KdError
 
 
@@ -22,27 +22,21 @@ def normalised(model: Model, mean: tuple[float, ...], deviation: tuple[float, ..
     """
     check_normalisation(mean, deviation)
 
-    def normalising(apply: Any) -> Apply:
-        def see(
-            params: PyTree,
-            extra: PyTree,
-            inputs: Any,
-            train: bool = False,
-            key: jax.Array | None = None,
-            **more: Any,
-        ) -> tuple[Outputs, PyTree]:
-            if len(mean) not in (1, inputs.shape[-1]):
-                raise KdError(
-                    f"mean={mean} is of {len(mean)} channels and inputs are "
-                    f"{list(inputs.shape[1:])}; give one number for each channel, or one for all"
-                )
-            middle, unit = (_by_channel(values, inputs) for values in (mean, deviation))
-            return apply(params, extra, (inputs - middle) / unit, train=train, key=key, **more)
+    def see(params: PyTree, extra: PyTree, inputs: Any) -> tuple[PyTree, PyTree, Any]:
+        if len(mean) not in (1, inputs.shape[-1]):
+            raise KdError(
+                f"mean={mean} is of {len(mean)} channels and inputs are "
+                f"{list(inputs.shape[1:])}; give one number for each channel, or one for all"
+            )
+        middle, unit = (_by_channel(values, inputs) for values in (mean, deviation))
+        return params, extra, (inputs - middle) / unit
 
-        return see
+    def answer(outputs: Outputs, updated: PyTree, extra: PyTree) -> tuple[Outputs, PyTree]:
+        del extra
+        return outputs, updated
 
     made = model.made and dataclasses.replace(model.made, mean=mean, deviation=deviation)
-    return dataclasses.replace(model.wrapped(normalising), made=made)
+    return dataclasses.replace(model.between(see, answer), made=made)
 
 
 def _by_channel(values: tuple[float, ...], inputs: Any) -> jax.Array:

@@ -25,28 +25,15 @@ def in_bfloat16(model: Model) -> Model:
     Source: Micikevicius et al. (2018), "Mixed precision training", section 3.1, on master weights.
     """
 
-    def rounded(params: PyTree) -> PyTree:
-        return params if model.mixed else _rounded(params)
+    def before(params: PyTree, extra: PyTree, inputs: Any) -> tuple[PyTree, PyTree, Any]:
+        return params if model.mixed else _rounded(params), extra, _rounded(inputs)
 
-    def in_half(apply: Any) -> Apply:
-        def rounding(
-            params: PyTree,
-            extra: PyTree,
-            inputs: Any,
-            train: bool = False,
-            key: jax.Array | None = None,
-            **more: Any,
-        ) -> tuple[Outputs, PyTree]:
-            outputs, updated = apply(
-                rounded(params), extra, _rounded(inputs), train=train, key=key, **more
-            )
-            updated = jax.tree.map(lambda new, old: new.astype(old.dtype), updated, extra)
-            return outputs.astype(jnp.float32), updated
-
-        return rounding
+    def after(outputs: Outputs, updated: PyTree, extra: PyTree) -> tuple[Outputs, PyTree]:
+        updated = jax.tree.map(lambda new, old: new.astype(old.dtype), updated, extra)
+        return outputs.astype(jnp.float32), updated
 
     made = model.made and dataclasses.replace(model.made, compute="bfloat16")
-    return dataclasses.replace(model.wrapped(in_half), made=made)
+    return dataclasses.replace(model.between(before, after), made=made)
 
 
 def rematerialised(model: Model) -> Model:

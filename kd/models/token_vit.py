@@ -17,7 +17,7 @@ from kd.errors import KdError, unknown
 from kd.models.dense import Dense, affine
 from kd.models.linen import linen
 from kd.models.made import named
-from kd.models.vit import Size, attend, parse_variant, patches
+from kd.models.vit import Size, attend, check_sizes, patches, sized
 from kd.placement.mesh import over_batch
 
 Distillation = Literal["none", "token", "head"]
@@ -183,36 +183,10 @@ def token_vit(
     return linen(TokenViT(classes, form, pixels, distillation, remat), mixed=True)
 
 
-def sized(
-    variant: str,
-    width: int | None = None,
-    depth: int | None = None,
-    mlp: int | None = None,
-    heads: int | None = None,
-    patch: int | None = None,
-) -> tuple[Size, int]:
-    """The sizes of `token_vit` by its options, and the pixels of a patch.
-
-    Raises a `KdError` for an unknown variant.
-    """
-    named, pixels = parse_variant(variant)
-    if mlp is None and width is not None:
-        mlp = 4 * width
-    numbers = {"width": width, "depth": depth, "mlp": mlp, "heads": heads}
-    own = {name: number for name, number in numbers.items() if number is not None}
-    return dataclasses.replace(named, **own), pixels if patch is None else patch
-
-
 def _check(
     classes: int, size: Size, patch: int, distillation: Distillation, epsilon: float
 ) -> None:
-    for name, value in {"classes": classes, **dataclasses.asdict(size), "patch": patch}.items():
-        if value < 1:
-            raise KdError(f"a vit needs {name} of 1 or more, got {value}")
-    if size.width % size.heads:
-        raise KdError(
-            f"{size.heads} heads do not divide a vit's width of {size.width}; choose one that does"
-        )
+    check_sizes(size, classes=classes, patch=patch)
     if distillation not in get_args(Distillation):
         raise unknown("distillation of a vit", str(distillation), get_args(Distillation))
     if not 0 <= epsilon < 1:

@@ -240,17 +240,31 @@ def vit(
     (2022), "Better plain ViT baselines for ImageNet-1k"; Zhai et al. (2022), "Scaling vision
     transformers", for g.
     """
-    named, pixels = parse_variant(variant)
-    sizes = {"width": width, "depth": depth, "mlp": mlp, "heads": heads}
-    if mlp is None and width is not None:
-        sizes["mlp"] = 4 * width
-    own = {name: number for name, number in sizes.items() if number is not None}
-    size = dataclasses.replace(named, **own)
-    pixels = pixels if patch is None else patch
+    size, pixels = sized(variant, width, depth, mlp, heads, patch)
     if unroll is None:
         unroll = size.depth if size.depth <= _IN_A_ROW and not remat else 1
     _check(classes, size, pixels, dropout, unroll)
     return linen(ViT(classes, size, pixels, dropout, remat, unroll), mixed=True)
+
+
+def sized(
+    variant: str,
+    width: int | None = None,
+    depth: int | None = None,
+    mlp: int | None = None,
+    heads: int | None = None,
+    patch: int | None = None,
+) -> tuple[Size, int]:
+    """The sizes of a ViT by its options, and the pixels of a patch.
+
+    Raises a `KdError` for an unknown variant.
+    """
+    named, pixels = parse_variant(variant)
+    if mlp is None and width is not None:
+        mlp = 4 * width
+    numbers = {"width": width, "depth": depth, "mlp": mlp, "heads": heads}
+    own = {name: number for name, number in numbers.items() if number is not None}
+    return dataclasses.replace(named, **own), pixels if patch is None else patch
 
 
 def parse_variant(variant: str) -> tuple[Size, int]:
@@ -270,15 +284,21 @@ def parse_variant(variant: str) -> tuple[Size, int]:
     return SIZES[match["name"]], int(match["patch"])
 
 
-def _check(classes: int, size: Size, patch: int, dropout: float, unroll: int) -> None:
-    numbers = {"classes": classes, **dataclasses.asdict(size), "patch": patch, "unroll": unroll}
-    for name, value in numbers.items():
+def check_sizes(size: Size, **numbers: int) -> None:
+    """Raise a `KdError` for a size, or a number beside, below 1, or heads that do not divide the
+    width.
+    """
+    for name, value in {**dataclasses.asdict(size), **numbers}.items():
         if value < 1:
             raise KdError(f"a vit needs {name} of 1 or more, got {value}")
     if size.width % size.heads:
         raise KdError(
             f"{size.heads} heads do not divide a vit's width of {size.width}; choose one that does"
         )
+
+
+def _check(classes: int, size: Size, patch: int, dropout: float, unroll: int) -> None:
+    check_sizes(size, classes=classes, patch=patch, unroll=unroll)
     if size.width % 4 or size.width < 8:
         raise KdError(
             f"a vit's width must be a multiple of 4, from 8 on, for its positions; got {size.width}"

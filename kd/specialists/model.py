@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd.core.specialists import spread
-from kd.core.types import Apply, Model, Outputs, PyTree
+from kd.core.types import Model, Outputs, PyTree
 from kd.data import Dataset
 from kd.errors import KdError
 from kd.models import MODELS, as_model, made_again
@@ -39,21 +39,14 @@ def specialist(network: Model, num_classes: int) -> Model:
         class_map = jnp.zeros(num_classes, jnp.int32)
         return params, {"network": extra, "class_map": class_map, "correction": jnp.float32(0)}
 
-    def around(apply: Apply) -> Apply:
-        def answer(
-            params: PyTree,
-            extra: PyTree,
-            inputs: Any,
-            train: bool = False,
-            key: jax.Array | None = None,
-        ) -> tuple[Outputs, PyTree]:
-            outputs, kept = apply(params, extra["network"], inputs, train, key)
-            logits = spread(outputs.logits, extra["class_map"], extra["correction"])
-            return dataclasses.replace(outputs, logits=logits), {**extra, "network": kept}
+    def before(params: PyTree, extra: PyTree, inputs: Any) -> tuple[PyTree, PyTree, Any]:
+        return params, extra["network"], inputs
 
-        return answer
+    def after(outputs: Outputs, updated: PyTree, extra: PyTree) -> tuple[Outputs, PyTree]:
+        logits = spread(outputs.logits, extra["class_map"], extra["correction"])
+        return dataclasses.replace(outputs, logits=logits), {**extra, "network": updated}
 
-    return dataclasses.replace(network.wrapped(around), init=init, made=None)
+    return dataclasses.replace(network.between(before, after), init=init, made=None)
 
 
 @pinned()

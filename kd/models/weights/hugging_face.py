@@ -10,7 +10,8 @@ from typing import Any
 
 from kd.errors import KdError, unknown
 from kd.models.resnet import LARGE
-from kd.models.token_vit import sized, token_vit
+from kd.models.token_vit import token_vit
+from kd.models.vit import sized
 
 CONFIG = "config.json"
 _SINGLE = "single_label_classification"
