@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import resource
 import shutil
 import sys
@@ -108,6 +109,33 @@ def test_a_write_that_ends_after_another_one_failed_is_not_heard_and_all_else_is
         late.start()
         late.join()
     assert len(heard) == (error != "Event loop is closed")
+
+
+@pytest.mark.parametrize(
+    ("error", "news"),
+    [
+        (OSError(28, "No space left on device"), False),
+        (ValueError("Error writing x/0.0 [os_error_code='28']"), False),
+        (ValueError("anything else"), True),
+    ],
+    ids=str,
+)
+def test_of_writes_that_nobody_waits_for_the_first_error_is_enough(folder, caplog, error, news):
+    """Orbax waits for the first write that fails; asyncio logs each of the others."""
+
+    async def fails():
+        raise error
+
+    async def leaves():
+        task = asyncio.ensure_future(fails())
+        await asyncio.wait([task])
+
+    with folder.open():
+        pass
+    asyncio.run(leaves())
+    gc.collect()
+    heard = [record for record in caplog.records if record.name == "asyncio"]
+    assert len(heard) == news
 
 
 async def one_fails(other):

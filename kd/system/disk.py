@@ -10,6 +10,8 @@ import re
 import shutil
 import zlib
 
+# in what TensorStore raises, a ValueError
+_CODE = re.compile(r"os_error_code='(\d+)'|OS error (\d+)")
 _PROBED = 1 << 28  # bytes: what is larger is compared with the free space instead of claimed
 
 
@@ -18,11 +20,15 @@ def cause(error: Exception) -> str:
     last.
     """
     text = " ".join(str(error).split())
-    # TensorStore raises ValueError
-    number = re.search(r"os_error_code='(\d+)'|OS error (\d+)", text)
+    number = _CODE.search(text)
     return getattr(error, "strerror", None) or (
         os.strerror(int(number[1] or number[2])) if number else text[:160]
     )
+
+
+def is_cause(error: BaseException) -> bool:
+    """Whether the operating system refused something, as a library tells it."""
+    return isinstance(error, OSError) or _CODE.search(str(error)) is not None
 
 
 def claim(probe: pathlib.Path, size: int) -> None:

@@ -7,11 +7,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import logging
 import os
 import pathlib
 import re
-import sys
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,6 +24,7 @@ from kd.core.types import PyTree
 from kd.errors import KdError
 from kd.processes import group
 from kd.system import disk
+from kd.training import late_writes
 
 _STEP = re.compile(r"0|[1-9]\d{0,9}")
 
@@ -42,10 +41,7 @@ class Checkpoints:
     def __init__(
         self, folder: pathlib.Path, say: Callable[[str], None] = print, *, read_only: bool = False
     ) -> None:
-        # what its threads log is raised here too, in a line
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-        if not isinstance(sys.unraisablehook, _WithoutLateWrites):
-            sys.unraisablehook = _WithoutLateWrites(sys.unraisablehook)
+        late_writes.silence()
         self._steps, self._sums, self._say = (
             folder.resolve() / "steps",
             folder.resolve() / "checksums",
@@ -312,24 +308,6 @@ class _Saving:
             self._finish(self.step)
         except Exception as error:
             self._error = error
-
-
-class _WithoutLateWrites:
-    """A ``sys.unraisablehook`` that passes on all but the writes that end after another one has
-    failed.
-
-    Orbax closes its event loop when the first write of a checkpoint fails, and raises.
-    TensorStore's threads then report the ends of the other writes to the closed loop, and Python
-    prints a traceback for each, beside our one line.
-    """
-
-    def __init__(self, before: Callable[[sys.UnraisableHookArgs], Any]) -> None:
-        self._before = before
-
-    def __call__(self, unraisable: sys.UnraisableHookArgs) -> None:
-        error = unraisable.exc_value
-        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-            self._before(unraisable)
 
 
 def _make(steps: pathlib.Path, sums: pathlib.Path, folder: pathlib.Path) -> None:

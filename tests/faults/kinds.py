@@ -263,7 +263,7 @@ def fill_once(row, case, disk, expected, fault):
         ):
             problem = f"exit code {ended.code}: {last(ended)}"
         elif len([line for line in ended.err if not line.startswith("train: ")]) > 1:
-            problem = f"{len(ended.err)} lines instead of one: {ended.err[0]}"
+            problem = "more lines than one:\n" + "\n".join(ended.err)
         again = problem_of(case.start(workdir), workdir, expected)
         row.add(again or problem)
     shutil.rmtree(workdir, ignore_errors=True)
