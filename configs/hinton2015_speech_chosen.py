@@ -1,7 +1,8 @@
 """A second protocol for the acoustic models of Hinton, Vinyals & Dean (2015), sections 4 and 6:
 length and temperature of every arm are chosen on the validation speakers.
 
-Command:  kd reproduce hinton2015-speech-chosen   (80 minutes on 2 cores; ``:quick`` a few)
+Command:  kd reproduce hinton2015-speech-chosen   (sized for 80 minutes on 2 idle cores; ``:quick``
+  is a small one)
 Data:     as hinton2015-speech, whose features, alignment, ensemble and teachers it shares: in the
   same --workdir they are not made again
 Paper:    more than 80% of the ensemble's gain reaches the student; 3% of the data with soft targets
@@ -55,7 +56,7 @@ TEMPERATURES = (2.0, 5.0, 10.0, 20.0)  # of both soft arms
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty for the sizes of hinton2015-speech, ``quick`` for a few minutes."""
+    """`arg`: empty for the sizes of hinton2015-speech, ``quick`` for its quick ones."""
     choose(arg, "", "quick")
     config = load_config(pathlib.Path(__file__).with_name("hinton2015_speech.py"), arg)
     config.notes, config.lengths, config.temperatures = NOTES, ConfigDict(LENGTHS), TEMPERATURES

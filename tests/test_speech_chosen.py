@@ -112,6 +112,7 @@ def test_what_teaches_and_judges_is_the_first_protocols_by_equal_identity(source
     own, other = (load_config(path).to_dict() for path in (CONFIG, FIRST))
     for config in (own, other):
         config["speech"]["data"]["source"] = str(source)
+        config |= {"hypotheses": {}, "teachers": {}}
     theirs = stage_fingerprints(first.make_stages(first_protocol(other)))
     fingerprints = stage_fingerprints(stages.shared(protocol(own)))
     assert fingerprints == {name: theirs[name] for name in fingerprints}
