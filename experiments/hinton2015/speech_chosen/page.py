@@ -64,11 +64,11 @@ def choices_table(results: Mapping[str, Any]) -> Table:
             f"{results['best'][arm]['epochs']:g}",
             _heat(results["best"][arm]),
             f"{accuracy(results['best'][arm], results['judged']['frames']):.2f}%",
-            ", ".join(_edges(results, arm)) or "inside",
+            ", ".join(_edges(results, arm)) or "no",
         ]
         for arm, name in NAMES.items()
     ]
-    columns = ["arm", "trials", "epochs", "T", "validation frame accuracy", "in its grid"]
+    columns = ["arm", "trials", "epochs", "T", "validation frame accuracy", "at an end of its grid"]
     return Table("Chosen on the validation speakers", columns, rows)
 
 
@@ -183,7 +183,7 @@ def _edges(results: Mapping[str, Any], arm: str) -> Sequence[str]:
     for key, (low, high) in named.items():
         values = sorted({trial[key] for trial in trials if trial[key] is not None})
         if len(values) > 1 and best[key] == values[0]:
-            edges.append(f"at its end: {low}")
+            edges.append(low)
         if len(values) > 1 and best[key] == values[-1]:
-            edges.append(f"at its end: {high}")
+            edges.append(high)
     return edges
