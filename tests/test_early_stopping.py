@@ -132,8 +132,8 @@ def test_the_library_returns_the_best_state(monkeypatch):
     assert fitted.errors(validation).tolist() == np.min(seen, axis=0).tolist()
 
 
-# of the 597 digits to test and the 1,200 to train on, of which 120 are trained on: a split to stop by,
-# one to measure on, whether they meet
+# of 597 digits to test and 1,200 to train on, of which 120 are trained on: a split to stop by, one to
+# measure on, whether they meet
 OVERLAPS = {
     "test": ("test", "test[100:200]", True),
     "test[:50%]": ("test[:50%]", "test[298:]", False),
