@@ -132,7 +132,7 @@ def test_the_library_returns_the_best_state(monkeypatch):
     assert fitted.errors(validation).tolist() == np.min(seen, axis=0).tolist()
 
 
-# of 597 digits to test and 1,200 to train on, of which 120 are trained on: a split to stop by, one to
+# of 597 digits to test and 1,200 to train on, of which 120 are trained on: what to stop by, what to
 # measure on, whether they meet
 OVERLAPS = {
     "test": ("test", "test[100:200]", True),
