@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench import machines as over
+from bench.claims import EAGER
+from bench.conv_problem import PARTS as LAYERS
+from bench.conv_problem import WAYS as CONV_WAYS
 from bench.line import REACH, knee, line
 from bench.machines import Machines, Result, Row
 from bench.vit_problem import PARTS
@@ -287,12 +290,62 @@ def convolutions(record: Mapping[str, Any], name: str) -> str:
         *(_convolution(row) for row in record["comparisons"]),
         "",
         f"Medians of {record['repeats']} rounds, cases in turns, ratios as above. The two sides' "
-        f"losses and updates differ by at most {difference:.0e} of their largest value. {name}, "
-        f"load {machine['load_before']:g} before and {machine['load_after']:g} after; JAX "
+        f"losses and updates differ by at most {difference:.0e} of their largest value, with SiLU "
+        "in the place of ReLU: which values a ReLU lets through is decided by rounding where they "
+        f"lie at zero. With ReLU, float64's first update is {_from_float64(record)}. {name}, load "
+        f"{machine['load_before']:g} before and {machine['load_after']:g} after; JAX "
         f"{versions['jax']}, PyTorch {versions['torch']}. To repeat it: `{record['command']}`.",
         *_left_out(record["left_out"]),
+        "",
+        *_layers(record["layers"]),
     ]
     return "\n".join(lines)
+
+
+def _from_float64(record: Mapping[str, Any]) -> str:
+    return "; ".join(
+        f"{of['kd']:.0e} from kd's and {of['torch']:.0e} from PyTorch's ({name})"
+        for name, of in record["from_float64"].items()
+    )
+
+
+def _layers(rows: Sequence[Result]) -> list[str]:
+    """Each layer's time on both sides and in a form that kd does not use, and what a step of a
+    ResNet-20 loses by it.
+    """
+    own = [row for row in rows if row["peer"] == EAGER]
+    others = {row["name"]: row["kd_ms"] for row in rows if row["peer"] != EAGER}
+    lost = {
+        row["name"]: LAYERS[row["name"]].count(20) * (row["kd_ms"] - row["peer_ms"]) for row in own
+    }
+    ways = {
+        way: sum(ms for name, ms in lost.items() if LAYERS[name].way == way) for way in CONV_WAYS
+    }
+    most = max(ways, key=lambda way: ways[way])
+    return [
+        "Layers alone, convolutions 3x3, milliseconds, and GFLOP/s in brackets:",
+        "",
+        "| layer | kd | PyTorch eager | another form | times in a ResNet-20 | lost there, ms |",
+        "| --- | ---: | ---: | --- | ---: | ---: |",
+        *(
+            f"| {row['name']} | {_rate(row['kd_ms'], row)} | {_rate(row['peer_ms'], row)} | "
+            f"{_another(others.get(row['name']), row)} | {LAYERS[row['name']].count(20)} | "
+            f"{lost[row['name']]:.1f} |"
+            for row in own
+        ),
+        "",
+        f"What loses most is {most}: {ways[most]:.0f} ms of a step of ResNet-20; "
+        + ", ".join(f"{way} {ms:.0f}" for way, ms in ways.items() if way != most)
+        + ".",
+    ]
+
+
+def _another(ms: float | None, row: Result) -> str:
+    return NOTHING if ms is None else f"{_rate(ms, row)}, {LAYERS[row['name']].other}"
+
+
+def _rate(ms: float, row: Result) -> str:
+    return f"{ms:.1f}" if row["gflop"] is None else f"{ms:.1f} ({row['gflop'] / ms * 1e3:.0f})"
 
 
 def _convolution(row: Result) -> str:
