@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench import machines as over
-from bench import tables
+from bench import own_tables, tables
 from bench.machines import Machines
 from bench.plan_accuracy import OUT as ACCURACY
 from bench.run import RESULTS
@@ -24,11 +24,11 @@ MARKER = "bench"
 ACCURACY_MARKER = "plan accuracy"
 SPEED_MARKER = "speed"
 OTHERS = {
-    "members": tables.members,
-    "views": tables.views,
-    "images": tables.images,
-    "streams": tables.streams,
-    "convolutions": tables.convolutions,
+    "members": own_tables.members,
+    "views": own_tables.views,
+    "images": own_tables.images,
+    "streams": own_tables.streams,
+    "convolutions": own_tables.convolutions,
 }
 """The tables of other commands than ``bench.run``, by their entry of a machine."""
 

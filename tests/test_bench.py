@@ -11,6 +11,7 @@ from bench import (
     images,
     line,
     members,
+    own_tables,
     report,
     run,
     streams,
@@ -174,7 +175,7 @@ def test_populations_are_measured_by_every_way(tmp_path):
         assert list(row["ms"]) == ["vmap", "loop", "groups of 8"]
         assert all(times["median"] > 0 for times in row["ms"].values())
         assert row["met"] == (row["ratio"]["median"] <= members.REACH)
-    text = tables.members(results, HERE)
+    text = own_tables.members(results, HERE)
     assert "| 2 | " in text
     assert "python -m bench.members --members 1 2" in text
 
@@ -210,7 +211,7 @@ def test_a_line_is_judged_over_sizes_by_what_auto_takes():
     assert [ratio["median"] for ratio in line.line(rows)] == pytest.approx([1, 1.05, 1.09, 1.2])
     record = {"rows": rows, "student": "", "batch": 1, "repeats": 1, "command": "again"}
     record |= {"machine": {"load_before": 0, "load_after": 0}, "versions": {"jax": ""}}
-    lines = {text.split(" | ")[0]: text for text in tables.members(record, HERE).splitlines()}
+    lines = {text.split(" | ")[0]: text for text in own_tables.members(record, HERE).splitlines()}
     assert [lines[f"| {size}"].endswith("| yes |") for size in vmap] == [True, True, True, False]
     assert line.line(rows[:1]) == [None]
 
@@ -234,7 +235,7 @@ def test_kept_answers_to_views_are_measured_beside_a_live_teacher(tmp_path):
     results = json.loads(out.read_text())["machines"][HERE]["views"]
     assert results["once"]["bytes"] == 32 * 2 * 10 * 4
     assert all(times["median"] > 0 for times in results["ms"].values())
-    text = tables.views(results, HERE)
+    text = own_tables.views(results, HERE)
     assert "2 views of each example" in text
     assert "python -m bench.views --views 2" in text
 

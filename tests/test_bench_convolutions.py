@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from bench import claims, conv_forms, conv_layers_kd, convolutions, tables
+from bench import claims, conv_forms, conv_layers_kd, convolutions, own_tables
 from bench import conv_problem as c
 from bench.problem import Problem
 from bench.run import TOLERANCE, apart
@@ -119,7 +119,7 @@ def test_every_claim_has_a_row():
         "versions": {"jax": "1", "torch": "2"},
         "command": "python -m bench.convolutions",
     }
-    shown = tables.convolutions(record, "a machine")
+    shown = own_tables.convolutions(record, "a machine")
     assert shown.count("\n| ") == 2 * 2 + len(rows) + len(c.PARTS)
     assert "(4), four pixels at once | 1 | 0.0 |" in shown
     assert "What loses most is into the weights: 10 ms of a step of ResNet-20" in shown
