@@ -7,8 +7,10 @@ import tensorflow_datasets as tfds
 from pictures import encoded
 
 
-def prepare(folder, splits, shape=(28, 28, 1), shard=16):
-    """Image sets by split, arrays or the bytes of files, labels in turn; the set's own folder."""
+def prepare(folder, splits, shape=(28, 28, 1), shard=16, label=lambda k: k % 10):
+    """Image sets by split, arrays or the bytes of files, labels in turn unless `label` says which
+    one the k-th has; the set's own folder.
+    """
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=shape, encoding_format="png"),
@@ -31,7 +33,7 @@ def prepare(folder, splits, shape=(28, 28, 1), shard=16):
     for split, images in splits.items():
         files = [image if isinstance(image, bytes) else encoded(image[..., 0]) for image in images]
         writer.add_examples(
-            {split: [{"image": io.BytesIO(f), "label": k % 10} for k, f in enumerate(files)]}
+            {split: [{"image": io.BytesIO(f), "label": label(k)} for k, f in enumerate(files)]}
         )
     writer.close_all()
     return home

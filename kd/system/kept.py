@@ -8,6 +8,7 @@ were unused longest go when a kind of them grows above its limit.
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import hashlib
 import json
@@ -41,27 +42,20 @@ def folder(kind: str) -> pathlib.Path | None:
     return pathlib.Path(chosen or pathlib.Path(above, "kd")) / kind
 
 
-def keep_compiled() -> None:
-    """Keep what JAX compiles, from the first millisecond of compiling on.
-
-    To be called before JAX is imported, and once for a process: it sets environment variables,
-    those of JAX that the user has set excepted.
+@functools.cache  # once for a process
+def ready(place: pathlib.Path) -> bool:
+    """Make the folder of compiled programs, and remove what is too much there. Whether that can be
+    done.
     """
-    place = folder("compiled")
-    if place is None or "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError:  # a read-only home: nothing is kept, and nothing else changes
-        return
+        return False
     trim(place, LIMITS["compiled"])
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(place)
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-    _throw_away_damaged(place)
+    return True
 
 
-def _throw_away_damaged(place: pathlib.Path) -> None:
+def throw_away_damaged(place: pathlib.Path) -> None:
     """JAX warns of an entry that it cannot read, compiles anew and leaves the entry as it is."""
     show = warnings.showwarning
 
