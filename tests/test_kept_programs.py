@@ -27,6 +27,7 @@ def place(tmp_path, monkeypatch):
         {compiled._FOLDER: None, **{name: usual for name, (usual, _) in compiled._SMALLEST.items()}}
     )
     monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / "kept"))
+    jax.clear_caches()  # of this process, so that everything is compiled
     yield tmp_path / "kept" / "compiled"
     compiled._set(before)
 
@@ -58,14 +59,14 @@ def test_the_library_keeps_its_programs_and_no_others(place, hits):
     before = settings()
     first = fit()
     kept = entries(place)
-    assert any("many" in name or "run" in name for name in kept)
+    assert any(name.startswith("jit_run-") for name in kept)
     assert settings() == before
     jax.jit(lambda x: jnp.sin(x) + len(kept))(1.0)  # the caller's own
     assert entries(place) == kept
     hits.clear()
     jax.clear_caches()
     assert fit() == first
-    assert len(hits) >= len(kept) / 2
+    assert len(hits) >= len(kept)
     assert entries(place) == kept
 
 
