@@ -6,17 +6,20 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
+from unittest import mock
 
+import flax.linen
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bench import conv_layers_kd
 from bench import conv_problem as c
-from bench.conv_onednn import by_onednn
+from bench.conv_onednn import by_onednn, check_callable
 from bench.problem import Problem
 from bench.steps import seconds_of_a_step
-from bench.worker import Case, Missing, serve
+from bench.worker import Case, serve
 from kd import data as kd_data
 from kd.core.members import make_members
 from kd.core.optim import Optim, make_optimizer
@@ -69,13 +72,9 @@ def student(depth: int, problem: Problem, batch: int) -> Case:
 
 def with_onednn(depth: int, problem: Problem, batch: int) -> Case:
     """Another way to compute the same: see `bench.conv_onednn`."""
+    check_callable()
     made = task(problem, depth, batch)
-    case = timed(dataclasses.replace(made, model=by_onednn(made.model)))
-    try:
-        case()
-    except Exception as error:
-        raise Missing("this jaxlib does not let oneDNN be called") from error
-    return case
+    return timed(dataclasses.replace(made, model=by_onednn(made.model)))
 
 
 def population(problem: Problem, batch: int) -> Case:
@@ -100,11 +99,16 @@ def first(depth: int) -> tuple[Any, c.Params]:
     return jax.tree.map(jnp.asarray, tree), params
 
 
-def check(depth: int, problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
+def check(
+    depth: int, problem: Problem, batch: int, *, onednn: bool = False
+) -> Mapping[str, np.ndarray]:
     """The losses of a few steps from `first_params`, and what the first of them does to the
     parameters.
     """
     made = task(problem, depth, batch)
+    if onednn:
+        check_callable()
+        made = dataclasses.replace(made, model=by_onednn(made.model))
     assert isinstance(made.data, kd_data.Dataset)
     table, step, (tree, before) = kd_data.to_device(made.data), make_step(made), first(depth)
     start = loop.initial_state(made)
@@ -125,6 +129,12 @@ def check(depth: int, problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
     return {"loss": np.asarray(losses), "update": updates[0]}
 
 
+def smooth_check(depth: int, problem: Problem, batch: int, **way: bool) -> Any:
+    """The same of a network with `jax.nn.silu` in the place of ReLU."""
+    with mock.patch.object(flax.linen, "relu", jax.nn.silu):
+        return check(depth, problem, batch, **way)
+
+
 CASES = {
     **{f"resnet {depth}": functools.partial(student, depth) for depth in c.DEPTHS},
     **{f"resnet {depth} by oneDNN": functools.partial(with_onednn, depth) for depth in c.DEPTHS},
@@ -132,7 +142,14 @@ CASES = {
     "features": functools.partial(features, True),
     "no features": functools.partial(features, False),
 }
-CHECKS = {f"check {depth}": functools.partial(check, depth) for depth in c.DEPTHS}
+CHECKS = {
+    **{f"check {depth}": functools.partial(check, depth) for depth in c.DEPTHS},
+    **{f"check {depth} smooth": functools.partial(smooth_check, depth) for depth in c.DEPTHS},
+    **{
+        f"check {depth} smooth by oneDNN": functools.partial(smooth_check, depth, onednn=True)
+        for depth in c.DEPTHS
+    },
+}
 
 if __name__ == "__main__":
-    serve(CASES, CHECKS)
+    serve(CASES | conv_layers_kd.CASES, CHECKS)

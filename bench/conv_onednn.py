@@ -1,25 +1,38 @@
 """ResNets whose convolutions are oneDNN's, which jaxlib has within and offers to nobody: measured,
 and not used.
 
-The call is one of XLA's own, named ``__onednn$convolution``, and its settings may change with any
-jaxlib. No flag of XLA makes it of a convolution in float32, so it is written down here. oneDNN's
-gradient of the weights cannot be called this way.
+The call is one of XLA's own, named ``__onednn$convolution``. No flag of XLA makes it of a
+convolution in float32, so it is written down here, for the jaxlibs of `TRIED` alone: what it does
+not understand, a setting of another name or a type that it does not know, is no exception but the
+end of the process. XLA can neither store a program with it nor export it, and computes it whole on
+every device. oneDNN's own gradient of the weights has no such call, only `into_weights`.
 """
 
 from __future__ import annotations
 
 import functools
 import json
+import platform
 from typing import Any
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
+import jaxlib.version
 
+from bench.worker import Missing
 from kd.core.types import Apply, Model
 from kd.models import conv as of_kd
 
+TRIED = ("0.10.2", "0.12.0.1")
 _TARGET = "__onednn$convolution"
+
+
+def check_callable() -> None:
+    """Raise `Missing` unless this jaxlib is known to understand the call."""
+    if jaxlib.version.__version__ not in TRIED or platform.machine() != "x86_64":
+        known = " and ".join(TRIED)
+        raise Missing(f"oneDNN within jaxlib was called in versions {known} on x86_64 alone")
 
 
 def by_onednn(model: Model) -> Model:
@@ -39,16 +52,7 @@ def by_onednn(model: Model) -> Model:
 def convolve(x: jax.Array, kernel: jax.Array, stride: int = 1, groups: int = 1) -> jax.Array:
     """`kd.models.conv.convolve` of one group."""
     assert groups == 1
-    half = kernel.shape[0] // 2
-    pixels = [(side + 2 * half - kernel.shape[0]) // stride + 1 for side in x.shape[1:3]]
-    shape = jax.ShapeDtypeStruct((len(x), *pixels, kernel.shape[-1]), x.dtype)
-    call = jax.ffi.ffi_call(
-        _TARGET,
-        shape,
-        custom_call_api_version=2,
-        legacy_backend_config=json.dumps(_settings(half, stride)),
-    )
-    return call(x, kernel)
+    return _call(x, kernel, kernel.shape[0] // 2, stride)
 
 
 def _forward(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> Any:
@@ -62,11 +66,35 @@ def _backward(stride: int, groups: int, kept: Any, gradient: jax.Array) -> Any:
     if stride != 1:
         (into_x,) = jax.linear_transpose(lambda x: lax_of(x, kernel), x)(gradient)
         return into_x, into_kernel
-    turned = jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2)
-    return convolve(gradient, turned), into_kernel
+    return into_inputs(kernel, gradient), into_kernel
 
 
 convolve.defvjp(_forward, _backward)
+
+
+def into_inputs(kernel: jax.Array, gradient: jax.Array) -> jax.Array:
+    """The gradient of the inputs, at a stride of 1."""
+    return convolve(gradient, jnp.flip(kernel, (0, 1)).transpose(0, 1, 3, 2))
+
+
+def into_weights(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    """The gradient of a kernel 3x3, at a stride of 1: channels are the images, images the channels,
+    of the answers' gradients convolved with the images.
+    """
+    turned = _call(gradient.transpose(3, 1, 2, 0), x.transpose(1, 2, 0, 3), half=1, stride=1)
+    return jnp.flip(turned, (1, 2)).transpose(1, 2, 3, 0)
+
+
+def _call(x: jax.Array, kernel: jax.Array, half: int, stride: int) -> jax.Array:
+    sides = zip(x.shape[1:3], kernel.shape[:2], strict=True)
+    pixels = [(side + 2 * half - size) // stride + 1 for side, size in sides]
+    call = jax.ffi.ffi_call(
+        _TARGET,
+        jax.ShapeDtypeStruct((len(x), *pixels, kernel.shape[-1]), x.dtype),
+        custom_call_api_version=2,
+        legacy_backend_config=json.dumps(_settings(half, stride)),
+    )
+    return call(x, kernel)
 
 
 def _settings(half: int, stride: int) -> dict[str, Any]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
+from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench import conv_layers_torch
 from bench import conv_problem as c
 from bench.problem import Problem
 from bench.torch_compiled import compiled, compiling, warmed
@@ -90,10 +93,17 @@ def _ours(array: np.ndarray) -> np.ndarray:
 class Runner:
     """A training step as PyTorch users write it."""
 
-    def __init__(self, problem: Problem, depth: int, *, by_compiler: bool) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        depth: int,
+        *,
+        by_compiler: bool = False,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         images, labels, logits = (torch.from_numpy(array) for array in c.data(problem))
-        self._data = images.permute(0, 3, 1, 2).contiguous(), labels, logits
-        self.model = student(depth).train()
+        self._data = images.permute(0, 3, 1, 2).contiguous(), labels, logits.to(dtype)
+        self.model, self._dtype = student(depth).train().to(dtype), dtype
         self._optimizer = torch.optim.SGD(
             self.model.parameters(), lr=c.LEARNING_RATE, momentum=c.MOMENTUM
         )
@@ -104,7 +114,7 @@ class Runner:
     def step(self, rows: Tensor) -> Tensor:
         """One step; the loss."""
         images, labels, logits = self._data
-        out = self._forward(images[rows].float() * c.SCALE)
+        out = self._forward((images[rows].float() * c.SCALE).to(self._dtype))
         loss = distillation_loss(out, logits[rows], labels[rows], c.TEMPERATURE, c.HARD_WEIGHT)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -125,9 +135,9 @@ def train_step(by_compiler: bool, depth: int, problem: Problem, batch: int) -> C
     return lambda: timed(run, len(steps))
 
 
-def check(by_compiler: bool, depth: int, problem: Problem, batch: int) -> Mapping[str, np.ndarray]:
-    """See the check of `bench.conv_kd`."""
-    runner = Runner(problem, depth, by_compiler=by_compiler)
+def check(depth: int, problem: Problem, batch: int, **options: Any) -> Mapping[str, np.ndarray]:
+    """See the check of `bench.conv_kd`; `options` are a `Runner`'s."""
+    runner = Runner(problem, depth, **options)
     own = dict(runner.model.named_parameters())
     before = c.first_params(depth)
     losses, updates = [], []
@@ -139,6 +149,11 @@ def check(by_compiler: bool, depth: int, problem: Problem, batch: int) -> Mappin
     return {"loss": np.asarray(losses), "update": updates[0]}
 
 
+def smooth_check(depth: int, problem: Problem, batch: int, **options: Any) -> Any:
+    with mock.patch.object(F, "relu", F.silu):
+        return check(depth, problem, batch, **options)
+
+
 WAYS = {"": False, " compiled": True}
 CASES = {
     f"resnet {depth}{way}": functools.partial(train_step, by_compiler, depth)
@@ -146,11 +161,20 @@ CASES = {
     for way, by_compiler in WAYS.items()
 }
 CHECKS = {
-    f"check {depth}{way}": functools.partial(check, by_compiler, depth)
-    for depth in c.DEPTHS
-    for way, by_compiler in WAYS.items()
+    **{f"check {depth}": functools.partial(check, depth) for depth in c.DEPTHS},
+    **{
+        f"check {depth} in float64": functools.partial(check, depth, dtype=torch.float64)
+        for depth in c.DEPTHS
+    },
+    **{
+        f"check {depth} smooth{way}": functools.partial(
+            smooth_check, depth, by_compiler=by_compiler
+        )
+        for depth in c.DEPTHS
+        for way, by_compiler in WAYS.items()
+    },
 }
 
 if __name__ == "__main__":
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
-    serve(CASES, CHECKS)
+    serve(CASES | conv_layers_torch.CASES, CHECKS)

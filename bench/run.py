@@ -200,21 +200,31 @@ def differences(
 def check(
     workers: Mapping[str, Worker], batch: int, ours: str = "check", theirs: str = "check"
 ) -> dict[str, float]:
-    """How far the losses and the updates, or gradients, of the two sides lie apart, relative to
-    their largest value.
+    """How far the losses and the updates, or gradients, of the two sides lie apart: see `apart`.
 
     Raises:
       Missing: the machine of a worker lacks what its check needs.
     """
+    return apart(answer(workers["kd"], ours, batch), answer(workers["torch"], theirs, batch))
+
+
+def answer(worker: Worker, what: str, batch: int) -> dict[str, np.ndarray]:
+    """The arrays of the worker's check `what`.
+
+    Raises:
+      Missing: its machine lacks what the check needs.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        outputs = {}
-        for side, what in (("kd", ours), ("torch", theirs)):
-            file = str(pathlib.Path(folder, f"{side}.npz"))
-            workers[side].ask(what, batch, file)
-            outputs[side] = dict(np.load(file))
+        file = str(pathlib.Path(folder, "answer.npz"))
+        worker.ask(what, batch, file)
+        return dict(np.load(file))
+
+
+def apart(values: Mapping[str, np.ndarray], peer: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """How far arrays of the same names lie apart, relative to the peer's largest value."""
     return {
-        key: float(np.abs(outputs["kd"][key] - values).max() / np.abs(values).max())
-        for key, values in outputs["torch"].items()
+        key: float(np.abs(values[key] - array).max() / np.abs(array).max())
+        for key, array in peer.items()
     }
 
 
