@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.prepared import prepare
 from kd import data as kd_data
 from kd.data import as_stream, in_memory, table
 from kd.errors import KdError
 from kd.system import kept
 from pictures import draw, encoded, write
-from prepared import prepare
 from streams import DATA, Counted, counted
 
 KINDS = ("folder", "zip", "tar", "tfds", "csv", "csv-zip")

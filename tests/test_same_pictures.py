@@ -8,10 +8,10 @@ import pytest
 
 import kd
 import tiny
+from bench.prepared import prepare
 from kd import data as kd_data
 from kd.models import mlp
 from pictures import encoded, write
-from prepared import prepare
 
 PICTURES = np.random.default_rng(0).integers(0, 256, (24, 28, 28, 1), np.uint8)
 LABELS = np.arange(24) % 10
