@@ -41,6 +41,7 @@ CERTAIN = 4.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
+    os.environ["KD_CACHE_DIR"] = "off"  # what is decoded would be kept
     load = os.getloadavg()[0]
     command = " ".join(["python -m bench.images", *(sys.argv[1:] if argv is None else argv)])
     about = {**machine(), **cpu.here()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 from PIL import Image
@@ -15,9 +15,10 @@ def prepare(
     splits: Mapping[str, Iterable[np.ndarray | bytes]],
     shape: tuple[int, int, int] = (28, 28, 1),
     shard: int = 16,
+    label: Callable[[int], int] = lambda k: k % 10,
 ) -> pathlib.Path:
-    """Image sets by split, grey arrays ``[h w 1]`` or the bytes of PNGs, labels in turn; `shard`
-    examples a file. Returns the set's own folder.
+    """Image sets by split, grey arrays ``[h w 1]`` or the bytes of PNGs, with the labels of
+    their numbers, in turn; `shard` examples a file. Returns the set's own folder.
     """
     import tensorflow_datasets as tfds
 
@@ -42,7 +43,7 @@ def prepare(
     writer.initialize_splits(list(splits))
     for split, images in splits.items():
         examples = (
-            {"image": io.BytesIO(_encoded(image)), "label": number % 10}
+            {"image": io.BytesIO(_encoded(image)), "label": label(number)}
             for number, image in enumerate(images)
         )
         writer.add_examples({split: examples})

@@ -36,6 +36,7 @@ from kd.data.pipeline import most_threads
 from kd.evidence import machine
 from kd.models.mlp import mlp
 from kd.placement.mesh import MeshSpec
+from kd.system.kept import SETTLED
 from kd.training.loop import Cadence
 from kd.training.task import make_task
 
@@ -86,6 +87,7 @@ def streaming(path: pathlib.Path, examples: int, batch: int, repeats: int) -> di
     Every way opens its data anew in every round; the first round compiles and is thrown away.
     """
     prepare(path, {"train": records.pngs(examples, PIXELS)}, shard=_SHARD)
+    time.sleep(SETTLED)  # of newer files nothing is kept
 
     def stream() -> kd_data.Stream:
         return kd_data.open_stream("tfds:mnist", "train", str(path))

@@ -167,6 +167,7 @@ SAME = {  # and those that may change without making it another run
     "allow_code": ("mine",),
     "teacher.workdir": "elsewhere/the same teacher",
     "log_steps": 7,
+    "keep_compiled": False,
     "eval_epochs": 2.0,
     "checkpoint_epochs": 3.0,
     "mesh.devices": 1,

@@ -208,6 +208,16 @@ def test_a_file_that_is_missing_or_cut_is_one_line(file, tmp_path):
         kd.load(f"hf:{folder}")
 
 
+def test_a_folder_that_is_not_there_is_not_damaged(tmp_path, capsys):
+    for place, words in (
+        (tmp_path / "nowhere", f"there is no folder {tmp_path / 'nowhere'}; name"),
+        (tmp_path, f"there is no {tmp_path / 'config.json'}; name"),
+    ):
+        assert main(["export", f"hf:{place}", str(tmp_path / "out")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"kd: {words}")
+
+
 def test_images_of_another_size_are_refused(tmp_path):
     folder = folders.written(tmp_path / "kept")
     with pytest.raises(kd.KdError, match=r"learnt 5 positions.*data.image_size"):

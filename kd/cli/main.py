@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from kd import shipped
 from kd.cli.arguments import parser
 from kd.errors import KdError, unknown
+from kd.system import words
 from kd.system.allocator import keep_freed
-from kd.system.kept import keep_compiled
 from kd.system.paths import split_file
 
 if TYPE_CHECKING:
@@ -47,9 +47,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         args = parser().parse_args(known)
-        _first_word(args)
+        words.begin(args.command)
         keep_freed()
-        keep_compiled()
         if overrides and "config" not in args:
             raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
         return _COMMANDS[args.command](args, overrides) or 0
@@ -70,13 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _complain(
             f"cannot write {place}: {error.strerror}; free some space or choose another folder"
         )
+    finally:
+        words.end()
     return 0  # the reader has gone
-
-
-def _first_word(args: argparse.Namespace) -> None:
-    """Somebody who watches sees at once that the command was understood: JAX takes seconds."""
-    if sys.stderr.isatty() and args.command != "list":
-        print(f"kd {args.command}: starting", file=sys.stderr, flush=True)
 
 
 def _leave(signum: int, _frame: Any) -> None:

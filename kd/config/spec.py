@@ -117,8 +117,9 @@ class Spec:
     again instead of keeping them; `compute` is the type that the student computes in, while
     parameters, sums and logits stay float32 (a teacher computes as it was trained); `ema` above 0
     makes the result a moving average of the parameters with that decay. `mesh` and `sharding` say
-    where arrays live, and change nothing but speed and memory. `allow_code` are packages whose code
-    the teacher's run may name: see `kd.config.allowed`.
+    where arrays live, and change nothing but speed and memory, as does `keep_compiled`: whether
+    compiled programs are kept on disk for the next run (see `kd.system.kept`). `allow_code` are
+    packages whose code the teacher's run may name: see `kd.config.allowed`.
     """
 
     seed: int = 0
@@ -143,6 +144,7 @@ class Spec:
     ema: float = later(0.0)
     mesh: MeshSpec = outside_identity(MeshSpec())
     sharding: Sharding = outside_identity(Sharding())
+    keep_compiled: bool = outside_identity(True)
     allow_code: tuple[str, ...] = outside_identity(())
 
     @functools.cached_property

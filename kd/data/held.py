@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib.metadata
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -20,25 +21,21 @@ from kd.errors import KdError
 from kd.system import kept
 from kd.system.memory import check_fits
 
+_FORM = 1  # another one when kd decodes or resizes the same images to other bytes
 _BLOCK = 256  # examples that are read together, at most
 _LITTLE = 2**30  # bytes of decoded examples: a minute or two of decoding, once
 
 
-def in_memory(stream: Stream, files: Sequence[str | os.PathLike[str]] = ()) -> Dataset:
+def in_memory(stream: Stream) -> Dataset:
     """The examples of a stream as arrays, seen as evaluation sees them.
 
-    With `files`, those that it is read from, what was decoded once is kept on disk and taken from
-    there as long as they are the same: see `kd.system.kept`.
+    Where its source names its files, what was decoded once is kept on disk and taken from there as
+    long as they are the same: see `kd.system.kept`.
 
     Raises:
       KdError: as `Stream.read` does, or they are more than memory holds.
     """
-    key = _key(stream, files)
-    stored = None if key is None else kept.read("data", key)
-    if stored is None:
-        stored = _decoded(stream)
-        if key is not None:
-            kept.write("data", key, stored)
+    stored = kept.remembered("data", _key(stream), lambda: _decoded(stream))
     data = arrays(
         stored["images"],
         stored.get("labels"),
@@ -52,40 +49,49 @@ def in_memory(stream: Stream, files: Sequence[str | os.PathLike[str]] = ()) -> D
     return dataclasses.replace(data, named=stream.names)
 
 
-def decoded(stream: Stream, files: Sequence[str | os.PathLike[str]]) -> Stream:
-    """The same stream, read from what was decoded once and is kept on disk: see `kd.system.kept`.
+def decoded(stream: Stream) -> Stream:
+    """The same stream, all of a source, read from what was decoded once and is kept on disk: see
+    `kd.system.kept`.
 
-    `files` are those that all of it is read from. What was not decoded before is decoded now where
-    it is little, and kept. Where nothing is kept, or an example cannot be read, the stream stays
-    as it is, and says so when that example's turn comes.
+    What was not decoded before is decoded now where it is little and of one size, and kept. Where
+    nothing is kept, or an example cannot be read, the stream stays as it is, and says so when that
+    example's turn comes.
     """
     plain = dataclasses.replace(stream, size=None, crop="none", flip=False)
-    shaped = plain.record_shape is not None and None not in plain.record_shape
-    key = _key(plain, files) if shaped else None
+    key = _key(plain)
     stored = None if key is None else kept.read("data", key)
-    if stored is None and key is not None and _is_little(plain):
+    if stored is None and key is not None and _one_size(stream):
         with contextlib.suppress(KdError):
-            kept.write("data", key, _decoded(plain))
-            stored = kept.read("data", key)
+            stored = _kept_if_little(plain, key)
     if stored is None:
         return stream
     held = Dataset(stored["images"], stored.get("labels"), stream.num_classes, stream.scale)
-    return dataclasses.replace(stream, source=Held(held))
+    held = dataclasses.replace(held, named=plain.names)
+    return dataclasses.replace(stream, source=Held(held, _files(stream)))
 
 
-def _is_little(stream: Stream) -> bool:
+def _one_size(stream: Stream) -> bool:
+    """Whether all images have one size, or are refused."""
+    known = stream.record_shape is not None and None not in stream.record_shape
+    return known or stream.size is None
+
+
+def _kept_if_little(stream: Stream, key: str) -> Mapping[str, np.ndarray] | None:
     bytes_decoded = len(stream) * math.prod(stream.shape) * stream.dtype.itemsize
-    return bytes_decoded <= _LITTLE and kept.folder("data") is not None
-
-
-def _key(stream: Stream, files: Sequence[str | os.PathLike[str]]) -> str | None:
-    """Who the decoded examples are; None where nobody can say."""
-    try:
-        stats = [os.stat(file) for file in files]
-    except OSError:  # in a bucket, say
+    if bytes_decoded > _LITTLE or kept.folder("data") is None:
         return None
-    stamps = [[stat.st_size, stat.st_mtime_ns] for stat in stats]
-    return kept.key_of(stream.fingerprint, stamps) if stamps else None
+    kept.write("data", key, _decoded(stream))
+    return kept.read("data", key)
+
+
+def _key(stream: Stream) -> str | None:
+    """Who the decoded examples are; None where nobody can say."""
+    how = [_FORM, importlib.metadata.version("pillow")]
+    return kept.key_of_files(_files(stream), stream.fingerprint, how)
+
+
+def _files(stream: Stream) -> Sequence[str | os.PathLike[str]]:
+    return getattr(stream.source, "files", ())
 
 
 def _decoded(stream: Stream) -> dict[str, np.ndarray]:
@@ -168,9 +174,12 @@ def as_stream(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Held:
-    """A data set in memory, or mapped into it, as the source of a stream."""
+    """A data set in memory, or mapped into it, as the source of a stream; `files` are those that it
+    was decoded from.
+    """
 
     data: Dataset
+    files: Sequence[str | os.PathLike[str]] = ()
 
     def __len__(self) -> int:
         return len(self.data)

@@ -28,8 +28,9 @@ class Source(Protocol):
 
     Optional: ``__getitems__(rows)`` reads several at once, ``labels(rows)`` reads labels ``[n]``
     and no image, ``block(rows)`` reads several as arrays: images ``[n h w c]``, and labels ``[n]``
-    or None, ``names(rows)`` says what examples are called, ``[n]``: see `Dataset.names`. Several
-    threads read at the same time.
+    or None, ``names(rows)`` says what examples are called, ``[n]``: see `Dataset.names`. ``files``
+    are all that it reads from: what is decoded of them may be kept. Several threads read at the
+    same time.
     """
 
     def __len__(self) -> int: ...

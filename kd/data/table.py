@@ -17,8 +17,12 @@ from kd.data.dataset import Dataset, arrays
 from kd.data.targets import NO_LABEL
 from kd.data.words import class_list, indices
 from kd.errors import KdError, reading, unknown
+from kd.system.kept import key_of_files, remembered
 from kd.system.memory import check_fits
 
+Files = dict[str, tuple[str, Callable[[], bytes]]]
+"""Where the file of each split lies, and what reads it."""
+_FORM = 1  # another one when kd parses the same cells to other numbers
 _ENDINGS = (".csv", ".tsv", ".txt", ".data")
 _LABELS = ("label", "class", "target", "y")
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?")
@@ -49,33 +53,50 @@ def csv(name: str, argument: str, data_dir: str | None, targets: Targets | None 
     files = _files(path)
     if name not in files:
         raise unknown(f"split of {path}:", name, files)
-    table, classes = read_table(*files[name]), _classes(options)
+    classes = _classes(options)
+    on_disk = [location for location, _ in files.values()] if path.is_dir() else [path]
+    key = key_of_files(on_disk, "csv", _FORM, name, options, targets)
+    stored = remembered("data", key, lambda: _parsed(files, name, options, targets, path))
+    names, elsewhere = stored.get("class_names"), stored.get("classes")
+    if classes is None and elsewhere is not None:
+        classes = int(elsewhere[0])
+    return arrays(
+        stored["inputs"],
+        stored.get("labels"),
+        num_classes=classes,
+        class_names=None if names is None else tuple(names.tolist()),
+        targets=targets,
+        weights=stored.get("weights"),
+    )
+
+
+def _parsed(
+    files: Files, name: str, options: Mapping[str, str], targets: Targets | None, path: pathlib.Path
+) -> dict[str, np.ndarray]:
+    """The arrays of a split: inputs, and labels, weights, words and number of classes where the
+    file says them.
+    """
+    table = read_table(*files[name])
     places = _labels(table, options)
     weight = _column(table, options["weight"]) if options["weight"] else None
     dropped = [_column(table, column) for column in options["drop"].split(",") if column]
     left_out = {*places, *dropped, weight}
-    inputs = numbers(table, [k for k in range(table.width) if k not in left_out])
-    weights = None if weight is None else numbers(table, [weight])[:, 0]
+    parsed = {"inputs": numbers(table, [k for k in range(table.width) if k not in left_out])}
+    if weight is not None:
+        parsed["weights"] = numbers(table, [weight])[:, 0]
     if not places:
-        return arrays(inputs, None, num_classes=classes, targets=targets, weights=weights)
+        return parsed
     if len(places) > 1:
-        labels = numbers(table, places, gaps=True)
-        return arrays(inputs, labels, num_classes=classes, targets=targets, weights=weights)
+        return {**parsed, "labels": numbers(table, places, gaps=True)}
     texts = {
         split: table.texts(places[0]) if split == name else _texts(read_table(*file), options)
         for split, file in files.items()
     }
     labels, names = _read(texts, name, targets, str(path))
-    if labels is None and classes is None:
-        classes = _classes_elsewhere(texts, names)
-    return arrays(
-        inputs,
-        labels,
-        num_classes=classes,
-        class_names=names,
-        targets=targets,
-        weights=weights,
-    )
+    classes = _classes_elsewhere(texts, names) if labels is None else None
+    told = {"labels": labels, "class_names": names}
+    told["classes"] = None if classes is None else np.array([classes])
+    return parsed | {key: np.asarray(value) for key, value in told.items() if value is not None}
 
 
 def _read(
@@ -144,12 +165,12 @@ def _classes(options: Mapping[str, str]) -> int | None:
     return int(text) if text else None
 
 
-def _files(path: pathlib.Path) -> dict[str, tuple[str, Callable[[], bytes]]]:
+def _files(path: pathlib.Path) -> Files:
     """What reads the file of each split."""
     if path.is_file() and path.suffix.lower() in _ENDINGS:
         check_fits(_MEMORY * path.stat().st_size, f"reading {path}", "split it up")
         return {"train": (str(path), path.read_bytes)}
-    files: dict[str, tuple[str, Callable[[], bytes]]] = {}
+    files: Files = {}
     for member in members(path, lambda parts: parts[-1].lower().endswith(_ENDINGS)):
         split = member.parts[-1].rpartition(".")[0]
         if split in files:

@@ -14,6 +14,7 @@ from kd.data import prepare
 from kd.data.seen import Seen
 from kd.errors import KdError
 from kd.placement.ambient import pinned
+from kd.system import words
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -46,10 +47,11 @@ def lowered(
     def export(*platforms: str) -> Any:
         return jax.export.export(jax.jit(logits), platforms=platforms)(form)
 
-    try:
-        exported = export(*PLATFORMS)
-    except Exception:  # such as a kernel that one platform has
-        exported = _here(export)
+    with words.doing(f"compiling for {', '.join(PLATFORMS)}"):
+        try:
+            exported = export(*PLATFORMS)
+        except Exception:  # such as a kernel that one platform has
+            exported = _here(export)
     return bytes(exported.serialize()), tuple(exported.platforms)
 
 
@@ -66,5 +68,6 @@ def _here(export: Any) -> Any:
         cause = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise KdError(
             f"this model cannot be written as a program for any number of examples ({cause}); "
-            "export it as safetensors alone"
+            "where it asks how many there are, write x.reshape(x.shape[0], -1) and not len(x), or "
+            "export its arrays alone: --format=safetensors (in Python format='safetensors')"
         ) from error

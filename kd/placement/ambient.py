@@ -10,12 +10,13 @@ import jax
 
 from kd.core import rng
 from kd.errors import KdError
+from kd.placement.compiled import keeping_compiled
 
 
 @contextlib.contextmanager
 def pinned() -> Iterator[None]:
     """JAX as every run has it, as a context or a decorator: arrays of 32 bits, random numbers of
-    one kind, the usual promotion of types.
+    one kind, the usual promotion of types. What is compiled is kept: see `keeping_compiled`.
 
     Without it ``JAX_ENABLE_X64``, ``JAX_DEFAULT_PRNG_IMPL``, ``JAX_THREEFRY_PARTITIONABLE`` and
     ``JAX_NUMPY_DTYPE_PROMOTION`` would give several results under one fingerprint. Around it they
@@ -26,6 +27,7 @@ def pinned() -> Iterator[None]:
     """
     _check_devices()
     with (
+        keeping_compiled(),
         jax.enable_x64(False),
         jax.default_prng_impl(rng.IMPLEMENTATION),
         jax.threefry_partitionable(True),

@@ -17,6 +17,7 @@ from kd.lineage import despite
 from kd.runs.models import build_model
 from kd.runs.reading import verify
 from kd.runs.workdir import Workdir, find
+from kd.system import words
 from kd.teachers.trained import Trained
 
 _TRIES = 5  # to read a checkpoint beside a run that removes old ones
@@ -76,6 +77,7 @@ def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:
 
     The run may still train, and take away what is being read: then again.
     """
+    words.say(f"reading {path}")
     restored = None
     for tries_left in reversed(range(_TRIES)):
         try:

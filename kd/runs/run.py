@@ -21,6 +21,7 @@ from kd.core.types import Teacher
 from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.placement.ambient import pinned
+from kd.placement.compiled import keeping_compiled
 from kd.placement.mesh import check_batch, make_mesh, put
 from kd.placement.sharding import teacher_shardings
 from kd.processes import group
@@ -44,7 +45,6 @@ _ANSWERS = "answers.json"  # what is known of the answers of a function
 _SHOWN = ("accuracy", "errors", "nll")  # of classes, beside the losses
 
 
-@pinned()
 def train_workdir(
     spec: Spec,
     path: str | pathlib.Path,
@@ -65,6 +65,13 @@ def train_workdir(
       kd.processes.signals.Interrupted: asked to stop; the state was saved.
     """
     path = local(path, "a work directory")
+    with pinned(), keeping_compiled(spec.keep_compiled):
+        return _train_spec(spec, path, title, tensorboard, despite_changes)
+
+
+def _train_spec(
+    spec: Spec, path: pathlib.Path, title: str, tensorboard: bool, despite_changes: bool
+) -> dict[str, Any]:
     # before data is read, for minutes maybe
     check_batch(make_mesh(spec.mesh), spec.data.batch_size, spec.accumulate)
     data, held_out, validation = load_splits(spec)

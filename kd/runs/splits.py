@@ -13,6 +13,7 @@ from kd.data import check_same_kind
 from kd.data.examples import Examples
 from kd.data.slices import parse_split, split_rows
 from kd.errors import KdError
+from kd.system import words
 
 _TO_LOOK_AT = ("val", "dev")
 
@@ -128,6 +129,7 @@ def open_split(
     alone.
     """
     data, folder = spec.data, data_dir or spec.data.data_dir
+    words.say(f"reading {data.source}")
     if not data.stream and data.image_size is None:
         return kd_data.load(data.source, split, folder, data.scale, data.targets)
     crop, flip = (data.crop, data.flip) if training else ("none", False)

@@ -22,6 +22,7 @@ from kd.runs.first import init_fingerprint
 from kd.runs.load import load_trained
 from kd.runs.run import train_workdir
 from kd.runs.workdir import Workdir, find
+from kd.system import words
 from kd.system.records import write_json
 from kd.teachers.trained import Trained
 from kd.user_code import reached
@@ -144,9 +145,9 @@ def run_stages(
         name: folder / "stages" / f"{name}-{fingerprint[:8]}"
         for name, fingerprint in fingerprints.items()
     }
-    check_stages(
-        stages, skip=[name for name, workdir in workdirs.items() if _finished(workdir) is not None]
-    )
+    skip = [name for name, workdir in workdirs.items() if _finished(workdir) is not None]
+    with words.doing(f"checking {len(stages)} stages"):
+        check_stages(stages, skip)
     for number, stage in enumerate(stages, 1):
         workdir = workdirs[stage.name]
         title = f"stage {number}/{len(stages)} {stage.name}"
@@ -157,7 +158,8 @@ def run_stages(
         elif isinstance(stage, Stage):
             finished = _train(_placed(stage, done), workdir, title)
         else:
-            finished = _compute(stage, {need: done[need] for need in stage.needs}, workdir)
+            with words.doing(title):
+                finished = _compute(stage, {need: done[need] for need in stage.needs}, workdir)
             say(f"{title}: {finished['seconds']:.1f} s")
         done[stage.name] = Done(
             stage.name,

@@ -8,21 +8,28 @@ were unused longest go when a kind of them grows above its limit.
 from __future__ import annotations
 
 import contextlib
+import functools
 import glob
 import hashlib
 import json
+import math
 import os
 import pathlib
 import re
 import shutil
 import tempfile
+import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 LIMITS = {"compiled": 2 * 2**30, "data": 8 * 2**30, "answers": 4 * 2**30}
 """Bytes of each kind that stay."""
 
+SETTLED = 1.0
+"""Seconds for which a file must be unchanged before anything is kept of it: a clock that ticks
+slowly does not tell a change that follows at once.
+"""
 _DAMAGED = re.compile(r"persistent compilation cache entry for '([^']+)'")
 
 
@@ -35,27 +42,20 @@ def folder(kind: str) -> pathlib.Path | None:
     return pathlib.Path(chosen or pathlib.Path(above, "kd")) / kind
 
 
-def keep_compiled() -> None:
-    """Keep what JAX compiles, from the first millisecond of compiling on.
-
-    To be called before JAX is imported, and once for a process: it sets environment variables,
-    those of JAX that the user has set excepted.
+@functools.cache  # once for a process
+def ready(place: pathlib.Path) -> bool:
+    """Make the folder of compiled programs, and remove what is too much there. Whether that can be
+    done.
     """
-    place = folder("compiled")
-    if place is None or "JAX_COMPILATION_CACHE_DIR" in os.environ:
-        return
     try:
         place.mkdir(parents=True, exist_ok=True)
     except OSError:  # a read-only home: nothing is kept, and nothing else changes
-        return
+        return False
     trim(place, LIMITS["compiled"])
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(place)
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
-    _throw_away_damaged(place)
+    return True
 
 
-def _throw_away_damaged(place: pathlib.Path) -> None:
+def throw_away_damaged(place: pathlib.Path) -> None:
     """JAX warns of an entry that it cannot read, compiles anew and leaves the entry as it is."""
     show = warnings.showwarning
 
@@ -130,10 +130,43 @@ def write(kind: str, key: str, arrays: Mapping[str, Any]) -> None:
         _remove(unfinished)
 
 
+def remembered(
+    kind: str, key: str | None, make: Callable[[], Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """The arrays that are kept under `key`; where there are none, those of `make`, which are then
+    kept. None as a key keeps nothing.
+    """
+    stored = None if key is None else read(kind, key)
+    if stored is not None:
+        return stored
+    arrays = make()
+    if key is not None:
+        write(kind, key, arrays)
+    return arrays
+
+
 def key_of(*parts: Any) -> str:
     """A name for what these parts make: 24 hexadecimal digits."""
     text = json.dumps(parts, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def key_of_files(files: Iterable[str | os.PathLike[str]], *parts: Any) -> str | None:
+    """A name for what is made of these files and parts, another one as soon as a file is changed or
+    is another file.
+
+    None where nothing may be kept: there are no files, one cannot be looked at (in a bucket, say),
+    or was changed a moment ago.
+    """
+    try:
+        stats = [os.stat(file) for file in files]
+    except OSError:
+        return None
+    newest = max((max(stat.st_mtime, stat.st_ctime) for stat in stats), default=math.inf)
+    if newest > time.time() - SETTLED:
+        return None
+    stamps = [[s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns] for s in stats]
+    return key_of(*parts, stamps)
 
 
 def _sum(path: pathlib.Path) -> str:

@@ -20,11 +20,15 @@ def digest_of(content: Any) -> str:
 
 
 def read_json(path: pathlib.Path, fix: str) -> dict[str, Any]:
-    """The object that a JSON file holds. Raises a `KdError` with that `fix` where it is damaged."""
+    """The object that a JSON file holds. Raises a `KdError` with that `fix` where it is damaged or
+    not there.
+    """
     try:
         content = json.loads(path.read_text("utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
+    except FileNotFoundError as error:
+        raise KdError(f"there is no {path}; {fix}") from error
     except (OSError, ValueError, RecursionError) as error:
         cause = getattr(error, "strerror", None) or error
         raise KdError(f"{path} is damaged: {cause}; {fix}") from error

@@ -30,6 +30,7 @@ from kd.data.seen import scale_for
 from kd.errors import KdError
 from kd.placement.ambient import pinned
 from kd.placement.mesh import BATCH, batch_parts, mesh_of, put, replicated, sharding
+from kd.system import words
 from kd.teachers.make import unpaired_answer
 from kd.teachers.mixture import Mixture
 
@@ -173,7 +174,8 @@ def _answer(
     """
     mesh = mesh_of(variables)
     batch_size = _batch_size(data, batch_size, mesh)
-    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+    on_mesh = contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+    with on_mesh, words.doing("compiling what answers, and answering"):
         outputs = _batches(apply, variables, data, batch_size, mesh)
     ahead = members + (outputs.average is not None)
     return jax.tree.map(lambda leaf: _examples(leaf, ahead, len(data)), outputs)

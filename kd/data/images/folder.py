@@ -14,6 +14,7 @@ import numpy as np
 
 from kd.data.archive import Member, find_data, members
 from kd.data.dataset import Dataset
+from kd.data.held import decoded as decoded_once
 from kd.data.held import in_memory
 from kd.data.images.crops import Crop
 from kd.data.images.pictures import ENDINGS, Kind, decoded, glance
@@ -21,6 +22,7 @@ from kd.data.slices import parse_split
 from kd.data.stream import Stream
 from kd.data.words import class_list, indices
 from kd.errors import KdError, unknown
+from kd.system.kept import key_of_files, remembered
 
 _LARGEST = 2**28  # bytes of an image file
 _SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation", "eval", "dev"}
@@ -68,7 +70,7 @@ def stream_folder(
       KdError: as `folder`, but images may have several sizes if `size` is given.
     """
     images = _open(find_data(argument, data_dir), parse_split(split)[0])
-    return _stream(images, size, crop, flip).take(split)
+    return decoded_once(_stream(images, size, crop, flip)).take(split)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +79,7 @@ class _Images:
 
     members: Sequence[Member]
     files: tuple[str, ...]
+    called: tuple[str, ...]
     classes: np.ndarray | None
     class_names: tuple[str, ...]
     kind: Kind
@@ -95,7 +98,7 @@ class _Images:
         return self.classes[rows]
 
     def names(self, rows: np.ndarray) -> np.ndarray:
-        return np.array([self.files[row] for row in rows.tolist()], object)
+        return np.array([self.called[row] for row in rows.tolist()], object)
 
 
 def _stream(
@@ -133,10 +136,11 @@ def _open(path: pathlib.Path, split: str) -> _Images:
     for word, _, member in chosen:
         line = f"{word} {member.name} {member.size} {member.checksum}\n"
         digest.update(line.encode("utf-8", "surrogateescape"))
-    kind = _common_kind(member for part in splits.values() for *_, member in part)
+    kind = _common_kind(path, [member for part in splits.values() for *_, member in part])
     digest.update(f"{names} {kind}".encode("utf-8", "surrogateescape"))
     return _Images(
         [member for *_, member in chosen],
+        _files(path, [member for *_, member in chosen]),
         tuple(file for _, file, _ in chosen),
         indices(words[split], names) if split in words else None,
         names,
@@ -179,8 +183,23 @@ def _above(member: Member) -> tuple[str, ...]:
     return folders[: ends[0]] if ends else folders[:-2]
 
 
-def _common_kind(listed: Iterable[Member]) -> Kind:
-    """That of all images: colour as soon as one has colours."""
+def _files(path: pathlib.Path, listed: Iterable[Member]) -> tuple[str, ...]:
+    """The files that members are read from: the archive, or those of a folder."""
+    return tuple(member.location for member in listed) if path.is_dir() else (str(path),)
+
+
+def _common_kind(path: pathlib.Path, listed: Sequence[Member]) -> Kind:
+    """That of all images. Where they are grey each was looked at, and that is kept."""
+    first, _ = glance(listed[0].read(), listed[0].location)
+    if first == "colour":
+        return first
+    key = key_of_files(_files(path, listed), "kind", [member.name for member in listed])
+    stored = remembered("data", key, lambda: {"kind": np.array([_kind_of_all(listed)])})
+    return stored["kind"].item()
+
+
+def _kind_of_all(listed: Iterable[Member]) -> Kind:
+    """Colour as soon as one has colours."""
     kinds: dict[Kind, str] = {}
     for member in listed:
         kind, _ = glance(member.read(), member.location)

@@ -36,8 +36,7 @@ def load_tfds(dataset: str, split: str, data_dir: str | None) -> Dataset:
         set or split, no image and label, damaged or missing files, an image that cannot be read,
         images of several sizes, or more than memory holds.
     """
-    stream, files = _whole(dataset, parse_split(split)[0], data_dir)
-    return in_memory(stream.take(split), files)
+    return in_memory(_whole(dataset, parse_split(split)[0], data_dir).take(split))
 
 
 def stream_tfds(
@@ -59,19 +58,18 @@ def stream_tfds(
     Raises:
       KdError: as `load_tfds`, but images may have several sizes if `size` is given.
     """
-    stream, files = _whole(dataset, parse_split(split)[0], data_dir)
-    stream = dataclasses.replace(stream, size=size, crop=crop, flip=flip)
-    return decoded(stream, files).take(split)
+    whole = _whole(dataset, parse_split(split)[0], data_dir)
+    return decoded(dataclasses.replace(whole, size=size, crop=crop, flip=flip)).take(split)
 
 
-def _whole(dataset: str, name: str, data_dir: str | None) -> tuple[Stream, tuple[str, ...]]:
-    """Every example of a split as it is, and the files that they are in."""
+def _whole(dataset: str, name: str, data_dir: str | None) -> Stream:
+    """Every example of a split as it is."""
     builder = _image_set(dataset, name, data_dir)
     image, label = builder.info.features["image"], builder.info.features["label"]
     with reading(f"{name} of {dataset} in {builder.data_dir}", "prepare the data set again"):
         _check_shards(builder.info.splits[name])
         records = _Records(builder, name)
-    stream = Stream(
+    return Stream(
         records,
         label.num_classes,
         _noted(builder.info, name),
@@ -79,7 +77,6 @@ def _whole(dataset: str, name: str, data_dir: str | None) -> tuple[Stream, tuple
         record_shape=tuple(image.shape),
         dtype=np.dtype(image.np_dtype),
     )
-    return stream, records.files
 
 
 class _Records:

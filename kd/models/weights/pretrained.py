@@ -49,9 +49,11 @@ def from_folder(folder: pathlib.Path, table: Table) -> Pretrained:
     """The network of a Hugging Face folder, one of `table`, with its preprocessing.
 
     Raises:
-      KdError: a file that is missing or damaged, a network that kd does not compute, weights of
-        another one.
+      KdError: no such folder, a file that is missing or damaged, a network that kd does not
+        compute, weights of another one.
     """
+    if not folder.is_dir():
+        raise KdError(f"there is no folder {folder}; name one of Hugging Face, hf:DIR")
     file = folder / CONFIG
     told = hugging_face.described(read_json(file, "name a Hugging Face folder"), file)
     page = folder / PREPROCESSOR
