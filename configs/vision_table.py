@@ -4,7 +4,7 @@ weights.
 
 Command:  kd reproduce vision-table                                            (about six hours on
   2 cores, resumable)
-          kd reproduce vision-table --config=configs/vision_table.py:quick     (a minute)
+          kd reproduce vision-table --config=configs/vision_table.py:quick     (minutes)
           kd reproduce vision-table --config=configs/vision_table.py:gpu       (ResNet-20)
 Data:     images/cifar10_31k.zip in KD_DATA_DIR or --data_dir: train, val and test as image folders;
   the first 10,000 images of train are trained on
@@ -92,11 +92,11 @@ GPU_NUMBERS = {  # the middle of each grid; nothing is tuned in that form
     "logit_standardized": {"logit_standardized": {"weight": 3.0, "temperature": 2.0}},
     "mlkd": {"mlkd": {"weight": 0.3}},
 }
-QUICK_ARMS = ("hard", "longer", "label_smoothing", "kd", "dkd", "attention_transfer", "rkd")
+QUICK_ARMS = ("hard", "longer", "kd", "dkd", "attention_transfer")
 
 
 def get_config(arg: str = "") -> ConfigDict:
-    """`arg`: empty for the whole table, ``quick`` to see in a minute that it runs, ``gpu`` for
+    """`arg`: empty for the whole table, ``quick`` to see in minutes that it runs, ``gpu`` for
     ResNet-20, 60 epochs and five arms.
     """
     choose(arg, "", "quick", "gpu")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from experiments.vision_table.measure import unpacked
-from experiments.vision_table.protocol import BASELINE, CONTROL, LONGER
+from experiments.vision_table.protocol import BASELINE, CONTROL, FAMILIES, LONGER
 from kd.evidence import Comparison, compare_counts
 
 Results = Mapping[str, Any]
@@ -37,8 +37,13 @@ class Claim:
 
 
 def arms(results: Results) -> list[str]:
-    """The arms in the order of the config."""
-    return list(results["arms"])
+    """The arms by family, hard labels and plain distillation first."""
+    told = results["protocol"]["arms"]
+
+    def place(arm: str) -> tuple[int, bool, str]:
+        return FAMILIES.index(told[arm]["family"]), arm not in (BASELINE, CONTROL), arm
+
+    return sorted(results["arms"], key=place)
 
 
 def accuracies(results: Results, arm: str, split: Split) -> list[float]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from experiments.vision_table.claims import Compared, examples, points
+from experiments.vision_table.claims import Compared, arms, examples, points
 from kd.pages import plain_axes
 
 INK = {"labels": "#8c8c8c", "logits": "#2b6cb0", "features": "#c2543a", "relations": "#3b8a5a"}
@@ -62,13 +62,15 @@ def forest(results: Results, told: Compared) -> Figure:
 def trials(results: Results) -> Figure:
     """Accuracy on validation of every trial of every loss; the chosen one is filled."""
     figure, plot = plain_axes(7, 3.6, "", "validation accuracy of a trial, %")
-    for place, (arm, told) in enumerate(results["tuning"].items()):
+    tuned = [arm for arm in arms(results) if arm in results["tuning"]]
+    for place, arm in enumerate(tuned):
+        told = results["tuning"][arm]
         values = [100 * (1 - errors / examples(results, "val")) for errors in told["errors"]]
         spread = [place + (i - (len(values) - 1) / 2) * 0.1 for i in range(len(values))]
         color = _ink(results, arm)
         faces = [color if i == told["chosen"] else "white" for i in range(len(values))]
         plot.scatter(spread, values, s=24, facecolors=faces, edgecolors=color, linewidths=1)
-    names = [name.replace("_", "\n") for name in results["tuning"]]
+    names = [name.replace("_", "\n") for name in tuned]
     plot.set_xticks(range(len(names)), names, fontsize=7)
     return figure
 

@@ -200,7 +200,8 @@ def _tuning(results: Results) -> list[str]:
         return ["## Tuning", "Nothing was tuned in this form: the config says the numbers."]
     count = examples(results, "val")
     rows = []
-    for arm, told in results["tuning"].items():
+    for arm in (arm for arm in arms(results) if arm in results["tuning"]):
+        told = results["tuning"][arm]
         share = [100 * (1 - errors / count) for errors in told["errors"]]
         numbers = results["numbers"][arm]
         edges = [
