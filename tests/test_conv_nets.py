@@ -203,6 +203,16 @@ def test_a_block_also_answers_before_its_last_relu():
     np.testing.assert_array_equal(np.maximum(taps[paths[1]], 0), taps[paths[0]])
 
 
+def test_what_the_head_reads_is_a_tap():
+    params, extra = variables("resnet A")
+    model = NETS["resnet A"][0]().tapped(("stages_2", "pooled"))
+    answer = jax.jit(lambda *v: model.apply(*v, IMAGES)[0])(params, extra)
+    pooled = answer.taps["pooled"]
+    np.testing.assert_allclose(pooled, answer.taps["stages_2"].mean(axis=(1, 2)), rtol=1e-6)
+    head = params["head"]
+    np.testing.assert_allclose(pooled @ head["kernel"] + head["bias"], answer.logits, atol=1e-5)
+
+
 def flops(model, terms, teacher):
     """Of a compiled training step."""
     step = tiny.step(model, teacher, terms)

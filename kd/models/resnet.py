@@ -25,6 +25,8 @@ _AROUND: Any = ((1, 1), (1, 1))  # Flax's signature knows names of paddings alon
 BEFORE_RELU = "before_relu"
 """What a block sows: its answer before the last ReLU, as a tap ``stages_0/blocks_0/before_relu``.
 """
+POOLED = "pooled"
+"""What the network sows: the mean over pixels that its head reads, as a tap ``pooled``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,7 +138,9 @@ class ResNet(nn.Module):
             options = {"width": width, "shortcut": self.shortcut, "train": train}
             stride = 2 if i else 1
             x = Stage(kind, blocks, stride, self.remat, options, name=f"stages_{i}")(x, weight)
-        return Dense(self.classes, name="head")(pooled(x))
+        x = pooled(x)
+        self.sow("intermediates", POOLED, x)
+        return Dense(self.classes, name="head")(x)
 
 
 @named

@@ -21,6 +21,7 @@ from kd.runs.build import check_spec
 from kd.runs.first import init_fingerprint
 from kd.runs.load import load_trained
 from kd.runs.run import train_workdir
+from kd.runs.teachers import teacher_fingerprint
 from kd.runs.workdir import Workdir, find
 from kd.system import words
 from kd.system.records import write_json
@@ -32,8 +33,8 @@ from kd.user_code import reached
 class Stage:
     """A training run of an experiment; raise `version` when its meaning changes.
 
-    `teacher` names the earlier stage that it learns from, `data` the one whose folder holds its
-    data.
+    `teacher` names the earlier stage that it learns from, where its config names no weights from
+    outside; `data` the one whose folder holds its data.
     """
 
     name: str
@@ -114,7 +115,7 @@ def stage_fingerprint(stage: Stage | Computation, needed: Mapping[str, str]) -> 
 
 
 def _who(spec: Spec, teacher: str) -> dict[str, Any]:
-    return identity(spec, teacher, init_fingerprint(spec))
+    return identity(spec, teacher or teacher_fingerprint(spec), init_fingerprint(spec))
 
 
 def _identity(stage: Stage | Computation, fingerprints: Mapping[str, str]) -> list[Any]:

@@ -159,6 +159,16 @@ def _one(spec: Spec, data: Examples, *, despite_changes: bool) -> Teacher:
     return as_teacher(load_model(origin, spec.teacher.model, **doors), spec, data)
 
 
+def teacher_fingerprint(spec: Spec) -> str:
+    """Who teaches a run, where that is weights from outside; "" for any other teacher, and for
+    none. Raises a `KdError` as `load_pretrained` does.
+    """
+    origin = spec.teacher.origin
+    if origin is None or origin.scheme not in ("hf", "weights"):
+        return ""
+    return load_model(origin, spec.teacher.model).fingerprint
+
+
 def load_model(origin: Source, model: Mapping[str, Any] | None, **doors: Any) -> Trained:
     """The trained model that a source of one names: a finished run, or weights from outside, of the
     network `model` where they are arrays alone. `doors` are those of `load_finished`.

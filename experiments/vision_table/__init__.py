@@ -1,0 +1,1 @@
+"""Losses of distillation at equal compute, tuned alike, plain distillation included."""
