@@ -54,8 +54,10 @@ def tiny(file, **changes):
     """The same with a few arms and a student without convolutions, which takes seconds."""
     told = config(file)
     told["run"]["student"] = dict(STUDENT)
-    told["arms"] = {name: told["arms"][name] for name in ARMS}
+    whole = config(file, "")["arms"]
+    told["arms"] = {name: told["arms"].get(name, whole[name]) for name in ARMS}
     told["arms"]["crd"]["objective"]["crd"]["taps"] = LAYERS
+    told["arms"]["crd"]["trials"] = {"crd": {"weight": (1e-4, 1e-3)}}
     return {**told, **changes}
 
 

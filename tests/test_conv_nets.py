@@ -210,7 +210,8 @@ def test_what_the_head_reads_is_a_tap():
     pooled = answer.taps["pooled"]
     np.testing.assert_allclose(pooled, answer.taps["stages_2"].mean(axis=(1, 2)), rtol=1e-6)
     head = params["head"]
-    np.testing.assert_allclose(pooled @ head["kernel"] + head["bias"], answer.logits, atol=1e-5)
+    logits = pooled @ head["kernel"] + head["bias"][None]
+    np.testing.assert_allclose(logits, answer.logits, atol=1e-5)
 
 
 def flops(model, terms, teacher):
