@@ -14,7 +14,6 @@ import runs
 from damage import damaged
 from kd import data as kd_data
 from kd.config import base_config, resolve
-from kd.data.images import folder as images_folder
 from kd.data.images.pictures import decoded, glance
 from kd.errors import KdError
 from kd.runs.splits import load_splits
@@ -72,17 +71,6 @@ def test_a_stream_is_the_data_in_memory(tmp_path, kind):
     part = stream(path, "train[25%:75%]")
     assert np.array_equal(part.read(range(12))[0], load(path, "train[25%:75%]").inputs)
     assert kd_data.in_memory(read).fingerprint == data.fingerprint
-
-
-def test_what_was_decoded_of_a_zip_is_kept(tmp_path, monkeypatch):
-    monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / "kept"))
-    path = write(tmp_path / "set.zip", draw())
-    before = load(path)
-    monkeypatch.setattr(images_folder, "decoded", lambda *_: pytest.fail("it was decoded again"))
-    again = load(path)
-    np.testing.assert_array_equal(again.inputs, before.inputs)
-    assert again.fingerprint == before.fingerprint
-    assert again.names.tolist() == before.names.tolist()
 
 
 def test_a_slice_holds_every_class(tmp_path):

@@ -37,8 +37,8 @@ def folder(name: str, argument: str, data_dir: str | None) -> Dataset:
     and no folders is unlabelled. Examples stand in an order that mixes the classes, that of the
     hashes of their names, so that ``train[:10%]`` has some of each. Images are turned as their EXIF
     data says. A data set that is all grey has one channel, of 16 bits where the files have;
-    otherwise three. What was decoded of an archive is kept on disk, see `kd.system.kept`. `PATH`
-    lies in `data_dir`, else in ``KD_DATA_DIR``, else here.
+    otherwise three. What was decoded is kept on disk, see `kd.system.kept`. `PATH` lies in
+    `data_dir`, else in ``KD_DATA_DIR``, else here.
 
     Raises:
       KdError: nothing there, no such split, an image that is damaged, transparent or animated,
@@ -47,7 +47,7 @@ def folder(name: str, argument: str, data_dir: str | None) -> Dataset:
     path = find_data(argument, data_dir)
     images = _open(path, name)
     try:
-        return in_memory(_stream(images), () if path.is_dir() else (path,))
+        return in_memory(_stream(images))
     except KdError:
         _check_sizes(images, path)  # of several, all are listed
         raise
