@@ -118,7 +118,7 @@ def test_the_test_set_does_not_choose_the_state(workdir, refused):
     keys = {"eval_epochs": 1, "early_stopping": "test[:60]"}
     refused(
         runs.kd("train", f"--workdir={workdir}", **keys),
-        "would choose the state by 60 examples of the test set",
+        "would choose the state by 60 examples that it is measured on",
         "'test[:60]'",
     )
 
