@@ -180,7 +180,7 @@ def bad(place):
     """Keys of a run that is refused, and words of its line."""
     network = {**NETWORK, **INPUTS}
     return {
-        "no folder": ({"teacher__source": "hf:/nowhere"}, "/nowhere/config.json is damaged"),
+        "no folder": ({"teacher__source": "hf:/nowhere"}, "there is no folder /nowhere"),
         "its own network": (
             {"teacher__model": NETWORK},
             "says which network it is; leave config.teacher.model out",
@@ -250,7 +250,7 @@ def test_what_cannot_be_is_one_line(name, place, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda _: kd.load("hf:nowhere"), "nowhere/config.json"),
+        (lambda _: kd.load("hf:nowhere"), "there is no folder nowhere"),
         (lambda p: kd.load(f"hf:{p / 'hf'}", model=NETWORK), "leave model out"),
         (lambda p: kd.load(f"weights:{p / 'weights.npz'}"), "name their network in model"),
         (lambda p: kd.load(f"weights:{p / 'weights.npz'}", model=5), "model must name a network"),
