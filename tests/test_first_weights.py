@@ -281,7 +281,7 @@ def test_one_member_of_a_population_is_named(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("init", "words"),
     [
-        ("hf:DIR", "DIR/config.json"),
+        ("hf:DIR", "there is no folder DIR"),
         ("store:DIR", "must be run:DIR"),
         ("run:", "must be run:DIR"),
         ("3", "must be run:DIR"),
