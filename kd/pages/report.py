@@ -25,6 +25,7 @@ PAGES = (
     "experiments.hinton2015.digits.page:page",
     "experiments.hinton2015.mnist.page:page",
     "experiments.hinton2015.speech.page:page",
+    "experiments.hinton2015.specialists.page:page",
 )
 """The pages that ship with kd, by the names that results.json has for them."""
 
