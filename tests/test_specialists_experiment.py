@@ -215,10 +215,10 @@ def test_stages_of_images_read_their_own_source():
 def test_domains_are_no_part_of_what_is_trained(source, tmp_path):
     """Other domains, and all but the features' own stage has the same options."""
     other = write(tmp_path / "other.zip", groups=4)
-    one, two = (stages.make_stages(build(Protocol, tiny(s), "config")) for s in (source, other))
+    own, moved = (stages.make_stages(build(Protocol, tiny(s), "config")) for s in (source, other))
     assert text.read(str(source), None)[1] != text.read(str(other), None)[1]
-    assert [stage.name for stage in one] == [stage.name for stage in two]
-    assert one[1:] == two[1:]
+    assert [stage.name for stage in own] == [stage.name for stage in moved]
+    assert own[1:] == moved[1:]
 
 
 @pytest.mark.parametrize(
