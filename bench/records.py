@@ -1,26 +1,33 @@
-"""JPEGs in an array_record file, read at random and decoded by Pillow."""
+"""JPEGs, and those in an array_record file, read at random and decoded by Pillow."""
 
 from __future__ import annotations
 
 import io
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 
-def write(path: pathlib.Path, records: int, pixels: int) -> None:
+def jpegs(number: int, pixels: int) -> Iterator[bytes]:
     """Smooth noise, which packs about as well as photographs do."""
-    from array_record.python.array_record_module import ArrayRecordWriter
-
     rng, coarse = np.random.default_rng(7), max(pixels // 8, 1)
-    writer = ArrayRecordWriter(str(path), "group_size:1")
-    for _ in range(records):
+    for _ in range(number):
         image = Image.fromarray(rng.integers(256, size=(coarse, coarse, 3), dtype=np.uint8))
         packed = io.BytesIO()
         image.resize((pixels, pixels), Image.Resampling.BICUBIC).save(packed, "JPEG", quality=90)
-        writer.write(packed.getvalue())
+        yield packed.getvalue()
+
+
+def write(path: pathlib.Path, records: int, pixels: int) -> None:
+    """A file of `jpegs`."""
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for content in jpegs(records, pixels):
+        writer.write(content)
     writer.close()
 
 

@@ -23,6 +23,13 @@ README = RESULTS.parents[1] / "README.md"
 MARKER = "bench"
 ACCURACY_MARKER = "plan accuracy"
 SPEED_MARKER = "speed"
+OTHERS = {
+    "members": tables.members,
+    "views": tables.views,
+    "images": tables.images,
+    "convolutions": tables.convolutions,
+}
+"""The tables of other commands than ``bench.run``, by their entry of a machine."""
 
 
 def scaling(results: Mapping[str, Any]) -> str:
@@ -30,20 +37,11 @@ def scaling(results: Mapping[str, Any]) -> str:
     machines = {
         name: result for name, result in results["machines"].items() if "comparisons" in result
     }
-    populations = [
-        tables.members(result["members"], name)
+    others = [
+        table(result[entry], name)
+        for entry, table in OTHERS.items()
         for name, result in results["machines"].items()
-        if "members" in result
-    ]
-    kept = [
-        tables.views(result["views"], name)
-        for name, result in results["machines"].items()
-        if "views" in result
-    ]
-    convolutions = [
-        tables.convolutions(result["convolutions"], name)
-        for name, result in results["machines"].items()
-        if "convolutions" in result
+        if entry in result
     ]
     return "\n\n".join(
         [
@@ -52,9 +50,7 @@ def scaling(results: Mapping[str, Any]) -> str:
             _missed(machines),
             *(tables.one(name, result) for name, result in machines.items()),
             tables.gpu(results.get("gpu")),
-            *(populations or ["Populations were not measured; `python -m bench.members` does it."]),
-            *kept,
-            *convolutions,
+            *others,
         ]
     )
 

@@ -189,6 +189,41 @@ def views(record: Mapping[str, Any], name: str) -> str:
     )
 
 
+def images(record: Mapping[str, Any], name: str) -> str:
+    """A folder of images beside its files decoded bare, and eq. 5, on the machine `name`."""
+    machine, versions, equation = record["machine"], record["versions"], record["equation"]
+    return "\n".join(
+        [
+            f"{record['files']:,} JPEGs in folders of classes, read into memory and decoded bare, "
+            "by as many threads:",
+            "",
+            "| pixels | kd, seconds | bare, seconds | bare over kd (quartiles) | at least 0.8 |",
+            "| ---: | ---: | ---: | --- | --- |",
+            *(
+                f"| {row['pixels']} | {_median(row['seconds']['kd'])} | "
+                f"{_median(row['seconds']['bare'])} | {_ratio(row['ratio'])} | {_yes(row['met'])} |"
+                for row in record["reading"]
+            ),
+            "",
+            f"Eq. 5 of the 2015 paper for {equation['examples']:,} examples of "
+            f"{equation['classes']} classes, {equation['specialists']} specialists, random logits:",
+            "",
+            "| top classes | first time, seconds | again | iterations at most | gradient at most | "
+            "at most 10 s |",
+            "| ---: | ---: | ---: | ---: | ---: | --- |",
+            *(
+                f"| {row['top']} | {row['seconds']['first']:g} | {row['seconds']['again']:g} | "
+                f"{row['iterations']} | {row['gradient']:.0e} | {_yes(row['met'])} |"
+                for row in equation["rows"]
+            ),
+            "",
+            f"Medians of {record['repeats']} rounds, in turns; the first time compiles. {name}, "
+            f"load {machine['load_before']:g} before and {machine['load_after']:g} after; JAX "
+            f"{versions['jax']}, Pillow {versions['pillow']}. To repeat it: `{record['command']}`.",
+        ]
+    )
+
+
 def convolutions(record: Mapping[str, Any], name: str) -> str:
     """ResNets beside PyTorch, as a population and with a feature loss, on the machine `name`."""
     machine, versions = record["machine"], record["versions"]

@@ -8,6 +8,7 @@ from bench import (
     claims,
     cpu,
     gpu,
+    images,
     members,
     report,
     run,
@@ -186,6 +187,18 @@ def test_kept_answers_to_views_are_measured_beside_a_live_teacher(tmp_path):
     text = tables.views(results, HERE)
     assert "2 views of each example" in text
     assert "python -m bench.views --views 2" in text
+
+
+def test_folders_and_eq_5_are_measured(tmp_path):
+    out = tmp_path / "results.json"
+    sizes = "--files 8 --pixels 16 --examples 3 --repeats 1"
+    assert images.main([*sizes.split(), "--out", str(out)]) == 0
+    results = json.loads(out.read_text())["machines"][HERE]["images"]
+    assert results["reading"][0]["ratio"]["median"] > 0
+    assert all(row["gradient"] < 2e-6 for row in results["equation"]["rows"])
+    text = report.OTHERS["images"](results, HERE)
+    assert "| 16 | " in text
+    assert "python -m bench.images --files 8" in text
 
 
 def test_compiled_the_student_learns_the_same():

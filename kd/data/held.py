@@ -20,7 +20,7 @@ from kd.errors import KdError
 from kd.system import kept
 from kd.system.memory import check_fits
 
-_BLOCK = 256  # examples that are read together
+_BLOCK = 256  # examples that are read together, at most
 _LITTLE = 2**30  # bytes of decoded examples: a minute or two of decoding, once
 
 
@@ -98,14 +98,17 @@ def _decoded(stream: Stream) -> dict[str, np.ndarray]:
     images = np.empty((n, *shape), stream.dtype)
     labels = np.empty((n, *stream.positions), np.int32) if stream.labelled else None
 
+    workers = os.cpu_count() or 1
+    size = min(_BLOCK, max(1, n // (4 * workers)))
+
     def read(start: int) -> None:
-        block = slice(start, min(start + _BLOCK, n))
+        block = slice(start, min(start + size, n))
         part = None if labels is None else labels[block]
         stream.read_into(images[block], part, range(n)[block])
 
-    pool = futures.ThreadPoolExecutor(os.cpu_count())
+    pool = futures.ThreadPoolExecutor(workers)
     try:
-        for done in [pool.submit(read, start) for start in range(0, n, _BLOCK)]:
+        for done in [pool.submit(read, start) for start in range(0, n, size)]:
             done.result()
     finally:
         pool.shutdown(cancel_futures=True)

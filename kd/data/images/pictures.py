@@ -16,6 +16,7 @@ _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
 _ORIENTATION = 0x0112  # of EXIF
 _UPRIGHT = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # what undoes each, in Pillow's numbers
 _TURNED = (5, 6, 7, 8)
+_LITTLE = 2**26  # bytes
 _DEEP = ("I;16", "I;16B", "I;16L", "I")
 
 Kind = Literal["grey", "deep grey", "colour"]
@@ -48,7 +49,7 @@ def decoded(content: bytes, location: str, kind: Kind) -> np.ndarray:
         own = _kind(image, content, location)
         if own != kind and (own, kind) != ("grey", "colour"):
             raise KdError(f"{location} is a {own} image among {kind} ones; convert it")
-        check_fits(8 * math.prod(image.size), location, "remove it")
+        _check_fits(image.size, location)
         orientation = image.getexif().get(_ORIENTATION)
         image = _without_alpha(image, location)
         if kind == "colour":
@@ -57,10 +58,16 @@ def decoded(content: bytes, location: str, kind: Kind) -> np.ndarray:
             image = image.convert("L")
         if orientation in _UPRIGHT:
             image = image.transpose(_UPRIGHT[orientation])
-        pixels = np.array(image)
+        pixels = np.asarray(image)
     if kind == "deep grey":
         pixels = pixels.astype(np.uint16)
     return pixels if pixels.ndim == 3 else pixels[..., None]
+
+
+def _check_fits(size: tuple[int, int], location: str) -> None:
+    needed = 8 * math.prod(size)
+    if needed > _LITTLE:  # to ask what is free takes as long as to decode a photograph
+        check_fits(needed, location, "remove it")
 
 
 def _opened(content: bytes) -> Any:
