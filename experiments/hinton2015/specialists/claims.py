@@ -162,6 +162,16 @@ def by_coverage(results: Results) -> list[list[int]]:
     ]
 
 
+def gain_where(results: Results, covered: Callable[[int], bool]) -> float:
+    """Relative gain in per cent, over the examples of which such a number of specialists has the
+    right class; NaN where the generalist gets none of them right.
+    """
+    place = 3 + list(results["protocol"]["tops"]).index(results["protocol"]["top"])
+    rows = [row for row in by_coverage(results) if covered(row[0])]
+    before, after = (sum(row[column] for row in rows) for column in (2, place))
+    return 100 * (after - before) / before if before else math.nan
+
+
 def claims(results: Results) -> list[Claim]:
     """Every measure that has a band, beside the paper's."""
     paper, bands = results["protocol"]["paper"], results["protocol"]["bands"]
