@@ -1,4 +1,5 @@
-"""Time a population at once, one member after another, in groups, and as ``auto`` chooses.
+"""Time populations of many sizes at once, one member after another, in groups, and as ``auto``
+chooses.
 
 Writes the entry ``members`` of this machine in ``bench/results.json``.
 Run: ``python -m bench.members``.
@@ -12,16 +13,17 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from bench import cpu
 from bench.claims import spread
+from bench.line import REACH
 from bench.problem import LEARNING_RATE, MOMENTUM, SCALE, Problem
 from bench.run import RESULTS, SETTLE_SECONDS, save
-from bench.steps import seconds_of_a_step
+from bench.steps import seconds_by_way
 from kd import data as kd_data
 from kd.core.members import make_members
 from kd.core.optim import Optim, make_optimizer
@@ -36,11 +38,9 @@ from kd.training.ways import at_once
 WIDTHS = (300, 300)
 CLASSES = 10
 WAYS = ("vmap", "loop", 8)
-REACH = 1.1
-MEMBER_STEPS = 1024  # that are timed at once, as far as the steps allow
-FEWEST, MOST = 3, 50  # steps of a dispatch
-
-Timed = Callable[[], float]
+SIZES = (1, 2, 4, 8, 16, 32, 50, 64, 65, 256, 1024)
+"""Small ones for the knee of a vmap; 65 is one more than some cache once held."""
+FEWEST = 256  # steps of members that are timed at once, in several dispatches where they are short
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     here = {**machine(), **cpu.here()}
     rows: list[dict[str, Any]] = []
     for members in args.members:
-        rows.append(measured(data, members, args.batch, args.repeats))
+        rows.append(measured(data, members, args.batch, args.steps, args.repeats))
         about = {
             "command": command,
             "student": "-".join(map(str, (784, *WIDTHS, CLASSES))),
@@ -69,23 +69,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measured(data: kd_data.Dataset, members: int, batch: int, repeats: int) -> dict[str, Any]:
+def measured(
+    data: kd_data.Dataset, members: int, batch: int, steps: int, repeats: int
+) -> dict[str, Any]:
     """Milliseconds of a member's step by every way, and those of ``auto`` over the best in a round.
 
-    The first round compiles and is thrown away; each later one starts with another way.
+    Each round starts with another way.
     """
-    steps = min(max(MEMBER_STEPS // members, FEWEST), MOST)
     chosen = at_once(_task(data, members, batch, "auto", steps))
     auto = {None: "vmap", 1: "loop"}.get(chosen, f"groups of {chosen}")
-    ways = {_name(by): timed(_task(data, members, batch, by, steps)) for by in WAYS}
+    ways = seconds_by_way({_name(by): _task(data, members, batch, by, steps) for by in WAYS})
+    calls = max(1, FEWEST // (members * steps))
     samples: dict[str, list[float]] = {name: [] for name in ways}
-    for i in range(repeats + 1):
+    for i in range(repeats):
         names = list(ways)[i % len(ways) :] + list(ways)[: i % len(ways)]
         for name in names:
             time.sleep(SETTLE_SECONDS)
-            samples[name].append(ways[name]() * 1e3)
-        print(f"{members} members: round {i} of {repeats}", file=sys.stderr, flush=True)
-    values = {name: np.asarray(times[1:]) for name, times in samples.items()}
+            samples[name].append(np.mean([ways[name]() for _ in range(calls)]) / members * 1e3)
+        print(f"{members} members: round {i + 1} of {repeats}", file=sys.stderr, flush=True)
+    values = {name: np.asarray(times) for name, times in samples.items()}
     ratio = values[auto] / np.min(list(values.values()), axis=0)
     return {
         "members": members,
@@ -115,19 +117,14 @@ def _task(data: kd_data.Dataset, members: int, batch: int, by: Any, steps: int) 
     )
 
 
-def timed(task: loop.Task) -> Timed:
-    """The seconds of a member's step, see `bench.steps`."""
-    seconds, members = seconds_of_a_step(task), task.members.size or 1
-    return lambda: seconds() / members
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.members", description=__doc__)
-    parser.add_argument("--members", type=int, nargs="+", default=[1, 8, 64, 65, 256, 1024])
+    parser.add_argument("--members", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--steps", type=int, default=10, help="of a dispatch, the same at any size")
     parser.add_argument("--examples", type=int, default=60_000)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument(
-        "--repeats", type=int, default=5, help="rounds in which every way is timed once"
+        "--repeats", type=int, default=3, help="rounds in which every way is timed once"
     )
     parser.add_argument("--out", type=pathlib.Path, default=RESULTS)
     return parser

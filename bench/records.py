@@ -1,10 +1,10 @@
-"""JPEGs, and those in an array_record file, read at random and decoded by Pillow."""
+"""PNGs and JPEGs, and those in an array_record file, read at random and decoded by Pillow."""
 
 from __future__ import annotations
 
 import io
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,22 @@ def jpegs(number: int, pixels: int) -> Iterator[bytes]:
         packed = io.BytesIO()
         image.resize((pixels, pixels), Image.Resampling.BICUBIC).save(packed, "JPEG", quality=90)
         yield packed.getvalue()
+
+
+def pngs(number: int, pixels: int) -> Iterator[bytes]:
+    """Grey spots on black, which fill about as much of an image as written digits do."""
+    rng, coarse = np.random.default_rng(7), max(pixels // 4, 1)
+    for _ in range(number):
+        spots = rng.integers(256, size=(coarse, coarse), dtype=np.uint8)
+        image = Image.fromarray(np.where(rng.random(spots.shape) < 0.1, spots, np.uint8(0)))
+        packed = io.BytesIO()
+        image.resize((pixels, pixels), Image.Resampling.BICUBIC).save(packed, "PNG")
+        yield packed.getvalue()
+
+
+def decoded(contents: Sequence[bytes]) -> np.ndarray:
+    """Images of one size as one array, ``[n h w ...]``."""
+    return np.stack([np.asarray(Image.open(io.BytesIO(content))) for content in contents])
 
 
 def write(path: pathlib.Path, records: int, pixels: int) -> None:

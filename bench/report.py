@@ -27,6 +27,7 @@ OTHERS = {
     "members": tables.members,
     "views": tables.views,
     "images": tables.images,
+    "streams": tables.streams,
     "convolutions": tables.convolutions,
 }
 """The tables of other commands than ``bench.run``, by their entry of a machine."""

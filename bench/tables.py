@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench import machines as over
+from bench.line import REACH, knee, line
 from bench.machines import Machines, Result, Row
 from bench.vit_problem import PARTS
 
@@ -144,27 +145,34 @@ def gpu(record: Mapping[str, Any] | None) -> str:
 
 def members(record: Mapping[str, Any], name: str) -> str:
     """Populations of many sizes, on the machine `name`."""
-    ways = list(record["rows"][0]["ms"])
-    machine = record["machine"]
+    rows, machine = record["rows"], record["machine"]
+    ways = list(rows[0]["ms"])
+    sizes = f"over the best size (quartiles) | at most {REACH:g}"
     return "\n".join(
         [
             f"Milliseconds of one member's step, students {record['student']}, batch "
-            f"{record['batch']}, float32, SGD with momentum:",
+            f"{record['batch']}, {rows[0]['steps']} steps a dispatch, float32, SGD with momentum:",
             "",
             f"| members | {' | '.join(ways)} | auto is | auto over the best way (quartiles) | at "
-            "most 1.1 |",
-            f"| ---: | {'---: | ' * len(ways)}--- | ---: | --- |",
+            f"most {REACH:g} | auto {sizes} |",
+            f"| ---: | {'---: | ' * len(ways)}--- | ---: | --- | ---: | --- |",
             *(
                 f"| {row['members']:,} | {' | '.join(_median(row['ms'][way]) for way in ways)} | "
-                f"{row['auto']} | {_ratio(row['ratio'])} | {_yes(row['met'])} |"
-                for row in record["rows"]
+                f"{row['auto']} | {_ratio(row['ratio'])} | {_yes(row['met'])} | {_size(ratio)} |"
+                for row, ratio in zip(rows, line(rows), strict=True)
             ),
             "",
-            f"Medians of {record['repeats']} rounds, ways in turns. {name}, load "
-            f"{machine['load_before']:g} before and {machine['load_after']:g} after; JAX "
-            f"{record['versions']['jax']}. To repeat it: `{record['command']}`.",
+            f"Medians of {record['repeats']} rounds, ways in turns, size after size. {knee(rows)} "
+            f"{name}, load {machine['load_before']:g} before and {machine['load_after']:g} after; "
+            f"JAX {record['versions']['jax']}. To repeat it: `{record['command']}`.",
         ]
     )
+
+
+def _size(ratio: Mapping[str, float] | None) -> str:
+    if ratio is None:
+        return f"{NOTHING} | {NOTHING}"
+    return f"{_ratio(ratio)} | {_yes(ratio['median'] <= REACH)}"
 
 
 def views(record: Mapping[str, Any], name: str) -> str:
@@ -224,6 +232,47 @@ def images(record: Mapping[str, Any], name: str) -> str:
     )
 
 
+def streams(record: Mapping[str, Any], name: str) -> str:
+    """A step on streamed data and in memory, threads and processes, on the machine `name`."""
+    machine, versions = record["machine"], record["versions"]
+    return "\n".join(
+        [
+            f"A student {record['student']}, batch {record['batch']}, {record['examples']:,} "
+            "images of MNIST's form, the first epoch after opening and the second:",
+            "",
+            "| data | first, ms/step | second, ms/step | first over memory's (quartiles) | "
+            "second over memory's | at most 5 |",
+            "| --- | ---: | ---: | --- | --- | --- |",
+            *(
+                f"| {row['data']} | {' | '.join(map(_median, row['ms']))} | "
+                f"{' | '.join(map(_ratio, row['ratio']))} | {_judged(row['met'])} |"
+                for row in record["epochs"]
+            ),
+            "",
+            f"To decode them once and keep them took {record['once']:g} s. Decoding alone, by "
+            f"{record['workers']} threads and by as many processes, which send the images back:",
+            "",
+            "| images | pixels | threads, seconds | processes, seconds | the first time, started | "
+            "threads' time over processes' (quartiles) | processes win, more than 1.3 |",
+            "| --- | ---: | ---: | ---: | ---: | --- | --- |",
+            *(
+                f"| {row['images']:,} {row['form']}s | {row['pixels']} | "
+                f"{_median(row['seconds']['threads'])} | {_median(row['seconds']['processes'])} | "
+                f"{row['first']:g} | {_ratio(row['ratio'])} | {_yes(row['processes_win'])} |"
+                for row in record["decoding"]
+            ),
+            "",
+            f"Medians of {record['repeats']} rounds, in turns. {name}, load "
+            f"{machine['load_before']:g} before and {machine['load_after']:g} after; JAX "
+            f"{versions['jax']}, Pillow {versions['pillow']}. To repeat it: `{record['command']}`.",
+        ]
+    )
+
+
+def _judged(met: bool | None) -> str:
+    return "measured" if met is None else _yes(met)
+
+
 def convolutions(record: Mapping[str, Any], name: str) -> str:
     """ResNets beside PyTorch, as a population and with a feature loss, on the machine `name`."""
     machine, versions = record["machine"], record["versions"]
@@ -262,8 +311,7 @@ def _machine(name: str, result: Result) -> str:
 
 def _claim(row: Row, machines: Machines) -> str:
     cells = [_cell(row.measured[name]) if name in row.measured else NOTHING for name in machines]
-    met = "measured" if row.met is None else _yes(row.met)
-    about = f"{row.lowest:.2f} | {_reach(row.reach)} | {met}"
+    about = f"{row.lowest:.2f} | {_reach(row.reach)} | {_judged(row.met)}"
     return f"| {row.name} | {row.peer} | {' | '.join(cells)} | {about} |"
 
 

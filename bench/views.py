@@ -20,9 +20,9 @@ import numpy as np
 
 from bench import cpu
 from bench.claims import spread
-from bench.members import timed
 from bench.problem import LEARNING_RATE, MOMENTUM, SCALE, TEMPERATURE, Problem
 from bench.run import RESULTS, SETTLE_SECONDS, save
+from bench.steps import seconds_of_a_step
 from kd import data as kd_data
 from kd.core import rng
 from kd.core.members import make_members
@@ -78,7 +78,7 @@ def measured(
     table = precompute(live, data, views=views)
     seconds = time.perf_counter() - start
     ways = {
-        name: timed(_task(data, teacher, views, batch, steps))
+        name: seconds_of_a_step(_task(data, teacher, views, batch, steps))
         for name, teacher in (("live", live), ("kept", table))
     }
     samples: dict[str, list[float]] = {name: [] for name in ways}

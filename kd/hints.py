@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import numbers
+import sys
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -36,7 +37,7 @@ def check_type(value: Any, hint: Any, path: str) -> Any:
     """`value`, its lists as tuples. Raises a `KdError` where it, or any value in it, is not of the
     type `hint`.
     """
-    value = check_keys(_tuples(value), path)
+    value = check_plain(_tuples(value), path)
     if not fits(value, hint):
         raise _other_type(path, hint, value)
     return value
@@ -47,16 +48,20 @@ def _other_type(what: str, hint: Any, value: Any) -> KdError:
     return KdError(f"{what} must be {wanted}, got {value!r} ({type(value).__name__})")
 
 
-def check_keys(value: Any, path: str) -> Any:
-    """`value`. Raises a `KdError` where a mapping in it has keys that are not text."""
+def check_plain(value: Any, path: str) -> Any:
+    """`value`. Raises a `KdError` where a mapping in it has keys that are not text, or a whole
+    number in it is larger than any float.
+    """
     if isinstance(value, Mapping):
         for key, inner in value.items():
             if not isinstance(key, str):
                 raise KdError(f"{path} has the key {key!r}; keys are text, such as 'seed'")
-            check_keys(inner, f"{path}.{key}")
+            check_plain(inner, f"{path}.{key}")
     elif isinstance(value, (list, tuple)):
         for inner in value:
-            check_keys(inner, path)
+            check_plain(inner, path)
+    elif isinstance(value, int) and abs(value) > sys.float_info.max:
+        raise KdError(f"{path} is a larger number than a float holds; give a smaller one")
     return value
 
 

@@ -9,9 +9,11 @@ from bench import (
     cpu,
     gpu,
     images,
+    line,
     members,
     report,
     run,
+    streams,
     tables,
     views,
 )
@@ -164,7 +166,7 @@ def test_without_a_gpu_there_is_one_line_and_no_result(tmp_path, capsys, monkeyp
 
 def test_populations_are_measured_by_every_way(tmp_path):
     out = tmp_path / "results.json"
-    sizes = "--members 1 2 --examples 32 --batch 4 --repeats 1"
+    sizes = "--members 1 2 --steps 2 --examples 32 --batch 4 --repeats 1"
     assert members.main([*sizes.split(), "--out", str(out)]) == 0
     results = json.loads(out.read_text())["machines"][HERE]["members"]
     assert [row["members"] for row in results["rows"]] == [1, 2]
@@ -175,6 +177,54 @@ def test_populations_are_measured_by_every_way(tmp_path):
     text = tables.members(results, HERE)
     assert "| 2 | " in text
     assert "python -m bench.members --members 1 2" in text
+
+
+def test_the_command_measures_the_sizes_of_the_line_and_those_of_the_knee():
+    sizes = members._parser().parse_args([]).members
+    assert {1, 8, 64, 65, 256, 1024} <= set(sizes)
+    assert {2, 4, 16, 32, 50} <= set(sizes)
+    assert sizes == sorted(sizes)
+
+
+def costing(vmap, loop, auto):
+    """Recorded rows, by the milliseconds of a member of each size."""
+    return [
+        {
+            "members": size,
+            "auto": auto[size],
+            "steps": 1,
+            "ms": {
+                way: {"median": ms[size], "q1": ms[size], "q3": ms[size]}
+                for way, ms in (("vmap", vmap), ("loop", loop))
+            },
+            "ratio": {"median": 1, "q1": 1, "q3": 1},
+            "met": True,
+        }
+        for size in vmap
+    ]
+
+
+def test_a_line_is_judged_over_sizes_by_what_auto_takes():
+    vmap, loop = {1: 1.0, 8: 1.05, 64: 2.0, 65: 3.0}, {1: 9.0, 8: 9.0, 64: 1.09, 65: 1.2}
+    rows = costing(vmap, loop, {1: "vmap", 8: "vmap", 64: "loop", 65: "loop"})
+    assert [ratio["median"] for ratio in line.line(rows)] == pytest.approx([1, 1.05, 1.09, 1.2])
+    record = {"rows": rows, "student": "", "batch": 1, "repeats": 1, "command": "again"}
+    record |= {"machine": {"load_before": 0, "load_after": 0}, "versions": {"jax": ""}}
+    lines = {text.split(" | ")[0]: text for text in tables.members(record, HERE).splitlines()}
+    assert [lines[f"| {size}"].endswith("| yes |") for size in vmap] == [True, True, True, False]
+    assert line.line(rows[:1]) == [None]
+
+
+@pytest.mark.parametrize("unit", [1.0, 7.0])
+def test_the_knee_is_the_largest_size_whose_member_costs_little_more_than_the_best(unit):
+    costs = {1: 1.2, 2: 1.0, 8: 1.09, 16: 1.11, 50: 1.46}
+    vmap = {size: unit * cost for size, cost in costs.items()}
+    rows = costing(vmap, vmap, dict.fromkeys(vmap, "vmap"))
+    assert line.knee(rows) == (
+        "By vmap a member of 2 costs least; 8 is the largest population whose members cost at most "
+        "1.1 times as much, and of 16 1.11 times."
+    )
+    assert line.knee(rows[:3]).endswith("at most 1.1 times as much.")
 
 
 def test_kept_answers_to_views_are_measured_beside_a_live_teacher(tmp_path):
@@ -199,6 +249,27 @@ def test_folders_and_eq_5_are_measured(tmp_path):
     text = report.OTHERS["images"](results, HERE)
     assert "| 16 | " in text
     assert "python -m bench.images --files 8" in text
+
+
+def test_streams_are_measured_beside_memory_and_processes_beside_threads(tmp_path, monkeypatch):
+    monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / "own"))
+    out = tmp_path / "results.json"
+    sizes = "--examples 20 --batch 4 --pngs 8 --jpegs 8 --pixels 16 --repeats 1"
+    assert streams.main([*sizes.split(), "--out", str(out)]) == 0
+    results = json.loads(out.read_text())["machines"][HERE]["streams"]
+    memory, kept, decoded = results["epochs"]
+    assert [ratio["median"] for ratio in memory["ratio"]] == [1, 1]
+    assert kept["met"] == all(ratio["median"] <= streams.AT_MOST for ratio in kept["ratio"])
+    assert memory["met"] is decoded["met"] is None
+    assert all(ms["median"] > 0 for row in results["epochs"] for ms in row["ms"])
+    assert [(row["form"], row["pixels"]) for row in results["decoding"]] == [
+        ("PNG", 28),
+        ("JPEG", 16),
+    ]
+    assert not (tmp_path / "own").exists(), "the bench keeps what it decodes in a folder of its own"
+    text = report.OTHERS["streams"](results, HERE)
+    assert "| streamed, decoded once | " in text
+    assert "python -m bench.streams --examples 20" in text
 
 
 def test_compiled_the_student_learns_the_same():

@@ -132,13 +132,18 @@ def test_the_library_returns_the_best_state(monkeypatch):
     assert fitted.errors(validation).tolist() == np.min(seen, axis=0).tolist()
 
 
-OVERLAPS = {  # of the 597 digits to test: a split to stop by, one to measure on, whether they meet
+# of the 597 digits to test and the 1,200 to train on, of which 120 are trained on: a split to stop by,
+# one to measure on, whether they meet
+OVERLAPS = {
     "test": ("test", "test[100:200]", True),
     "test[:50%]": ("test[:50%]", "test[298:]", False),
     "test[:60%]": ("test[:60%]", "test[298:]", True),
     "test[0:60]": ("test[0:60]", "test[:60]", True),
     "test[60:]": ("test[60:]", "test[:60]", False),
-    "train[:60]": ("train[:60]", "test[:60]", False),
+    "train[200:]": ("train[200:]", "test[:60]", False),
+    "train[90%:]": ("train[90%:]", "train[80%:]", True),
+    "train[80%:]": ("train[80%:]", "train[80%:]", True),
+    "train[80%:90%]": ("train[80%:90%]", "train[90%:]", False),
 }
 
 
@@ -150,5 +155,14 @@ def test_no_example_both_chooses_and_judges_however_it_is_spelled(case):
     if not meet:
         load_splits(spec)
         return
-    with pytest.raises(kd.KdError, match=rf"examples of the test set .*'{re.escape(judges)}'"):
+    with pytest.raises(
+        kd.KdError, match=rf"examples that it is measured on, .*{re.escape(judges)}"
+    ):
+        load_splits(spec)
+
+
+@pytest.mark.parametrize("stops", ["train", "train[:60]", "train[119:300]", "train[5%:]"])
+def test_no_example_is_both_learnt_and_chosen_by(stops):
+    spec = resolve(load_config(runs.__file__, "", [f"early_stopping={stops}", "eval_epochs=1"]))
+    with pytest.raises(kd.KdError, match=r"examples that it is trained on, .*train\[:120\]"):
         load_splits(spec)

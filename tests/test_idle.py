@@ -39,7 +39,12 @@ CASES = {
     "data.classes": ({"data": {"classes": (1, 1)}}, {"data": {"classes": (1, 2)}}),
     "teacher.workdir": ({"teacher": {"workdir": "run"}}, SOFT),
     "teachers": ({"teachers": SEVERAL}, SOFT),
-    "teacher.licence": (
+    "patience of more looks than there are": (
+        {"patience": 3, "total_epochs": 3.0, "total_steps": None, **WATCHED},
+        {"total_epochs": 4.0},
+    ),
+    "teacher.licence": ({"teacher": {"licence": "CC0-1.0"}}, SOFT),
+    "teacher.licence of several": (
         {**SOFT, "teachers": SEVERAL, "teacher": {"licence": "CC0-1.0"}},
         {"teachers": None},
     ),

@@ -3,9 +3,12 @@
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 
+import kd
 import runs
+import tiny
 from kd import hints
 from kd.cli.main import main
 from kd.errors import KdError, one_line
@@ -25,6 +28,25 @@ def refused(capfd, *words):
     assert len(err) < 2000
     assert err[:-1].isprintable()
     return err
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 400, "-1" + "0" * 400, "0x" + "f" * 300])
+@pytest.mark.parametrize(
+    "key", ["total_epochs", "data.scale", "objective.hard.weight", "population.learning_rate"]
+)
+def test_a_number_that_no_float_holds_is_one_line(key, number, tmp_path, capfd):
+    value = f"({number}, 0.1)" if key.startswith("population") else number
+    command = runs.kd("train", f"--workdir={tmp_path / 'run'}")
+    said = refused(capfd, *command, f"--config.{key}={value}")
+    assert f"config.{key} is a larger number than a float holds" in said
+
+
+def test_the_library_takes_no_such_number_and_no_column_of_a_single_value():
+    with pytest.raises(KdError, match="epochs must be more than 0"):
+        kd.fit(tiny.PLAIN, tiny.dataset(), [kd.term("hard")], epochs=10**400)
+    for column in (np.array(0.1), "ab", ()):
+        with pytest.raises(KdError, match="must be several values"):
+            kd.product(learning_rate=column)
 
 
 @pytest.mark.parametrize("path", ADDRESSES + NO_PATHS)

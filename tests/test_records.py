@@ -134,7 +134,7 @@ def test_changed_code_is_refused_by_name(here, module, reader, capfd):
     assert not (here / "page").exists()
 
 
-@pytest.mark.parametrize("reader", ["eval", "audit", "teacher"])
+@pytest.mark.parametrize("reader", READERS)
 def test_who_reads_despite_changes_says_so(here, reader, capfd):
     edit(here, "layers.py")
     before = records(here)
@@ -221,6 +221,16 @@ def test_every_split_that_was_looked_at_is_known(here, split, capfd):
     assert find("student").splits == noted
 
 
+def test_a_split_that_an_audit_looks_at_is_known_of_both(here, capfd):
+    assert main(["audit", "teacher", "student", "--split=test[:20]", "--out=page"]) == 0
+    noted = find("student").splits["test[:20]"]
+    assert find("teacher").splits["test[:20]"] == noted
+    relabel(here)
+    capfd.readouterr()
+    assert main(["eval", "--workdir=teacher", "--split=test[:20]"]) == 2
+    assert "split test[:20] has changed" in capfd.readouterr().err
+
+
 def test_what_was_trained_on_is_known_before_anybody_looks(here, capfd):
     relabel(here, "train_labels")
     assert main(["eval", "--workdir=student", "--split=train"]) == 2
@@ -229,9 +239,9 @@ def test_what_was_trained_on_is_known_before_anybody_looks(here, capfd):
 
 
 def test_a_split_that_stops_early_is_known(here, capfd):
-    stopped = {"early_stopping": "train[:30]", "eval_epochs": 1}
+    stopped = {"early_stopping": "train[50:]", "data__train": "train[:50]", "eval_epochs": 1}
     assert train("stopped", "--despite_changes", **stopped) == 0
-    assert set(find("stopped").splits) == {"train", "test", "train[:30]"}
+    assert set(find("stopped").splits) == {"train[:50]", "test", "train[50:]"}
     capfd.readouterr()
 
 

@@ -284,6 +284,7 @@ def test_no_label_has_many_spellings(labels, wanted):
         ([0.5, 1.0], {"num_classes": 2}, "ask for 1 outputs, and num_classes is 2"),
         ([0, 2], {"targets": "binary"}, r"binary labels must be in \[0, 1\]"),
         ([None, "a"], {}, "labels must be numbers"),
+        ([10**400], {}, "labels must be numbers"),
     ],
 )
 def test_labels_that_are_none_are_refused(labels, options, message):

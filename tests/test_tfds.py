@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from bench.prepared import prepare
 from damage import damaged
 from kd import data as kd_data
 from kd.data.images.tfds import load_tfds, stream_tfds
 from kd.errors import KdError
 from pictures import encoded
-from prepared import prepare
 
 IMAGES = list(np.random.default_rng(0).integers(0, 256, (36, 28, 28, 1), np.uint8))
 

@@ -28,6 +28,17 @@ class Dense(nn.Module):
         return nn.Dense(self.outputs)(inputs)
 
 
+@pytest.mark.parametrize("loss", ["soft_targets", "kl", "jsd", "logit_mse", "dist", "ttm"])
+@pytest.mark.parametrize(
+    ("labels", "instead"), [(YES, "soft_bce"), (SCORES, "soft_mse")], ids=["yes or no", "numbers"]
+)
+def test_what_compares_distributions_over_classes_teaches_classes_alone(loss, labels, instead):
+    data = kd.arrays(INPUTS, labels)
+    teacher = kd.soft_labels(logits=np.zeros((120, 3), np.float32), data=data)
+    with pytest.raises(kd.KdError, match=rf"objective.{loss} compares .* take {instead}"):
+        kd.fit(Dense(3), data, [kd.term(loss)], teacher=teacher, epochs=1)
+
+
 def learnt(labels, loss, outputs, soft, **options):
     """Errors, or their like, of a student of labels, and of a student of that one's answers."""
     data, test = kd.arrays(INPUTS[:80], labels[:80]), kd.arrays(INPUTS[80:], labels[80:])

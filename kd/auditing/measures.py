@@ -163,6 +163,8 @@ def audit_workdirs(
     learner, schooled = find(student, allow_code), find(teacher, allow_code)
     spec, taught = learner.spec, schooled.spec
     split, data, _, changes = load_labelled(learner, split, data_dir, **go_on)
+    shared = taught.data.source == spec.data.source
+    seen = look(schooled, split, data_dir, **go_on)[1] if shared else ()
     missing = tuple(dict.fromkeys(missing_classes)) or left_out(spec, learner.owner["num_classes"])
     train, trained_on = None, ()
     if missing:
@@ -189,7 +191,9 @@ def audit_workdirs(
         "split": split,
         "settings": list(spec.members.settings),
     }
-    everything = every(models["teacher"].changes, models["student"].changes, changes, trained_on)
+    everything = every(
+        models["teacher"].changes, models["student"].changes, changes, seen, trained_on
+    )
     return {**told, "despite_changes": everything, **audited}
 
 

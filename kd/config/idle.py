@@ -80,12 +80,18 @@ def _unwatched(spec: Any, _: Sequence[Term]) -> bool:
     return spec.early_stopping is None
 
 
+def _too_patient(spec: Any, _: Sequence[Term]) -> bool:
+    epochs, every = spec.total_epochs, spec.eval_epochs
+    return epochs is not None and every is not None and spec.patience * every >= epochs
+
+
 _UNWATCHED = "it is about config.early_stopping, a validation split; set that too"
 _UNTAUGHT = "no term of config.objective reads a teacher; add e.g. soft_targets, or leave it out"
 _IN_MEMORY = "it is done while images are read; set config.data.stream=true too"
 IDLE = (
     Idle("seed", _seeded, "config.population.seed gives every member its own; leave one out"),
     Idle("patience", _unwatched, _UNWATCHED),
+    Idle("patience", _too_patient, "the run looks no more often than that; lower it"),
     Idle("watch", _unwatched, _UNWATCHED),
     Idle("data.crop", _in_memory, _IN_MEMORY),
     Idle("data.views", _unviewed, "no view is drawn; set data.jitter_pixels or data.flip too"),
@@ -93,6 +99,7 @@ IDLE = (
     Idle("teacher.workdir", _untaught, _UNTAUGHT),
     Idle("teacher.source", _untaught, _UNTAUGHT),
     Idle("teachers", _untaught, _UNTAUGHT),
+    Idle("teacher.licence", _untaught, _UNTAUGHT),
     Idle("teacher.licence", _is_mixed, _MIXED),
     Idle("sharding.teacher.rule", _is_mixed, _WHOLE),
     Idle("sharding.teacher.paths", _is_mixed, _WHOLE),

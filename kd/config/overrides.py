@@ -11,7 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from kd.errors import KdError, unknown
-from kd.hints import check_keys
+from kd.hints import check_plain
 from kd.system.paths import local
 
 
@@ -115,7 +115,7 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
                 here
             ):  # another model: the options of the one before are not its own
                 del here[option]
-        value = check_keys(_literal(text), f"{path}.{leaf}")
+        value = check_plain(_literal(text), f"{path}.{leaf}")
         if isinstance(value, bool) and isinstance(here.get(leaf), float):
             del here[leaf]  # a ConfigDict would make 1.0 of True in the place of a float
         here[leaf] = value

@@ -35,10 +35,7 @@ def product(**columns: Iterable[Any]) -> dict[str, Any]:
     Raises:
       KdError: a column that is a single value.
     """
-    held = {
-        name: () if isinstance(c, str) or not isinstance(c, Iterable) else tuple(c)
-        for name, c in columns.items()
-    }
+    held = {name: _several(column) for name, column in columns.items()}
     for name, column in columns.items():
         if not held[name]:
             raise KdError(
@@ -54,6 +51,16 @@ def product(**columns: Iterable[Any]) -> dict[str, Any]:
         else:
             nested[outer] = tuple(values)
     return nested
+
+
+def _several(column: Any) -> tuple[Any, ...]:
+    """The values of a column; none where it is a single value."""
+    if isinstance(column, str):
+        return ()
+    try:
+        return tuple(column)
+    except TypeError:
+        return ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from kd.errors import KdError
 
 _NAMES = {"classes": "classes", "binary": "yes or no (binary)", "numbers": "numbers"}
 _LOSSES = {"classes": "hard", "binary": "bce", "numbers": "mse"}
+_SOFT = {"binary": "soft_bce", "numbers": "soft_mse"}
 _FIX = {
     "classes": "whole numbers, one per example, labels.astype(int)",
     "binary": "0 and 1 of every output, and targets='binary' (config.data.targets)",
@@ -24,13 +25,19 @@ def check_targets(
     losses: Iterable[tuple[str, LossInfo]], targets: Targets, outputs: int, student: int
 ) -> None:
     """Raise a `KdError` unless labels of the kind `targets`, which ask for so many outputs, are
-    what the terms' losses read, and the student has that many.
+    what the terms' losses are about, and the student has that many. A loss that reads a teacher
+    alone is about classes where it asks for two.
     """
     for name, info in losses:
         if info.labels and info.targets is not None and info.targets != targets:
             raise KdError(
                 f"objective.{name} needs {_NAMES[info.targets]} and the labels are "
                 f"{_NAMES[targets]}; take {_LOSSES[targets]}, or pass {_FIX[info.targets]}"
+            )
+        if info.classes > 1 and targets != "classes":
+            raise KdError(
+                f"objective.{name} compares distributions over classes and the labels are "
+                f"{_NAMES[targets]}; take {_SOFT[targets]}"
             )
     if targets != "classes" and student != outputs:
         raise KdError(

@@ -87,7 +87,7 @@ def _filled(labels: object) -> np.ndarray:
     none = np.asarray(array == None)  # noqa: E711 (of every element)
     try:
         numbers = np.where(none, np.nan, array).astype(np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise KdError(
             f"labels must be numbers, got {array.dtype} ({error}); pass class indices, and "
             "class_names beside them"

@@ -26,6 +26,7 @@ PAGES = (
     "experiments.hinton2015.mnist.page:page",
     "experiments.hinton2015.speech.page:page",
     "experiments.hinton2015.specialists.page:page",
+    "experiments.hinton2015.speech_chosen.page:page",
 )
 """The pages that ship with kd, by the names that results.json has for them."""
 

@@ -17,7 +17,7 @@ from kd.config import Spec
 from kd.core.schedules import Schedule
 from kd.errors import KdError
 from kd.lineage import Shorter
-from kd.runs.workdir import Workdir
+from kd.runs.workdir import Workdir, is_of_other_code
 from kd.training.loop import Cadence
 
 _ANOTHER = "choose another --workdir"
@@ -41,7 +41,7 @@ def cadence_of(spec: Spec, examples: int) -> Cadence:
 
 def lengthen(workdir: Workdir, owner: Mapping[str, Any], spec: Spec, examples: int) -> None:
     """Make the run of `workdir` the run of `owner`, which is the same but for its length; nothing
-    where it is that one already.
+    where it is as long already.
 
     Raises:
       KdError: it is not longer, or its steps so far would have been others: the reason is named.
@@ -49,6 +49,8 @@ def lengthen(workdir: Workdir, owner: Mapping[str, Any], spec: Spec, examples: i
     there = workdir.owner
     if there["fingerprint"] == owner["fingerprint"]:
         return
+    if is_of_other_code(there["identity"], owner["identity"]):
+        return  # read despite changes
     before = total_steps(workdir.spec, examples)
     _check(workdir, spec, before, examples)
     cadence = cadence_of(spec, examples)

@@ -14,6 +14,8 @@ from kd.data.examples import Examples
 from kd.data.slices import parse_split, split_rows
 from kd.errors import KdError
 
+_TO_LOOK_AT = ("val", "dev")
+
 
 def load_splits(spec: Spec) -> tuple[Examples, Examples, Examples | None]:
     """The examples to train on, those to evaluate on, and those that early stopping looks at.
@@ -147,22 +149,30 @@ def open_split(
 
 
 def _check_apart(spec: Spec) -> None:
-    """Raise a `KdError` where early stopping looks at examples of the test set.
+    """Raise a `KdError` where early stopping looks at examples that the run is measured or trained
+    on.
 
-    Two splits may be spelled differently and share examples: what counts are their rows.
+    Two splits may be spelled differently and share examples: what counts are their rows. A split
+    that is called validation may be measured too: its numbers are no test's.
     """
-    splits = spec.early_stopping or "", spec.data.eval
-    name, other = (parse_split(split)[0] for split in splits)
-    if name != other or not name.startswith("test"):
+    _check_disjoint(spec, spec.data.train, "trained on")
+    if not (spec.early_stopping or "").startswith(_TO_LOOK_AT):
+        _check_disjoint(spec, spec.data.eval, "measured on")
+
+
+def _check_disjoint(spec: Spec, other: str, use: str) -> None:
+    splits = spec.early_stopping or "", other
+    names = [parse_split(split)[0] for split in splits]
+    if names[0] != names[1]:
         return
-    examples = len(open_split(spec, name))
+    examples = len(open_split(spec, names[0]))
     ours, theirs = (split_rows(split, examples) for split in splits)
     shared = min(ours.stop, theirs.stop) - max(ours.start, theirs.start)
     if shared > 0:
         raise KdError(
-            f"config.early_stopping '{splits[0]}' would choose the state by {shared} examples of "
-            f"the test set that it is measured on, '{splits[1]}'; name another split, e.g. a part "
-            "of the training set"
+            f"config.early_stopping '{splits[0]}' would choose the state by {shared} examples that "
+            f"it is {use}, those of '{other}'; name a split of its own, e.g. train on "
+            "'train[:90%]' and stop by 'train[90%:]'"
         )
 
 

@@ -103,8 +103,13 @@ def stage_fingerprints(stages: Sequence[Stage | Computation]) -> dict[str, str]:
             if need not in fingerprints:
                 role = "teacher" if isinstance(stage, Stage) and need == stage.teacher else "need"
                 raise unknown(f"{role} of stage '{stage.name}':", need, fingerprints)
-        fingerprints[stage.name] = fingerprint_of(_identity(stage, fingerprints))
+        fingerprints[stage.name] = stage_fingerprint(stage, fingerprints)
     return fingerprints
+
+
+def stage_fingerprint(stage: Stage | Computation, needed: Mapping[str, str]) -> str:
+    """Fingerprint of one stage, from the fingerprints of what it rests on by name."""
+    return fingerprint_of(_identity(stage, needed))
 
 
 def _who(spec: Spec, teacher: str) -> dict[str, Any]:

@@ -255,7 +255,8 @@ def claim(
 ) -> Workdir:
     """Make `path` the work directory of this run, or find that it is already. One that holds
     no step and no record is free. `lineage` is asked where the run begins, and recorded. One that
-    differs in its length alone is let through: see `kd.runs.longer`.
+    differs in its length alone is let through: see `kd.runs.longer`. So is one whose code alone
+    has changed since: `kd.runs.reading.verify` refuses it by name, or goes on.
 
     Raises:
       KdError: it belongs to another run (the first keys that differ are shown), or cannot be
@@ -281,7 +282,8 @@ def claim(
     except OSError as error:
         raise _not_writable(path, error) from error
     before = recorded["identity"]
-    if recorded["fingerprint"] != owner["fingerprint"] and not _of_another_length(before, who):
+    same = recorded["fingerprint"] == owner["fingerprint"] or _of_another_length(before, who)
+    if not same and (workdir.lineage is None or not is_of_other_code(before, who)):
         raise KdError(
             f"work directory {path} belongs to another run: {_difference(before, who)}; "
             "choose another --workdir, or go back to that config and code"
@@ -331,6 +333,13 @@ def _of_another_length(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bo
     """Whether two identities differ in nothing but how long the run is."""
     a, b = ({k: v for k, v in _flat(who).items() if k not in _LENGTH} for who in (theirs, ours))
     return a == b
+
+
+def is_of_other_code(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> bool:
+    """Whether two identities differ in nothing but what the modules that they name say."""
+    a, b = _flat(theirs), _flat(ours)
+    different = [key for key in {*a, *b} if a.get(key) != b.get(key)]
+    return all(key.startswith("code.") and key in a and key in b for key in different)
 
 
 def _difference(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import numbers
 import sys
 from collections.abc import Mapping, Sequence
@@ -204,7 +203,7 @@ def _check_start(init: Any, freeze: Any) -> None:
 def _check_numbers(epochs: Any, seed: Any, learning_rate: Any) -> None:
     if not _is_number(epochs) or not _is_number(seed):
         raise KdError(f"epochs and seed must be numbers, got epochs={epochs!r} and seed={seed!r}")
-    if not 0 < epochs < math.inf or not 0 <= seed < 2**31 or seed != int(seed):
+    if not 0 < epochs <= sys.float_info.max or not 0 <= seed < 2**31 or seed != int(seed):
         raise KdError(
             "epochs must be more than 0 and seed a whole number in [0, 2^31), got "
             f"epochs={epochs!r} and seed={seed!r}"

@@ -183,15 +183,13 @@ def _streamed(
     def advance(state: State, step: int, until: int) -> tuple[State, Any]:
         assert until == step + 1
         batch = dict(next(feed))
-        if placement.batch.is_fully_addressable:  # all of it is here: quicker in one call
-            batch = put(batch, placement.batch)
-        else:
+        if not placement.batch.is_fully_addressable:  # else the program places it, and quicker
             batch = jax.tree.map(on_devices, batch)
         state, metrics = program(state, variables, batch, hparams)
         running.append(metrics)
         if len(running) > _AHEAD:
             jax.block_until_ready(running.pop(0))
-        return state, jax.tree.map(lambda leaf: leaf[None], metrics)
+        return state, metrics
 
     return Program(advance, lambda step, _: step + 1, feed.get_state, feed.close)
 
@@ -206,12 +204,13 @@ def _jitted(step: Callable[..., Any], placement: Placement) -> Any:
 
 def _prepared(task: Task) -> Callable[..., Any]:
     """The step on batches as they come from the host: images are bytes until they are on the
-    device.
+    device. Its metrics have a leading axis of the one step.
     """
     step = make_step(task)
 
     def run(state: State, variables: PyTree, batch: Batch, hparams: PyTree) -> tuple[State, Any]:
-        return step(state, variables, kd_data.as_seen(batch, task.data.unit), hparams)
+        state, metrics = step(state, variables, kd_data.as_seen(batch, task.data.unit), hparams)
+        return state, jax.tree.map(lambda leaf: leaf[None], metrics)
 
     return run
 

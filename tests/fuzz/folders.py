@@ -64,7 +64,7 @@ def prepared_set(random):
     damages, stream = drawn(random, FILE_DAMAGES), bool(random.random() < 0.3)
 
     def write():
-        from prepared import prepare
+        from bench.prepared import prepare
 
         draw, labels = np.random.default_rng(0), np.arange(30) % 10
         pixels = draw.integers(0, 20, (30, 8, 8, 1)) + 20 * labels[:, None, None, None]
