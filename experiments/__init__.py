@@ -49,4 +49,13 @@ EXPERIMENTS: dict[str, Experiment] = {
         data="speech",
         whole="experiments.hinton2015.page:page",
     ),
+    "hinton2015-specialists": Experiment(
+        about="Hinton et al. (2015), section 5: specialists beside a generalist, and the step back "
+        "into one network",
+        config="hinton2015_specialists.py",
+        record="hinton2015",
+        run="experiments.hinton2015.specialists.stages:run",
+        data="text",
+        whole="experiments.hinton2015.page:page",
+    ),
 }

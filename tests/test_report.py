@@ -271,7 +271,7 @@ def test_parts_are_kept_side_by_side(results, tmp_path):
     assert len(re.findall(r"^# ", text, flags=re.MULTILINE)) == 1
     for figure in re.findall(r"figures/([^)]+)", text):
         assert (kept / "figures" / figure).is_file()
-        assert figure.startswith(("mnist-", "speech-"))
+        assert figure.startswith(("mnist-", "speech-", "specialists-"))
 
 
 def test_something_is_recorded():

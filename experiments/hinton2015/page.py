@@ -8,14 +8,14 @@ from typing import Any
 from kd.errors import KdError
 from kd.pages import Page, build_page, demoted
 
-ORDER = ("hinton2015-mnist", "hinton2015-speech")
+ORDER = ("hinton2015-mnist", "hinton2015-speech", "hinton2015-specialists")
 TITLE = "Distilling the Knowledge in a Neural Network (Hinton, Vinyals & Dean, 2015), reproduced"
 INTRO = """\
 Every table shows the paper's number, ours as mean ± standard deviation over n seeds, the band that
 was written down before the run, and a verdict. Everything on this page is written from
 `results.json` by `kd report experiments/hinton2015`; each part names the command that makes its
-results, and how long that took on which hardware. Not reproduced: section 5 (specialists), and the
-paper's private speech data, in whose place stands public speech."""
+results, and how long that took on which hardware. Not reproduced: the
+paper's private data of sections 4 and 5, in whose place stand public speech and sentences."""
 
 _ABSENT = "implemented, and not recorded here yet: no numbers of it are on this page."
 

@@ -1,5 +1,6 @@
 """Data: sources, splits, order, batches on the device, augmentation."""
 
+from kd.data.archive import find_data, members
 from kd.data.class_weights import weigh_classes
 from kd.data.dataset import Dataset, arrays, beside
 from kd.data.device import as_seen, example_batch, gather, to_device
@@ -35,6 +36,7 @@ __all__ = [
     "check_same_kind",
     "described",
     "example_batch",
+    "find_data",
     "fixed_views",
     "flip",
     "gather",
@@ -43,6 +45,7 @@ __all__ = [
     "is_code",
     "jitter",
     "load",
+    "members",
     "mixup",
     "of_classes",
     "open_stream",

@@ -25,6 +25,7 @@ PAGES = (
     "experiments.hinton2015.digits.page:page",
     "experiments.hinton2015.mnist.page:page",
     "experiments.hinton2015.speech.page:page",
+    "experiments.hinton2015.specialists.page:page",
     "experiments.hinton2015.speech_chosen.page:page",
     "experiments.vision_table.page:page",
 )
