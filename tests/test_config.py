@@ -83,9 +83,22 @@ def frames_dir(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope="session")
+def text_dir(tmp_path_factory):
+    """Features of sentences, as the first stage of section 5 leaves them."""
+    folder, random = tmp_path_factory.mktemp("text"), np.random.default_rng(0)
+    inputs = random.random(size=(300, 40)).astype(np.float32)
+    np.savez(folder / "text.npz", test_inputs=inputs, test_labels=np.arange(300) % 9)
+    return str(folder)
+
+
 @pytest.mark.parametrize("name", golden.CONFIGS)
 def test_runs_two_steps(name, request):
-    folders = {"tfds:mnist": "mnist_dir", "npz:frames.npz": "frames_dir"}
+    folders = {
+        "tfds:mnist": "mnist_dir",
+        "npz:frames.npz": "frames_dir",
+        "npz:text.npz": "text_dir",
+    }
     for spec in golden.specs(name).values():
         if spec.data.source == "tfds:imagenet2012":
             pytest.skip("ImageNet is not here; that its step compiles is tested by kd plan")
