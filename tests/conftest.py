@@ -30,6 +30,7 @@ if "KD_CACHE_DIR" not in os.environ:  # nothing of the tests stays
 import hypothesis
 import jax
 import jaxtyping
+import numpy as np
 import pytest
 
 jaxtyping.install_import_hook("kd", "checker.check")  # before kd is imported for the first time
@@ -48,3 +49,25 @@ def mnist_dir() -> str:
     pytest.skip(
         "no prepared MNIST: set TFDS_DATA_DIR to a folder that holds it in array_record form"
     )
+
+
+@pytest.fixture(scope="session")
+def frames_dir(tmp_path_factory):
+    """Windowed frames, as an alignment of speech leaves them."""
+    folder, random = tmp_path_factory.mktemp("frames"), np.random.default_rng(0)
+    arrays = {
+        "inputs": random.normal(size=(300, 40)).astype(np.float16),
+        "labels": random.integers(0, 9, size=270),
+    }
+    arrays = {f"test_{key}": value for key, value in {**arrays, "starts": np.arange(270)}.items()}
+    np.savez(folder / "frames.npz", **arrays, window=26, num_classes=9)
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
+def text_dir(tmp_path_factory):
+    """Features of sentences, as the first stage of section 5 leaves them."""
+    folder, random = tmp_path_factory.mktemp("text"), np.random.default_rng(0)
+    inputs = random.random(size=(300, 40)).astype(np.float32)
+    np.savez(folder / "text.npz", test_inputs=inputs, test_labels=np.arange(300) % 9)
+    return str(folder)

@@ -70,28 +70,6 @@ def finite_after_two_steps(text):
     return [step for step, _ in losses] == [2] and np.isfinite(losses[0][1])
 
 
-@pytest.fixture(scope="session")
-def frames_dir(tmp_path_factory):
-    """Windowed frames, as an alignment of speech leaves them."""
-    folder, random = tmp_path_factory.mktemp("frames"), np.random.default_rng(0)
-    arrays = {
-        "inputs": random.normal(size=(300, 40)).astype(np.float16),
-        "labels": random.integers(0, 9, size=270),
-    }
-    arrays = {f"test_{key}": value for key, value in {**arrays, "starts": np.arange(270)}.items()}
-    np.savez(folder / "frames.npz", **arrays, window=26, num_classes=9)
-    return str(folder)
-
-
-@pytest.fixture(scope="session")
-def text_dir(tmp_path_factory):
-    """Features of sentences, as the first stage of section 5 leaves them."""
-    folder, random = tmp_path_factory.mktemp("text"), np.random.default_rng(0)
-    inputs = random.random(size=(300, 40)).astype(np.float32)
-    np.savez(folder / "text.npz", test_inputs=inputs, test_labels=np.arange(300) % 9)
-    return str(folder)
-
-
 @pytest.mark.parametrize("name", golden.CONFIGS)
 def test_runs_two_steps(name, request):
     folders = {
