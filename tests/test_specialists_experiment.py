@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import runs
+from experiments.hinton2015.bands import shown
 from experiments.hinton2015.specialists import claims, stages, text
 from experiments.hinton2015.specialists.lines import line, marked, marks, numbers
 from experiments.hinton2015.specialists.protocol import Protocol
@@ -186,7 +187,7 @@ def test_the_page_says_what_was_found(finished):
         **results,
     }
     page = build_page(json.loads(json.dumps(told)))
-    gain = claims.shown(*claims.gain(results, claims.team(results), claims.alone(results)))
+    gain = shown(*claims.gain(results, claims.team(results), claims.alone(results)))
     assert f"a relative gain in accuracy of {gain}%" in page.verdict
     for words in (
         "intent3",

@@ -4,13 +4,13 @@ interval, against its band.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from experiments.hinton2015.bands import Claim
 from experiments.hinton2015.specialists.lines import marked, numbers
 from kd.evidence import Comparison, compare_errors, interval
 
@@ -21,39 +21,6 @@ FROM_LABELS = ("generalist", "longer", "ensemble")
 """Systems that learn from labels; the others at several temperatures, of which validation chooses
 one.
 """
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """One measure: the paper's number if there is one, ours with its 95% interval, the band written
-    before the run.
-    """
-
-    name: str
-    about: str
-    paper: float | None
-    value: float
-    low: float
-    high: float
-    band: tuple[float, float]
-
-    @property
-    def met(self) -> bool:
-        """Whether our number lies in the band."""
-        return self.band[0] <= self.value <= self.band[1]
-
-    @property
-    def missed(self) -> str:
-        """A missed band in words; empty for one that is met."""
-        if self.met:
-            return ""
-        side = "not defined, of"
-        if not math.isnan(self.value):
-            side = "above" if self.value > self.band[1] else "below"
-        return (
-            f"{self.about}, {shown(self.value, self.low, self.high)}, {side} {self.band[0]:g} to "
-            f"{self.band[1]:g}"
-        )
 
 
 def temperature(results: Results, system: str) -> int:
@@ -190,11 +157,6 @@ def claims(results: Results) -> list[Claim]:
         for name, (about, values) in measured.items()
         if name in bands
     ]
-
-
-def shown(value: float, low: float, high: float) -> str:
-    """A number and its interval as text."""
-    return "not defined" if math.isnan(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _interval(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.hinton2015.bands import missed_line, shown
 from experiments.hinton2015.parts import choices, making, provenance
 from experiments.hinton2015.specialists import claims, tested
 from experiments.hinton2015.specialists.figures import coverage_figure, systems_figure
@@ -67,10 +68,10 @@ def verdict_line(results: Results) -> str:
     relative = claims.gain(results, claims.team(results), claims.alone(results))
     return (
         f"**Verdict: {ours.verdict}.** Specialists change the generalist's test errors by "
-        f"{_change(results, ours)}, a relative gain in accuracy of {claims.shown(*relative)}%: "
+        f"{_change(results, ours)}, a relative gain in accuracy of {shown(*relative)}%: "
         f"{ours.meaning}. **The step back: {back.verdict}.** A student of generalist and "
         f"specialists makes {_change(results, back)} against a student of the generalist alone, "
-        f"the same network, steps and batches: {back.meaning}.{_missed(results)}"
+        f"the same network, steps and batches: {back.meaning}.{missed_line(claims.claims(results))}"
     )
 
 
@@ -80,16 +81,6 @@ def _change(results: Results, change: Comparison) -> str:
         f"{change.low:+.1f} to {change.high:+.1f}, paired bootstrap over {change.seeds} seeds and "
         "the test examples)"
     )
-
-
-def _missed(results: Results) -> str:
-    held = claims.claims(results)
-    missed = [claim.missed for claim in held if claim.missed]
-    if not held:
-        return ""
-    if not missed:
-        return f" All {len(held)} bands are met."
-    return f" **Missed: {len(missed)} of {len(held)} bands**: {'; '.join(missed)}."
 
 
 def specialists_table(results: Results) -> Table:
@@ -115,7 +106,7 @@ def specialists_table(results: Results) -> Table:
                 *_theirs(paper, "specialists" if top == 1 else ""),
                 _percent(conditional[1]),
                 _percent(claims.accuracies(results, wrong)),
-                claims.shown(*claims.gain(results, wrong, claims.alone(results))) + "%",
+                shown(*claims.gain(results, wrong, claims.alone(results))) + "%",
                 f"{_mean(results, top, 'asked'):.2f}",
                 str(len(results["seeds"])),
             ]
@@ -151,7 +142,7 @@ def systems_table(results: Results) -> Table:
                 text.format(temperature=_temperature(results, name), ensemble=protocol["ensemble"]),
                 _percent(claims.accuracies(results, wrong)),
                 plus_minus([member["nll"] for member in claims.members(results, name)], 3),
-                "–" if name == "generalist" else claims.shown(*claims.kept(results, name)),
+                "–" if name == "generalist" else shown(*claims.kept(results, name)),
                 str(len(wrong)),
             ]
         )
@@ -188,7 +179,7 @@ def bands_table(results: Results) -> Table:
         [
             claim.about,
             *(["–" if claim.paper is None else f"{claim.paper:g}"] if paper else []),
-            claims.shown(claim.value, claim.low, claim.high),
+            shown(claim.value, claim.low, claim.high),
             f"{claim.band[0]:g} to {claim.band[1]:g}".replace(" ", "\N{NO-BREAK SPACE}"),
             "inside" if claim.met else "**outside**",
         ]

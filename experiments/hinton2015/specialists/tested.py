@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.hinton2015.bands import shown
 from experiments.hinton2015.specialists import claims
 from kd.evidence import Comparison
 from kd.pages import Table, plus_minus
@@ -92,7 +93,7 @@ def _team_row(results: Results, name: str, teams: claims.Teams) -> list[str]:
         name,
         *accuracies,
         f"{plus_minus(before, 1)}% to {plus_minus(after, 1)}%",
-        f"{claims.shown(*gain)}%",
+        f"{shown(*gain)}%",
     ]
 
 
@@ -103,7 +104,7 @@ def _student_row(results: Results, name: str, system: str) -> list[str]:
         f"{temperature:g}",
         f"{plus_minus(claims.seen(results, system), 2)}%",
         f"{plus_minus(claims.accuracies(results, claims.wrong(results, system)), 2)}%",
-        claims.shown(*claims.kept(results, system)),
+        shown(*claims.kept(results, system)),
     ]
 
 

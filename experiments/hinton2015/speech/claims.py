@@ -4,54 +4,16 @@ its band.
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 
+from experiments.hinton2015.bands import Claim
 from kd.evidence import Comparison, compare_counts, interval
 
 Kind = Literal["frame_errors", "word_errors"]
 Members = Sequence[Mapping[str, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """One measure: the paper's number if there is one, ours with its 95% interval, the band written
-    before the run.
-    """
-
-    name: str
-    about: str
-    paper: float | None
-    value: float
-    low: float
-    high: float
-    band: tuple[float, float]
-
-    @property
-    def met(self) -> bool:
-        """Whether our number lies in the band."""
-        return self.band[0] <= self.value <= self.band[1]
-
-    @property
-    def missed(self) -> str:
-        """A missed band in words; empty for one that is met."""
-        if self.met:
-            return ""
-        side = (
-            "above"
-            if self.value > self.band[1]
-            else "below"
-            if self.value < self.band[0]
-            else "not defined, of"
-        )
-        return (
-            f"{self.about}, {shown(self.value, self.low, self.high)}, {side} {self.band[0]:g} to "
-            f"{self.band[1]:g}"
-        )
 
 
 def accuracies(results: Mapping[str, Any], members: Members) -> list[float]:
@@ -169,11 +131,6 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
         for name, (about, values) in found.items()
         if name in bands
     ]
-
-
-def shown(value: float, low: float, high: float) -> str:
-    """A number and its interval as text."""
-    return "not defined" if math.isnan(value) else f"{value:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

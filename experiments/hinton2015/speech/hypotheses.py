@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from experiments.hinton2015.bands import shown
 from experiments.hinton2015.parts import choices
 from experiments.hinton2015.speech.claims import (
     accuracies,
@@ -13,7 +14,6 @@ from experiments.hinton2015.speech.claims import (
     chosen,
     share_of_gain,
     share_of_way,
-    shown,
     word_error_rates,
 )
 from experiments.hinton2015.speech.protocol import Arm, Hypothesis

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from experiments.hinton2015.bands import missed_line, shown
 from experiments.hinton2015.parts import choices, making, provenance
 from experiments.hinton2015.speech import hypotheses
 from experiments.hinton2015.speech.claims import (
@@ -14,7 +15,6 @@ from experiments.hinton2015.speech.claims import (
     chosen,
     claims,
     share_of_gain,
-    shown,
     verdict,
     word_error_rates,
 )
@@ -75,19 +75,8 @@ def verdict_line(results: Mapping[str, Any]) -> str:
         f"{found.seeds} seeds and "
         f"{speakers} speakers) against the baselines that start with the same weights: "
         f"{found.meaning}."
-        f"{_missed(results)}"
+        f"{missed_line(claims(results))}"
     )
-
-
-def _missed(results: Mapping[str, Any]) -> str:
-    """The bands that were missed, said in words."""
-    found = claims(results)
-    missed = [claim.missed for claim in found if claim.missed]
-    if not found:
-        return ""
-    if not missed:
-        return f" All {len(found)} bands are met."
-    return f" **Missed: {len(missed)} of {len(found)} bands**: {'; '.join(missed)}."
 
 
 def systems_table(results: Mapping[str, Any]) -> Table:
