@@ -127,6 +127,9 @@ def _plan(plan: argparse.ArgumentParser) -> None:
         help="v5e:16x16, v5p:4x4x4, cpu:8, ...",
     )
     plan.add_argument(
+        "--slices", type=int, default=1, metavar="N", help="so many slices of it; default: 1"
+    )
+    plan.add_argument(
         "--price_per_chip_hour", type=float, metavar="X", help="what a chip costs in an hour"
     )
     plan.add_argument(

@@ -179,7 +179,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
         from kd.pages.sharding import layout
         from kd.runs.build import planned
 
-        table = layout(planned(spec))
+        table = layout(planned(spec), spec.mesh.slices)
         if group.is_first():
             _show(table)
         return
@@ -199,11 +199,12 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
     from kd.planning.plan import describe_change, plan
 
     options = {
+        "slices": args.slices,
         "price_per_chip_hour": args.price_per_chip_hour,
         **({} if args.mfu is None else {"mfu": args.mfu}),
     }
     config = _run_config(args, overrides)
-    check_outputs(args.topology, args.table, args.json)  # before minutes of compiling
+    check_outputs(args.topology, args.table, args.json, args.slices)  # before minutes of compiling
     if args.table is not None:
         page, text = pathlib.Path(args.table), table(config, args.topology, say=_say, **options)
         if page.exists():

@@ -164,25 +164,40 @@ def first_does(name: str, function: Callable[[], Any]) -> Any:
     return json.loads(text)["result"]
 
 
+def first_judges(name: str, told: Any, judge: Callable[[list[Any]], Any]) -> Any:
+    """Process 0 judges what all processes have `told`, in their order; every process gets its
+    result, or raises the same `KdError`.
+
+    What is told and the result are as JSON keeps them. `name` is as in `first_does`.
+    """
+    group = _group
+    if group is None:
+        return judge([told])
+    folder = f"kd/told/{name}/{group.number(f'told {name}')}"
+    group.put(f"{folder}/{group.place.index}", json.dumps(told))
+
+    def judged() -> Any:
+        return judge([json.loads(group.wait(f"{folder}/{i}")) for i in range(group.place.count)])
+
+    return first_does(f"judge-{name}", judged)
+
+
 def check_same(what: str, values: Mapping[str, str]) -> None:
     """Raise a `KdError`, in every process, unless all processes have the same `values`; it shows
     who has which.
     """
     if _group is None:
         return
-    folder = f"kd/same/{_group.number('same')}"
-    _group.put(f"{folder}/{_group.place.index}", json.dumps(dict(values)))
-    group = _group
+    hosts = _group.hosts
 
-    def compare() -> None:
-        of_each = [json.loads(group.wait(f"{folder}/{i}")) for i in range(group.place.count)]
-        if difference := differences(of_each, group.hosts):
+    def compare(of_each: list[dict[str, str]]) -> None:
+        if difference := differences(of_each, hosts):
             raise KdError(
                 f"the processes do not {what}: {difference}; start all of them with the same "
                 "command and data"
             )
 
-    first_does(f"same-{what}", compare)
+    first_judges(f"same-{what}", dict(values), compare)
 
 
 def differences(of_each: list[dict[str, str]], hosts: list[str]) -> str:

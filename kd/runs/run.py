@@ -26,6 +26,7 @@ from kd.placement.mesh import check_batch, make_mesh, put
 from kd.placement.sharding import teacher_shardings
 from kd.processes import group
 from kd.runs.build import build_task
+from kd.runs.copies import copies_of
 from kd.runs.first import load_init
 from kd.runs.longer import cadence_of, lengthen
 from kd.runs.reading import lineage_of, verify
@@ -199,7 +200,7 @@ def _train_in(
     title: str,
     tensorboard: bool,
 ) -> State:
-    checkpoints = workdir.checkpoints()
+    checkpoints, copies = workdir.checkpoints(), copies_of(workdir, spec)
     cadence = cadence_of(spec, len(task.data))
     watch = writers.Progress if group.is_first() else writers.Silence
     with watch(title, task.total_steps, task.batch_size * (task.members.size or 1)) as progress:
@@ -225,6 +226,7 @@ def _train_in(
             task,
             cadence=cadence,
             checkpoints=checkpoints,
+            copies=copies,
             evaluate=lambda state: _held_out(loop.latest(task, state), held_out),
             validate=None
             if validation is None
@@ -239,6 +241,8 @@ def _train_in(
                 f"{title}: stopped at step {stopped}, {spec.patience} looks after the best one"
             )
     checkpoints.close()
+    if copies is not None:
+        copies.remove()
     return state
 
 

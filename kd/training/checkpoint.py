@@ -68,7 +68,7 @@ class Checkpoints:
             full; earlier checkpoints stay.
         """
         self.wait()
-        arrays = _to_arrays(tree)
+        arrays = to_arrays(tree)
         try:
             group.first_does("aside", self._set_aside)
             self._damaged.clear()
@@ -119,6 +119,11 @@ class Checkpoints:
         step = chosen["step"]
         self.last_position = None if step is None else self.position(step)
         return None if step is None else self._read(step, example)
+
+    @property
+    def newest(self) -> int:
+        """The step of the newest one, whole or not; -1 if there is none."""
+        return max(self._there(), default=-1)
 
     def position(self, step: int) -> dict[str, Any] | None:
         """The position that was saved with the checkpoint of `step`; None if there was none."""
@@ -201,14 +206,14 @@ class Checkpoints:
             wanted = jax.tree.map(_in_memory, saved.item_metadata.tree)
             return self._restored(step, wanted)
         try:
-            arrays = self._restored(step, jax.tree.map(_abstract, example))
+            arrays = self._restored(step, jax.tree.map(abstract, example))
         except ValueError as error:  # keys written under another default of JAX, for example
             raise KdError(
                 f"the checkpoint of step {step} in {self._steps.parent} holds other arrays than "
                 f"this run, whose keys are {rng.IMPLEMENTATION} ({disk.cause(error)}); choose "
                 "another --workdir"
             ) from error
-        return jax.tree.map(lambda x, e: rng.wrapped(x) if _is_key(e) else x, arrays, example)
+        return jax.tree.map(lambda x, e: rng.wrapped(x) if is_key(e) else x, arrays, example)
 
     def _restored(self, step: int, wanted: PyTree) -> PyTree:
         how = ocp.checkpoint_utils.construct_restore_args(wanted)
@@ -324,16 +329,16 @@ def _not_writable(folder: pathlib.Path, error: OSError) -> KdError:
     )
 
 
-def _to_arrays(tree: PyTree) -> PyTree:
+def to_arrays(tree: PyTree) -> PyTree:
     """Typed keys become plain integers; everything else stays."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
+    return jax.tree.map(lambda x: jax.random.key_data(x) if is_key(x) else x, tree)
 
 
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
     """What to restore in the place of a leaf; the integers of a typed key are split as the key
     is.
     """
-    form = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    form = jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
     return jax.ShapeDtypeStruct(form.shape, form.dtype, sharding=leaf.sharding)
 
 
@@ -342,5 +347,6 @@ def _in_memory(form: Any) -> np.ndarray:
     return np.broadcast_to(np.zeros((), form.dtype), form.shape)
 
 
-def _is_key(x: Any) -> bool:
+def is_key(x: Any) -> bool:
+    """Whether it is an array of typed keys."""
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
