@@ -71,6 +71,8 @@ def parser() -> Parser:
     )
     report.add_argument("folder", type=_path, metavar="DIR", help="a folder with a results.json")
     _allow_code(report)
+    about = "what this machine is, and what is wrong with it: exit code 0, or 2"
+    _doctor(commands.add_parser("doctor", help=about))
     commands.add_parser("list", help="models, losses, sources, experiments, a line each")
     return whole
 
@@ -107,14 +109,7 @@ def _train(train: argparse.ArgumentParser) -> None:
     _data_dir(train)
     _despite_changes(train)
     _allow_code(train)
-    several = train.add_argument_group(
-        "several processes", "Slurm, Open MPI, Cloud TPU and GKE say these themselves"
-    )
-    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
-    several.add_argument("--num_processes", type=int, metavar="N")
-    several.add_argument(
-        "--process_id", type=int, metavar="I", help="which of them this is, from 0"
-    )
+    _several(train)
 
 
 def _plan(plan: argparse.ArgumentParser) -> None:
@@ -237,6 +232,28 @@ def _reproduce(reproduce: argparse.ArgumentParser) -> None:
         help="the data of all its runs, in place of its own, e.g. tfds:fashion_mnist",
     )
     _data_dir(reproduce)
+
+
+def _doctor(doctor: argparse.ArgumentParser) -> None:
+    doctor.add_argument(
+        "--workdir",
+        type=_path,
+        metavar="DIR",
+        default=".",
+        help="where runs will be written; default: here",
+    )
+    _several(doctor)
+
+
+def _several(command: argparse.ArgumentParser) -> None:
+    several = command.add_argument_group(
+        "several processes", "Slurm, Open MPI, Cloud TPU and GKE say these themselves"
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    several.add_argument("--num_processes", type=int, metavar="N")
+    several.add_argument(
+        "--process_id", type=int, metavar="I", help="which of them this is, from 0"
+    )
 
 
 def _config(command: argparse.ArgumentParser) -> None:

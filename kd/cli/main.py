@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from kd import shipped
 from kd.cli.arguments import parser
+from kd.cli.doctor import doctor
 from kd.errors import KdError, unknown
 from kd.system import words
 from kd.system.allocator import keep_freed
@@ -380,5 +381,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "export": _export,
     "reproduce": _reproduce,
     "report": _report,
+    "doctor": doctor,
     "list": _list,
 }

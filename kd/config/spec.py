@@ -119,9 +119,9 @@ class Spec:
     parameters, sums and logits stay float32 (a teacher computes as it was trained); `ema` above 0
     makes the result a moving average of the parameters with that decay. `mesh` and `sharding` say
     where arrays live, and change nothing but speed and memory, as does `keep_compiled`: whether
-    compiled programs are kept on disk for the next run (see `kd.system.kept`); so does `local_copy`:
-    see `kd.config.local_copy`. `allow_code` are packages whose code the teacher's run may name: see
-    `kd.config.allowed`.
+    compiled programs are kept on disk for the next run (see `kd.system.kept`); so does
+    `local_copy`: see `kd.config.local_copy`. `allow_code` are packages whose code the teacher's run
+    may name: see `kd.config.allowed`.
     """
 
     seed: int = 0

@@ -47,6 +47,11 @@ def is_first() -> bool:
     return index() == 0
 
 
+def peers() -> Peers | None:
+    """The processes of this run and what they say to each other; None alone."""
+    return _group
+
+
 def start(
     coordinator: str | None = None,
     num_processes: int | None = None,
