@@ -201,6 +201,35 @@ def checkpoints(folder):
     print("restored", None if restored is None else int(restored["step"]))
 
 
+def copies(folder):
+    """Copies of steps 2 and 4, of which process 1 then loses the newest, and the other one."""
+    import pathlib
+
+    import jax.numpy as jnp
+
+    from kd.placement.mesh import MeshSpec, make_mesh, put, sharding
+    from kd.processes import group
+    from kd.training.local_copies import Copies
+
+    split = sharding(make_mesh(MeshSpec()), "data")
+    mine = pathlib.Path(folder, str(group.index()))
+    kept, said = Copies(mine, 1), []
+    for step in (2, 4):
+        kept.save(step, {"x": put(jnp.arange(8.0) * step, split)})
+    kept.wait()
+    for lost in (4, 2, None):
+        step = kept.newest({"x": put(jnp.zeros(8), split)})
+        said.append(str(step))
+        if step is not None:
+            state, _ = kept.read(step, {"x": put(jnp.zeros(8), split)})
+            parts = {str(part.index): part.data.tolist() for part in state["x"].addressable_shards}
+            start = 4 * group.index()
+            assert list(parts.values()) == [[step * i for i in range(start, start + 4)]]
+        if group.index() == 1 and lost is not None:
+            (mine / f"{lost}.json").unlink()
+    print(f"newest {said[0]}, then {said[1]}, then {said[2]}")
+
+
 def nothing(_):
     pass
 

@@ -54,7 +54,7 @@ FLOORS = [
     ["specialists"],
     ["runs"],
     ["pages"],
-    ["auditing", "planning"],
+    ["auditing", "doctor", "planning"],
     ["kd"],
     ["experiments"],
     ["cli"],
