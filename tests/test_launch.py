@@ -56,13 +56,17 @@ def job_set(name):
 
 @chosen
 def test_a_job_set_holds_together(name):
-    """What the schema cannot say: a pod never restarts alone, and has what it mounts."""
-    job, _, spec, container = job_set(name)
+    """What the schema cannot say: a pod never restarts alone, it has what it mounts, and
+    the batch divides over all chips."""
+    job, replicas, spec, container = job_set(name)
     jsonschema.validate(job, JOB_SET)
     pod = spec["template"]["spec"]
     assert spec["parallelism"] == spec["completions"]
     assert container["resources"]["requests"] == container["resources"]["limits"]
     assert list(container["resources"]["limits"]) == [JOB_SETS[name]]
+    chips = replicas * spec["parallelism"] * container["resources"]["limits"][JOB_SETS[name]]
+    batch = re.search(r"--config\.data\.batch_size=(\d+)", " ".join(container["command"]))
+    assert int(batch[1]) % chips == 0
     [claim] = documents("runs.yaml")
     assert claim["metadata"]["name"] == pod["volumes"][0]["persistentVolumeClaim"]["claimName"]
     assert claim["spec"]["accessModes"] == ["ReadWriteMany"]

@@ -4,7 +4,7 @@
 #   export PROJECT=... ZONE=us-west4-a NAME=kd TYPE=v5litepod-16 SHARE=10.0.0.2:/runs
 #   launch/tpu-vm/kd-tpu.sh create      asks for the slice and waits; spot by default (SPOT= for on demand)
 #   launch/tpu-vm/kd-tpu.sh install     kd and its data on every host
-#   launch/tpu-vm/kd-tpu.sh train --config=configs/digits.py --workdir=/runs/digits
+#   launch/tpu-vm/kd-tpu.sh train --config=configs/digits.py --workdir=/runs/digits --config.data.batch_size=96
 #   launch/tpu-vm/kd-tpu.sh watch       the log of process 0
 #   launch/tpu-vm/kd-tpu.sh stop        finishes the step, saves, ends; `train` again continues
 #   launch/tpu-vm/kd-tpu.sh delete      the slice; the runs stay on the share
