@@ -183,9 +183,14 @@ def test_a_copy_of_a_run_that_was_removed_is_not_taken(tmp_path):
     runs.same_bytes(broken, whole)
 
 
-def test_processes_take_a_step_that_all_of_them_have(tmp_path):
-    for code, out, err in processes.together("copies", tmp_path, devices=1):
-        assert (code, out) == (0, "newest 4, then 2, then None\n"), err
+@pytest.mark.parametrize(
+    ("what", "newest"),
+    [("copies", "newest 4, then 2, then None"), ("whole_copies", "newest 4 4 4")],
+)
+def test_processes_take_a_step_that_all_have_or_can_have(what, newest, tmp_path):
+    """A part that nobody else has is lost; what another process has too comes from there."""
+    for code, out, err in processes.together(what, tmp_path, devices=1):
+        assert (code, out) == (0, f"{newest}\n"), err
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,9 @@ from kd.core import rng
 from kd.core.types import PyTree
 from kd.errors import KdError
 from kd.processes import group
+from kd.processes.handover import fetch, offered
 from kd.system import disk
-from kd.system.records import read_record, write_record
+from kd.system.records import digest_of, read_record, write_record
 from kd.training.checkpoint import Checkpoints, abstract, is_key, to_arrays
 
 _KEPT = 2  # processes stop at moments of their own: the step before may be the newest that all have
@@ -81,14 +82,51 @@ class Copies:
     def newest(self, example: PyTree) -> int | None:
         """The newest step of which every process has a whole copy, of the layout of `example`;
         None if there is none.
+
+        A process that has none takes that of another which keeps the same parts: of data parallel
+        processes each does, or its like in another slice.
         """
         layout = _layout(example)
         whole = [step for step in self._steps() if self._is_whole(step, layout)]
+        told = {"steps": whole, "layout": digest_of(layout)}
+        chosen = group.first_judges("copies", told, _chosen)
+        if chosen is None or not chosen["sources"]:
+            return chosen and chosen["step"]
+        step = chosen["step"]
+        with self._offering(step, chosen["sources"]):
+            self._fetch(step, chosen["sources"])
+            there = self._is_whole(step, layout)
+            complete = group.first_judges("copies handed over", there, all)
+        return step if complete else None
 
-        def common(of_each: list[list[int]]) -> int | None:
-            return max(set.intersection(*map(set, of_each)), default=None)
+    @contextlib.contextmanager
+    def _offering(self, step: int, sources: Mapping[str, int]) -> Iterator[None]:
+        """While inside, the processes that are sources offer the files of a step."""
+        peers, mine = group.peers(), group.index()
+        if peers is None or mine not in sources.values():
+            yield
+            return
+        files, address = [self._folder / name for name in _names(step)], ""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # whoever asks for it then is told so
+                host = peers.place.address.rpartition(":")[0].strip("[]")
+                address = stack.enter_context(offered(files, host))
+            peers.put(self._key(step, mine), address)
+            yield
 
-        return group.first_judges("copies", whole, common)
+    def _key(self, step: int, source: int) -> str:
+        return f"kd/copies/{self._folder.parent.name}/{step}/{source}"
+
+    def _fetch(self, step: int, sources: Mapping[str, int]) -> None:
+        """Take the files of a step from this process's source, where it has one."""
+        peers, mine = group.peers(), str(group.index())
+        if peers is None or mine not in sources:
+            return
+        address = peers.wait(self._key(step, sources[mine]))
+        with contextlib.suppress(OSError):  # then the copy is not whole, which all are told
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for name in _names(step):
+                fetch(address, name, self._folder)
 
     def read(self, step: int, example: PyTree) -> tuple[Any, dict[str, Any] | None]:
         """The state of `step`, placed like `example`, and its position."""
@@ -131,8 +169,8 @@ class Copies:
     def _clear(self) -> None:
         """Keep the newest copies alone."""
         for step in self._steps()[_KEPT:]:
-            for kind in ("json", "arrays"):
-                (self._folder / f"{step}.{kind}").unlink(missing_ok=True)
+            for name in _names(step):
+                (self._folder / name).unlink(missing_ok=True)
 
     def _steps(self) -> list[int]:
         """Those that were written to the end, the newest first."""
@@ -185,6 +223,23 @@ def restored(checkpoints: Checkpoints, copies: Copies | None, example: PyTree) -
     if saved.state is example or copied > int(np.max(np.asarray(saved.state.step))):
         return Restored(*_read(copies, copied, example))
     return saved
+
+
+def _chosen(of_each: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The newest step that every process has, or can take from another of its layout, and who takes
+    it from whom.
+    """
+    for step in sorted({step for told in of_each for step in told["steps"]}, reverse=True):
+        holders = {told["layout"]: i for i, told in enumerate(of_each) if step in told["steps"]}
+        without = {i: told["layout"] for i, told in enumerate(of_each) if step not in told["steps"]}
+        if all(layout in holders for layout in without.values()):
+            return {"step": step, "sources": {str(i): holders[at] for i, at in without.items()}}
+    return None
+
+
+def _names(step: int) -> tuple[str, str]:
+    """The files of a copy, in the order in which they are written."""
+    return f"{step}.arrays", f"{step}.json"
 
 
 def _from_checkpoints(checkpoints: Checkpoints, example: PyTree) -> Restored:
