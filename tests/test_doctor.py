@@ -1,6 +1,7 @@
 """``kd doctor``: a page about this machine, and a line for each thing that is wrong with it."""
 
 import functools
+import pathlib
 import resource
 import threading
 import time
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 import processes
 from kd.cli.main import main
 from kd.doctor import machine, page, several
-from kd.doctor.facts import Fact
+from kd.doctor.facts import Asked, Fact
 from kd.errors import KdError
 from kd.processes.clocks import Offset, offset
 
@@ -48,7 +49,9 @@ def test_a_machine_with_which_nothing_is_wrong(tmp_path, capsys):
 
 def few_files(monkeypatch):
     monkeypatch.setattr(machine, "_OPEN_FILES", 1024)
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
+    real = resource.getrlimit
+    few = {resource.RLIMIT_NOFILE: (256, 256)}
+    monkeypatch.setattr(resource, "getrlimit", lambda which: few.get(which) or real(which))
 
 
 def little_memory(monkeypatch):
@@ -174,6 +177,6 @@ def test_clocks_that_differ_are_named(monkeypatch):
         (0.9, ""),
     ):
         monkeypatch.setattr(several.clocks, "offset", lambda *_, s=seconds: Offset(s, 0.001))
-        [fact] = several.clock(None)
+        [fact] = several.clock(Asked(pathlib.Path()))
         assert fact.wrong.startswith(words)
         assert bool(fact.wrong) == bool(words)

@@ -169,7 +169,7 @@ def test_the_commands_are_found():
         [(command, options)] = used(LAUNCH / "gke" / name)
         assert command == "train"
         assert options[:2] == ["--config", "--workdir"]
-    assert len(dict(used(LAUNCH / "sky" / "kd.yaml"))["train"]) == 5
+    assert len(dict(used(LAUNCH / "sky" / "kd.yaml"))["train"]) == 6
     assert {name for path in TEXTS for name, _ in used(path)} >= {"train", "plan", "doctor"}
     for path in SCRIPTS:
         assert any(name == "train" for name, _ in used(path)), path

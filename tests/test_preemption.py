@@ -150,7 +150,7 @@ def test_a_preempted_run_goes_on_to_the_same_bytes(server, tmp_path, monkeypatch
     workdir = tmp_path / "run"
     assert runs.train(workdir, checkpoint_epochs=1) == 128 + signal.SIGTERM
     err = capfd.readouterr().err
-    assert "kd: stopped by SIGTERM after step 4; the same command continues" in err
+    assert "kd: stopped by SIGTERM after step 3; the same command continues" in err
     monkeypatch.setattr(writers, "jsonl", original)
     monkeypatch.setenv("NO_GCE_CHECK", "true")  # another machine
     assert runs.train(workdir, checkpoint_epochs=1) == 0

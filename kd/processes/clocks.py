@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 _ROUNDS = 8
 
 
+@runtime_checkable
 class Words(Protocol):
     """How two machines speak: `wait` returns the value of `key` as soon as there is one."""
 

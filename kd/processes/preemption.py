@@ -9,7 +9,7 @@ import pathlib
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kd.processes.signals import StopSignals
 
@@ -19,6 +19,7 @@ _ASKED = 10  # seconds that one question waits for an answer
 _PAUSE = 5.0  # seconds before the next question, where nobody answers
 
 
+@runtime_checkable
 class Notice(Protocol):
     """Who would tell."""
 
