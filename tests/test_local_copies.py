@@ -7,7 +7,6 @@ import shutil
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import processes
@@ -15,6 +14,7 @@ import runs
 from checkpoints import bits, tree
 from kd.core.state import State
 from kd.placement.mesh import MeshSpec, make_mesh, put, replicated, sharding
+from kd.training import local_copies
 from kd.training.checkpoint import Checkpoints
 from kd.training.local_copies import Copies, restored
 
@@ -150,37 +150,44 @@ def train(workdir, **keys):
     assert runs.train(workdir, arg="population", **keys) == 0
 
 
-def killed(workdir, copies):
-    """A run that was killed after step 10; the copy of step 8 is on the disk by then."""
-    keys = {"local_copy__folder": copies, "local_copy__steps": 2}
-    told = {"teacher__workdir": runs.finished(), **CADENCE, **keys}
-    command = runs.kd("train", f"--workdir={workdir}", arg="population", **told)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing happened to."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    train(workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory):
+    """A run that was killed after step 10, beside its copies; that of step 8 is whole."""
+    folder = tmp_path_factory.mktemp("killed")
+    keys = {"teacher__workdir": runs.finished(), **CADENCE, **copied(folder)}
+    command = runs.kd("train", f"--workdir={folder / 'run'}", arg="population", **keys)
     done = runs.python("tests/faulty.py", "line:11", *command)
     assert done.returncode == -9, done.stderr
-    return keys
+    return folder
 
 
-def test_a_killed_run_goes_on_from_its_copy_to_the_same_bytes(tmp_path, monkeypatch):
-    whole, broken, folder = tmp_path / "whole", tmp_path / "broken", tmp_path / "copies"
-    keys = killed(broken, folder)
-    assert int(np.max(runs.restored(broken)["['step']"])) == 6
-    [own] = folder.glob("kd-*/process-0")
+def copied(folder):
+    return {"local_copy__folder": folder / "copies", "local_copy__steps": 2}
+
+
+def test_a_killed_run_goes_on_from_its_copy_to_the_same_bytes(killed, whole, tmp_path, monkeypatch):
+    shutil.copytree(killed, tmp_path, dirs_exist_ok=True)
+    [own] = tmp_path.glob("copies/kd-*/process-0")
     assert max(int(path.stem) for path in own.glob("*.json")) in (8, 10)
-    with monkeypatch.context() as patched:
-        patched.setattr(Checkpoints, "restore", lambda *_: pytest.fail("the copy is newer"))
-        train(broken, **keys)
-    assert list(folder.iterdir()) == []  # it has arrived
-    train(whole)
-    runs.same_bytes(broken, whole)
+    monkeypatch.setattr(local_copies, "_from_checkpoints", None)  # nobody asks for it
+    train(tmp_path / "run", **copied(tmp_path))
+    monkeypatch.undo()
+    assert list((tmp_path / "copies").iterdir()) == []  # it has arrived
+    runs.same_bytes(tmp_path / "run", whole)
 
 
-def test_a_copy_of_a_run_that_was_removed_is_not_taken(tmp_path):
-    whole, broken, folder = tmp_path / "whole", tmp_path / "broken", tmp_path / "copies"
-    keys = killed(broken, folder)
-    shutil.rmtree(broken)
-    train(broken, **keys)
-    train(whole)
-    runs.same_bytes(broken, whole)
+def test_a_copy_of_a_run_that_was_removed_is_not_taken(killed, whole, tmp_path):
+    shutil.copytree(killed / "copies", tmp_path / "copies")
+    train(tmp_path / "run", **copied(tmp_path))
+    runs.same_bytes(tmp_path / "run", whole)
 
 
 @pytest.mark.parametrize(
