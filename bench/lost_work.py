@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -133,7 +134,7 @@ def _train(args: argparse.Namespace) -> None:
         )
 
 
-def _task() -> object:
+def _task() -> Any:
     from kd import data as kd_data
     from kd.core.members import make_members
     from kd.core.optim import Optim, make_optimizer

@@ -67,7 +67,7 @@ def _unseen(platform: str) -> str:
     return ""
 
 
-def limits(_: Asked) -> Iterator[Fact]:
+def limits(_asked: Asked) -> Iterator[Fact]:
     """Open files, shared memory, memory."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     few = f"a process may have {files} files open; raise that with 'ulimit -n 65536'"

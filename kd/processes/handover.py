@@ -74,9 +74,8 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    server: _Server
-
     def do_GET(self) -> None:
+        assert isinstance(self.server, _Server)
         path = self.server.files.get(self.path)
         if path is None:
             self.send_error(404)
