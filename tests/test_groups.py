@@ -46,7 +46,12 @@ def groups(line):
             [[0, 1], [2, 3], [4, 5], [6, 7]],
         ),
         (
-            ["{{0,4},{1,5},{2,6},{3,7}}", "[4,2]<=[2,4]T(1,0)", "mesh['a'=8] {'a':(1)2}"],
+            [
+                "{{0,4},{1,5},{2,6},{3,7}}",
+                "[4,2]<=[2,4]T(1,0)",
+                "mesh['a'=8] {'a':(1)2}",
+                "mesh['a'=4,'b'=2], device_ids=([2,4]T(1,0)) {'b'}",
+            ],
             [[0, 4], [1, 5], [2, 6], [3, 7]],
         ),
         (
@@ -91,6 +96,24 @@ def test_a_permutation_sends_to_other_slices_what_its_pairs_do():
     assert (moved.sent, moved.across) == (1024, 512)
     assert from_dict(as_dict(count(text, slices=2))).across == 512
     assert count(text).across == 0
+
+
+SEND = (
+    "(f32[4,8]{{1,0}}, u32[], token[]) send(%p, %t), channel_id=3, is_host_transfer=true, "
+    'frontend_attributes={{_xla_host_transfer_rendezvous="{kind}.3_0"}}'
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sent"), [("all-reduce", 4 / 3 * 128), ("all-gather", 2 / 3 * 384), ("other", 0)]
+)
+def test_slices_with_a_program_each_send_to_the_others_through_their_hosts(kind, sent):
+    """As the TPU's compiler writes it; its collectives stay inside a slice, however it is split."""
+    lines = f"%x = {SEND.format(kind=kind)}\n  %s = f32[256]{{0}} {REDUCE}{{{{0,4}}}}"
+    text = PROGRAM.format(line=REDUCE + "{}").replace("  ROOT", f"  {lines}\n  ROOT")
+    counted = count(text, slices=3, devices=24)
+    assert counted.across == pytest.approx(sent)
+    assert counted.within == pytest.approx(count(text).sent)
 
 
 @pytest.fixture

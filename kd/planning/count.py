@@ -73,9 +73,15 @@ class Count:
         return self.sent - self.across
 
 
-def count(text: str, slices: int = 1) -> Count:
-    """Totals of the program that ``compiled.as_text()`` describes, of devices in so many slices."""
-    module = dataclasses.replace(parse(text), slices=slices)
+def count(text: str, slices: int = 1, devices: int | None = None) -> Count:
+    """Totals of the program that ``compiled.as_text()`` describes, of `devices` in so many slices.
+
+    TPUs of several slices have a program of one, which sends to the others through its hosts.
+    """
+    module = parse(text)
+    hosted = module.partitions * slices == devices
+    told = {"hosted": slices} if hosted else {"slices": slices}
+    module = dataclasses.replace(module, **told)
     total = Count()
     if module.entry:
         _run(module, Frame(module.computations[module.entry]), 1, total)
@@ -162,6 +168,8 @@ def _collective(
     module: Module, inner: Instruction, outer: Instruction, times: int, total: Count, seen: set[str]
 ) -> None:
     kind = inner.opcode.removesuffix("-start")
+    if kind == "send" and module.hosted > 1:
+        _add_hosted(inner, times, module.hosted, total)
     if kind not in KINDS:
         return
     groups = groups_of(inner, module.partitions)
@@ -181,6 +189,20 @@ def _collective(
     sent = payload * sent_share(kind, groups.size)
     across = sent * groups.over(kind, module.slices, module.partitions)
     more = Collective(times, times * payload, times * sent, times * across)
+    total.collectives[kind] = total.collectives.get(kind, Collective()).plus(more)
+
+
+def _add_hosted(send: Instruction, times: int, slices: int, total: Count) -> None:
+    """The part of a collective that is among slices: a device sends what is its own, and each
+    slice has as many devices for as many parts.
+    """
+    kind = _first(r'_xla_host_transfer_rendezvous="([a-z\-]+?)[._\d]*"', send.attributes)
+    if kind not in KINDS:
+        return
+    own = max(array.size for array in send.arrays)
+    payload = own * slices if kind == "all-gather" else own
+    sent = payload * sent_share(kind, slices)
+    more = Collective(0, 0.0, times * sent, times * sent)  # counted within the slice already
     total.collectives[kind] = total.collectives.get(kind, Collective()).plus(more)
 
 

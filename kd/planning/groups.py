@@ -1,4 +1,4 @@
-"""Which devices a collective is among, and how much of it goes over which network."""
+"""Which devices a collective is among, and what of it goes from slice to slice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from kd.planning.hlo import Instruction
 
 _IOTA = re.compile(r"replica_groups=\[(\d+),(\d+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?")
-_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}")
+_MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\]([^{]*)\{([^}]*)\}")
+_ORDER = re.compile(r"device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\)")
 _PAIRS = re.compile(r"source_target_pairs=\{(\{.*?\})\}")
 _LISTED = re.compile(r"replica_groups=\{(\{.*?\})\}")
 
@@ -73,15 +74,17 @@ def _rows(text: str) -> np.ndarray:
 
 def _iota(count: str, size: str, shape: str, order: str | None) -> np.ndarray:
     """``[count,size]<=[shape]T(order)``: all numbers in a row, laid out, transposed, cut."""
-    numbers = np.arange(int(count) * int(size)).reshape(_numbers(shape))
-    if order is not None:
-        numbers = numbers.transpose(_numbers(order))
-    return numbers.reshape(int(count), int(size))
+    return _laid_out(shape, order).reshape(int(count), int(size))
 
 
-def _of_mesh(axes: str, along: str) -> np.ndarray:
+def _laid_out(shape: str, order: str | None) -> np.ndarray:
+    numbers = np.arange(math.prod(_numbers(shape))).reshape(_numbers(shape))
+    return numbers if order is None else numbers.transpose(_numbers(order))
+
+
+def _of_mesh(axes: str, devices: str, along: str) -> np.ndarray:
     """``['a'=8,'b'=2] {'a':(2)4}``: the groups are along axes, or along a part of one (of size 4,
-    with 2 before it).
+    with 2 before it); ``device_ids=([2,8]T(1,0))`` says which devices stand in the mesh.
     """
     sizes = {name: int(size) for name, size in re.findall(r"['\"]([^'\"]+)['\"]=(\d+)", axes)}
     named = re.findall(r"['\"]([^'\"]+)['\"](?::\((\d+)\)(\d+))?", along)
@@ -93,7 +96,9 @@ def _of_mesh(axes: str, along: str) -> np.ndarray:
         before, part = cut.get(name, (size, 1))
         chosen += [len(shape) + 1] if name in cut else []
         shape += [before, part, size // (before * part)]
-    numbers = np.arange(math.prod(shape)).reshape(shape)
+    told = _ORDER.search(devices)
+    ids = np.arange(math.prod(shape)) if told is None else _laid_out(*told.groups())
+    numbers = ids.reshape(shape)
     rest = [axis for axis in range(len(shape)) if axis not in chosen]
     size = math.prod(shape[axis] for axis in chosen)
     return numbers.transpose([*rest, *chosen]).reshape(-1, size)

@@ -80,12 +80,16 @@ class Computation:
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A compiled program for one device; `partitions` devices in `slices` run it together."""
+    """A compiled program for one device; `partitions` devices in `slices` run it together.
+
+    `hosted` slices run one each, and what is for the others goes through their hosts.
+    """
 
     computations: Mapping[str, Computation]
     entry: str
     partitions: int
     slices: int = 1
+    hosted: int = 1
 
     def called(self, instruction: Instruction) -> list[Computation]:
         """The computations that an instruction names as ``calls``, ``to_apply`` or branches."""

@@ -58,9 +58,9 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
     begin = time.perf_counter()
     lowered = lookup("function", request["lower"], {})(from_json(request["spec"]), devices)
     seconds = time.perf_counter() - begin
-    step, teacher = compiled(lowered.step, topology.slices), None
+    step, teacher = compiled(lowered.step, topology), None
     if lowered.teacher is not None and not step["refused"]:
-        teacher = compiled(lowered.teacher, topology.slices)
+        teacher = compiled(lowered.teacher, topology)
     return {
         "step": step,
         "teacher": teacher,
@@ -94,7 +94,7 @@ def devices_of(topology: Topology) -> list[Any]:
         ) from error
 
 
-def compiled(lowered: Any, slices: int = 1) -> dict[str, Any]:
+def compiled(lowered: Any, topology: Topology) -> dict[str, Any]:
     """Compile, and say what it takes: memory, the compiler's own cost, and ours (see
     `kd.planning.count`).
 
@@ -120,7 +120,7 @@ def compiled(lowered: Any, slices: int = 1) -> dict[str, Any]:
         "compile_cpu_seconds": work,
         "memory": _memory(program),
         "xla": _cost(program),
-        "count": as_dict(count(program.as_text(), slices)),
+        "count": as_dict(count(program.as_text(), topology.slices, topology.devices)),
     }
 
 
