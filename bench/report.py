@@ -49,7 +49,7 @@ def scaling(results: Mapping[str, Any]) -> str:
             tables.peaks(machines),
             tables.claims(machines),
             _missed(machines),
-            *(tables.one(name, result) for name, result in machines.items()),
+            *(tables.one_machine(name, result) for name, result in machines.items()),
             tables.gpu(results.get("gpu")),
             *others,
         ]
