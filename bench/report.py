@@ -26,6 +26,7 @@ SPEED_MARKER = "speed"
 OTHERS = {
     "members": own_tables.members,
     "views": own_tables.views,
+    "tunix": own_tables.tunix,
     "images": own_tables.images,
     "streams": own_tables.streams,
     "convolutions": own_tables.convolutions,

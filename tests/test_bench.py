@@ -159,7 +159,7 @@ def test_the_gpu_part_measures_both_sides_against_the_matmul(on_gpu):
 
 
 def test_without_a_gpu_there_is_one_line_and_no_result(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(gpu, "found", lambda *_: None)
+    monkeypatch.setattr(gpu, "printed", lambda *_: None)
     assert gpu.main(["--out", str(tmp_path / "results.json")]) == 0
     assert capsys.readouterr().err == "no GPU that JAX can use: nothing measured\n"
     assert not list(tmp_path.iterdir())
