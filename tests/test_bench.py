@@ -60,7 +60,7 @@ def on_gpu(tmp_path_factory):
     """What the GPU's part answers, tried out on the CPU."""
     pytest.importorskip("torch", reason="bench/ compares with PyTorch: pip install 'kd[bench]'")
     out = tmp_path_factory.mktemp("bench") / "results.json"
-    sizes = "--platform cpu --student Ti/16 --teacher Ti/16 --batch 2 --steps 1 --matmul 64"
+    sizes = "--platform cpu --student Ti/16 --teacher Ti/16 --batch 2 --steps 1 --matmul 256"
     assert gpu.main([*sizes.split(), *TINY_VIT, "--out", str(out)]) == 0
     return json.loads(out.read_text())["gpu"]
 
