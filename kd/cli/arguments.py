@@ -9,7 +9,7 @@ import argparse
 from typing import NoReturn
 
 from kd.errors import one_line
-from kd.system.paths import local
+from kd.system.paths import anywhere, local
 
 _OVERRIDES = (
     "any key of the config can be set with --config.key=value, e.g. "
@@ -79,6 +79,11 @@ def parser() -> Parser:
 
 def _path(text: str) -> str:
     """Empty, as an unset variable of the shell is, stays so: nothing was said."""
+    return str(anywhere(text)) if text else text
+
+
+def _file(text: str) -> str:
+    """The same, of this machine alone."""
     return str(local(text)) if text else text
 
 
@@ -131,11 +136,11 @@ def _plan(plan: argparse.ArgumentParser) -> None:
         "--mfu", type=float, metavar="F", help="assumed part of the peak FLOP/s; default: 0.4"
     )
     plan.add_argument(
-        "--json", type=_path, metavar="FILE", help="write everything that was found there too"
+        "--json", type=_file, metavar="FILE", help="write everything that was found there too"
     )
     plan.add_argument(
         "--table",
-        type=_path,
+        type=_file,
         metavar="FILE",
         help="write a Markdown table, a row for each topology, between the marks <!-- plan --> of "
         "FILE",

@@ -21,7 +21,7 @@ from kd.cli.doctor import doctor
 from kd.errors import KdError, unknown
 from kd.system import words
 from kd.system.allocator import keep_freed
-from kd.system.paths import split_file
+from kd.system.paths import anywhere, split_file
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -268,7 +268,7 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd.runs.workdir import find
 
     missing = [_whole("--missing_class", text) for text in args.missing_class]
-    out = pathlib.Path(args.out) if args.out else find(args.student).path / "audit"
+    out = anywhere(args.out) if args.out else find(args.student).path / "audit"
     check_writable(out)
     audited = audit_workdirs(args.teacher, args.student, missing_classes=missing, **_doors(args))
     html = write_audit(audited, out)
@@ -293,7 +293,7 @@ def _export(args: argparse.Namespace, overrides: list[str]) -> None:
     if args.member is not None:
         trained = trained.member(_whole("--member", args.member, "a member"))
     trained.export(args.folder, format=args.format)
-    print(pathlib.Path(args.folder).resolve())
+    print(anywhere(args.folder).resolve())
 
 
 def _experiments() -> Mapping[str, Any]:
@@ -326,7 +326,7 @@ def _reproduce(args: argparse.Namespace, overrides: list[str]) -> None:
     config = _config(args.config or default, overrides, args.data_dir)
     if args.source is not None:
         _set_source(config, args.source, experiment.data)
-    folder = pathlib.Path(args.workdir or pathlib.Path("runs", args.name))
+    folder = anywhere(args.workdir or f"runs/{args.name}")
     command = ["kd", "reproduce", args.name, *([f"--config={args.config}"] if args.config else [])]
     command += [f"--source={args.source}"] if args.source is not None else []
     command += [f"--config.{override}" for override in overrides]
@@ -344,7 +344,7 @@ def _report(args: argparse.Namespace, overrides: list[str]) -> None:
     del overrides
     from kd.pages.report import write_report
 
-    print(write_report(pathlib.Path(args.folder), args.allow_code).resolve())
+    print(write_report(anywhere(args.folder), args.allow_code).resolve())
 
 
 def _list(args: argparse.Namespace, overrides: list[str]) -> None:

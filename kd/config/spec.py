@@ -34,7 +34,7 @@ from kd.models.normalised import check_normalisation
 from kd.names import lookup
 from kd.placement.mesh import MeshSpec
 from kd.placement.sharding import Sharding
-from kd.system.paths import local
+from kd.system.paths import anywhere
 
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +233,7 @@ def _on_this_machine(spec: Spec) -> Spec:
     """The spec with the paths of its folders as this machine has them."""
 
     def path(text: str | None, key: str) -> str | None:
-        return str(local(text, f"config.{key}")) if text else text
+        return str(anywhere(text, f"config.{key}")) if text else text
 
     data_dir = path(spec.data.data_dir, "data.data_dir")
     copies = path(spec.local_copy.folder, "local_copy.folder")

@@ -33,7 +33,8 @@ from kd.runs.reading import lineage_of, verify
 from kd.runs.splits import load_splits, split_fingerprints, watched
 from kd.runs.teachers import load_teacher
 from kd.runs.workdir import Workdir, claim, made, owner_of
-from kd.system.paths import local
+from kd.storage import BucketPath
+from kd.system.paths import anywhere
 from kd.teachers.function import complete, is_unasked
 from kd.teachers.mixture import Mixture, is_live
 from kd.teachers.trained import Trained, evaluation, precompute
@@ -65,7 +66,12 @@ def train_workdir(
       KdError: anything a user can mend.
       kd.processes.signals.Interrupted: asked to stop; the state was saved.
     """
-    path = local(path, "a work directory")
+    path = anywhere(path, "a work directory")
+    if tensorboard and isinstance(path, BucketPath):
+        raise KdError(
+            f"--tensorboard appends to its files, and {path} is in a bucket; leave it out, or "
+            "train in a folder of this machine"
+        )
     with pinned(), keeping_compiled(spec.keep_compiled):
         return _train_spec(spec, path, title, tensorboard, despite_changes)
 

@@ -28,7 +28,8 @@ from kd.processes import group
 from kd.processes.handover import fetch, offered
 from kd.system import disk
 from kd.system.records import digest_of, read_record, write_record
-from kd.training.checkpoint import Checkpoints, abstract, is_key, to_arrays
+from kd.training.checkpoint import Checkpoints
+from kd.training.saving import abstract, is_key, to_arrays
 
 _KEPT = 2  # processes stop at moments of their own: the step before may be the newest that all have
 _STEP = re.compile(r"(\d{1,10})\.json")
