@@ -22,6 +22,7 @@ NAMES = {
     "of_ensemble": "student of the ensemble, T = {temperature:g}",
     "of_specialists": "student of generalist and specialists, T = {temperature:g}",
 }
+_OF_UNITS = ("hidden units", "dropout, inputs / hidden")
 
 
 def page(results: Results) -> Page:
@@ -195,14 +196,30 @@ def bands_table(results: Results) -> Table:
 def protocol_table(results: Results) -> Table:
     """What was trained, as the config says."""
     names = ("generalist", "longer", "specialist", "distilled")
-    runs = {name: choices(results["protocol"][name]) for name in names}
+    runs = {name: _choices(results["protocol"][name]) for name in names}
     unused = {"jitter, pixels", "max-norm"}
+    if all(run["weight decay"] == "0" for run in runs.values()):
+        unused.add("weight decay")
     rows = [
         [choice, *(run[choice] for run in runs.values())]
         for choice in runs["generalist"]
         if choice not in unused
     ]
     return Table("The protocol", ["", *runs], rows)
+
+
+def _choices(run: Mapping[str, Any]) -> dict[str, str]:
+    """What a run's config says: of a network without hidden units its options in their place."""
+    told = {**choices(run), "weight decay": f"{run['optim']['weight_decay']:g}"}
+    if "widths" in run["student"]:
+        return told
+    others = {choice: text for choice, text in told.items() if choice not in _OF_UNITS}
+    return {"network": _network(run["student"]), **others}
+
+
+def _network(student: Mapping[str, Any]) -> str:
+    options = [f"{key} {value:g}" for key, value in student.items() if key in ("depth", "width")]
+    return ", ".join([student["name"], *options])
 
 
 def _bands(results: Results) -> list[str]:
@@ -303,12 +320,16 @@ def _gained(gain: float | None) -> str:
 
 
 def _how_back(results: Results) -> str:
-    protocol = results["protocol"]
-    tried = ", ".join(f"{temperature:g}" for temperature in protocol["temperatures"])
+    tried = [f"{temperature:g}" for temperature in results["protocol"]["temperatures"]]
+    at = f"the temperature {tried[0]}"
+    if len(tried) > 1:
+        at = (
+            f"the temperatures {', '.join(tried)}, of which the validation examples choose one for "
+            "each kind"
+        )
     return (
         "All but the ensemble and the row with specialists are one network of the generalist's "
-        f"size. The three kinds of students train alike, at the temperatures {tried}, of which the "
-        "validation examples choose one for each kind. Last epoch, always."
+        f"size. The three kinds of students train alike, at {at}. Last epoch, always."
     )
 
 
