@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -300,14 +301,15 @@ def _how_conditional(results: Results) -> str:
 def _how_covered(results: Results) -> str:
     theirs = results["protocol"]["paper"].get("coverage")
     few, many = (
-        f"{claims.gain_where(results, covered):+.2f}%"
+        claims.gain_where(results, covered)
         for covered in (lambda number: number < 3, lambda number: number >= 3)
     )
     text = (
         "Change in right answers against the generalist, summed over the seeds. At n = "
-        f"{results['protocol']['top']} the gain is {few} where fewer than three specialists have "
-        f"the right class, and {many} where three or more have it."
+        f"{results['protocol']['top']} the gain is {few:+.2f}% where fewer than three specialists "
+        "have the right class"
     )
+    text += "." if math.isnan(many) else f", and {many:+.2f}% where three or more have it."
     if not theirs:
         return text
     ordered = sorted(theirs.items(), key=lambda pair: int(pair[0].split()[0]))
