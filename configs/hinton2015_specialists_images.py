@@ -13,8 +13,8 @@ generalist's predictions. The last 3,000 training images are validation, and the
 what is reported.
 
 Sizes. An epoch of 27,000 images takes this network 30 s of processor time, which is taken for
-19 s on 2 idle cores; 27,000 answers take 9 s of it. In epochs: generalists 7 x 15 = 105, the longer ones
-5 x (15 + 9 + 20) = 220, specialists 5 x 9 = 45, students 3 x 5 x 20 = 300; 670 in all.
+19 s on 2 idle cores; 27,000 answers take 9 s of it. In epochs: generalists 7 x 15 = 105,
+the longer ones 5 x (15 + 9 + 20) = 220, specialists 5 x 9 = 45, students 3 x 5 x 20 = 300.
 
   stage                     epochs  minutes
   features                       -        1
