@@ -29,6 +29,11 @@ def shapes(model: Model, inputs: Any) -> Shapes:
     return Shapes(params, extra, outputs)
 
 
+def convolves(function: Any, *arguments: Any) -> bool:
+    """Whether a function of such arguments, arrays or shapes, convolves; nothing is computed."""
+    return "conv_general_dilated" in str(jax.make_jaxpr(function)(*arguments))
+
+
 def check_model(model: Model, inputs: Any) -> Shapes:
     """`shapes` of a student, in training too.
 
