@@ -71,8 +71,7 @@ class Looks:
 
     def close(self) -> None:
         """The last words: where the time went, of all starts of the run."""
-        for sink in self._sinks:
-            sink.close()
+        kd_sinks.close(self._sinks)
         if self._timing is None or not self._timing.close():
             return
         starts, seconds = whole(read(self._timing.path))

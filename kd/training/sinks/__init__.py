@@ -13,13 +13,13 @@ from typing import Any
 from kd.errors import KdError
 from kd.names import lookup
 from kd.training.sinks.about import About
-from kd.training.sinks.apart import Apart
+from kd.training.sinks.apart import Apart, close
 from kd.training.sinks.ml_flow import MLflow
 from kd.training.sinks.prometheus import Prometheus
 from kd.training.sinks.tensorboard import TensorBoard
 from kd.training.sinks.weights_and_biases import WeightsAndBiases
 
-__all__ = ["SINKS", "About", "Apart", "SinkInfo", "check", "opened"]
+__all__ = ["SINKS", "About", "Apart", "SinkInfo", "check", "close", "opened"]
 
 
 @dataclasses.dataclass(frozen=True)

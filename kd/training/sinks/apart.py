@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ import numpy as np
 from kd.errors import cause
 from kd.training.sinks.about import About
 
-SECONDS = 5.0
-"""That the end of a run waits for a sink."""
+SECONDS = 20.0
+"""That the end of a run waits for its sinks, all together."""
 
 
 class Apart:
@@ -39,15 +40,18 @@ class Apart:
             self._thread.start()
         self._lines.put((step, values))
 
-    def close(self, seconds: float = SECONDS) -> None:
-        """Wait so long, at most, for what is still to be written."""
+    def end(self) -> None:
+        """Nothing more will be written to it."""
+        self._lines.put(None)
+
+    def wait(self, until: float) -> None:
+        """Until it has ended, or ``time.monotonic()`` is `until`."""
         if not self._begun:
             return
-        self._lines.put(None)
-        self._thread.join(seconds)
+        self._thread.join(max(until - time.monotonic(), 0.0))
         if self._thread.is_alive():
             self._over.set()
-            self._say(f"the sink {self._name} has not ended in {seconds:g} s and is left behind")
+            self._say(f"the sink {self._name} does not end and is left behind")
 
     def _run(self) -> None:
         try:
@@ -59,6 +63,15 @@ class Apart:
             self._say(f"the sink {self._name} failed ({cause(error)}); the run goes on without it")
         finally:
             self._over.set()
+
+
+def close(sinks: Sequence[Apart], seconds: float = SECONDS) -> None:
+    """Wait so long, at most, for what they have still to write."""
+    until = time.monotonic() + seconds
+    for sink in sinks:
+        sink.end()
+    for sink in sinks:
+        sink.wait(until)
 
 
 def flat(values: Mapping[str, Any]) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ class MLflow:
         from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
         from mlflow.entities import Metric, Param  # pyright: ignore[reportMissingImports]
 
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # else it tells of its database
         place = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{about.folder / 'mlflow.db'}")
         self._client, self._metric = MlflowClient(place), Metric
         name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "kd")
