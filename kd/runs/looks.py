@@ -67,7 +67,7 @@ class Looks:
             [sink.write for sink in self._sinks],
             self._say,
         )
-        return [*(sink.write for sink in self._sinks), self._timing.write]
+        return [self._timing.write, *(sink.write for sink in self._sinks)]
 
     def close(self) -> None:
         """The last words: where the time went, of all starts of the run."""

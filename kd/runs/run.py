@@ -226,7 +226,8 @@ def _train_in(
             in_a_line = isinstance(task.data, kd_data.Stream) or resumed_at in _before(workdir)
             unwritten = cadence.dispatch - 1 if in_a_line else 0
             lines = writers.jsonl(workdir.metrics, resumed_at, progress.say, unwritten)
-            return [lines, progress.write, *looks.writers(workdir, spec, task, resumed_at)]
+            # the times first: writing is no part of the steps of this line
+            return [*looks.writers(workdir, spec, task, resumed_at), lines, progress.write]
 
         state = loop.run(
             task,
