@@ -34,7 +34,7 @@ class SinkInfo:
 SINKS: Mapping[str, SinkInfo] = {
     "tensorboard": SinkInfo(TensorBoard, "tensorboardX", "tensorboardX"),
     "wandb": SinkInfo(WeightsAndBiases, "wandb", "wandb"),
-    "mlflow": SinkInfo(MLflow, "mlflow", "mlflow"),
+    "mlflow": SinkInfo(MLflow, "mlflow", "mlflow-skinny sqlalchemy alembic"),
     "prometheus": SinkInfo(Prometheus, "prometheus_client", "prometheus-client"),
 }
 """By name; ``package.module:name`` is a sink of the caller's own."""
