@@ -59,14 +59,10 @@ def _forward(x: jax.Array, kernel: jax.Array, stride: int, groups: int) -> Any:
     return convolve(x, kernel, stride, groups), (x, kernel)
 
 
-def _backward(stride: int, groups: int, kept: Any, gradient: jax.Array) -> Any:
+def _backward(stride: int, _groups: int, kept: Any, gradient: jax.Array) -> Any:
     x, kernel = kept
-    lax_of = functools.partial(of_kd._convolve, stride=stride, groups=groups)
-    (into_kernel,) = jax.linear_transpose(lambda k: lax_of(x, k), kernel)(gradient)
-    if stride != 1:
-        (into_x,) = jax.linear_transpose(lambda x: lax_of(x, kernel), x)(gradient)
-        return into_x, into_kernel
-    return into_inputs(kernel, gradient), into_kernel
+    into_x, into_kernel = of_kd._written_out(stride, x, kernel, gradient)
+    return (into_x if stride != 1 else into_inputs(kernel, gradient)), into_kernel
 
 
 convolve.defvjp(_forward, _backward)

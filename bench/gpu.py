@@ -28,11 +28,11 @@ LOSSES_AGREE = 0.02  # relative: bfloat16 has 8 bits
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    device = found("import jax; print(jax.devices()[0].device_kind)", args.platform)
+    device = printed("import jax; print(jax.devices()[0].device_kind)", args.platform)
     if device is None:
         print("no GPU that JAX can use: nothing measured", file=sys.stderr)
         return 0
-    torch = found(_TORCH[args.platform], args.platform)
+    torch = printed(_TORCH[args.platform], args.platform)
     if torch is None:
         print("no PyTorch that can use it: kd alone is measured", file=sys.stderr)
     problem = Problem(
@@ -126,7 +126,7 @@ _TORCH = {
 }
 
 
-def found(program: str, platform: str) -> str | None:
+def printed(program: str, platform: str) -> str | None:
     """What a Python of its own prints, so that this one holds no memory of the device; None where
     it fails.
     """

@@ -48,8 +48,8 @@ def rows(machines: Machines) -> list[Row]:
         for row in result.get("comparisons", ()):
             claims.setdefault((row["name"], row["peer"]), []).append((machine, row))
     return [
-        Row(name, peer, found[0][1]["reach"], dict(found[::-1]))
-        for (name, peer), found in claims.items()
+        Row(name, peer, rows[0][1]["reach"], dict(rows[::-1]))
+        for (name, peer), rows in claims.items()
     ]
 
 

@@ -67,6 +67,35 @@ def views(record: Mapping[str, Any], name: str) -> str:
     )
 
 
+def tunix(record: Mapping[str, Any], name: str) -> str:
+    """A step with a live teacher beside tunix's, on the machine `name`."""
+    machine, versions = record["machine"], record["versions"]
+    return "\n".join(
+        [
+            "A student 784-800-800-10 of a live teacher of the same widths, soft targets and "
+            "labels, float32, SGD with momentum:",
+            "",
+            "| case | of tunix | kd, ms/step | tunix, ms/step | tunix's time over kd's (quartiles) "
+            "| to reach | reached |",
+            "| --- | --- | ---: | ---: | --- | --- | --- |",
+            *(
+                f"| {row['name']} | {row['peer']} | {row['kd_ms']:.2f} | {row['peer_ms']:.2f} | "
+                f"{ratio(row['ratio'])} | {reach(row['reach'])} | "
+                f"{judged(row['met'] if row['reach'] else None)} |"
+                for row in record["comparisons"]
+            ),
+            "",
+            f"Medians of {record['repeats']} rounds, in turns, {record['steps']} steps each. "
+            "tunix: its trainer's teacher and step, or its trainer's loop with metrics and without "
+            "checkpoints, on float32 batches that wait on the device. kd: the program of a run, "
+            "which gathers a batch of bytes and scales it. Their first updates differ by at most "
+            f"{record['relative_difference']:.0e} of the largest value. {name}, load "
+            f"{machine['load_before']:g} before and {machine['load_after']:g} after; tunix "
+            f"{versions['tunix']}, JAX {versions['jax']}. To repeat it: `{record['command']}`.",
+        ]
+    )
+
+
 def images(record: Mapping[str, Any], name: str) -> str:
     """A folder of images beside its files decoded bare, and eq. 5, on the machine `name`."""
     machine, versions, equation = record["machine"], record["versions"], record["equation"]

@@ -93,17 +93,17 @@ def run(compiled: Any, task: Any) -> tuple[int, int]:
 
     Bytes before the arrays were made, and the peak of the steps.
     """
-    where = program.place(task)
+    places = program.place(task)
     before = in_use()
-    state = initial_state(task, where.state)
+    state = initial_state(task, places.state)
     random = np.random.default_rng(0)
 
     def made(leaf: Any) -> Any:
         return jnp.asarray(random.normal(0, 0.05, leaf.shape), leaf.dtype)
 
-    variables = jax.device_put(jax.tree.map(made, teacher_variables(task)), where.teacher)
+    variables = jax.device_put(jax.tree.map(made, teacher_variables(task)), places.teacher)
     batch = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), program.host_batch(task))
-    batch = jax.device_put(batch, where.batch)
+    batch = jax.device_put(batch, places.batch)
     jax.block_until_ready((state, variables, batch))
     reset_peak()
     for _ in range(STEPS):
@@ -131,14 +131,14 @@ def statistics() -> dict[str, int] | None:
 
 def in_use() -> int:
     """Bytes in use now: the device's, or this process's resident memory."""
-    found = statistics()
-    return found["bytes_in_use"] if found else _status("VmRSS")
+    counts = statistics()
+    return counts["bytes_in_use"] if counts else _status("VmRSS")
 
 
 def peak_in_use() -> int:
     """The most since `reset_peak`."""
-    found = statistics()
-    return found["peak_bytes_in_use"] if found else _status("VmHWM")
+    counts = statistics()
+    return counts["peak_bytes_in_use"] if counts else _status("VmHWM")
 
 
 def reset_peak() -> None:
@@ -162,8 +162,8 @@ def line(row: dict[str, Any]) -> str:
 
 def _status(key: str) -> int:
     text = pathlib.Path("/proc/self/status").read_text("ascii")
-    found = next(row for row in text.splitlines() if row.startswith(f"{key}:"))
-    return int(found.split()[1]) * 1024
+    line = next(row for row in text.splitlines() if row.startswith(f"{key}:"))
+    return int(line.split()[1]) * 1024
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ SPEED_MARKER = "speed"
 OTHERS = {
     "members": own_tables.members,
     "views": own_tables.views,
+    "tunix": own_tables.tunix,
     "images": own_tables.images,
     "streams": own_tables.streams,
     "convolutions": own_tables.convolutions,
@@ -49,7 +50,7 @@ def scaling(results: Mapping[str, Any]) -> str:
             tables.peaks(machines),
             tables.claims(machines),
             _missed(machines),
-            *(tables.one(name, result) for name, result in machines.items()),
+            *(tables.one_machine(name, result) for name, result in machines.items()),
             tables.gpu(results.get("gpu")),
             *others,
         ]

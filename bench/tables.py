@@ -45,7 +45,7 @@ def claims(machines: Machines) -> str:
     )
 
 
-def one(name: str, result: Result) -> str:
+def one_machine(name: str, result: Result) -> str:
     """Milliseconds and shares of the peak on one machine, and the parts of a ViT's step."""
     return "\n\n".join([_cases(name, result), _parts(result)])
 

@@ -65,14 +65,14 @@ class Runner:
     """A compiled step, its state, and the data on the device."""
 
     def __init__(self, task: loop.Task, params: v.Params) -> None:
-        self._table, self._task, given = kd_data.to_device(task.data), task, nested(params)
+        self._table, self._task, first = kd_data.to_device(task.data), task, nested(params)
         example = jnp.asarray(task.data.first)
         drawn, _ = jax.eval_shape(task.model.init, jax.random.key(0), example)
-        if jax.tree.map(jnp.shape, given) != jax.tree.map(jnp.shape, drawn):
+        if jax.tree.map(jnp.shape, first) != jax.tree.map(jnp.shape, drawn):
             raise SystemExit(
                 "bench/vit_problem.py does not describe the parameters of kd's vit any more"
             )
-        model = Model(lambda _key, _inputs: (given, {}), task.model.apply)
+        model = Model(lambda _key, _inputs: (first, {}), task.model.apply)
         self.state: State = init_state(model, task.optimizer, jnp.uint32(0), example, jnp.uint32(0))
         step = make_step(task)
 

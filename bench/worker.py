@@ -70,10 +70,12 @@ def serve(cases: Mapping[str, Callable[[Problem, int], Case]], checks: Mapping[s
 
 class Worker:
     """The driver's end: starts ``python -m MODULE``, on the CPU unless `platform` is another, and
-    asks it.
+    asks it. `python` is the interpreter; another one has libraries that do not go with kd's.
     """
 
-    def __init__(self, module: str, problem: Problem, platform: str = "cpu") -> None:
+    def __init__(
+        self, module: str, problem: Problem, platform: str = "cpu", python: str = sys.executable
+    ) -> None:
         self._module = module
         # XLA would take most of a GPU's memory at once, and the other framework needs some too.
         settings = {
@@ -82,7 +84,7 @@ class Worker:
             "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
         }
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, json.dumps(dataclasses.asdict(problem))],
+            [python, "-m", module, json.dumps(dataclasses.asdict(problem))],
             cwd=pathlib.Path(__file__).parents[1],
             env={**os.environ, **settings},
             stdin=subprocess.PIPE,

@@ -60,7 +60,7 @@ def on_gpu(tmp_path_factory):
     """What the GPU's part answers, tried out on the CPU."""
     pytest.importorskip("torch", reason="bench/ compares with PyTorch: pip install 'kd[bench]'")
     out = tmp_path_factory.mktemp("bench") / "results.json"
-    sizes = "--platform cpu --student Ti/16 --teacher Ti/16 --batch 2 --steps 1 --matmul 64"
+    sizes = "--platform cpu --student Ti/16 --teacher Ti/16 --batch 2 --steps 1 --matmul 256"
     assert gpu.main([*sizes.split(), *TINY_VIT, "--out", str(out)]) == 0
     return json.loads(out.read_text())["gpu"]
 
@@ -93,7 +93,7 @@ def test_without_a_compiler_a_line_says_what_is_left_out(results):
         "torch population compiled, batch 16",
         "torch vit compiled, batch 2",
     }
-    lines = [line for line in tables.one(HERE, results).splitlines() if "Left out:" in line]
+    lines = [line for line in tables.one_machine(HERE, results).splitlines() if "Left out:" in line]
     assert len(lines) == 1
     assert "torch vit compiled, batch 2: torch.compile needs a C++ compiler" in lines[0]
 
@@ -159,7 +159,7 @@ def test_the_gpu_part_measures_both_sides_against_the_matmul(on_gpu):
 
 
 def test_without_a_gpu_there_is_one_line_and_no_result(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(gpu, "found", lambda *_: None)
+    monkeypatch.setattr(gpu, "printed", lambda *_: None)
     assert gpu.main(["--out", str(tmp_path / "results.json")]) == 0
     assert capsys.readouterr().err == "no GPU that JAX can use: nothing measured\n"
     assert not list(tmp_path.iterdir())

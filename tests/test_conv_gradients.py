@@ -26,7 +26,7 @@ def gradients(function, x, kernel, stride):
 
     def total(x, kernel):
         answer = function(x, kernel, stride, 1)
-        return jnp.sum(answer * jnp.arange(answer.size).reshape(answer.shape) % 7)
+        return jnp.sum(answer * (jnp.arange(answer.size).reshape(answer.shape) % 7))
 
     return jax.grad(total, argnums=(0, 1))(x, kernel)
 
@@ -39,6 +39,16 @@ def test_gradients_are_those_of_the_convolution(shape, size, stride):
     kernel = drawn((size, size, inputs, features), 1)
     ours = gradients(conv.convolve, x, kernel, stride)
     tiny.close(ours, gradients(conv._convolve, x, kernel, stride), 1e-4, 1e-3)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_wide_layers_have_them_too(size):
+    x, kernel = drawn((2, 6, 5, conv._WIDE), 0), drawn((size, size, conv._WIDE, conv._WIDE + 3), 1)
+    ours = gradients(conv.convolve, x, kernel, 1)
+    tiny.close(ours, gradients(conv._convolve, x, kernel, 1), 1e-4, 1e-3)
+    narrow = conv._written_out(1, x[..., 1:], kernel[:, :, 1:], conv._convolve(x, kernel, 1, 1))
+    wide = conv._written_out(1, x, kernel, conv._convolve(x, kernel, 1, 1))
+    tiny.close(wide[1][:, :, 1:], narrow[1], 1e-4, 1e-3)  # the two forms of a kernel's gradient
 
 
 def test_members_have_the_gradients_that_they_have_alone():

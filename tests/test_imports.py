@@ -190,6 +190,18 @@ def test_the_mathematics_knows_neither_numpy_nor_files(module):
     assert not imports(module) & {"numpy", "pathlib", "os", "io"}
 
 
+ANSWER = ("core", "models", "teachers", "specialists")  # rooms of what answers with logits
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("kd.")])
+def test_only_who_answers_makes_outputs(module):
+    if package(module) in ANSWER:
+        return
+    tree = ast.walk(ast.parse(MODULES[module].read_text()))
+    calls = [node for node in tree if isinstance(node, ast.Call)]
+    assert "Outputs" not in {ast.unparse(call.func) for call in calls}
+
+
 NEEDS = {  # the mathematics in a row, and rooms that need nobody
     "kd.core.types": {"kd.core.manifest", "kd.errors"},
     "kd.core.divergences": set(),

@@ -30,13 +30,13 @@ def page(results: Mapping[str, Any]) -> Page:
         )
     figures = {
         f"{_short(name)}-{file}": figure
-        for name, one in pages.items()
-        for file, figure in one.figures.items()
+        for name, page in pages.items()
+        for file, figure in page.figures.items()
     }
     verdicts = "\n".join(
         f"- {_short(name)}: {pages[name].verdict if name in pages else _ABSENT}" for name in ORDER
     )
-    parts = [demoted(one.markdown, f"{_short(name)}-") for name, one in pages.items()]
+    parts = [demoted(page.markdown, f"{_short(name)}-") for name, page in pages.items()]
     first = next(iter(pages.values()))
     text = "\n\n".join([f"# {TITLE}", INTRO, verdicts, *parts])
     return Page(text, first.table, first.verdict, first.provenance, figures)

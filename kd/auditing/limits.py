@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from kd.core.losses import logit_mse, soft_targets
-from kd.core.types import Loss, Outputs
+from kd.core.types import Loss, of_logits
 from kd.errors import KdError
 
 Logits = Float[np.ndarray, "..."]  # [n v]; what is not is refused below, with a word on ensembles
@@ -69,7 +69,5 @@ def high_temperature_limit(
 def _gradient(
     loss: Loss, student: Float[Array, "n v"], teacher: Float[Array, "n v"], temperature: float
 ) -> Float[Array, "n v"]:
-    def total(logits: Float[Array, "n v"]) -> Float[Array, ""]:
-        return loss(Outputs(logits), Outputs(teacher), {}, {"temperature": temperature}).sum()
-
-    return jax.grad(total)(student)
+    value = of_logits(loss, {"temperature": temperature})
+    return jax.grad(lambda logits: value(logits, teacher).sum())(student)

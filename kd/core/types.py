@@ -350,3 +350,8 @@ class Loss(Protocol):
     def __call__(
         self, student: Outputs, teacher: Any, batch: Batch, hparams: Hparams
     ) -> Float[Array, "*b"]: ...
+
+
+def of_logits(loss: Loss, hparams: Hparams) -> Callable[[Array, Array], Array]:
+    """A loss as a function of two arrays of logits alone: ``[*b v], [*b v] -> [*b]``."""
+    return lambda student, teacher: loss(Outputs(student), Outputs(teacher), {}, hparams)

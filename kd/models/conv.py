@@ -17,6 +17,9 @@ from kd.placement.mesh import over_batch
 
 _HE = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _FORM = ("NHWC", "HWIO", "NHWC")
+_WIDE = (
+    32  # channels on both sides; a CPU multiplies matrices of that size faster than it convolves
+)
 
 
 class Conv(nn.Module):
@@ -101,7 +104,8 @@ _alone.defvjp(_alone_forward, _alone_backward)
 def _written_out(
     stride: int, x: jax.Array, kernel: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """The gradients of `_alone` as convolutions of the form that XLA gives to Eigen on a CPU.
+    """The gradients of `_alone` as convolutions of the form that XLA gives to Eigen on a CPU, or as
+    products.
 
     XLA makes that form of others too, but never within a loop, and there what has it not is
     computed some thirty times as slowly. So axes are exchanged and kernels turned round here.
@@ -117,6 +121,8 @@ def _written_out(
         lhs_dilation=steps,
         dimension_numbers=_FORM,
     )
+    if stride == 1 and min(kernel.shape[2:]) >= _WIDE:
+        return into_x, _by_product(x, gradient, size)
     into_kernel = lax.conv_general_dilated(
         x.transpose(3, 1, 2, 0),
         gradient.transpose(1, 2, 0, 3),
@@ -126,6 +132,30 @@ def _written_out(
         dimension_numbers=_FORM,
     )
     return into_x, into_kernel.transpose(1, 2, 0, 3)
+
+
+def _by_product(x: jax.Array, gradient: jax.Array, size: int) -> jax.Array:
+    """The gradient of a kernel at a stride of 1, as one product of matrices.
+
+    Formula: ``k[i j] = sum_hw x[h, w+j-s] g[h-i+s, w]`` with ``s = size // 2``: the columns of the
+    images are moved one way and the rows of the gradients the other, so that every offset of the
+    kernel is a block of ``(size c) x (size o)`` sums over all pixels. Shapes: ``[b h w c], [b h w
+    o] -> [size size c o]``.
+    """
+    columns, rows = _moved(x, size, 2), _moved(gradient, size, 1)
+    sums = lax.dot_general(columns, rows, (((0, 1, 2), (0, 1, 2)), ((), ())))
+    blocks = sums.reshape(size, x.shape[-1], size, gradient.shape[-1])
+    return blocks[:, :, ::-1].transpose(2, 0, 1, 3)
+
+
+def _moved(x: jax.Array, size: int, axis: int) -> jax.Array:
+    """`x` moved by every offset of a kernel along `axis`, side by side: ``[b h w c] -> [b h w (size
+    c)]``.
+    """
+    padding = [(size // 2, size // 2) if i == axis else (0, 0) for i in range(x.ndim)]
+    padded, pixels = jnp.pad(x, padding), x.shape[axis]
+    moved = [lax.slice_in_dim(padded, i, i + pixels, axis=axis) for i in range(size)]
+    return jnp.concatenate(moved, axis=-1)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from kd import config as kd_config
 from kd.config import Part, Source, Spec, TeacherSpec, fingerprint_of
 from kd.config.teacher import check_teacher
 from kd.core.manifest import Kind
-from kd.core.types import Average, Outputs, Teacher
+from kd.core.types import Average, Teacher
 from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.hints import checked
@@ -27,7 +26,7 @@ from kd.runs.pretrained import checked_model, load_pretrained
 from kd.teachers.answers import check_data, reading
 from kd.teachers.classes import numbers_of, of_classes
 from kd.teachers.function import complete, function_teacher
-from kd.teachers.make import kept_shapes
+from kd.teachers.make import table_shapes
 from kd.teachers.mixture import mixture
 from kd.teachers.table import table_teacher
 from kd.teachers.trained import Trained
@@ -239,8 +238,7 @@ def planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
       KdError: it is neither there nor declared.
     """
     if any(not origin.is_model for origin in spec.origins):
-        answer = jax.ShapeDtypeStruct((len(data), data.num_classes), np.float32)
-        return kept_shapes(Outputs(answer), len(data))
+        return table_shapes(len(data), data.num_classes)
     origin = spec.teacher.origin
     there = origin is not None and pathlib.Path(origin.place).exists()
     if there or spec.teacher.model is None:

@@ -7,16 +7,15 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from kd.core.manifest import Kind
-from kd.core.types import Outputs, Teacher
+from kd.core.types import Teacher
 from kd.data import Stream, as_stream, prepare
 from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.teachers.classes import choose
-from kd.teachers.make import kept_shapes
+from kd.teachers.make import table_shapes
 from kd.teachers.mixture import Mixture
 from kd.teachers.soft_labels import soft_labels
 
@@ -104,8 +103,7 @@ def function_teacher(
         manifest = dataclasses.replace(table.manifest, teacher=who)
         return dataclasses.replace(table, fingerprint=who, manifest=manifest)
 
-    shape = jax.ShapeDtypeStruct((len(data), *answer.shape[1:]), np.float32)
-    told = kept_shapes(Outputs(shape), len(data))
+    told = table_shapes(len(data), *answer.shape[1:])
     return Unasked(told.variables, told.apply, fingerprint, told.manifest, ask=ask)
 
 

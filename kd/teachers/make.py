@@ -162,6 +162,11 @@ def kept_shapes(
     return _gathered(table, manifest, pairs)
 
 
+def table_shapes(*shape: int) -> Teacher:
+    """`kept_shapes` of a table of logits, ``[n *p v]``: one answer for each of n examples."""
+    return kept_shapes(Outputs(jax.ShapeDtypeStruct(shape, np.float32)), shape[0])
+
+
 def _laid_out(answers: Outputs, pairs: tuple[int, ...] | None, views: FixedViews | None) -> Outputs:
     """Members behind rows, ``[n e ...]`` or ``[n k e ...]``: an example's answers lie together and
     are read in one go.

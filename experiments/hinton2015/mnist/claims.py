@@ -29,14 +29,14 @@ def compare_arms(
 
 def verdict_line(results: Results) -> str:
     """The claim of the paper in one sentence, with its interval."""
-    found = compare_arms(results)
+    change = compare_arms(results)
     return (
-        f"**Verdict: {found.verdict}.** Soft targets of one teacher change the student's test "
+        f"**Verdict: {change.verdict}.** Soft targets of one teacher change the student's test "
         "errors by "
-        f"{found.difference:+.1f} of {results['test_examples']:,} (95% interval {found.low:+.1f} "
-        f"to {found.high:+.1f}, "
-        f"paired bootstrap over {found.seeds} seeds and the test examples) against hard labels: "
-        f"{found.meaning}."
+        f"{change.difference:+.1f} of {results['test_examples']:,} (95% interval {change.low:+.1f} "
+        f"to {change.high:+.1f}, "
+        f"paired bootstrap over {change.seeds} seeds and the test examples) against hard labels: "
+        f"{change.meaning}."
     )
 
 
@@ -94,8 +94,14 @@ def _better(
     claim = f"{width} units: T of {BEST[0]:g} to {BEST[1]:g} better than {name} ones ({shown})"
     between = "" if np.isnan(low) else f", {low:+.1f} to {high:+.1f}"
     measured = f"{(ours - theirs).mean():+.1f} errors{between}"
-    verdict = "holds" if high < 0 else "the reverse holds" if low > 0 else "no evidence"
-    return [claim, measured, verdict if len(ours) >= MIN_SEEDS else "too few seeds"]
+    return [claim, measured, _reading(low, high) if len(ours) >= MIN_SEEDS else "too few seeds"]
+
+
+def _reading(low: float, high: float) -> str:
+    """What an interval of "the best minus the others" says, in errors."""
+    if high < 0:
+        return "holds"
+    return "the reverse holds" if low > 0 else "no evidence"
 
 
 def ensemble_table(results: Results) -> Table:
@@ -153,9 +159,9 @@ def small_table(results: Results) -> Table:
     names = {"full": "hard labels", "hard": "hard labels, early stopping", "soft": "soft targets"}
     rows = []
     for key, name in names.items():
-        found = results["small"][key]
-        accuracy = [_percent(found[split]) for split in ("train", "test")]
-        rows.append([f"{found['examples']:,}", name, *accuracy, str(len(found["test"]))])
+        arm = results["small"][key]
+        accuracy = [_percent(arm[split]) for split in ("train", "test")]
+        rows.append([f"{arm['examples']:,}", name, *accuracy, str(len(arm["test"]))])
     return Table(
         "Soft targets as regularisers",
         ["examples", "trained on", "train accuracy", "test accuracy", "n"],

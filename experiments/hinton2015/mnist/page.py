@@ -129,24 +129,24 @@ def _offsets(results: Results) -> Table:
     rows = []
     for section, name in (("omitted", "a class omitted"), ("only", "two classes only")):
         members = results[section]["members"]
-        found = [
+        offsets = [
             plus_minus([m[way]["offset"] for m in members], 2) for way in ("frequency", "best")
         ]
-        rows.append([name, *paper.get(section, []), *found, str(len(members))])
+        rows.append([name, *paper.get(section, []), *offsets, str(len(members))])
     ways = ["matched to the frequency", "chosen on the test set"]
     theirs = ["paper"] if paper else []
     return Table("", ["offset of the bias", *theirs, *ways, "n"], rows)
 
 
 def _limit(results: Results) -> list[str]:
-    found = dict(zip(results["limit"]["temperatures"], results["limit"]["errors"], strict=True))
-    shown = [t for t in (10.0, 100.0, 1000.0) if t in found]
+    errors = dict(zip(results["limit"]["temperatures"], results["limit"]["errors"], strict=True))
+    shown = [t for t in (10.0, 100.0, 1000.0) if t in errors]
     return [
         "## The limit of high temperature (section 2.1)",
         "Relative distance between the gradient of the soft-target loss and its limit, logit "
         "matching, on the test "
         "images' logits of a student and a teacher, median: "
-        f"{', '.join(f'{found[t]:.1e} at T = {t:g}' for t in shown)}.",
+        f"{', '.join(f'{errors[t]:.1e} at T = {t:g}' for t in shown)}.",
         "![Distance from the limit against temperature](figures/limit.svg)",
     ]
 

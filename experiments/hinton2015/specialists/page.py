@@ -178,7 +178,7 @@ def bands_table(results: Results) -> Table:
     rows = [
         [
             claim.about,
-            *(["–" if claim.paper is None else f"{claim.paper:g}"] if paper else []),
+            *([_or_dash(claim.paper)] if paper else []),
             shown(claim.value, claim.low, claim.high),
             f"{claim.band[0]:g} to {claim.band[1]:g}".replace(" ", "\N{NO-BREAK SPACE}"),
             "inside" if claim.met else "**outside**",
@@ -190,6 +190,10 @@ def bands_table(results: Results) -> Table:
         ["", *(["paper"] if paper else []), "ours (95% interval)", "band", ""],
         rows,
     )
+
+
+def _or_dash(value: float | None) -> str:
+    return "–" if value is None else f"{value:g}"
 
 
 def protocol_table(results: Results) -> Table:

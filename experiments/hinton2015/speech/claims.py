@@ -69,7 +69,7 @@ def share_of_gain(results: Mapping[str, Any], members: Members) -> tuple[float, 
     """
     arms = [results["systems"]["baseline"], results["systems"]["ensemble"], members]
     return _bootstrap(
-        results, arms, "frame_errors", lambda base, best, one: _share(base - one, base - best)
+        results, arms, "frame_errors", lambda base, best, model: _share(base - model, base - best)
     )
 
 
@@ -79,7 +79,7 @@ def share_of_way(results: Mapping[str, Any], members: Members) -> tuple[float, f
     """
     arms = [results["small"]["hard 3%"], results["small"]["hard 100%"], members]
     return _bootstrap(
-        results, arms, "frame_errors", lambda hard, whole, one: _share(hard - one, hard - whole)
+        results, arms, "frame_errors", lambda hard, whole, model: _share(hard - model, hard - whole)
     )
 
 
@@ -88,14 +88,14 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
     systems, small, best = results["systems"], results["small"], chosen(results)
     percent = 100 / results["frames"]
     words = 100 / len(results["speakers"].split())
-    found = {
+    measured = {
         "ensemble_gain": (
             "points of frame accuracy, ensemble - baseline",
             _bootstrap(
                 results,
                 [systems["baseline"], systems["ensemble"]],
                 "frame_errors",
-                lambda base, one: percent * (base - one),
+                lambda base, model: percent * (base - model),
             ),
         ),
         "share_of_gain": (
@@ -108,7 +108,7 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
                 results,
                 [systems["baseline"], systems[best]],
                 "word_errors",
-                lambda base, one: words * (one - base),
+                lambda base, model: words * (model - base),
             ),
         ),
         "small_gain": (
@@ -128,7 +128,7 @@ def claims(results: Mapping[str, Any]) -> list[Claim]:
     paper, bands = _paper(results["protocol"]["paper"]), results["protocol"]["bands"]
     return [
         Claim(name, about, paper.get(name), *values, tuple(bands[name]))
-        for name, (about, values) in found.items()
+        for name, (about, values) in measured.items()
         if name in bands
     ]
 
@@ -150,14 +150,14 @@ def _bootstrap(
 def _paper(paper: Mapping[str, Sequence[float]]) -> dict[str, float]:
     if not paper:
         return {}
-    (base, base_wer), (best, _), (one, one_wer) = (
+    (base, base_wer), (best, _), (distilled, distilled_wer) = (
         paper[name] for name in ("baseline", "ensemble", "distilled")
     )
     whole, hard, soft = (paper[name][1] for name in ("hard 100%", "hard 3%", "soft 3%"))
     return {
         "ensemble_gain": best - base,
-        "share_of_gain": (one - base) / (best - base),
-        "distilled_wer": one_wer - base_wer,
+        "share_of_gain": (distilled - base) / (best - base),
+        "distilled_wer": distilled_wer - base_wer,
         "small_gain": soft - hard,
         "small_share": (soft - hard) / (whole - hard),
     }

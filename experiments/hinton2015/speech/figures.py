@@ -41,11 +41,11 @@ def small_figure(results: Mapping[str, Any]) -> Figure:
         looks = zip(
             (-0.2, 0.2), pairs, (0.45, 1.0), ("black", "white"), ("train", "test"), strict=True
         )
-        for shift, values, alpha, ink, where in looks:
+        for shift, values, alpha, ink, split in looks:
             mean, sd = mean_sd(values)
             plot.bar(x + shift, mean, 0.36, yerr=sd, capsize=3, color=_SMALL_INK[name], alpha=alpha)
             plot.annotate(
-                f"{where}\n{mean:.1f}", (x + shift, 2), ha="center", fontsize=9, color=ink
+                f"{split}\n{mean:.1f}", (x + shift, 2), ha="center", fontsize=9, color=ink
             )
     plot.set_xticks(range(len(results["small"])), list(results["small"]))
     plot.set_ylim(0, 100)

@@ -46,14 +46,14 @@ class Tested:
 
 def tested(results: Results, name: str) -> Tested:
     """The outcome of one hypothesis, its seeds paired with those of the run that it varies."""
-    one, members = hypothesis(results, name), results["hypotheses"][name]
-    share = share_of_way if one.of == "small_soft" else share_of_gain
-    control = None if one.control is None else results["hypotheses"][one.control]
+    case, members = hypothesis(results, name), results["hypotheses"][name]
+    share = share_of_way if case.of == "small_soft" else share_of_gain
+    control = None if case.control is None else results["hypotheses"][case.control]
     return Tested(
         share(results, members),
-        against(results, members, _varied(results, one.of)),
+        against(results, members, _varied(results, case.of)),
         None if control is None else against(results, members, control),
-        results["protocol"]["bands"].get(_BAND[one.of]),
+        results["protocol"]["bands"].get(_BAND[case.of]),
     )
 
 
@@ -64,26 +64,26 @@ def hypothesis(results: Results, name: str) -> Hypothesis:
 
 def outcome(results: Results, name: str) -> str:
     """What a hypothesis' numbers say, in two or three words."""
-    found, one = tested(results, name), hypothesis(results, name)
-    if found.band is not None and found.band[0] <= found.share[0] <= found.band[1]:
+    test, case = tested(results, name), hypothesis(results, name)
+    if test.band is not None and test.band[0] <= test.share[0] <= test.band[1]:
         return "**enough**"
     words = {"HELPS": "part of it", "HURTS": "worse", "NO EVIDENCE": "no evidence"}
-    return "(control)" if one.of == "baseline" else words[found.change.verdict]
+    return "(control)" if case.of == "baseline" else words[test.change.verdict]
 
 
 def numbers(results: Results, name: str) -> str:
     """Points of frame accuracy against the run that it varies and its control; accuracy on its
     training data.
     """
-    found, one, members = (
+    test, case, members = (
         tested(results, name),
         hypothesis(results, name),
         results["hypotheses"][name],
     )
-    parts = [f"{_points(results, found.change)} points"]
-    if found.above is not None:
+    parts = [f"{_points(results, test.change)} points"]
+    if test.above is not None:
         parts.append(
-            f"against its control, {_name(one.control or '')}, {_points(results, found.above)}"
+            f"against its control, {_name(case.control or '')}, {_points(results, test.above)}"
         )
     seen = plus_minus([100 * m["train_accuracy"] for m in members], 2)
     return "; ".join([*parts, f"{seen}% of its training frames right"])
@@ -120,12 +120,12 @@ def section(results: Results) -> list[str]:
 def _table(results: Results, band: str) -> Table:
     rows = []
     for name, members in results["hypotheses"].items():
-        one = hypothesis(results, name)
-        if _BAND[one.of] == band:
+        case = hypothesis(results, name)
+        if _BAND[case.of] == band:
             rows.append(
                 [
                     _name(name),
-                    _changed(results, one),
+                    _changed(results, case),
                     _percent(accuracies(results, members)),
                     _percent(word_error_rates(members)),
                     shown(*tested(results, name).share),
@@ -148,13 +148,16 @@ def _percent(values: Sequence[float]) -> str:
     return f"{plus_minus(values, 2)}%".replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def _changed(results: Results, one: Hypothesis) -> str:
+def _changed(results: Results, case: Hypothesis) -> str:
     """What the hypothesis' run has otherwise than the run that it varies."""
-    before, after = choices(_config(results, one.of)), choices(one.run)
+    before, after = choices(_config(results, case.of)), choices(case.run)
     changes = [f"{key}: {value}" for key, value in after.items() if value != before[key]]
     teachers = {"baseline": "the ensemble"}
     return "; ".join(
-        [*changes, *([f"teacher: {teachers.get(one.teacher, one.teacher)}"] if one.teacher else [])]
+        [
+            *changes,
+            *([f"teacher: {teachers.get(case.teacher, case.teacher)}"] if case.teacher else []),
+        ]
     )
 
 
@@ -184,7 +187,7 @@ def _varied(results: Results, arm: Arm) -> Sequence[Mapping[str, Any]]:
 def _teacher(results: Results, name: str) -> str:
     """How good a teacher is that was made for hypotheses, beside the ensemble of section 4."""
     changes = choices(results["protocol"]["teachers"][name])
-    before, found = choices(results["protocol"]["baseline"]), results["teachers"][name]
+    before, members = choices(results["protocol"]["baseline"]), results["teachers"][name]
     different = "; ".join(
         f"{key}: {value}" for key, value in changes.items() if value != before[key]
     )
@@ -194,12 +197,12 @@ def _teacher(results: Results, name: str) -> str:
         "on the frames they were trained on "
         f"{plus_minus([100 * m['train_accuracy'] for m in members], 2)}%"
         for whole, members in (
-            ([found["ensemble"]], found["members"]),
+            ([members["ensemble"]], members["members"]),
             (results["systems"]["ensemble"], results["systems"]["baseline"]),
         )
     )
     return (
-        f"Teacher `{name}`: an ensemble of {len(found['members'])}, "
+        f"Teacher `{name}`: an ensemble of {len(members['members'])}, "
         f"{different or 'no other config'}. Frame accuracy "
         f"{ours}; the ensemble of section 4 {first}."
     )
@@ -209,7 +212,7 @@ def _points(results: Results, change: Comparison) -> str:
     """A change in wrong frames as points of accuracy, with its interval."""
     errors = (change.difference, change.high, change.low)
     # 0, and never -0
-    value, low, high = (round(-100 * one / results["frames"], 2) + 0.0 for one in errors)
+    value, low, high = (round(-100 * wrong / results["frames"], 2) + 0.0 for wrong in errors)
     return f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
 
 

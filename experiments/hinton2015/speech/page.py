@@ -64,17 +64,17 @@ def section(results: Mapping[str, Any]) -> tuple[str, dict[str, Figure]]:
 
 def verdict_line(results: Mapping[str, Any]) -> str:
     """The claim in one sentence, with its interval."""
-    found = verdict(results)
+    change = verdict(results)
     speakers = len({*results["speakers"].split()})
     return (
-        f"**Verdict: {found.verdict}.** Distilling the ensemble ({chosen(results)}, the "
+        f"**Verdict: {change.verdict}.** Distilling the ensemble ({chosen(results)}, the "
         "temperature chosen on the "
-        f"validation speakers) changes the model's wrong frames by {found.difference:+,.0f} of "
+        f"validation speakers) changes the model's wrong frames by {change.difference:+,.0f} of "
         f"{results['frames']:,} "
-        f"(95% interval {found.low:+,.0f} to {found.high:+,.0f}, paired bootstrap over "
-        f"{found.seeds} seeds and "
+        f"(95% interval {change.low:+,.0f} to {change.high:+,.0f}, paired bootstrap over "
+        f"{change.seeds} seeds and "
         f"{speakers} speakers) against the baselines that start with the same weights: "
-        f"{found.meaning}."
+        f"{change.meaning}."
         f"{missed_line(claims(results))}"
     )
 
@@ -83,14 +83,14 @@ def systems_table(results: Mapping[str, Any]) -> Table:
     """Section 4: the paper's numbers beside ours."""
     paper, rows = results["protocol"]["paper"], []
     for name, members in results["systems"].items():
-        theirs = paper.get(name.partition(" T")[0])
+        theirs = _of_paper(paper, name.partition(" T")[0])
         share = "–" if name in ("baseline", "ensemble") else shown(*share_of_gain(results, members))
         rows.append(
             [
                 name + (" (chosen)" if name == chosen(results) else ""),
-                *([f"{theirs[0]:g}%" if theirs else "–"] if paper else []),
+                *theirs[:1],
                 _percent(accuracies(results, members)),
-                *([f"{theirs[1]:g}%" if theirs else "–"] if paper else []),
+                *theirs[1:],
                 _percent(word_error_rates(members)),
                 share,
                 str(len(members)),
@@ -109,17 +109,24 @@ def systems_table(results: Mapping[str, Any]) -> Table:
     return Table(f"Acoustic models on the {results['protocol']['split']} speakers", columns, rows)
 
 
+def _of_paper(paper: Mapping[str, Sequence[float]], name: str) -> list[str]:
+    """The paper's two numbers for a model, a dash for each that it lacks; none on other data."""
+    if not paper:
+        return []
+    return [f"{value:g}%" for value in paper[name]] if name in paper else ["–", "–"]
+
+
 def small_table(results: Mapping[str, Any]) -> Table:
     """Section 6: frame accuracy on the training data and on test, the paper's beside ours."""
     paper, rows = results["protocol"]["paper"], []
     for name, members in results["small"].items():
-        theirs = paper.get(name)
+        theirs = _of_paper(paper, name)
         rows.append(
             [
                 name,
-                *([f"{theirs[0]:g}%"] if theirs else []),
+                *theirs[:1],
                 _percent([100 * m["train_accuracy"] for m in members]),
-                *([f"{theirs[1]:g}%"] if theirs else []),
+                *theirs[1:],
                 _percent(accuracies(results, members)),
                 _percent(word_error_rates(members)),
                 str(len(members)),
