@@ -114,25 +114,6 @@ def test_eval_with_a_teacher(capfd):
     assert float(cell(shown, "held_out_kl")) == 0
 
 
-def test_tensorboard_files(tmp_path, capfd):
-    from tensorboardX.proto.event_pb2 import Event
-
-    workdir = tmp_path / "run"
-    assert runs.train(workdir, "--tensorboard", population={"seed": (0, 1)}, eval_epochs=1) == 0
-    (path,) = (workdir / "tensorboard").iterdir()
-    content, seen = path.read_bytes(), {}
-    while content:  # TFRecord: length, its checksum, the event, its checksum
-        length = int.from_bytes(content[:8], "little")
-        event = Event.FromString(content[12 : 12 + length])
-        seen |= {(event.step, value.tag): value.simple_value for value in event.summary.value}
-        content = content[16 + length :]
-    for line in runs.lines(workdir):
-        for name, values in line.items():
-            for member, value in enumerate(values if name != "step" else ()):
-                assert seen.pop((line["step"], f"{name}/{member}")) == pytest.approx(value)
-    assert seen == {}
-
-
 def reproduce(workdir):
     """The digits experiment, shrunk to a few steps a stage."""
     overrides = {"seeds": (0, 1), "ensemble": 2, "temperatures": (2.0,)}

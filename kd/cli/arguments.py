@@ -92,6 +92,10 @@ def _source(text: str) -> str:
     return text if text.startswith("hf:") else _path(text)
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _train(train: argparse.ArgumentParser) -> None:
     _config(train)
     train.add_argument(
@@ -110,7 +114,18 @@ def _train(train: argparse.ArgumentParser) -> None:
         action="store_true",
         help="only check everything, and print how long and how large the run will be",
     )
-    train.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
+    train.add_argument(
+        "--sinks",
+        type=_names,
+        metavar="A,B",
+        default=(),
+        help="where metrics go too: tensorboard, wandb, mlflow, prometheus, or package.module:name",
+    )
+    train.add_argument(
+        "--profile",
+        metavar="FIRST:END",
+        help="trace these steps for xprof and TensorBoard, and print where their time went",
+    )
     _data_dir(train)
     _despite_changes(train)
     _allow_code(train)

@@ -12,6 +12,7 @@ import pathlib
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -148,16 +149,19 @@ def _set_source(config: Any, source: str, part: str) -> None:
 
 
 def _train(args: argparse.Namespace, overrides: list[str]) -> None:
+    begun = time.perf_counter()
     from kd.processes import group
 
     # before anything touches a device
     group.start(args.coordinator, args.num_processes, args.process_id)
     with group.watch():
-        _train_here(args, overrides)
+        _train_here(args, overrides, begun)
 
 
-def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
+def _train_here(args: argparse.Namespace, overrides: list[str], begun: float) -> None:
     from kd.config import resolve
+    from kd.pages.profile import profile_of
+    from kd.planning.here import at_peak
     from kd.processes import group
     from kd.runs.run import train_workdir
 
@@ -167,6 +171,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
             "kd train needs --workdir=DIR, where the run lives; only --show-sharding and --dry_run "
             "do without"
         )
+    profile = profile_of(args.profile)
     spec = resolve(_run_config(args, overrides))
     if args.dry_run:
         from kd.pages.dry_run import dry_run
@@ -187,7 +192,10 @@ def _train_here(args: argparse.Namespace, overrides: list[str]) -> None:
     outcome = train_workdir(
         spec,
         args.workdir,
-        tensorboard=args.tensorboard,
+        sinks=args.sinks,
+        profile=profile,
+        at_peak=at_peak,
+        begun=begun,
         despite_changes=args.despite_changes,
     )
     if group.is_first():

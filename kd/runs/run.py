@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,6 +29,7 @@ from kd.runs.build import build_task
 from kd.runs.copies import copies_of
 from kd.runs.first import load_init
 from kd.runs.longer import cadence_of, lengthen
+from kd.runs.looks import Looks
 from kd.runs.reading import lineage_of, verify
 from kd.runs.splits import load_splits, split_fingerprints, watched
 from kd.runs.teachers import load_teacher
@@ -40,8 +41,10 @@ from kd.teachers.mixture import Mixture, is_live
 from kd.teachers.trained import Trained, evaluation, precompute
 from kd.teachers.viewed import said
 from kd.training import loop, writers
+from kd.training.profile import Profile
 from kd.training.program import place
 from kd.training.room import check_room
+from kd.training.timing import AtPeak
 
 _ANSWERS = "answers.json"  # what is known of the answers of a function
 _SHOWN = ("accuracy", "errors", "nll")  # of classes, beside the losses
@@ -52,13 +55,18 @@ def train_workdir(
     path: str | pathlib.Path,
     *,
     title: str = "train",
-    tensorboard: bool = False,
+    sinks: Sequence[str] = (),
+    profile: Profile | None = None,
+    at_peak: AtPeak | None = None,
+    begun: float | None = None,
     despite_changes: bool = False,
 ) -> dict[str, Any]:
     """Train a config into a work directory, resuming what is there, and return its evaluation.
 
     The evaluation has one entry per member: see `evaluation`. It is also in ``evaluation.json``,
-    which is written once: of a run that has arrived, what was recorded is returned. With
+    which is written once: of a run that has arrived, what was recorded is returned. `sinks` hear of
+    the metrics too: see `kd.training.sinks`; `profile` are steps to trace, and `at_peak` makes MFU
+    of the time of a step, and `begun` is when its time began (``time.perf_counter()``). With
     `despite_changes` a teacher is used, and this run read, although code or data are not what was
     recorded; then ``despite_changes`` of the evaluation lists what is different.
 
@@ -73,11 +81,12 @@ def train_workdir(
             "train in a folder of this machine"
         )
     with pinned(), keeping_compiled(spec.keep_compiled):
-        return _train_spec(spec, path, title, tensorboard, despite_changes)
+        looks = Looks(title, sinks, profile, at_peak, begun)
+        return _train_spec(spec, path, title, looks, despite_changes)
 
 
 def _train_spec(
-    spec: Spec, path: pathlib.Path, title: str, tensorboard: bool, despite_changes: bool
+    spec: Spec, path: pathlib.Path, title: str, looks: Looks, despite_changes: bool
 ) -> dict[str, Any]:
     # before data is read, for minutes maybe
     check_batch(make_mesh(spec.mesh), spec.data.batch_size, spec.accumulate)
@@ -86,6 +95,7 @@ def _train_spec(
     init = load_init(spec, despite_changes=despite_changes)
     task = build_task(spec, data, teacher, init=init)
     loop.check(task)
+    looks.check(task)
     check_room(task, place(task))
     who = "" if teacher is None else teacher.fingerprint
     splits = split_fingerprints(spec, data, held_out, validation)
@@ -114,8 +124,10 @@ def _train_spec(
             told = {"taps": taps, "views": views, "kept_as": spec.teacher.kept_as}
             taught = precompute(asked, data, on_disk=True, **told)
             task = dataclasses.replace(task, teacher=taught)
-        state = _train_in(workdir, spec, task, held_out, validation, title, tensorboard)
-        return _recorded(workdir, task, state, held_out, changes)
+        held.callback(looks.close)
+        state = _train_in(workdir, spec, task, held_out, validation, title, looks)
+        with looks.clock.doing("evaluate"):
+            return _recorded(workdir, task, state, held_out, changes)
 
 
 def _asked(
@@ -204,7 +216,7 @@ def _train_in(
     held_out: Examples,
     validation: Examples | None,
     title: str,
-    tensorboard: bool,
+    looks: Looks,
 ) -> State:
     checkpoints, copies = workdir.checkpoints(), copies_of(workdir, spec)
     cadence = cadence_of(spec, len(task.data))
@@ -221,12 +233,8 @@ def _train_in(
             in_a_line = isinstance(task.data, kd_data.Stream) or resumed_at in _before(workdir)
             unwritten = cadence.dispatch - 1 if in_a_line else 0
             lines = writers.jsonl(workdir.metrics, resumed_at, progress.say, unwritten)
-            sinks = [lines, progress.write]
-            return (
-                [*sinks, writers.tensorboard(workdir.path / "tensorboard")]
-                if tensorboard
-                else sinks
-            )
+            # the times first: writing is no part of the steps of this line
+            return [*looks.writers(workdir, spec, task, resumed_at), lines, progress.write]
 
         state = loop.run(
             task,
@@ -240,6 +248,7 @@ def _train_in(
                 validation, watched(spec, validation)
             ),
             start_writing=start_writing,
+            watching=looks.watching(workdir, task, progress.say),
         )
         stopped = int(np.max(np.asarray(state.step)))
         if stopped < task.total_steps:

@@ -23,6 +23,7 @@ from kd.processes.preemption import heeded
 from kd.processes.signals import Interrupted, StopSignals
 from kd.teachers.trained import Trained
 from kd.training.checkpoint import Checkpoints
+from kd.training.clock import STEPS
 from kd.training.diagnosis import diagnosed
 from kd.training.local_copies import Copies, restored
 from kd.training.log import Log, NotFinite
@@ -30,6 +31,7 @@ from kd.training.program import Placement, Program, compile_program, place
 from kd.training.room import check_room, refusing
 from kd.training.task import Task, check, initial_state
 from kd.training.unchanged import check_changed, digests
+from kd.training.watching import Watching
 from kd.training.writers import Write
 
 __all__ = ["Cadence", "Task", "check", "initial_state", "latest", "result", "run"]
@@ -71,6 +73,7 @@ def run(
     evaluate: Callable[[State], Mapping[str, Any]] | None = None,
     validate: Callable[[State], Any] | None = None,
     start_writing: Callable[[int], Sequence[Write]] = lambda _: (),
+    watching: Watching | None = None,
 ) -> State:
     """Train to the end, from the newest checkpoint or copy if there is one, and return the last
     state.
@@ -79,7 +82,8 @@ def run(
     while the next step runs. A run that was stopped anywhere and started again ends with the same
     bytes. With `task.early_stopping`, `validate` counts the validation errors of each member, or
     what stands in their place, wherever `evaluate` is called. Of several processes each calls this
-    with the same task; writers write in the first.
+    with the same task; writers write in the first. `watching` hears where the time goes, and may
+    take a dispatch in parts, which changes no byte.
 
     Raises:
       KdError: the parts do not fit, together or in memory, the loss is not finite (the step is
@@ -88,11 +92,13 @@ def run(
       Interrupted: SIGINT, SIGTERM or a notice of preemption arrived, in any of the processes; the
         state was saved.
     """
-    training = _Training(task, cadence, checkpoints, copies, evaluate, validate)
+    watching = Watching() if watching is None else watching
+    training = _Training(task, cadence, checkpoints, copies, evaluate, validate, watching)
     training.log.writers, agreement = start_writing(training.first), group.Agreement()
-    training.check_finite()  # compiles it now, and not in the midst of the run
+    training.begin()
     try:
-        with StopSignals(noting=checkpoints is not None) as stop, heeded(stop):
+        noting = checkpoints is not None
+        with StopSignals(noting=noting) as stop, heeded(stop), watching.clock.doing(STEPS):
             received = training.run(lambda step: agreement.agreed(step, stop.received))
     except KdError as error:
         if checkpoints is not None:
@@ -102,6 +108,7 @@ def run(
             raise diagnosed(task, error) from error
         raise
     finally:
+        watching.parts.close()
         training.program.close()
     if received is not None:
         raise Interrupted(received, training.step)
@@ -119,21 +126,28 @@ class _Training:
         copies: Copies | None,
         evaluate: Callable[[State], Mapping[str, Any]] | None,
         validate: Callable[[State], Any] | None,
+        watching: Watching,
     ) -> None:
         check(task)
         self.task, self.cadence, self.checkpoints, self.copies = task, cadence, checkpoints, copies
         self.evaluate, self.validate = evaluate, validate
+        self.clock, self.parts = watching.clock, watching.parts
         self.placement = place(task)
         check_room(task, self.placement)
         self.state = initial_state(task, self.placement.state)
         self.untrained = digests(self.state.params, task.is_population)
-        saved = self._restore()
+        with self.clock.doing("restore"):
+            saved = self._restore()
         self.step = self.first = int(np.max(np.asarray(self.state.step)))
         if self.copies is not None:
             self.copies.begin(self.step)
         self.log = Log(self._line_end, saved.get("log"))
         capacity = min(cadence.dispatch, task.total_steps)
-        self.program = compile_program(task, self.placement, capacity, self.step, saved.get("data"))
+        with self.clock.doing("compile"):
+            self.program = compile_program(
+                task, self.placement, capacity, self.step, saved.get("data"), self.clock
+            )
+        watching.compiled(self.program.text)
 
     def _restore(self) -> Mapping[str, Any]:
         """Go on from the newest state; where its data and its line of metrics stand."""
@@ -142,6 +156,12 @@ class _Training:
         saved = restored(self.checkpoints, self.copies, self.state)
         self.state = saved.state
         return saved.position
+
+    def begin(self) -> None:
+        """Before the first step: a check is compiled now, and not in the midst of the run."""
+        with self.clock.doing("compile"):
+            self.check_finite()
+        self.parts.at(self.step, self.state)
 
     def run(self, agreed: Callable[[int], int | None]) -> int | None:
         """Train to the end, or to the signal for which all stop, which is returned.
@@ -153,7 +173,8 @@ class _Training:
             self._advance()
             received = agreed(self.step)
         if self.checkpoints is not None:
-            self.checkpoints.wait()
+            with self.clock.doing("save"):
+                self.checkpoints.wait()
         if received is None:  # a signal in the last step counts too
             received = agreed(self.step + 1)
         return received
@@ -182,15 +203,24 @@ class _Training:
         return ended
 
     def _advance(self) -> None:
-        """One dispatch. The metrics of the one before are written while it runs."""
-        until = self.program.until(self.step, self._line_end(self.step))
-        self.state, metrics = self.program.advance(self.state, self.step, until)
-        self.log.flush()
-        self.log.add(self.step, until, metrics)
-        self.step = until
+        """One dispatch, or its parts. The metrics of the one before are written while it runs."""
+        for until in self.parts.of(
+            self.step, self.program.until(self.step, self._line_end(self.step))
+        ):
+            with jax.profiler.StepTraceAnnotation("train", step_num=self.step):
+                self.state, metrics = self.program.advance(self.state, self.step, until)
+            self.clock.mark(until, jax.tree.leaves(metrics))
+            self.log.flush()
+            self.log.add(self.step, until, metrics)
+            self.step = until
+            self.parts.at(self.step, self.state)
 
     def _look(self) -> None:
         """Judge the members on the validation split, and write what the evaluation says."""
+        with self.clock.doing("evaluate"):
+            self._judge()
+
+    def _judge(self) -> None:
         if self.validate is not None:
             counting, badness = self._counting(), self.validate(self.state)
             self.state = _keep_best(self.state, badness, counting, self.placement.state)
@@ -199,13 +229,16 @@ class _Training:
 
     def _save(self, cut: bool) -> None:
         if self.checkpoints is not None:
-            position = _position(self.program, self.log, cut)
-            self.checkpoints.save(self.step, self.state, position=position)
+            with self.clock.doing("save"):
+                position = _position(self.program, self.log, cut)
+                self.checkpoints.save(self.step, self.state, position=position)
         if self.copies is not None:
             self.copies.begin(self.step)
 
     def _copy(self) -> None:
-        if self.copies is not None:
+        if self.copies is None:
+            return
+        with self.clock.doing("save"):
             position = _position(self.program, self.log, cut=False)
             self.copies.save(self.step, self.state, position=position)
 

@@ -18,6 +18,7 @@ from kd.core.step import many, many_of_population
 from kd.core.types import Batch, PyTree
 from kd.placement.mesh import BATCH, put, replicated, sharding
 from kd.placement.sharding import state_shardings, teacher_shardings
+from kd.training.clock import Clock
 from kd.training.task import (
     Task,
     abstract_batch,
@@ -48,13 +49,15 @@ class Program:
 
     The metrics of one call have a leading axis of at least ``until - step`` rows.
     ``until(step, stop)`` is how far one call goes. `position` is where the data stands, for the
-    checkpoint, or None where that is a function of the step; `close` ends its threads.
+    checkpoint, or None where that is a function of the step; `close` ends its threads; `text` is
+    what was compiled.
     """
 
     advance: Callable[[State, int, int], tuple[State, Any]]
     until: Callable[[int, int], int] = lambda _, stop: stop
     position: Callable[[], dict[str, Any] | None] = lambda: None
     close: Callable[[], None] = lambda: None
+    text: Callable[[], str | None] = lambda: None
 
 
 def place(task: Task) -> Placement:
@@ -96,18 +99,25 @@ def _lower(task: Task, placement: Placement) -> Any:
 
 
 def compile_program(
-    task: Task, placement: Placement, capacity: int, start: int, position: dict[str, Any] | None
+    task: Task,
+    placement: Placement,
+    capacity: int,
+    start: int,
+    position: dict[str, Any] | None,
+    clock: Clock | None = None,
 ) -> Program:
     """The program of a run whose data is in memory, `capacity` steps a dispatch, or is streamed,
     one step a dispatch.
 
-    Streamed data stands at step `start`, or at `position` where a checkpoint saved one.
+    Streamed data stands at step `start`, or at `position` where a checkpoint saved one. `clock`
+    hears when the device waits for its input.
     """
+    clock = Clock() if clock is None else clock
     variables = put(teacher_variables(task), placement.teacher)
     hparams = put(task.members.hparams, replicated(placement.mesh))
     if isinstance(task.data, kd_data.Stream):
-        return _streamed(task, task.data, placement, variables, hparams, start, position)
-    return _in_memory(task, task.data, placement, variables, hparams, capacity)
+        return _streamed(task, task.data, placement, variables, hparams, start, position, clock)
+    return _in_memory(task, task.data, placement, variables, hparams, capacity, clock)
 
 
 def _in_memory(
@@ -117,6 +127,7 @@ def _in_memory(
     variables: PyTree,
     hparams: PyTree,
     capacity: int,
+    clock: Clock,
 ) -> Program:
     everywhere = replicated(placement.mesh)
     table = kd_data.to_device(data, lambda array: put(array, everywhere))
@@ -142,11 +153,16 @@ def _in_memory(
             task.abstract_state, variables, table, rows, np.int32(0), hparams
         ).compile()
 
-    def advance(state: State, step: int, until: int) -> tuple[State, Any]:
-        rows = put(_table(task, order, range(step, until), capacity), rows_at)
-        return program(state, variables, table, rows, np.int32(until - step), hparams)
+    running: list[Any] = []
 
-    return Program(advance)
+    def advance(state: State, step: int, until: int) -> tuple[State, Any]:
+        with clock.waiting(running):
+            rows = put(_table(task, order, range(step, until), capacity), rows_at)
+        state, metrics = program(state, variables, table, rows, np.int32(until - step), hparams)
+        running[:] = jax.tree.leaves(metrics)
+        return state, metrics
+
+    return Program(advance, text=program.as_text)
 
 
 def _streamed(
@@ -157,6 +173,7 @@ def _streamed(
     hparams: PyTree,
     start: int,
     position: dict[str, Any] | None,
+    clock: Clock,
 ) -> Program:
     program = _lower(task, placement).compile()
     share = _share(task, placement)
@@ -182,7 +199,8 @@ def _streamed(
 
     def advance(state: State, step: int, until: int) -> tuple[State, Any]:
         assert until == step + 1
-        batch = dict(next(feed))
+        with clock.waiting(jax.tree.leaves(running)):
+            batch = dict(next(feed))
         if not placement.batch.is_fully_addressable:  # else the program places it, and quicker
             batch = jax.tree.map(on_devices, batch)
         state, metrics = program(state, variables, batch, hparams)
@@ -191,7 +209,7 @@ def _streamed(
             jax.block_until_ready(running.pop(0))
         return state, metrics
 
-    return Program(advance, lambda step, _: step + 1, feed.get_state, feed.close)
+    return Program(advance, lambda step, _: step + 1, feed.get_state, feed.close, program.as_text)
 
 
 def _jitted(step: Callable[..., Any], placement: Placement) -> Any:

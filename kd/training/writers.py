@@ -1,4 +1,4 @@
-"""Where metrics go: a line of JSON each (the truth), a progress bar, TensorBoard if asked for."""
+"""Where metrics go: a line of JSON each (the truth), and a progress bar."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import math
 import pathlib
 import sys
 import time
-import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
@@ -57,33 +56,6 @@ def jsonl(
         with _writing(path), path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
-    return write
-
-
-def tensorboard(folder: pathlib.Path) -> Write:
-    """Scalars for TensorBoard, without TensorFlow; a population's members become ``name/member``.
-
-    Raises:
-      KdError: tensorboardX is not installed.
-    """
-    try:
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event  # type: ignore[attr-defined]
-        from tensorboardX.summary import scalar
-    except ImportError:
-        raise KdError("--tensorboard needs tensorboardX; type: pip install tensorboardX") from None
-    folder.mkdir(parents=True, exist_ok=True)
-    # not SummaryWriter: its thread loses what it has not written yet
-    events = EventsWriter(str(folder / "events"))
-
-    def write(step: int, values: Mapping[str, Any]) -> None:
-        for name, value in values.items():
-            for member, number in enumerate(np.ravel(value)):
-                summary = scalar(name if np.ndim(value) == 0 else f"{name}/{member}", float(number))
-                events.write_event(Event(wall_time=time.time(), step=step, summary=summary))
-        events.flush()
-
-    weakref.finalize(write, events.close)
     return write
 
 

@@ -53,8 +53,8 @@ class Striker:
 
         compile_program = loop.compile_program
 
-        def watched(task, placement, capacity, start, position):
-            program = compile_program(task, placement, capacity, start, position)
+        def watched(*arguments):
+            program = compile_program(*arguments)
 
             def advance(state, step, until):
                 if self.began is None:
