@@ -16,8 +16,8 @@ test: $(READY)
 	@"$(BIN)/python" -m pytest -n 2 --dist loadfile
 
 # What depends on the versions of JAX and Python: for a second stack, where the whole takes long.
-CORE = $(addsuffix .py,$(addprefix tests/test_,ambient average checkpoint checkpoint_writes cli config \
-	each_loss export fit_input heads hugging_face identity imports kept_answers layer_pairs layers losses members_by metrics \
+CORE = $(addsuffix .py,$(addprefix tests/test_,ambient average bucket_checkpoint buckets checkpoint checkpoint_writes cli config \
+	each_loss export fit_input heads hugging_face identity imports kept_answers layer_pairs layers lease losses members_by metrics \
 	models modules names objective optim outputs plan_command positions predict pretrained readme resume rng saved schedules \
 	sharding soft_labels step stream taps targets teacher tensors train user_code vit))
 

@@ -244,3 +244,42 @@ def _convolution(row: Result) -> str:
     met = yes(row["met"]) if row["reach"] else "measured"
     times = f"{row['kd_ms']:.1f} | {row['peer_ms']:.1f} | {ratio(row['ratio'])}"
     return f"| {row['name']} | {row['peer']} | {times} | {reach(row['reach'])} | {met} |"
+
+
+def agreement(record: Mapping[str, Any], name: str) -> str:
+    """What it costs processes to agree at a dispatch, on the machine `name`."""
+    machine = record["machine"]
+    return "\n".join(
+        [
+            f"{record['processes']} processes of one machine that do nothing but agree, as they do "
+            "at every dispatch of a run:",
+            "",
+            "| ms/dispatch (quartiles) | at most 1 |",
+            "| --- | --- |",
+            f"| {ratio(record['ms'])} | {yes(record['met'])} |",
+            "",
+            f"The slowest process, {record['repeats']} rounds of {record['dispatches']:,} "
+            f"dispatches. {name}, load {machine['load_before']:g} before and "
+            f"{machine['load_after']:g} after; JAX {record['versions']['jax']}. To repeat it: "
+            f"`{record['command']}`.",
+        ]
+    )
+
+
+def lost_work(record: Mapping[str, Any], name: str) -> str:
+    """Seconds of work that a kill costs, without and with local copies, on the machine `name`."""
+    seconds = record["seconds"]
+    return "\n".join(
+        [
+            f"A run that is killed without notice {record['kills']} times, a dispatch of "
+            f"{record['dispatch_ms']:g} ms, a checkpoint every {record['checkpoint']} of them, a "
+            f"local copy every {record['copy']}; seconds of work lost by a kill:",
+            "",
+            "| without copies (quartiles) | longest | with copies (quartiles) | longest |",
+            "| --- | ---: | --- | ---: |",
+            f"| {ratio(seconds['without'])} | {seconds['without']['max']:.2f} | "
+            f"{ratio(seconds['with'])} | {seconds['with']['max']:.2f} |",
+            "",
+            f"{name}; JAX {record['versions']['jax']}. To repeat it: `{record['command']}`.",
+        ]
+    )

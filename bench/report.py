@@ -30,6 +30,8 @@ OTHERS = {
     "images": own_tables.images,
     "streams": own_tables.streams,
     "convolutions": own_tables.convolutions,
+    "agreement": own_tables.agreement,
+    "lost work": own_tables.lost_work,
 }
 """The tables of other commands than ``bench.run``, by their entry of a machine."""
 

@@ -71,3 +71,12 @@ def text_dir(tmp_path_factory):
     inputs = random.random(size=(300, 40)).astype(np.float32)
     np.savez(folder / "text.npz", test_inputs=inputs, test_labels=np.arange(300) % 9)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def images_dir(tmp_path_factory):
+    """Small images, as the first stage of section 5 on images leaves them."""
+    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    inputs = random.integers(0, 256, (300, 8, 8, 3), np.uint8)
+    np.savez(folder / "images.npz", test_inputs=inputs, test_labels=np.arange(300) % 9)
+    return str(folder)

@@ -201,6 +201,46 @@ def checkpoints(folder):
     print("restored", None if restored is None else int(restored["step"]))
 
 
+def copies(folder):
+    """Copies of steps 2 and 4, split over two processes; process 1 loses one after the other."""
+    said = []
+    for lost in kept_copies(folder, "data"):
+        said.append(str(lost))
+    print(f"newest {said[0]}, then {said[1]}, then {said[2]}")
+
+
+def whole_copies(folder):
+    """The same, of a state that each process has whole."""
+    print("newest", *kept_copies(folder, None))
+
+
+def kept_copies(folder, axis):
+    import pathlib
+
+    import jax.numpy as jnp
+    import numpy as np
+
+    from kd.placement.mesh import MeshSpec, make_mesh, put, sharding
+    from kd.processes import group
+    from kd.training.local_copies import Copies
+
+    layout = sharding(make_mesh(MeshSpec()), axis)
+    example = {"x": put(jnp.zeros(8), layout)}
+    mine = pathlib.Path(folder, str(group.index()))
+    kept = Copies(mine, 1)
+    for step in (2, 4):
+        kept.save(step, {"x": put(jnp.arange(8.0) * step, layout)})
+    kept.wait()
+    for lost in (4, 2, None):
+        step = kept.newest(example)
+        yield step
+        if step is not None:
+            for part in kept.read(step, example)[0]["x"].addressable_shards:
+                np.testing.assert_array_equal(part.data, step * np.arange(8.0)[part.index])
+        if group.index() == 1 and lost is not None:
+            (mine / f"{lost}.json").unlink()
+
+
 def nothing(_):
     pass
 

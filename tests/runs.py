@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from kd.cli.main import main
 from kd.config import base_config
 from kd.runs.workdir import Workdir
-from kd.training.checkpoint import Checkpoints
+from kd.training.bucket_checkpoint import checkpoints_in
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -100,7 +100,7 @@ def finished(arg=""):
 
 def restored(workdir):
     """The newest checkpoint, as a dictionary from path to array."""
-    checkpoints = Checkpoints(workdir / "checkpoints", read_only=True)
+    checkpoints = checkpoints_in(workdir / "checkpoints", read_only=True)
     leaves = jax.tree_util.tree_leaves_with_path(checkpoints.restore())
     checkpoints.close()
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}

@@ -76,6 +76,7 @@ def test_runs_two_steps(name, request):
         "tfds:mnist": "mnist_dir",
         "npz:frames.npz": "frames_dir",
         "npz:text.npz": "text_dir",
+        "npz:images.npz": "images_dir",
     }
     for spec in golden.specs(name).values():
         if spec.data.source == "tfds:imagenet2012":
@@ -96,6 +97,7 @@ def test_runs_two_steps(name, request):
         small = {
             "mlp": {"widths": tuple(8 for _ in spec.student.get("widths", ()))},
             "vit": {"width": 8, "depth": 1},
+            "resnet": {"width": 0.25, "stem": 4},
         }
         student = {**spec.student, **small[spec.student["name"]]}
         if student.get("classes"):

@@ -34,6 +34,7 @@ ARGUMENTS = {
     "export": ["absent", "absent"],
     "reproduce": ["hinton2015-digits"],
     "report": ["absent"],
+    "doctor": [],
     "list": [],
 }
 assert ARGUMENTS.keys() == _COMMANDS.keys()
@@ -52,7 +53,7 @@ def test_the_first_word_of_every_command_comes_before_anything_heavy():
     done = subprocess.run(
         [sys.executable, "-c", FIRST], cwd=runs.ROOT, capture_output=True, text=True, check=True
     )
-    commands = ("train", "plan", "eval", "audit", "export", "reproduce", "report", "list")
+    commands = ("train", "plan", "eval", "audit", "export", "reproduce", "report", "doctor", "list")
     assert done.stdout.splitlines() == [f"{c} 'kd {c}: starting\\n'" for c in commands]
 
 

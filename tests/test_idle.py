@@ -30,6 +30,10 @@ WATCHED = {"early_stopping": "train[90%:]", "eval_epochs": 1.0}
 CASES = {
     "patience": ({"patience": 3}, WATCHED),
     "watch": ({"watch": "nll"}, WATCHED),
+    "local_copy.steps": (
+        {"local_copy": {"steps": 7}},
+        {"local_copy": {"steps": 7, "folder": "copies"}},
+    ),
     "seed": ({"seed": 3, "population": {"seed": (0, 1)}}, {"population": {"init_seed": (0, 1)}}),
     "data.crop": (
         {"data": {"crop": "random", "image_size": 8}},

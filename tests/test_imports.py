@@ -43,7 +43,8 @@ def imports(module, *, typing=False):
 FLOORS = [
     ["shipped"],
     ["errors", "fields", "lineage", "user_code"],
-    ["hints", "names", "evidence", "evals", "processes", "system"],
+    ["hints", "names", "evidence", "evals", "processes", "storage"],
+    ["system"],
     ["core"],
     ["placement"],
     ["data"],
@@ -54,7 +55,7 @@ FLOORS = [
     ["specialists"],
     ["runs"],
     ["pages"],
-    ["auditing", "planning"],
+    ["auditing", "doctor", "planning"],
     ["kd"],
     ["experiments"],
     ["cli"],
@@ -140,6 +141,7 @@ def test_flat_rooms_are_the_lowest():
 
 HOMES = {
     "orbax": ("kd.training.checkpoint",),
+    "tensorstore": ("kd.storage.store",),
     "jax._src": ("kd.processes.group", "kd.processes.launcher"),
     "tensorflow_datasets": ("kd.data.",),
     "grain": ("kd.data.pipeline",),

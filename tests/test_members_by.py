@@ -18,6 +18,7 @@ from kd import data as kd_data
 from kd.core.step import of_members
 from kd.models import mlp
 from kd.placement.mesh import MeshSpec
+from kd.teachers.answers import answers
 from kd.teachers.trained import Trained, precompute
 from kd.training import loop
 from kd.training.ways import at_once, way_of
@@ -142,24 +143,41 @@ class Convolving(nn.Module):
         return nn.Dense(tiny.CLASSES)(nn.Conv(2, (3, 3))(x[..., None]).reshape(len(x), -1))
 
 
+CONVOLVING = kd.linen(Convolving())
+
+
 def test_auto_is_what_was_measured():
     """Many parameters, or a convolution, are a loop on a CPU and on nothing else."""
 
     wide = mlp(tiny.CLASSES, (700, 700))  # 2 MB
-    convolving = kd.linen(Convolving())
-    of_five = {"small": tiny.PLAIN, "wide": wide, "convolutions": convolving}
+    of_five = {"small": tiny.PLAIN, "wide": wide, "convolutions": CONVOLVING}
     ways = {name: at_once(task(by="auto", model=model)) for name, model in of_five.items()}
     assert ways == {"small": None, "wide": 1, "convolutions": 1}
-    said = way_of(task(by="auto", model=convolving))
+    said = way_of(task(by="auto", model=CONVOLVING))
     assert said.startswith("5 members one after another (loop), auto: a CPU computes convolutions")
-    assert way_of(task(by=2, model=convolving)) == "5 members 2 at a time"
+    assert way_of(task(by=2, model=CONVOLVING)) == "5 members 2 at a time"
     assert at_once(task(SEEDS[:2], "auto", model=wide)) is None
     assert at_once(task(by=4, model=wide)) == 4
     streamed = {"data": kd_data.as_stream(tiny.dataset())}
     assert at_once(task(by="auto", model=wide, **streamed)) is None
-    assert at_once(task(by="auto", model=convolving, **streamed)) == 1
+    assert at_once(task(by="auto", model=CONVOLVING, **streamed)) == 1
     chips = types.SimpleNamespace(platform="gpu")
     on_gpu = types.SimpleNamespace(devices=np.asarray(chips))
     changed = task(by="auto", model=wide)
     object.__setattr__(changed, "mesh", on_gpu)
     assert at_once(changed) is None
+
+
+@pytest.mark.parametrize(("model", "by_loop"), [(tiny.PLAIN, False), (CONVOLVING, True)])
+def test_each_answers_as_it_does_alone(model, by_loop):
+    """A CPU asks members that convolve one after another, and all others at once."""
+    several = Trained(model, tiny.members(model), {}, members=True)
+    data = tiny.dataset()
+    teacher = several.teacher("per_member")
+    asked = [several.logits(data), answers(teacher, data).logits]
+    for i in range(several.count):
+        alone = several.member(i).logits(data)
+        for together in asked:
+            np.testing.assert_allclose(together[i], alone, rtol=1e-5, atol=1e-6)
+    program = str(jax.make_jaxpr(teacher.apply)(teacher.variables, kd_data.example_batch(data, 2)))
+    assert ("scan" in program) == by_loop

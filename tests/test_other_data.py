@@ -16,6 +16,7 @@ from kd.pages.report import build_page
 
 RECORDED = runs.ROOT / "experiments" / "hinton2015" / "results.json"
 NUMBERS = ("hinton2015-mnist", "hinton2015-speech")
+MADE = ("npz:frames.npz", "npz:text.npz", "npz:images.npz")
 
 
 def configured(name, source=None):
@@ -40,7 +41,7 @@ def test_a_source_is_said_once(name):
     own, other = sources(configured(name)), sources(configured(name, "other:set"))
     assert own != other
     assert len(own) == len(other)
-    made = [source for source in own if source in ("npz:frames.npz", "npz:text.npz")]
+    made = [source for source in own if source in MADE]
     assert other == [source if source in made else "other:set" for source in own]
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import runs
 from experiments.hinton2015.bands import shown
 from experiments.hinton2015.specialists import claims, stages, text
+from experiments.hinton2015.specialists.data import Protocol
 from experiments.hinton2015.specialists.lines import line, marked, marks, numbers
-from experiments.hinton2015.specialists.protocol import Protocol
 from kd.config import build, load_config
 from kd.errors import KdError
 from kd.evidence import machine

@@ -82,7 +82,7 @@ def test_a_source_says_what_it_is(text, scheme, place):
         ("run:", ("run:DIR",)),
         ("", ("names no teacher",)),
         ("two words:f", ("names no teacher",)),
-        ("table:gs://bucket/x.csv", ("buckets are not supported",)),
+        ("table:http://bucket/x.csv", ("is an address", "gs://BUCKET")),
     ],
 )
 def test_what_is_no_source_is_refused(text, words):

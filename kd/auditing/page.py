@@ -17,6 +17,7 @@ from kd.auditing.missing import probe_title
 from kd.errors import KdError
 from kd.pages.report import render, svg
 from kd.pages.tables import Table, plus_minus, titled
+from kd.storage import BucketPath
 from kd.system.records import write_json
 
 Audit = Mapping[str, Any]
@@ -29,6 +30,8 @@ def check_writable(folder: pathlib.Path) -> None:
 
     Writes nothing.
     """
+    if isinstance(folder, BucketPath):  # nobody knows before something is written
+        return
     nearest = next(
         path for path in (folder.absolute(), *folder.absolute().parents) if path.exists()
     )

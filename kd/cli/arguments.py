@@ -9,7 +9,7 @@ import argparse
 from typing import NoReturn
 
 from kd.errors import one_line
-from kd.system.paths import local
+from kd.system.paths import anywhere, local
 
 _OVERRIDES = (
     "any key of the config can be set with --config.key=value, e.g. "
@@ -71,12 +71,19 @@ def parser() -> Parser:
     )
     report.add_argument("folder", type=_path, metavar="DIR", help="a folder with a results.json")
     _allow_code(report)
+    about = "what this machine is, and what is wrong with it: exit code 0, or 2"
+    _doctor(commands.add_parser("doctor", help=about))
     commands.add_parser("list", help="models, losses, sources, experiments, a line each")
     return whole
 
 
 def _path(text: str) -> str:
     """Empty, as an unset variable of the shell is, stays so: nothing was said."""
+    return str(anywhere(text)) if text else text
+
+
+def _file(text: str) -> str:
+    """The same, of this machine alone."""
     return str(local(text)) if text else text
 
 
@@ -122,14 +129,7 @@ def _train(train: argparse.ArgumentParser) -> None:
     _data_dir(train)
     _despite_changes(train)
     _allow_code(train)
-    several = train.add_argument_group(
-        "several processes", "Slurm, Open MPI, Cloud TPU and GKE say these themselves"
-    )
-    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
-    several.add_argument("--num_processes", type=int, metavar="N")
-    several.add_argument(
-        "--process_id", type=int, metavar="I", help="which of them this is, from 0"
-    )
+    _several(train)
 
 
 def _plan(plan: argparse.ArgumentParser) -> None:
@@ -142,17 +142,20 @@ def _plan(plan: argparse.ArgumentParser) -> None:
         help="v5e:16x16, v5p:4x4x4, cpu:8, ...",
     )
     plan.add_argument(
+        "--slices", type=int, default=1, metavar="N", help="so many slices of it; default: 1"
+    )
+    plan.add_argument(
         "--price_per_chip_hour", type=float, metavar="X", help="what a chip costs in an hour"
     )
     plan.add_argument(
         "--mfu", type=float, metavar="F", help="assumed part of the peak FLOP/s; default: 0.4"
     )
     plan.add_argument(
-        "--json", type=_path, metavar="FILE", help="write everything that was found there too"
+        "--json", type=_file, metavar="FILE", help="write everything that was found there too"
     )
     plan.add_argument(
         "--table",
-        type=_path,
+        type=_file,
         metavar="FILE",
         help="write a Markdown table, a row for each topology, between the marks <!-- plan --> of "
         "FILE",
@@ -249,6 +252,28 @@ def _reproduce(reproduce: argparse.ArgumentParser) -> None:
         help="the data of all its runs, in place of its own, e.g. tfds:fashion_mnist",
     )
     _data_dir(reproduce)
+
+
+def _doctor(doctor: argparse.ArgumentParser) -> None:
+    doctor.add_argument(
+        "--workdir",
+        type=_path,
+        metavar="DIR",
+        default=".",
+        help="where runs will be written; default: here",
+    )
+    _several(doctor)
+
+
+def _several(command: argparse.ArgumentParser) -> None:
+    several = command.add_argument_group(
+        "several processes", "Slurm, Open MPI, Cloud TPU and GKE say these themselves"
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    several.add_argument("--num_processes", type=int, metavar="N")
+    several.add_argument(
+        "--process_id", type=int, metavar="I", help="which of them this is, from 0"
+    )
 
 
 def _config(command: argparse.ArgumentParser) -> None:

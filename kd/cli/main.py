@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from kd import shipped
 from kd.cli.arguments import parser
+from kd.cli.doctor import doctor
 from kd.errors import KdError, unknown
 from kd.system import words
 from kd.system.allocator import keep_freed
-from kd.system.paths import split_file
+from kd.system.paths import anywhere, split_file
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -184,7 +185,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str], begun: float) ->
         from kd.pages.sharding import layout
         from kd.runs.build import planned
 
-        table = layout(planned(spec))
+        table = layout(planned(spec), spec.mesh.slices)
         if group.is_first():
             _show(table)
         return
@@ -207,11 +208,12 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
     from kd.planning.plan import describe_change, plan
 
     options = {
+        "slices": args.slices,
         "price_per_chip_hour": args.price_per_chip_hour,
         **({} if args.mfu is None else {"mfu": args.mfu}),
     }
     config = _run_config(args, overrides)
-    check_outputs(args.topology, args.table, args.json)  # before minutes of compiling
+    check_outputs(args.topology, args.table, args.json, args.slices)  # before minutes of compiling
     if args.table is not None:
         page, text = pathlib.Path(args.table), table(config, args.topology, say=_say, **options)
         if page.exists():
@@ -274,7 +276,7 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd.runs.workdir import find
 
     missing = [_whole("--missing_class", text) for text in args.missing_class]
-    out = pathlib.Path(args.out) if args.out else find(args.student).path / "audit"
+    out = anywhere(args.out) if args.out else find(args.student).path / "audit"
     check_writable(out)
     audited = audit_workdirs(args.teacher, args.student, missing_classes=missing, **_doors(args))
     html = write_audit(audited, out)
@@ -299,7 +301,7 @@ def _export(args: argparse.Namespace, overrides: list[str]) -> None:
     if args.member is not None:
         trained = trained.member(_whole("--member", args.member, "a member"))
     trained.export(args.folder, format=args.format)
-    print(pathlib.Path(args.folder).resolve())
+    print(anywhere(args.folder).resolve())
 
 
 def _experiments() -> Mapping[str, Any]:
@@ -332,7 +334,7 @@ def _reproduce(args: argparse.Namespace, overrides: list[str]) -> None:
     config = _config(args.config or default, overrides, args.data_dir)
     if args.source is not None:
         _set_source(config, args.source, experiment.data)
-    folder = pathlib.Path(args.workdir or pathlib.Path("runs", args.name))
+    folder = anywhere(args.workdir or f"runs/{args.name}")
     command = ["kd", "reproduce", args.name, *([f"--config={args.config}"] if args.config else [])]
     command += [f"--source={args.source}"] if args.source is not None else []
     command += [f"--config.{override}" for override in overrides]
@@ -350,7 +352,7 @@ def _report(args: argparse.Namespace, overrides: list[str]) -> None:
     del overrides
     from kd.pages.report import write_report
 
-    print(write_report(pathlib.Path(args.folder), args.allow_code).resolve())
+    print(write_report(anywhere(args.folder), args.allow_code).resolve())
 
 
 def _list(args: argparse.Namespace, overrides: list[str]) -> None:
@@ -387,5 +389,6 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "export": _export,
     "reproduce": _reproduce,
     "report": _report,
+    "doctor": doctor,
     "list": _list,
 }

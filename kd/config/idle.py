@@ -80,6 +80,10 @@ def _unwatched(spec: Any, _: Sequence[Term]) -> bool:
     return spec.early_stopping is None
 
 
+def _uncopied(spec: Any, _: Sequence[Term]) -> bool:
+    return spec.local_copy.folder is None
+
+
 def _too_patient(spec: Any, _: Sequence[Term]) -> bool:
     epochs, every = spec.total_epochs, spec.eval_epochs
     return epochs is not None and every is not None and spec.patience * every >= epochs
@@ -93,6 +97,7 @@ IDLE = (
     Idle("patience", _unwatched, _UNWATCHED),
     Idle("patience", _too_patient, "the run looks no more often than that; lower it"),
     Idle("watch", _unwatched, _UNWATCHED),
+    Idle("local_copy.steps", _uncopied, "no copies are kept; set config.local_copy.folder too"),
     Idle("data.crop", _in_memory, _IN_MEMORY),
     Idle("data.views", _unviewed, "no view is drawn; set data.jitter_pixels or data.flip too"),
     Idle("data.classes", _named_twice, "a class in it comes twice; name each once"),

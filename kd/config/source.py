@@ -8,7 +8,7 @@ from typing import Literal, cast
 
 from kd.data import SOURCES
 from kd.errors import KdError
-from kd.system.paths import local
+from kd.system.paths import anywhere
 
 Scheme = Literal["run", "hf", "weights", "table", "function"]
 KNOWN = "run:DIR, hf:DIR, weights:FILE, table:FILE or package.module:function"
@@ -48,7 +48,7 @@ def parse(text: str, key: str = "config.teacher.source") -> Source:
     """
     scheme, colon, place = text.partition(":")
     if scheme in _PLACES and place:
-        return Source(cast("Scheme", scheme), str(local(place, key)))
+        return Source(cast("Scheme", scheme), str(anywhere(place, key)))
     if scheme in SOURCES and colon:
         raise KdError(f"{key}={text}: {scheme}: means data; a table of soft labels is table:FILE")
     if scheme in _LATER and colon:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from kd.config.idle import check_idle
 from kd.config.init import NORMALISED, RESERVED, parse_init, with_place
+from kd.config.local_copy import LocalCopy, check_local_copy
 from kd.config.source import Source
 from kd.config.teacher import Part, TeacherSpec, check_teacher, here, make_parts
 from kd.config.typed import build, plain
@@ -33,7 +34,7 @@ from kd.models.normalised import check_normalisation
 from kd.names import lookup
 from kd.placement.mesh import MeshSpec
 from kd.placement.sharding import Sharding
-from kd.system.paths import local
+from kd.system.paths import anywhere
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +119,9 @@ class Spec:
     parameters, sums and logits stay float32 (a teacher computes as it was trained); `ema` above 0
     makes the result a moving average of the parameters with that decay. `mesh` and `sharding` say
     where arrays live, and change nothing but speed and memory, as does `keep_compiled`: whether
-    compiled programs are kept on disk for the next run (see `kd.system.kept`). `allow_code` are
-    packages whose code the teacher's run may name: see `kd.config.allowed`.
+    compiled programs are kept on disk for the next run (see `kd.system.kept`); so does
+    `local_copy`: see `kd.config.local_copy`. `allow_code` are packages whose code the teacher's run
+    may name: see `kd.config.allowed`.
     """
 
     seed: int = 0
@@ -138,6 +140,7 @@ class Spec:
     watch: str | None = later(None)
     eval_epochs: float | None = outside_identity(None)
     checkpoint_epochs: float | None = outside_identity(None)
+    local_copy: LocalCopy = outside_identity(LocalCopy())
     accumulate: int = later(1)
     remat: bool = outside_identity(False)
     compute: Literal["float32", "bfloat16"] = later("float32")
@@ -206,6 +209,7 @@ def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
         if value is not None and not 0 < value < 2**31:
             raise KdError(f"config.{name} must be more than 0 and below 2^31, got {value}")
     _check_switches(spec)
+    check_local_copy(spec.local_copy)
     if not 0 <= spec.seed < 2**31:
         raise KdError(f"config.seed must lie in [0, 2^31), got {spec.seed}")
     if spec.early_stopping is not None and spec.eval_epochs is None:
@@ -229,9 +233,10 @@ def _on_this_machine(spec: Spec) -> Spec:
     """The spec with the paths of its folders as this machine has them."""
 
     def path(text: str | None, key: str) -> str | None:
-        return str(local(text, f"config.{key}")) if text else text
+        return str(anywhere(text, f"config.{key}")) if text else text
 
     data_dir = path(spec.data.data_dir, "data.data_dir")
+    copies = path(spec.local_copy.folder, "local_copy.folder")
     init, student = parse_init(spec.student), spec.student
     if init is not None:
         student = with_place(student, init.source.place)
@@ -239,6 +244,7 @@ def _on_this_machine(spec: Spec) -> Spec:
         spec,
         student=student,
         data=dataclasses.replace(spec.data, data_dir=data_dir),
+        local_copy=dataclasses.replace(spec.local_copy, folder=copies),
         teacher=here(spec.teacher),
     )
 

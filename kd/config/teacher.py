@@ -12,7 +12,7 @@ from kd.config.typed import build
 from kd.core.manifest import Kind
 from kd.errors import KdError
 from kd.fields import later, outside_identity
-from kd.system.paths import local
+from kd.system.paths import anywhere
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +134,7 @@ def here(teacher: TeacherSpec) -> TeacherSpec:
     workdir, source = teacher.workdir, teacher.source
     return dataclasses.replace(
         teacher,
-        workdir=str(local(workdir, "config.teacher.workdir")) if workdir else workdir,
+        workdir=str(anywhere(workdir, "config.teacher.workdir")) if workdir else workdir,
         source=None if source is None else parse(source).text,
     )
 

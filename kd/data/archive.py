@@ -22,7 +22,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kd.errors import KdError, reading
+from kd.storage import is_address
+from kd.system.copies import brought
 from kd.system.memory import available_memory
+from kd.system.paths import anywhere
 
 _ANEW = "give a folder, a .zip or a .tar.gz that is whole"
 _MOST = 10_000_000
@@ -130,7 +133,8 @@ def find_data(source: str, data_dir: str | None) -> pathlib.Path:
     """Where the file or folder `source` lies: in `data_dir`; without one in ``KD_DATA_DIR``, else
     here.
 
-    An absolute path is itself, and ``~`` is the home folder.
+    An absolute path or address is itself, and ``~`` is the home folder. What is in a bucket is
+    copied here.
 
     Raises:
       KdError: it is in none of them.
@@ -138,10 +142,10 @@ def find_data(source: str, data_dir: str | None) -> pathlib.Path:
     source = os.path.expanduser(source)
     other = os.environ.get("KD_DATA_DIR")
     places = [data_dir] if data_dir else [place for place in (other, ".") if place]
-    paths = [pathlib.Path(place).expanduser() / source for place in places]
+    paths = [_path(place, source) for place in places]
     for path in paths:
-        if source and os.path.exists(path):
-            return path
+        if source and os.path.exists(here := brought(path)):
+            return here
     if os.path.isabs(source) or data_dir or other:
         raise KdError(
             f"no {paths[0]}; point KD_DATA_DIR or --data_dir at the folder that holds {source}"
@@ -149,6 +153,14 @@ def find_data(source: str, data_dir: str | None) -> pathlib.Path:
     raise KdError(
         f"no {source} in this folder; set KD_DATA_DIR to the folder that holds it, or --data_dir"
     )
+
+
+def _path(place: str, source: str) -> pathlib.Path:
+    if is_address(source):
+        return anywhere(source, "data")
+    if is_address(place) and not os.path.isabs(source):
+        return anywhere(f"{place}/{source}", "data_dir")
+    return pathlib.Path(place).expanduser() / source
 
 
 def _in_folder(

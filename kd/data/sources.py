@@ -27,7 +27,7 @@ from kd.data.table import csv
 from kd.errors import KdError, unknown
 from kd.hints import checked
 from kd.names import lookup
-from kd.system.paths import local
+from kd.system.paths import anywhere
 
 Source = Callable[..., Dataset]
 """``source(split name, argument, data_dir)``; it may take `scale` and `targets` too, see `load`."""
@@ -139,7 +139,7 @@ def load(
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice.
     """
-    name, folder = parse_split(split)[0], str(local(data_dir, "data_dir")) if data_dir else None
+    name, folder = parse_split(split)[0], str(anywhere(data_dir, "data_dir")) if data_dir else None
     if source.partition(":")[0] not in _OF_FILES:
         return take(_remembered(source, name, folder, scale, targets), split)
     whole = _whole(source, name, folder, scale, targets)

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import re
 from collections.abc import Iterator
 from typing import Any
 
 from kd.errors import KdError
+from kd.storage import is_address
+from kd.system.copies import brought
+from kd.system.paths import anywhere
 
 Path = Any  # of pathlib, or what TFDS has for a bucket
 _NAME = r"[A-Za-z]\w*(/\w[\w.+-]*)?(:(\d+|\*)(\.(\d+|\*)){2})?"  # name/config:version
@@ -24,6 +28,21 @@ def check_name(dataset: str) -> None:
     """
     if not re.fullmatch(_NAME, dataset):
         raise KdError(f"'{dataset}' is no name of a TFDS data set; give e.g. tfds:mnist")
+
+
+def home_of(dataset: str, data_dir: str | None) -> str:
+    """The folder of prepared sets that holds `dataset`: `data_dir`, else ``TFDS_DATA_DIR``, else
+    ``~/tensorflow_datasets``; where that is in a bucket, a copy of the set here.
+
+    Raises:
+      KdError: a bucket that cannot be read, or no name of a set.
+    """
+    home = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    if not is_address(home):
+        return os.path.expanduser(home)
+    check_name(dataset)
+    folder = anywhere(home, "data_dir") / re.split("[/:]", dataset, maxsplit=1)[0]
+    return str(brought(folder).parent)
 
 
 def check_files(dataset: str, folder: str) -> None:

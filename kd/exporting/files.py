@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -19,6 +18,7 @@ from kd.data.seen import Seen, from_record
 from kd.errors import KdError, reading
 from kd.lineage import Lineage
 from kd.models.weights import tensors
+from kd.storage import is_there
 from kd.system.records import read_record, write_record
 
 CONFIG, WEIGHTS, PROGRAM = "config.json", "model.safetensors", "model.stablehlo"
@@ -83,7 +83,7 @@ def in_the_way(folder: pathlib.Path, names: Iterable[str], overwrite: bool) -> l
     """Those of these files that the folder holds. Raises a `KdError` where there are some and
     `overwrite` is off.
     """
-    there = [name for name in names if os.path.lexists(folder / name)]
+    there = [name for name in names if is_there(folder / name)]
     if there and not overwrite:
         raise KdError(
             f"{folder} holds {', '.join(there)} already; choose another folder, or say that it is "

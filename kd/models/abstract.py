@@ -23,9 +23,15 @@ class Shapes:
 
 def shapes(model: Model, inputs: Any) -> Shapes:
     """What a model is for a batch of `inputs`, arrays or shapes; nothing is computed."""
-    params, extra = jax.eval_shape(model.init, rng.key(0), inputs)
+    # the key is traced too: a device that is described alone computes nothing
+    params, extra = jax.eval_shape(lambda x: model.init(rng.key(0), x), inputs)
     outputs, _ = jax.eval_shape(lambda *variables: model.apply(*variables), params, extra, inputs)
     return Shapes(params, extra, outputs)
+
+
+def convolves(function: Any, *arguments: Any) -> bool:
+    """Whether a function of such arguments, arrays or shapes, convolves; nothing is computed."""
+    return "conv_general_dilated" in str(jax.make_jaxpr(function)(*arguments))
 
 
 def check_model(model: Model, inputs: Any) -> Shapes:

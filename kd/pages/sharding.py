@@ -10,6 +10,7 @@ from kd.pages.tables import Table
 from kd.placement.ambient import pinned
 from kd.placement.mesh import AXES
 from kd.placement.sharding import leaf_bytes, path_of
+from kd.placement.slices import in_slices
 from kd.system.memory import size
 from kd.training.program import place
 from kd.training.room import kept
@@ -26,10 +27,11 @@ _WORDS = {  # what a rule places
 
 
 @pinned()
-def layout(task: Task) -> Table:
+def layout(task: Task, slices: int | None = None) -> Table:
     """Every parameter of student and teacher: path, shape, spec, bytes a device; then the sums.
 
-    The title says how a population is computed. Nothing is computed.
+    The title says how a population is computed, and in how many `slices` the devices are, as in
+    `kd.placement.mesh.MeshSpec`. Nothing is computed.
     """
     mesh, placement, state = task.mesh, place(task), task.abstract_state
     taught = jax.eval_shape(lambda: teacher_variables(task))
@@ -41,7 +43,9 @@ def layout(task: Task) -> Table:
     rows += [(f"all {_WORDS[name]}", "", "", size(sums[name])) for name in _WORDS if name in sums]
     axes = " x ".join(f"{axis} {mesh.shape[axis]}" for axis in AXES)
     members = f"; {way_of(task)}" if task.is_population else ""
-    title = f"Mesh of {mesh.size} devices: {axes}{members}"
+    count = len(in_slices(list(mesh.devices.flat), slices))
+    within = f" in {count} slices" if count > 1 else ""
+    title = f"Mesh of {mesh.size} devices{within}: {axes}{members}"
     return Table(title, ("", "shape", "split over", "a device"), rows)
 
 

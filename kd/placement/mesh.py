@@ -15,12 +15,15 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from kd.core import rng
 from kd.errors import KdError
+from kd.placement.slices import in_slices
 
 AXES = ("data", "fsdp", "tensor", "member")
 BATCH = ("data", "fsdp")
 """The axes that a batch is split over."""
 MembersBy = Literal["auto", "vmap", "loop"] | int
 """How a device computes its members: see `MeshSpec`."""
+# Auto axes: explicit ones reject embeddings, dropout and x[perm].
+_TYPES = (jax.sharding.AxisType.Auto,) * len(AXES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +33,10 @@ class MeshSpec:
     Batches are split over ``data`` and ``fsdp``, parameters over ``fsdp`` and ``tensor`` as their
     rules say, the members of a population over ``member``. `devices` is how many devices to use,
     None all of them; `data` None is what the other axes leave of them.
+
+    `slices` is how many groups of devices have a fast network of their own and a slower one between
+    them; None is what the devices say themselves. ``data`` goes over slices, the other axes stay
+    inside one.
 
     A device computes its members of a population at once (``vmap``), one after another (``loop``)
     or so many at a time (a number); ``auto`` is the way that was measured to be the fastest.
@@ -41,15 +48,17 @@ class MeshSpec:
     tensor: int = 1
     member: int = 1
     members_by: MembersBy = "auto"
+    slices: int | None = None
 
 
 def make_mesh(spec: MeshSpec = MeshSpec(), devices: Sequence[Any] | None = None) -> Mesh:
     """The mesh of `spec` over `devices` (by default those of every process), with all four axes of
-    `AXES`.
+    `AXES`; of several slices the first part of ``data`` is the first slice, and so on, as in
+    `jax.experimental.mesh_utils.create_hybrid_device_mesh`.
 
     Raises:
       KdError: more devices than there are, sizes that are not whole numbers or below 1, or whose
-        product is not the number of devices.
+        product is not the number of devices, slices that do not divide them.
     """
     _check_whole(spec)
     have = list(jax.devices() if devices is None else devices)
@@ -59,15 +68,34 @@ def make_mesh(spec: MeshSpec = MeshSpec(), devices: Sequence[Any] | None = None)
             f"mesh.devices is {count} and there are {len(have)}; set mesh.devices between 1 and "
             "that"
         )
-    shape = _shape(spec, count)
-    # Auto axes: explicit ones reject embeddings, dropout and x[perm].
-    types = (jax.sharding.AxisType.Auto,) * len(AXES)
+    data, *others = _shape(spec, count)
+    slices = in_slices(have[:count], spec.slices)
+    _check_inside(data, others, slices)
+    shape = (data // len(slices), *others)
     if count == len(have):
-        try:  # lays neighbours of the mesh on neighbours of the network
-            return jax.make_mesh(shape, AXES, types, devices=have)
-        except (AssertionError, NotImplementedError):
-            _warn_of_layout(shape, have)
-    return Mesh(np.asarray(have[:count]).reshape(shape), AXES, axis_types=types)
+        parts = [_neighbours(shape, chips) for chips in slices]
+    else:
+        parts = [np.asarray(chips).reshape(shape) for chips in slices]
+    return Mesh(np.concatenate(parts), AXES, axis_types=_TYPES)
+
+
+def _neighbours(shape: tuple[int, ...], devices: Sequence[Any]) -> np.ndarray:
+    """The devices of one slice: neighbours of the mesh are neighbours of the network."""
+    try:
+        return jax.make_mesh(shape, AXES, _TYPES, devices=devices).devices
+    except (AssertionError, NotImplementedError, ValueError):  # GPUs count each machine as a slice
+        _warn_of_layout(shape, devices)
+    return np.asarray(devices).reshape(shape)
+
+
+def _check_inside(data: int, others: Sequence[int], slices: Sequence[Sequence[Any]]) -> None:
+    """Only ``data`` goes over slices: the other axes exchange too much for a slow network."""
+    if data % len(slices):
+        raise KdError(
+            f"mesh.fsdp x tensor x member is {math.prod(others)} and a slice has {len(slices[0])} "
+            f"devices ({len(slices)} slices): only mesh.data goes from slice to slice; make that "
+            f"product a divisor of {len(slices[0])}"
+        )
 
 
 def _warn_of_layout(shape: tuple[int, ...], devices: Sequence[Any]) -> None:
@@ -108,10 +136,10 @@ def is_whole(value: Any) -> bool:
 
 def _shape(spec: MeshSpec, count: int) -> tuple[int, int, int, int]:
     others = (spec.fsdp, spec.tensor, spec.member)
-    for axis in AXES:
-        size = getattr(spec, axis)
+    for name in (*AXES, "slices"):
+        size = getattr(spec, name)
         if size is not None and size < 1:
-            raise KdError(f"mesh.{axis} must be 1 or more, got {size}")
+            raise KdError(f"mesh.{name} must be 1 or more, got {size}")
     rest = math.prod(others)
     data = max(count // rest, 1) if spec.data is None else spec.data
     if data * rest != count:

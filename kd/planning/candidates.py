@@ -12,7 +12,8 @@ Change = Mapping[str, Any]
 
 
 def candidates(spec: Mapping[str, Any], devices: int) -> Iterator[Change]:
-    """Changes to a resolved config (as nested mappings), the least first: alone, and then together.
+    """Changes to a resolved config (as nested mappings), the least first: alone, and then together;
+    `devices` are those of a slice.
 
     More ``fsdp``: a few devices, then all. ``remat``. Two, four and eight times the parts of
     ``accumulate``. Then all of ``fsdp`` and ``remat``, with those parts. What the config has

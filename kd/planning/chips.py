@@ -92,21 +92,23 @@ CHIPS: dict[str, Chip] = {
 speed.
 """
 
+MOST_SLICES = 1024
 _FLAT = ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
 _BELOW_A_CUBE = ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4))
 
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """So many chips of one kind in this shape."""
+    """So many chips of one kind in this shape, which is a slice, or several such slices."""
 
     chip: Chip
     shape: tuple[int, ...]
+    slices: int = 1
 
     @property
     def chips(self) -> int:
-        """Number of chips."""
-        return math.prod(self.shape)
+        """Number of chips, of all slices."""
+        return math.prod(self.shape) * self.slices
 
     @property
     def devices(self) -> int:
@@ -121,8 +123,13 @@ class Topology:
         sides = (*self.shape, 1, 1)
         return min(sides[0], 2), min(sides[1], 2), 1
 
-    def __str__(self) -> str:
+    @property
+    def slice(self) -> str:
+        """The name of one slice, such as ``v5e:16x16``."""
         return f"{self.chip.name}:{'x'.join(map(str, self.shape))}"
+
+    def __str__(self) -> str:
+        return self.slice if self.slices == 1 else f"{self.slices} slices of {self.slice}"
 
 
 @functools.cache
@@ -150,13 +157,16 @@ def shapes(chip: Chip) -> tuple[tuple[int, ...], ...]:
     return tuple(sorted((*_BELOW_A_CUBE, *cubic), key=lambda shape: (math.prod(shape), shape)))
 
 
-def parse_topology(text: str) -> Topology:
-    """``v5e:16x16``, ``v5p:4x4x4``, ``tpu7x:2x2x1``, or ``cpu:8`` for fake devices.
+def parse_topology(text: str, slices: int = 1) -> Topology:
+    """So many slices of ``v5e:16x16``, ``v5p:4x4x4``, ``tpu7x:2x2x1``, or of ``cpu:8``, fake
+    devices.
 
     Raises:
       KdError: no such chip, or a shape that these chips are not offered in; the nearest one that
-        is, is named.
+        is, is named. No such number of slices.
     """
+    if not 1 <= slices <= MOST_SLICES:
+        raise KdError(f"--slices must be from 1 to {MOST_SLICES}, got {slices}")
     name, _, sizes = text.strip().lower().partition(":")
     if name not in CHIPS:
         raise unknown("chip", name, CHIPS)
@@ -173,7 +183,7 @@ def parse_topology(text: str) -> Topology:
             else ""
         )
         raise KdError(f"there is no topology '{text}' of {name}{limit}; the nearest is {nearest}")
-    return Topology(chip, shape)
+    return Topology(chip, shape, slices)
 
 
 def _distance(wanted: tuple[int, ...], known: tuple[int, ...]) -> tuple[bool, float, float]:

@@ -14,7 +14,8 @@ import math
 import re
 from collections.abc import Mapping
 
-from kd.planning.hlo import Array, Computation, Frame, Instruction, Module, group_size, parse, trips
+from kd.planning.groups import groups_of
+from kd.planning.hlo import Array, Computation, Frame, Instruction, Module, parse, trips
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
 
@@ -22,18 +23,21 @@ KINDS = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "al
 @dataclasses.dataclass(frozen=True)
 class Collective:
     """All collectives of one kind: how many, bytes of the whole arrays, bytes that one device
-    sends.
+    sends, and of those the ones that go across, from slice to slice.
     """
 
     count: int = 0
     payload: float = 0.0
     sent: float = 0.0
+    across: float = 0.0
 
-    def plus(self, times: int, payload: float, group: int, kind: str) -> Collective:
-        """With `times` more of one of `payload` bytes in groups of `group` devices."""
-        each = payload * sent_share(kind, group)
+    def plus(self, other: Collective) -> Collective:
+        """Both together."""
         return Collective(
-            self.count + times, self.payload + times * payload, self.sent + times * each
+            self.count + other.count,
+            self.payload + other.payload,
+            self.sent + other.sent,
+            self.across + other.across,
         )
 
 
@@ -58,10 +62,26 @@ class Count:
         """Bytes that one device sends to others."""
         return sum(collective.sent for collective in self.collectives.values())
 
+    @property
+    def across(self) -> float:
+        """Those of them that go from slice to slice."""
+        return sum(collective.across for collective in self.collectives.values())
 
-def count(text: str) -> Count:
-    """Totals of the program that ``compiled.as_text()`` describes."""
+    @property
+    def within(self) -> float:
+        """Those that stay inside a slice."""
+        return self.sent - self.across
+
+
+def count(text: str, slices: int = 1, devices: int | None = None) -> Count:
+    """Totals of the program that ``compiled.as_text()`` describes, of `devices` in so many slices.
+
+    TPUs of several slices have a program of one, which sends to the others through its hosts.
+    """
     module = parse(text)
+    hosted = module.partitions * slices == devices
+    told = {"hosted": slices} if hosted else {"slices": slices}
+    module = dataclasses.replace(module, **told)
     total = Count()
     if module.entry:
         _run(module, Frame(module.computations[module.entry]), 1, total)
@@ -136,12 +156,7 @@ def _add(total: Count, more: Count) -> None:
     total.loops += more.loops
     total.unknown_loops += more.unknown_loops
     for kind, collective in more.collectives.items():
-        old = total.collectives.get(kind, Collective())
-        total.collectives[kind] = Collective(
-            old.count + collective.count,
-            old.payload + collective.payload,
-            old.sent + collective.sent,
-        )
+        total.collectives[kind] = total.collectives.get(kind, Collective()).plus(collective)
 
 
 def _cycles(instruction: Instruction) -> float:
@@ -153,23 +168,42 @@ def _collective(
     module: Module, inner: Instruction, outer: Instruction, times: int, total: Count, seen: set[str]
 ) -> None:
     kind = inner.opcode.removesuffix("-start")
-    group = group_size(inner, module.partitions) if kind in KINDS else 1
-    if group == 1:
+    if kind == "send" and module.hosted > 1:
+        _add_hosted(inner, times, module.hosted, total)
+    if kind not in KINDS:
+        return
+    groups = groups_of(inner, module.partitions)
+    if groups.size == 1:
         return
     channel = re.search(r"channel_id=(\d+)", inner.attributes)
     identity = f"channel {channel.group(1)}" if channel else inner.name
     if identity in seen:
         return
     seen.add(identity)
-    payload = _payload(inner, kind, group)
+    payload = _payload(inner, kind, groups.size)
     result = sum(array.size for array in outer.arrays)
     if (
-        kind == "all-reduce" and outer is not inner and result * group == payload
+        kind == "all-reduce" and outer is not inner and result * groups.size == payload
     ):  # each device keeps its part
         kind = "reduce-scatter"
-    total.collectives[kind] = total.collectives.get(kind, Collective()).plus(
-        times, payload, group, kind
-    )
+    sent = payload * sent_share(kind, groups.size)
+    across = sent * groups.over(kind, module.slices, module.partitions)
+    more = Collective(times, times * payload, times * sent, times * across)
+    total.collectives[kind] = total.collectives.get(kind, Collective()).plus(more)
+
+
+def _add_hosted(send: Instruction, times: int, slices: int, total: Count) -> None:
+    """The part of a collective that is among slices: a device sends what is its own, and each
+    slice has as many devices for as many parts.
+    """
+    kind = _first(r'_xla_host_transfer_rendezvous="([a-z\-]+?)[._\d]*"', send.attributes)
+    if kind not in KINDS:
+        return
+    own = max(array.size for array in send.arrays)
+    payload = own * slices if kind == "all-gather" else own
+    sent = payload * sent_share(kind, slices)
+    more = Collective(0, 0.0, times * sent, times * sent)  # counted within the slice already
+    total.collectives[kind] = total.collectives.get(kind, Collective()).plus(more)
 
 
 def _payload(instruction: Instruction, kind: str, group: int) -> float:

@@ -80,11 +80,16 @@ class Computation:
 
 @dataclasses.dataclass(frozen=True)
 class Module:
-    """A compiled program for one device; `partitions` devices run it together."""
+    """A compiled program for one device; `partitions` devices in `slices` run it together.
+
+    `hosted` slices run one each, and what is for the others goes through their hosts.
+    """
 
     computations: Mapping[str, Computation]
     entry: str
     partitions: int
+    slices: int = 1
+    hosted: int = 1
 
     def called(self, instruction: Instruction) -> list[Computation]:
         """The computations that an instruction names as ``calls``, ``to_apply`` or branches."""
@@ -127,25 +132,6 @@ def arrays(result: str) -> Iterator[Array]:
         space = re.search(r"S\((\d+)\)", layout)
         sizes = tuple(int(size.strip("<=")) for size in shape.split(",") if size)
         yield Array(sizes, _bits(kind), space is None or space.group(1) == "0")
-
-
-def group_size(instruction: Instruction, partitions: int) -> int:
-    """How many devices one group of a collective has, from any of the notations for groups."""
-    text = instruction.attributes
-    if "source_target_pairs" in text:
-        return 2
-    listed = re.search(r"replica_groups=\{\{([\d,\s]*)\}", text)
-    if listed:
-        return len(listed.group(1).split(","))
-    iota = re.search(r"replica_groups=\[\d+,(\d+)\]", text)
-    if iota:
-        return int(iota.group(1))
-    mesh = re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", text)
-    if mesh:
-        sizes = dict(re.findall(r"['\"]([^'\"]+)['\"]=(\d+)", mesh.group(1)))
-        parts = re.findall(r"['\"]([^'\"]+)['\"](?::\(\d+\)(\d+))?", mesh.group(2))
-        return math.prod(int(part or sizes.get(axis, 1)) for axis, part in parts)
-    return partitions
 
 
 @dataclasses.dataclass(frozen=True)

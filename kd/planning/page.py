@@ -12,6 +12,7 @@ from kd.errors import KdError
 from kd.pages.report import fill
 from kd.pages.tables import Table
 from kd.planning.chips import parse_topology
+from kd.planning.count import Count
 from kd.planning.plan import TOP, Plan, describe_change, gib, plan
 from kd.planning.roofline import Cache
 
@@ -34,7 +35,9 @@ def tables(plan: Plan) -> list[Table]:
     return [table for table in every if table.rows]
 
 
-def check_outputs(topologies: Sequence[str], table: str | None, json_file: str | None) -> None:
+def check_outputs(
+    topologies: Sequence[str], table: str | None, json_file: str | None, slices: int = 1
+) -> None:
     """Raise a `KdError` unless every topology is one, and the files that a plan is to be written to
     can be.
 
@@ -42,7 +45,7 @@ def check_outputs(topologies: Sequence[str], table: str | None, json_file: str |
     is written over.
     """
     for topology in topologies:
-        parse_topology(topology)
+        parse_topology(topology, slices)
     if json_file is not None and (table is not None or len(topologies) > 1):
         raise KdError(
             "--json holds the plan of one topology, and no table; give one --topology, and leave "
@@ -79,7 +82,8 @@ def as_json(plan: Plan) -> str:
     """Everything that was measured, with the verdict."""
     line = plan.roofline
     values: dict[str, Any] = {
-        "topology": str(plan.topology),
+        "topology": plan.topology.slice,
+        "slices": plan.topology.slices,
         "chips": plan.topology.chips,
         "devices": plan.topology.devices,
         "fits": plan.fits,
@@ -127,7 +131,7 @@ def _step(plan: Plan) -> Table:
     rows = [
         ["FLOPs of products", f"{count.flops:.3e}", _ms(line and line.compute)],
         ["bytes of main memory", f"{count.hbm_bytes:.3e}", _ms(line and line.memory)],
-        ["bytes sent", f"{count.sent:.3e}", _ms(line and line.network)],
+        *_sent(plan, count),
     ]
     if line is not None:
         rows.append([f"at best: {line.bound} bound, MFU {line.mfu:.0%}", "", _ms(line.seconds)])
@@ -147,13 +151,27 @@ def _step(plan: Plan) -> Table:
     return Table("one step of one device", ["", "amount", "ms"], rows)
 
 
+def _sent(plan: Plan, count: Count) -> list[list[str]]:
+    """Bytes over the network; of several slices over either apart."""
+    line = plan.roofline
+    network = _ms(line and line.network)
+    if plan.topology.slices == 1:
+        return [["bytes sent", f"{count.sent:.3e}", network]]
+    return [
+        ["bytes sent within a slice", f"{count.within:.3e}", network],
+        ["bytes sent from slice to slice, at a rate unknown", f"{count.across:.3e}", "—"],
+    ]
+
+
 def _collectives(plan: Plan) -> Table:
     collectives = {} if plan.count is None else plan.count.collectives
+    several = plan.topology.slices > 1
     rows = [
-        [k, str(c.count), f"{c.payload / 1e6:.1f}", f"{c.sent / 1e6:.1f}"]
-        for k, c in sorted(collectives.items())
+        [kind, str(c.count), *(_mb(size) for size in (c.payload, c.sent, c.across)[: 2 + several])]
+        for kind, c in sorted(collectives.items())
     ]
-    return Table("collectives of one step", ["", "count", "whole, MB", "sent, MB"], rows)
+    columns = ["", "count", "whole, MB", "sent, MB", "of them from slice to slice, MB"]
+    return Table("collectives of one step", columns[: 4 + several], rows)
 
 
 def _run(plan: Plan) -> Table:
@@ -201,6 +219,10 @@ def _kept(cache: Cache) -> list[str]:
     ]
 
 
+def _mb(size: float) -> str:
+    return f"{size / 1e6:.1f}"
+
+
 def _ms(seconds: float | None) -> str:
     return "—" if seconds is None else f"{seconds * 1e3:.2f}"
 
@@ -222,11 +244,16 @@ def row(plan: Plan) -> list[str]:
         cells += ["—"] * 8
     else:
         kinds = ", ".join(f"{c.count} {kind}" for kind, c in sorted(count.collectives.items()))
-        cells += [f"{count.flops / 1e9:,.1f}", f"{count.sent / 1e6:,.1f}", kinds or "none"]
+        cells += [f"{count.flops / 1e9:,.1f}", _sent_mb(plan, count), kinds or "none"]
         best = ["—"] * 3 if line is None else [_ms(line.seconds), line.bound, f"{line.mfu:.0%}"]
         cells += [*best, _ms(plan.compiler_seconds)]
         cells.append("—" if line is None else f"{plan.bill(line.seconds).examples_per_second:,.0f}")
     return [*cells, f"{plan.answer['step']['compile_seconds']:.0f}"]
+
+
+def _sent_mb(plan: Plan, count: Count) -> str:
+    across = "" if plan.topology.slices == 1 else f" ({count.across / 1e6:,.1f} across)"
+    return f"{count.sent / 1e6:,.1f}{across}"
 
 
 def table(

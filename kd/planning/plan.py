@@ -173,16 +173,17 @@ def plan(
     config: Any,
     topology: str,
     *,
+    slices: int = 1,
     price_per_chip_hour: float | None = None,
     mfu: float = Assumed.mfu,
     search: bool = True,
     compile: Compile | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> Plan:
-    """Compile a config's step, and its teacher alone, for a topology such as ``v5e:16x16`` or
-    ``cpu:8``.
+    """Compile a config's step, and its teacher alone, for so many `slices` of a topology such as
+    ``v5e:16x16`` or ``cpu:8``.
 
-    All chips of the topology take part, whatever ``mesh.devices`` says. Where the step does not
+    All chips take part, whatever ``mesh.devices`` and ``mesh.slices`` say. Where the step does not
     fit, `search` compiles changes until one does. `compile` stands in for the worker, in tests;
     `say` is told what is being compiled.
 
@@ -194,9 +195,11 @@ def plan(
         raise KdError(f"--mfu is a part of the peak and must lie in (0, 1], got {mfu}")
     if price_per_chip_hour is not None and not 0 <= price_per_chip_hour < float("inf"):
         raise KdError(f"--price_per_chip_hour must be 0 or more, got {price_per_chip_hour}")
-    target = parse_topology(topology)
+    target = parse_topology(topology, slices)
     compile = ask_worker if compile is None else compile
-    spec = changed(json.loads(to_json(resolve(config))), {"mesh.devices": None})
+    spec = changed(
+        json.loads(to_json(resolve(config))), {"mesh.devices": None, "mesh.slices": slices}
+    )
     if compile is ask_worker:
         check_compiler(target)
     say(f"compiling for {target}: a minute or two on 2 cores")
@@ -209,7 +212,8 @@ def plan(
 def _mended(plan: Plan, compile: Compile, say: Callable[[str], None]) -> Plan:
     """`plan` with the first change that fits, or with none and everything that was tried."""
     tried = []
-    for change in candidates(plan.spec, plan.topology.devices):
+    inside = plan.topology.devices // plan.topology.slices
+    for change in candidates(plan.spec, inside):
         spec = changed(plan.spec, change)
         say(f"it does not fit; compiling with {overrides(change)}")
         try:
@@ -253,7 +257,8 @@ def ask_worker(spec: str, topology: Topology, lower: str = "kd.planning.lower:lo
         over half an hour.
     """
     check_compiler(topology)
-    request = json.dumps({"spec": spec, "topology": str(topology), "lower": lower})
+    target = {"topology": topology.slice, "slices": topology.slices}
+    request = json.dumps({"spec": spec, **target, "lower": lower})
     # it ends when this process does, however that happens, and the worker with it
     line, ours = os.pipe()
     try:

@@ -47,7 +47,8 @@ def roofline(count: Count, chip: Chip) -> Roofline | None:
     """``max(FLOPs / peak, HBM bytes / bandwidth, bytes sent / interconnect)``; None where the
     chip's rates are unknown.
 
-    `count` is of one device; a chip's rates are shared by its devices.
+    `count` is of one device; a chip's rates are shared by its devices. The interconnect is that
+    within a slice: for what goes from slice to slice there is no rate of a chip.
     """
     if chip.flops is None or chip.hbm_rate is None or chip.ici_rate is None:
         return None
@@ -55,7 +56,7 @@ def roofline(count: Count, chip: Chip) -> Roofline | None:
     return Roofline(
         count.flops * share / chip.flops,
         count.hbm_bytes * share / chip.hbm_rate,
-        count.sent * share / chip.ici_rate,
+        count.within * share / chip.ici_rate,
     )
 
 

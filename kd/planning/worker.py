@@ -24,7 +24,7 @@ _UNITS = {"": 1, "B": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
 def main() -> None:
-    """Answer one request, ``{"spec": ..., "topology": ..., "lower": ...}``, in the last line of the
+    """Answer one request, a mapping of spec, topology, slices and lower, in the last line of the
     output.
 
     The argument is a pipe that nobody writes to: when it ends, so has the one who asked.
@@ -53,12 +53,14 @@ def work(request: Mapping[str, Any]) -> dict[str, Any]:
     from kd.config import from_json
     from kd.names import lookup
 
-    devices = devices_of(parse_topology(request["topology"]))
+    topology = parse_topology(request["topology"], request["slices"])
+    devices = devices_of(topology)
     begin = time.perf_counter()
     lowered = lookup("function", request["lower"], {})(from_json(request["spec"]), devices)
     seconds = time.perf_counter() - begin
-    step = compiled(lowered.step)
-    teacher = None if lowered.teacher is None or step["refused"] else compiled(lowered.teacher)
+    step, teacher = compiled(lowered.step, topology), None
+    if lowered.teacher is not None and not step["refused"]:
+        teacher = compiled(lowered.teacher, topology)
     return {
         "step": step,
         "teacher": teacher,
@@ -82,15 +84,17 @@ def devices_of(topology: Topology) -> list[Any]:
     options: dict[str, Any] = {"chips_per_host_bounds": topology.host}
     if topology.chip.config is not None:
         options["chip_config_name"] = topology.chip.config
+    if topology.slices > 1:
+        options["num_slices"] = topology.slices
     try:
-        return list(topologies.get_topology_desc(str(topology), platform="tpu", **options).devices)
+        return list(topologies.get_topology_desc(topology.slice, platform="tpu", **options).devices)
     except Exception as error:  # the library is missing, or speaks in its own words
         raise KdError(
             f"libtpu cannot describe {topology}: {str(error).strip().splitlines()[0]}"
         ) from error
 
 
-def compiled(lowered: Any) -> dict[str, Any]:
+def compiled(lowered: Any, topology: Topology) -> dict[str, Any]:
     """Compile, and say what it takes: memory, the compiler's own cost, and ours (see
     `kd.planning.count`).
 
@@ -116,7 +120,7 @@ def compiled(lowered: Any) -> dict[str, Any]:
         "compile_cpu_seconds": work,
         "memory": _memory(program),
         "xla": _cost(program),
-        "count": as_dict(count(program.as_text())),
+        "count": as_dict(count(program.as_text(), topology.slices, topology.devices)),
     }
 
 

@@ -25,6 +25,7 @@ from kd.processes.signals import Interrupted
 from kd.processes.watchdog import PATIENCE, Patience, Watchdog, end_process
 
 _JAX_PATIENCE = 300  # seconds after which JAX itself gives a process up: long after the watchdog
+_BLOCK = 16  # words of an agreement that are removed together
 
 
 _group: Peers | None = None
@@ -45,6 +46,11 @@ def index() -> int:
 def is_first() -> bool:
     """Whether this is process 0: the one that writes what only one may write."""
     return index() == 0
+
+
+def peers() -> Peers | None:
+    """The processes of this run and what they say to each other; None alone."""
+    return _group
 
 
 def start(
@@ -164,25 +170,40 @@ def first_does(name: str, function: Callable[[], Any]) -> Any:
     return json.loads(text)["result"]
 
 
+def first_judges(name: str, told: Any, judge: Callable[[list[Any]], Any]) -> Any:
+    """Process 0 judges what all processes have `told`, in their order; every process gets its
+    result, or raises the same `KdError`.
+
+    What is told and the result are as JSON keeps them. `name` is as in `first_does`.
+    """
+    group = _group
+    if group is None:
+        return judge([told])
+    folder = f"kd/told/{name}/{group.number(f'told {name}')}"
+    group.put(f"{folder}/{group.place.index}", json.dumps(told))
+
+    def judged() -> Any:
+        return judge([json.loads(group.wait(f"{folder}/{i}")) for i in range(group.place.count)])
+
+    return first_does(f"judge-{name}", judged)
+
+
 def check_same(what: str, values: Mapping[str, str]) -> None:
     """Raise a `KdError`, in every process, unless all processes have the same `values`; it shows
     who has which.
     """
     if _group is None:
         return
-    folder = f"kd/same/{_group.number('same')}"
-    _group.put(f"{folder}/{_group.place.index}", json.dumps(dict(values)))
-    group = _group
+    hosts = _group.hosts
 
-    def compare() -> None:
-        of_each = [json.loads(group.wait(f"{folder}/{i}")) for i in range(group.place.count)]
-        if difference := differences(of_each, group.hosts):
+    def compare(of_each: list[dict[str, str]]) -> None:
+        if difference := differences(of_each, hosts):
             raise KdError(
                 f"the processes do not {what}: {difference}; start all of them with the same "
                 "command and data"
             )
 
-    first_does(f"same-{what}", compare)
+    first_judges(f"same-{what}", dict(values), compare)
 
 
 def differences(of_each: list[dict[str, str]], hosts: list[str]) -> str:
@@ -210,12 +231,12 @@ class Agreement:
     got a signal.
 
     Process 0 publishes the word for each step and the others wait for it; one that got a signal
-    tells process 0, which puts it into its next word. Make one per loop, in the same order in all
-    processes.
+    tells process 0, which puts it into its next word. Words lie in blocks, which process 0 removes
+    when all others have read them. Make one per loop, in the same order in all processes.
     """
 
     def __init__(self, timeout: float = 1800) -> None:
-        self._timeout, self._published = timeout, list[int]()
+        self._timeout, self._words, self._removed = timeout, 0, 0
         self._folder = "" if _group is None else f"kd/agree/{_group.number('agree')}"
 
     def agreed(self, step: int, received: int | None) -> int | None:
@@ -227,38 +248,44 @@ class Agreement:
         """
         if _group is None:
             return received
-        return (
-            self._lead(_group, step, received)
-            if is_first()
-            else self._follow(_group, step, received)
-        )
+        block = self._words // _BLOCK
+        self._words += 1
+        key = f"{self._folder}/word/{block}/{step}"
+        if is_first():
+            return self._lead(_group, key, received)
+        return self._follow(_group, key, step, received)
 
-    def _lead(self, group: Peers, step: int, received: int | None) -> int | None:
+    def _lead(self, group: Peers, key: str, received: int | None) -> int | None:
         told = [json.loads(text) for text in group.folder(f"{self._folder}/from").values()]
         signals = [received, *(of_one["signal"] for of_one in told)]
         word = next((signum for signum in signals if signum is not None), None)
-        group.put(f"{self._folder}/word/{step}", json.dumps(word))
-        self._published.append(step)
-        all_told = len(told) == group.place.count - 1
-        heard = min((of_one["at"] for of_one in told), default=-1) if all_told else -1
-        while self._published[0] <= heard:
-            group.delete(f"{self._folder}/word/{self._published.pop(0)}")
+        group.put(key, json.dumps(word))
+        if len(told) == group.place.count - 1:
+            read = min(of_one["read"] for of_one in told)
+            for block in range(self._removed, read):
+                group.delete(f"{self._folder}/word/{block}")
+            self._removed = max(self._removed, read)
         return word
 
-    def _follow(self, group: Peers, step: int, received: int | None) -> int | None:
-        mine = f"{self._folder}/from/{group.place.index}"
+    def _follow(self, group: Peers, key: str, step: int, received: int | None) -> int | None:
         if received is not None:
-            group.put(mine, json.dumps({"at": -1, "signal": received}))
+            self._tell(group, received)
         try:
-            word = json.loads(group.wait(f"{self._folder}/word/{step}", self._timeout))
+            word = json.loads(group.wait(key, self._timeout))
         except TimeoutError:
             raise KdError(
                 f"process 0 did not come to step {step} within {self._timeout:g} s; look at its "
                 "log, and start all of "
                 "them again"
             ) from None
-        group.put(mine, json.dumps({"at": step, "signal": received}))
+        if self._words % _BLOCK == 0:
+            self._tell(group, received)
         return word
+
+    def _tell(self, group: Peers, received: int | None) -> None:
+        """How many whole blocks this process has read, and the signal that it got."""
+        told = {"read": (self._words - (received is not None)) // _BLOCK, "signal": received}
+        group.put(f"{self._folder}/from/{group.place.index}", json.dumps(told))
 
 
 @contextlib.contextmanager

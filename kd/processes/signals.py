@@ -26,14 +26,14 @@ class StopSignals:
     """
 
     def __init__(self, noting: bool = True) -> None:
-        self._noting = noting
+        self.noting = noting
         self.received: int | None = None
         self._previous: dict[int, object] = {}
 
     def __enter__(self) -> StopSignals:
-        if self._noting and threading.current_thread() is threading.main_thread():
+        if self.noting and threading.current_thread() is threading.main_thread():
             for signum in (signal.SIGINT, signal.SIGTERM):
-                self._previous[signum] = signal.signal(signum, self._note)
+                self._previous[signum] = signal.signal(signum, self._handle)
         return self
 
     def __exit__(
@@ -45,7 +45,11 @@ class StopSignals:
         for signum, handler in self._previous.items():
             signal.signal(signum, handler)  # type: ignore[arg-type]
 
-    def _note(self, signum: int, _frame: FrameType | None) -> None:
+    def note(self, signum: int) -> None:
+        """As if this signal had come."""
+        self.received = signum
+
+    def _handle(self, signum: int, _frame: FrameType | None) -> None:
         if self.received is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
-        self.received = signum
+        self.note(signum)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pathlib
-
 from kd import config as kd_config
 from kd.config import Init, Spec
 from kd.runs.load import load_finished
 from kd.runs.pretrained import load_pretrained
 from kd.runs.workdir import find
+from kd.system.paths import anywhere
 from kd.teachers.trained import Trained, of_member
 
 
@@ -58,6 +57,4 @@ def init_source(spec: Spec) -> str:
     named = kd_config.parse_init(spec.student)
     if named is None:
         return ""
-    return kd_config.with_place(spec.student, str(pathlib.Path(named.source.place).resolve()))[
-        "init"
-    ]
+    return kd_config.with_place(spec.student, str(anywhere(named.source.place).resolve()))["init"]

@@ -17,6 +17,7 @@ from kd.lineage import despite
 from kd.runs.models import build_model
 from kd.runs.reading import verify
 from kd.runs.workdir import Workdir, find
+from kd.storage import BucketError
 from kd.system import words
 from kd.teachers.trained import Trained
 
@@ -85,6 +86,8 @@ def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:
             restored = checkpoints.restore()
             checkpoints.close()
             break
+        except BucketError:  # it was asked long enough
+            raise
         except (OSError, ValueError):  # Orbax and TensorStore raise either
             if not tries_left:
                 raise

@@ -14,7 +14,7 @@ from kd.data import Dataset
 from kd.errors import KdError
 from kd.runs.load import load_finished, load_trained
 from kd.runs.pretrained import checked_model, load_pretrained
-from kd.system.paths import local
+from kd.system.paths import anywhere
 from kd.teachers.trained import Trained, load_saved
 
 Path = str | os.PathLike[str]
@@ -63,7 +63,7 @@ def load(
         return kd_data.load(source, split, data_dir, scale, targets)
     if _is_outside(source):
         return load_pretrained(parse(str(source), "source"), checked_model(model), "model")
-    folder: pathlib.Path = local(source, "a folder")
+    folder: pathlib.Path = anywhere(source, "a folder")
     if str(source).partition(":")[0] in kd_data.SOURCES and not folder.exists():
         raise KdError(f"'{source}' is data, and kd.load needs a split of it, e.g. 'train'")
     if _is_saved(folder):
@@ -83,7 +83,7 @@ def load_whole(
     """
     if _is_outside(path):
         return load_pretrained(parse(str(path), "source"), None, "model")
-    folder = local(path, "a folder")
+    folder = anywhere(path, "a folder")
     if _is_saved(folder):
         return load_saved(folder)
     return load_finished(folder, allow_code=allow_code, despite_changes=despite_changes)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from kd.core.schedules import Schedule
 from kd.errors import KdError
 from kd.lineage import Shorter
 from kd.runs.workdir import Workdir, is_of_other_code
+from kd.storage import write_whole
 from kd.training.loop import Cadence
 
 _ANOTHER = "choose another --workdir"
@@ -57,7 +57,8 @@ def lengthen(workdir: Workdir, owner: Mapping[str, Any], spec: Spec, examples: i
     if _saved(workdir, before):
         _put_right(workdir, before, cadence)
     if workdir.has_evaluation:
-        os.replace(workdir.path / "evaluation.json", workdir.path / f"evaluation-{before}.json")
+        record = workdir.path / "evaluation.json"
+        record.replace(workdir.path / f"evaluation-{before}.json")
     lineage = workdir.lineage
     if lineage is not None:
         shorter = (*lineage.before, Shorter(there["fingerprint"], before))
@@ -131,6 +132,4 @@ def _put_right(workdir: Workdir, step: int, cadence: Cadence) -> None:
         return not last or not (cut if "loss" in line else not evaluated)
 
     lines = workdir.metrics.read_text("utf-8", "replace").splitlines(keepends=True)
-    unfinished = workdir.metrics.with_suffix(".unfinished")
-    unfinished.write_text("".join(filter(stays, lines)), "utf-8")
-    unfinished.replace(workdir.metrics)
+    write_whole(workdir.metrics, "".join(filter(stays, lines)))

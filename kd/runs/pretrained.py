@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,6 +15,8 @@ from kd.models import MODELS
 from kd.models.weights import from_file, from_folder
 from kd.placement.ambient import pinned
 from kd.runs.models import make_model
+from kd.system.copies import brought
+from kd.system.paths import anywhere
 from kd.system.records import digest_of
 from kd.teachers.make import digest
 from kd.teachers.trained import Trained
@@ -36,14 +37,14 @@ def load_pretrained(source: Source, model: Mapping[str, Any] | None, key: str) -
     if source.scheme == "hf":
         if model is not None:
             raise KdError(f"{source.text} says which network it is; leave {key} out")
-        told = from_folder(pathlib.Path(source.place), MODELS)
+        told = from_folder(brought(anywhere(source.place)), MODELS)
     else:
         if model is None:
             raise KdError(
                 f"{source.text} holds arrays alone; name their network in {key}, e.g. "
                 "{'name': 'resnet', 'depth': 20}"
             )
-        told = from_file(pathlib.Path(source.place), lambda classes: _made(model, classes))
+        told = from_file(brought(anywhere(source.place)), lambda classes: _made(model, classes))
     seen = Seen(told.inputs, "uint8", told.scale, 0.0, 255 * told.scale, image=True)
     who = dataclasses.asdict(told.model.made) if told.model.made else {}
     weights = {"params": told.params, "extra": told.extra}

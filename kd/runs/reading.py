@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping
 
 import jax
@@ -16,6 +15,7 @@ from kd.errors import KdError
 from kd.lineage import DataSet, Lineage, Weights
 from kd.runs.splits import open_split
 from kd.runs.workdir import Workdir, find
+from kd.system.paths import anywhere
 from kd.teachers.function import Unasked
 from kd.teachers.make import digest
 from kd.teachers.mixture import Mixture
@@ -65,7 +65,7 @@ def lineage_of(spec: Spec, splits: Mapping[str, str], task: Task) -> Lineage:
     `splits` are the fingerprints of all that it looks at.
     """
     data, teacher = task.data, task.teacher
-    place = "" if spec.data.data_dir is None else str(pathlib.Path(spec.data.data_dir).resolve())
+    place = "" if spec.data.data_dir is None else str(anywhere(spec.data.data_dir).resolve())
     return Lineage(
         data=(DataSet(spec.data.source, place, data.fingerprint, splits, spec.data.licence),),
         code=code_of(spec),
@@ -88,7 +88,7 @@ def _weights(told: TeacherSpec, teacher: Teacher) -> Weights:
     assert origin is not None
     place = origin.place
     if origin.scheme != "function":
-        place = str(pathlib.Path(place).resolve())
+        place = str(anywhere(place).resolve())
     return Weights(
         source=dataclasses.replace(origin, place=place).text,
         fingerprint=teacher.fingerprint,

@@ -26,6 +26,7 @@ from kd.placement.mesh import check_batch, make_mesh, put
 from kd.placement.sharding import teacher_shardings
 from kd.processes import group
 from kd.runs.build import build_task
+from kd.runs.copies import copies_of
 from kd.runs.first import load_init
 from kd.runs.longer import cadence_of, lengthen
 from kd.runs.looks import Looks
@@ -33,7 +34,8 @@ from kd.runs.reading import lineage_of, verify
 from kd.runs.splits import load_splits, split_fingerprints, watched
 from kd.runs.teachers import load_teacher
 from kd.runs.workdir import Workdir, claim, made, owner_of
-from kd.system.paths import local
+from kd.storage import BucketPath
+from kd.system.paths import anywhere
 from kd.teachers.function import complete, is_unasked
 from kd.teachers.mixture import Mixture, is_live
 from kd.teachers.trained import Trained, evaluation, precompute
@@ -72,7 +74,12 @@ def train_workdir(
       KdError: anything a user can mend.
       kd.processes.signals.Interrupted: asked to stop; the state was saved.
     """
-    path = local(path, "a work directory")
+    path = anywhere(path, "a work directory")
+    if tensorboard and isinstance(path, BucketPath):
+        raise KdError(
+            f"--tensorboard appends to its files, and {path} is in a bucket; leave it out, or "
+            "train in a folder of this machine"
+        )
     with pinned(), keeping_compiled(spec.keep_compiled):
         looks = Looks(title, sinks, profile, at_peak, begun)
         return _train_spec(spec, path, title, looks, despite_changes)
@@ -211,7 +218,7 @@ def _train_in(
     title: str,
     looks: Looks,
 ) -> State:
-    checkpoints = workdir.checkpoints()
+    checkpoints, copies = workdir.checkpoints(), copies_of(workdir, spec)
     cadence = cadence_of(spec, len(task.data))
     watch = writers.Progress if group.is_first() else writers.Silence
     with watch(title, task.total_steps, task.batch_size * (task.members.size or 1)) as progress:
@@ -233,6 +240,7 @@ def _train_in(
             task,
             cadence=cadence,
             checkpoints=checkpoints,
+            copies=copies,
             evaluate=lambda state: _held_out(loop.latest(task, state), held_out),
             validate=None
             if validation is None
@@ -248,6 +256,8 @@ def _train_in(
                 f"{title}: stopped at step {stopped}, {spec.patience} looks after the best one"
             )
     checkpoints.close()
+    if copies is not None:
+        copies.remove()
     return state
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import pathlib
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -23,7 +24,9 @@ from kd.runs.load import load_trained
 from kd.runs.run import train_workdir
 from kd.runs.teachers import teacher_fingerprint
 from kd.runs.workdir import Workdir, find
+from kd.storage import BucketPath, send
 from kd.system import words
+from kd.system.copies import brought
 from kd.system.records import write_json
 from kd.teachers.trained import Trained
 from kd.user_code import reached
@@ -72,7 +75,8 @@ class Computation:
 
 @dataclasses.dataclass(frozen=True)
 class Done:
-    """A finished stage: where it lies, what it found, how long it took in all.
+    """A finished stage: where it lies, what it found, how long it took in all. The files of a
+    computation in a bucket are read in a copy here.
 
     `evaluation` is a training run's evaluation, or what a computation returned; `code` the names
     of code in a training run's config, which whoever wrote the experiment has typed.
@@ -157,7 +161,7 @@ def run_stages(
             _check_own(stage, workdir, done)
             say(f"{title}: done before, skipped")
         elif isinstance(stage, Stage):
-            finished = _train(_placed(stage, done), workdir, title)
+            finished = _train(_placed(stage, done, workdirs), workdir, title)
         else:
             with words.doing(title):
                 finished = _compute(stage, {need: done[need] for need in stage.needs}, workdir)
@@ -165,7 +169,7 @@ def run_stages(
         done[stage.name] = Done(
             stage.name,
             fingerprints[stage.name],
-            workdir,
+            workdir if isinstance(stage, Stage) else brought(workdir),
             finished["evaluation"],
             finished["seconds"],
             code_names(stage.spec) if isinstance(stage, Stage) else (),
@@ -226,7 +230,7 @@ def _check_own(stage: Stage | Computation, workdir: pathlib.Path, done: Mapping[
         )
 
 
-def _placed(stage: Stage, done: Mapping[str, Done]) -> Spec:
+def _placed(stage: Stage, done: Mapping[str, Done], workdirs: Mapping[str, pathlib.Path]) -> Spec:
     """The stage's config with the folders of what it rests on, which are no part of its
     identity.
     """
@@ -239,7 +243,7 @@ def _placed(stage: Stage, done: Mapping[str, Done]) -> Spec:
         allowed = (*spec.allow_code, *taught.code)
         spec = dataclasses.replace(spec, teacher=teacher, allow_code=allowed)
     if stage.data is not None:
-        data = dataclasses.replace(spec.data, data_dir=str(done[stage.data].workdir.resolve()))
+        data = dataclasses.replace(spec.data, data_dir=str(workdirs[stage.data].resolve()))
         spec = dataclasses.replace(spec, data=data)
     return spec
 
@@ -263,21 +267,28 @@ def _compute(
     stage: Computation, needs: Mapping[str, Done], workdir: pathlib.Path
 ) -> dict[str, Any]:
     """Compute in a folder beside, and rename it when everything is written: what has the name is
-    whole.
+    whole. In a bucket it is copied there, its record last.
     """
-    unfinished = workdir.with_name(workdir.name + ".unfinished")
-    unfinished.mkdir(parents=True, exist_ok=True)
-    with Workdir(unfinished).locked():
-        _empty(unfinished)
-        start = time.monotonic()
-        result = lookup("function", stage.function, {})(
-            unfinished, needs, **stage.options, **stage.places
-        )
-        finished = {"evaluation": result, "seconds": time.monotonic() - start}
-        write_json(unfinished / "stage.json", finished)
-        unfinished.rename(workdir)
+    if isinstance(workdir, BucketPath):
+        with Workdir(workdir).locked(), tempfile.TemporaryDirectory(prefix="kd-stage-") as folder:
+            _write_result(stage, needs, pathlib.Path(folder))
+            send(pathlib.Path(folder), workdir, last="stage.json")
+    else:
+        unfinished = workdir.with_name(workdir.name + ".unfinished")
+        unfinished.mkdir(parents=True, exist_ok=True)
+        with Workdir(unfinished).locked():
+            _empty(unfinished)
+            _write_result(stage, needs, unfinished)
+            unfinished.rename(workdir)
     # what a later call finds, tuples as lists too
     return json.loads((workdir / "stage.json").read_text("utf-8"))
+
+
+def _write_result(stage: Computation, needs: Mapping[str, Done], folder: pathlib.Path) -> None:
+    start = time.monotonic()
+    result = lookup("function", stage.function, {})(folder, needs, **stage.options, **stage.places)
+    finished = {"evaluation": result, "seconds": time.monotonic() - start}
+    write_json(folder / "stage.json", finished)
 
 
 def _empty(folder: pathlib.Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +22,8 @@ from kd.placement.ambient import pinned
 from kd.runs.load import load_finished
 from kd.runs.models import make_model
 from kd.runs.pretrained import checked_model, load_pretrained
+from kd.system.copies import brought
+from kd.system.paths import anywhere
 from kd.teachers.answers import check_data, reading
 from kd.teachers.classes import numbers_of, of_classes
 from kd.teachers.function import complete, function_teacher
@@ -183,7 +184,8 @@ def _answering(origin: Source, told: TeacherSpec, data: Examples, batch_size: in
     """A table, or a function that is not asked yet."""
     options: dict[str, Any] = {"kind": told.kind, "temperature": told.temperature}
     if origin.scheme == "table":
-        return table_teacher(pathlib.Path(origin.place), data, classes=told.classes, **options)
+        table = brought(anywhere(origin.place))
+        return table_teacher(table, data, classes=told.classes, **options)
     options["classes"] = told.numbers
     function = lookup("teacher", origin.place, {})
     if not callable(function):
@@ -240,7 +242,7 @@ def planned_teacher(spec: Spec, data: Examples) -> Teacher | None:
     if any(not origin.is_model for origin in spec.origins):
         return table_shapes(len(data), data.num_classes)
     origin = spec.teacher.origin
-    there = origin is not None and pathlib.Path(origin.place).exists()
+    there = origin is not None and anywhere(origin.place).exists()
     if there or spec.teacher.model is None:
         try:
             return load_teacher(spec, data, despite_changes=True)  # only shapes are asked

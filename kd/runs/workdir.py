@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
+import errno
 import glob
 import json
-import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -26,8 +25,11 @@ from kd.config.allowed import packages
 from kd.data.examples import Examples
 from kd.errors import KdError
 from kd.lineage import Lineage
-from kd.system.paths import local
+from kd.storage import BucketError, BucketRefused, claimed, is_there, may_write
+from kd.system import words
+from kd.system.paths import anywhere
 from kd.system.records import read_record, write_record
+from kd.training.bucket_checkpoint import checkpoints_in
 from kd.training.checkpoint import Checkpoints
 
 _RESTORE = "choose another folder, or restore that file"
@@ -137,10 +139,11 @@ class Workdir:
         """Note the fingerprint of a split that is looked at for the first time, where the folder
         can be written.
         """
-        if split in self.splits or not os.access(self.path, os.W_OK):
+        if split in self.splits or not may_write(self.path):
             return
-        with self._looks.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([self.fingerprint, split, fingerprint]) + "\n")
+        note = json.dumps([self.fingerprint, split, fingerprint]) + "\n"
+        with contextlib.suppress(BucketRefused), self._looks.open("a", encoding="utf-8") as file:
+            file.write(note)
 
     @property
     def evaluation(self) -> dict[str, Any] | None:
@@ -163,17 +166,11 @@ class Workdir:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes from training here. Raises a `KdError` if one is."""
-        try:
-            file = (self.path / ".lock").open("w")
-        except OSError as error:
-            raise _not_writable(self.path, error) from error
-        with file:
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise KdError(
-                    f"another process is training in {self.path}; wait for it, or stop it"
-                ) from None
+                held.enter_context(claimed(self.path, words.say))
+            except OSError as error:
+                raise _not_writable(self.path, error) from error
             yield
 
     @property
@@ -184,7 +181,7 @@ class Workdir:
     @property
     def has_evaluation(self) -> bool:
         """Whether a run has ended here."""
-        return os.path.lexists(self.path / "evaluation.json")
+        return is_there(self.path / "evaluation.json")
 
     @property
     def has_checkpoint(self) -> bool:
@@ -194,7 +191,7 @@ class Workdir:
 
     def checkpoints(self, *, read_only: bool = False) -> Checkpoints:
         """The run's checkpoints."""
-        return Checkpoints(self.path / "checkpoints", read_only=read_only)
+        return checkpoints_in(self.path / "checkpoints", read_only=read_only)
 
     def write(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file whole or not at all, with a digest of its content."""
@@ -209,7 +206,7 @@ class Workdir:
         Raises:
           KdError: it is damaged, or was edited.
         """
-        if not os.path.lexists(self.path / name):
+        if not is_there(self.path / name):
             return None
         return read_record(self.path / name, "restore it, or remove it and start that run again")
 
@@ -224,9 +221,9 @@ def made(path: pathlib.Path) -> Workdir:
 
 
 def _not_writable(path: pathlib.Path, error: OSError) -> KdError:
-    return KdError(
-        f"cannot write work directory {path}: {error.strerror}; choose another --workdir"
-    )
+    passing = isinstance(error, BucketError) and error.errno == errno.EIO
+    mend = "start again when the bucket answers" if passing else "choose another --workdir"
+    return KdError(f"cannot write work directory {path}: {error.strerror}; {mend}")
 
 
 def owner_of(
@@ -277,7 +274,7 @@ def claim(
             )
         # edited ones are refused here
         recorded, *_ = workdir.owner, workdir.spec, workdir.evaluation
-        if not os.access(path, os.W_OK):
+        if not may_write(path):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
         raise _not_writable(path, error) from error
@@ -309,7 +306,7 @@ def find(path: str | pathlib.Path, allow_code: str | Iterable[str] = ()) -> Work
       KdError: there is none, or several stages of that name (the experiment was run with several
         configs); `allow_code` names no packages.
     """
-    path = local(path, "a work directory")
+    path = anywhere(path, "a work directory")
     stages = (
         sorted(path.parent.glob(f"{glob.escape(path.name)}-{_PRINT}/run.json"))
         if not path.exists()

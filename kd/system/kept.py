@@ -23,7 +23,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-LIMITS = {"compiled": 2 * 2**30, "data": 8 * 2**30, "answers": 4 * 2**30}
+LIMITS = {"compiled": 2 * 2**30, "data": 8 * 2**30, "answers": 4 * 2**30, "copies": 64 * 2**30}
 """Bytes of each kind that stay."""
 
 SETTLED = 1.0
@@ -183,7 +183,7 @@ def _used(entry: pathlib.Path) -> float:
 def _size(entry: pathlib.Path) -> int:
     if not entry.is_dir():
         return entry.stat().st_size
-    return sum(path.stat().st_size for path in entry.iterdir())
+    return sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
 
 
 def _remove(entry: pathlib.Path) -> None:

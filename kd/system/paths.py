@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import os
 import pathlib
-import re
 
 from kd.errors import KdError
+from kd.storage import BucketPath, is_address, wrong_with
 
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/")
+
+def anywhere(path: str | os.PathLike[str], what: str = "a path") -> pathlib.Path:
+    """A path of this machine, as `local` gives it, or in a bucket.
+
+    Raises:
+      KdError: as `local`; an address that is no place in a bucket.
+    """
+    text = _text(path, what)
+    if not is_address(text):
+        return local(text, what)
+    if wrong := wrong_with(text):
+        raise KdError(f"{what}: {text} is an address, and {wrong}; give another, or a folder here")
+    return BucketPath(text)
 
 
 def local(path: str | os.PathLike[str], what: str = "a path") -> pathlib.Path:
@@ -18,17 +30,9 @@ def local(path: str | os.PathLike[str], what: str = "a path") -> pathlib.Path:
       KdError: a bucket or another address, no such user, a zero byte, a name that no file system
         here takes, a circle of links.
     """
-    try:
-        text = os.fspath(path)
-        if not isinstance(text, str):
-            raise TypeError
-    except TypeError:
-        raise KdError(f"{what} must be a path, got {path!r}; give a folder or file") from None
-    if _ADDRESS.match(text):
-        raise KdError(
-            f"{what}: {text} is an address, and buckets are not supported yet; give a folder or "
-            "file of this machine"
-        )
+    text = _text(path, what)
+    if is_address(text):
+        raise KdError(f"{what}: {text} is an address; give a folder or file of this machine")
     expanded = pathlib.Path(text)
     try:
         expanded = expanded.expanduser()
@@ -39,6 +43,16 @@ def local(path: str | os.PathLike[str], what: str = "a path") -> pathlib.Path:
         cause = getattr(error, "strerror", None) or error
         raise KdError(f"{what}: {text!r} is no path here: {cause}; choose another one") from error
     return expanded
+
+
+def _text(path: str | os.PathLike[str], what: str) -> str:
+    try:
+        text = os.fspath(path)
+        if not isinstance(text, str):
+            raise TypeError
+    except TypeError:
+        raise KdError(f"{what} must be a path, got {path!r}; give a folder or file") from None
+    return text
 
 
 def split_file(text: str) -> tuple[str, str]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kd.errors import KdError
+from kd.storage import BucketError, write_whole
 
 _DIGEST = "digest"  # of what else a record says
 
@@ -27,6 +28,8 @@ def read_json(path: pathlib.Path, fix: str) -> dict[str, Any]:
         content = json.loads(path.read_text("utf-8"))
         if not isinstance(content, dict):
             raise ValueError("it holds no object")
+    except BucketError:  # nothing is known of the file
+        raise
     except FileNotFoundError as error:
         raise KdError(f"there is no {path}; {fix}") from error
     except (OSError, ValueError, RecursionError) as error:
@@ -37,9 +40,7 @@ def read_json(path: pathlib.Path, fix: str) -> dict[str, Any]:
 
 def write_json(path: pathlib.Path, content: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
-    unfinished.replace(path)
+    write_whole(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_record(path: pathlib.Path, fix: str) -> dict[str, Any]:

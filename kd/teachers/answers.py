@@ -31,6 +31,7 @@ from kd.errors import KdError
 from kd.placement.ambient import pinned
 from kd.placement.mesh import BATCH, batch_parts, mesh_of, put, replicated, sharding
 from kd.system import words
+from kd.teachers.each import of_each
 from kd.teachers.make import unpaired_answer
 from kd.teachers.mixture import Mixture
 
@@ -154,12 +155,12 @@ def _apply(model: Model, members: bool) -> Callable[[PyTree, Batch], Outputs]:
         params, extra = variables
         return model.apply(params, extra, batch["inputs"], train=False)[0]
 
-    return jax.vmap(answer, in_axes=(0, None), spmd_axis_name="member") if members else answer
+    return of_each(answer, "member") if members else answer
 
 
 @functools.lru_cache(maxsize=64)
 def _paired(apply: Callable[[PyTree, Batch], Outputs]) -> Callable[[PyTree, Batch], Outputs]:
-    return jax.vmap(apply, in_axes=(0, None), spmd_axis_name="member")
+    return of_each(apply, "member")
 
 
 def _answer(

@@ -19,6 +19,7 @@ from kd.core.types import Answer, Apply, Average, Batch, Model, Outputs, PyTree,
 from kd.data import FixedViews
 from kd.errors import KdError, unknown
 from kd.placement.ambient import pinned
+from kd.teachers.each import of_each
 
 AVERAGES: tuple[Average, ...] = ("arithmetic", "geometric", "per_member")
 
@@ -71,8 +72,10 @@ def ensemble(
     alone = live(model, params, extra, fingerprint=fingerprint)
 
     def together(apply: Answer) -> Answer:
+        each = of_each(apply)
+
         def answer(variables: PyTree, batch: Batch) -> Outputs:
-            members = jax.vmap(apply, in_axes=(0, None))(variables, batch)
+            members = each(variables, batch)
             return dataclasses.replace(members, average=average)
 
         return answer

@@ -24,7 +24,7 @@ from kd.errors import KdError, unknown
 from kd.lineage import Lineage
 from kd.placement.ambient import pinned
 from kd.placement.mesh import is_whole
-from kd.system.paths import local
+from kd.system.paths import anywhere
 from kd.teachers import make as kd_teacher
 from kd.teachers import viewed
 from kd.teachers.answers import check_data, check_inputs, predict, reading
@@ -240,12 +240,12 @@ class Trained:
             class_names=self.class_names,
             lineage=self.lineage,
         )
-        exporting.write(local(path, "a folder"), kept, arrays, program, overwrite=overwrite)
+        exporting.write(anywhere(path, "a folder"), kept, arrays, program, overwrite=overwrite)
 
     @pinned()
     def _write_hugging_face(self, path: str | os.PathLike[str], overwrite: bool) -> None:
         exporting.write_hugging_face(
-            local(path, "a folder"),
+            anywhere(path, "a folder"),
             self.model,
             self.params,
             self.extra,
@@ -277,7 +277,7 @@ def load_saved(path: str | os.PathLike[str], model: Any = None) -> Trained:
       KdError: no such folder, a damaged file in it, no `model` where one is needed, or one whose
         arrays are others.
     """
-    folder: pathlib.Path = local(path, "a folder")
+    folder: pathlib.Path = anywhere(path, "a folder")
     kept, arrays = exporting.read(folder)
     built = exporting.model_of(kept, model, folder)
     params, extra, heads = exporting.trees_of(built, kept, arrays, folder)

@@ -10,12 +10,10 @@ import json
 import os
 import pathlib
 import re
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -23,10 +21,12 @@ from kd.core import rng
 from kd.core.types import PyTree
 from kd.errors import KdError
 from kd.processes import group
+from kd.storage import BucketError
 from kd.system import disk
 from kd.training import late_writes
+from kd.training.saving import Saving, abstract, is_key, to_arrays
 
-_STEP = re.compile(r"0|[1-9]\d{0,9}")
+STEP = re.compile(r"0|[1-9]\d{0,9}")
 
 
 class Checkpoints:
@@ -38,6 +38,8 @@ class Checkpoints:
     and make the same calls in the same order.
     """
 
+    _mend = "free some space and start again"
+
     def __init__(
         self, folder: pathlib.Path, say: Callable[[str], None] = print, *, read_only: bool = False
     ) -> None:
@@ -48,13 +50,13 @@ class Checkpoints:
             say,
         )
         self._folder, self._read_only, self._damaged = folder, read_only, set[int]()
-        self._saving: _Saving | None = None
+        self._saving: Saving | None = None
         self._failed = False
         self.last_position: dict[str, Any] | None = None
         """The position that was saved with the checkpoint that `restore` gave."""
         self._opened: ocp.CheckpointManager | None = None
         if not read_only:
-            group.first_does("checkpoints", lambda: _make(self._steps, self._sums, folder))
+            group.first_does("checkpoints", self._make)
 
     def save(self, step: int, tree: PyTree, position: Mapping[str, Any] | None = None) -> None:
         """Write `tree` and a JSON-able `position` as the checkpoint of `step`; nothing if that step
@@ -68,23 +70,31 @@ class Checkpoints:
             full; earlier checkpoints stay.
         """
         self.wait()
-        arrays = _to_arrays(tree)
+        arrays = to_arrays(tree)
         try:
             group.first_does("aside", self._set_aside)
             self._damaged.clear()
-            if step in self._manager.all_steps():
+            if not self._begin(step, arrays, position):
                 return
-            group.first_does("room", lambda: self._claim_room(step, jax.tree.leaves(arrays)))
-            items: dict[str, Any] = {"state": ocp.args.PyTreeSave(arrays)}
-            if position is not None:
-                items["position"] = ocp.args.JsonSave({"position": dict(position)})
-            self._manager.save(step, args=ocp.args.Composite(**items))
+        except BucketError as error:
+            raise self._not_saved(step, error) from error
         except KdError:
             raise
         # Orbax and TensorStore raise many kinds; each means that this step is not saved
         except Exception as error:
             raise self._not_saved(step, error) from error
-        self._saving = _Saving(step, self._finish)
+        self._saving = Saving(step, self._finish)
+
+    def _begin(self, step: int, arrays: PyTree, position: Mapping[str, Any] | None) -> bool:
+        """Copy the arrays off the devices, for `_finish`; False where the step is there."""
+        if step in self._manager.all_steps():
+            return False
+        group.first_does("room", lambda: self._claim_room(step, jax.tree.leaves(arrays)))
+        items: dict[str, Any] = {"state": ocp.args.PyTreeSave(arrays)}
+        if position is not None:
+            items["position"] = ocp.args.JsonSave({"position": dict(position)})
+        self._manager.save(step, args=ocp.args.Composite(**items))
+        return True
 
     def wait(self) -> None:
         """Block until everything is on disk. Raises a `KdError` if it could not be written."""
@@ -120,6 +130,11 @@ class Checkpoints:
         self.last_position = None if step is None else self.position(step)
         return None if step is None else self._read(step, example)
 
+    @property
+    def newest(self) -> int:
+        """The step of the newest one, whole or not; -1 if there is none."""
+        return max(self._there(), default=-1)
+
     def position(self, step: int) -> dict[str, Any] | None:
         """The position that was saved with the checkpoint of `step`; None if there was none."""
         if not (self._steps / str(step) / "position").is_dir():
@@ -135,11 +150,14 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            if self._failed:  # Orbax would raise once more what `wait` has raised
-                with contextlib.suppress(Exception):
-                    self._manager.wait_until_finished()
-            if self._opened is not None:
-                self._opened.close()
+            self._release()
+
+    def _release(self) -> None:
+        if self._failed:  # Orbax would raise once more what `wait` has raised
+            with contextlib.suppress(Exception):
+                self._manager.wait_until_finished()
+        if self._opened is not None:
+            self._opened.close()
 
     @property
     def _manager(self) -> ocp.CheckpointManager:
@@ -166,12 +184,12 @@ class Checkpoints:
         name.
         """
         names = [p.name for p in self._steps.iterdir()] if self._steps.is_dir() else []
-        return {int(name) for name in names if _STEP.fullmatch(name)}
+        return {int(name) for name in names if STEP.fullmatch(name)}
 
     def _choose(self) -> dict[str, Any]:
         damaged = []
         sums = [p.stem for p in self._sums.glob("*.json")] if self._sums.is_dir() else []
-        gone = {int(name) for name in sums if _STEP.fullmatch(name)} - self._there()
+        gone = {int(name) for name in sums if STEP.fullmatch(name)} - self._there()
         for step in sorted(self._there() | gone, reverse=True):
             if self._read_only and not (self._sums / f"{step}.json").exists():
                 continue  # that run is still writing it, or was stopped then
@@ -183,11 +201,14 @@ class Checkpoints:
                     errno.ENOENT, "removed while it was read", str(self._steps / str(step))
                 )
             damaged.append(step)
-            self._say(
-                f"the checkpoint of step {step} in {self._steps.parent} is damaged ({fault}); "
-                f"taking the one before{self._what_becomes_of_it(step)}"
-            )
+            self._pass_over(step, fault)
         return {"step": None, "damaged": damaged}
+
+    def _pass_over(self, step: int, fault: str) -> None:
+        self._say(
+            f"the checkpoint of step {step} in {self._steps.parent} is damaged ({fault}); "
+            f"taking the one before{self._what_becomes_of_it(step)}"
+        )
 
     def _what_becomes_of_it(self, step: int) -> str:
         if self._read_only or step not in self._there():
@@ -201,14 +222,14 @@ class Checkpoints:
             wanted = jax.tree.map(_in_memory, saved.item_metadata.tree)
             return self._restored(step, wanted)
         try:
-            arrays = self._restored(step, jax.tree.map(_abstract, example))
+            arrays = self._restored(step, jax.tree.map(abstract, example))
         except ValueError as error:  # keys written under another default of JAX, for example
             raise KdError(
                 f"the checkpoint of step {step} in {self._steps.parent} holds other arrays than "
                 f"this run, whose keys are {rng.IMPLEMENTATION} ({disk.cause(error)}); choose "
                 "another --workdir"
             ) from error
-        return jax.tree.map(lambda x, e: rng.wrapped(x) if _is_key(e) else x, arrays, example)
+        return jax.tree.map(lambda x, e: rng.wrapped(x) if is_key(e) else x, arrays, example)
 
     def _restored(self, step: int, wanted: PyTree) -> PyTree:
         how = ocp.checkpoint_utils.construct_restore_args(wanted)
@@ -281,41 +302,22 @@ class Checkpoints:
     def _not_saved(self, step: int, error: Exception) -> KdError:
         if not isinstance(error, OSError):  # Orbax's barriers fail too when another process is lost
             group.explain(error)
-        kept = max((s for s in self._there() - self._damaged if s != step), default=None)
+        kept = self._newest_but(step)
         last = "there is no earlier one" if kept is None else f"the one of step {kept} stays"
         return KdError(
             f"cannot save the checkpoint of step {step} in {self._steps.parent}: "
-            f"{disk.cause(error)}; {last}; free some space and start again"
+            f"{disk.cause(error)}; {last}; {self._mend}"
         )
 
+    def _newest_but(self, step: int) -> int | None:
+        return max((s for s in self._there() - self._damaged if s != step), default=None)
 
-class _Saving:
-    """A thread that finishes the checkpoint of `step`."""
-
-    def __init__(self, step: int, finish: Callable[[int], None]) -> None:
-        self.step, self._finish = step, finish
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._run, name="kd-checkpoint")
-        self._thread.start()
-
-    def error(self) -> Exception | None:
-        """What went wrong, when it has ended."""
-        self._thread.join()
-        return self._error
-
-    def _run(self) -> None:
+    def _make(self) -> None:
         try:
-            self._finish(self.step)
-        except Exception as error:
-            self._error = error
-
-
-def _make(steps: pathlib.Path, sums: pathlib.Path, folder: pathlib.Path) -> None:
-    try:
-        steps.mkdir(parents=True, exist_ok=True)
-        sums.mkdir(exist_ok=True)
-    except OSError as error:
-        raise _not_writable(folder, error) from error
+            self._steps.mkdir(parents=True, exist_ok=True)
+            self._sums.mkdir(exist_ok=True)
+        except OSError as error:
+            raise _not_writable(self._folder, error) from error
 
 
 def _not_writable(folder: pathlib.Path, error: OSError) -> KdError:
@@ -324,23 +326,6 @@ def _not_writable(folder: pathlib.Path, error: OSError) -> KdError:
     )
 
 
-def _to_arrays(tree: PyTree) -> PyTree:
-    """Typed keys become plain integers; everything else stays."""
-    return jax.tree.map(lambda x: jax.random.key_data(x) if _is_key(x) else x, tree)
-
-
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    """What to restore in the place of a leaf; the integers of a typed key are split as the key
-    is.
-    """
-    form = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-    return jax.ShapeDtypeStruct(form.shape, form.dtype, sharding=leaf.sharding)
-
-
 def _in_memory(form: Any) -> np.ndarray:
     """An array of the form that was saved, which takes no room: it asks Orbax for NumPy."""
     return np.broadcast_to(np.zeros((), form.dtype), form.shape)
-
-
-def _is_key(x: Any) -> bool:
-    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)

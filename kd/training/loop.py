@@ -19,11 +19,13 @@ from kd.core.types import PyTree
 from kd.errors import KdError
 from kd.placement.ambient import pinned
 from kd.processes import group
+from kd.processes.preemption import heeded
 from kd.processes.signals import Interrupted, StopSignals
 from kd.teachers.trained import Trained
 from kd.training.checkpoint import Checkpoints
 from kd.training.clock import STEPS
 from kd.training.diagnosis import diagnosed
+from kd.training.local_copies import Copies, restored
 from kd.training.log import Log, NotFinite
 from kd.training.program import Placement, Program, compile_program, place
 from kd.training.room import check_room, refusing
@@ -67,12 +69,14 @@ def run(
     *,
     cadence: Cadence = Cadence(),
     checkpoints: Checkpoints | None = None,
+    copies: Copies | None = None,
     evaluate: Callable[[State], Mapping[str, Any]] | None = None,
     validate: Callable[[State], Any] | None = None,
     start_writing: Callable[[int], Sequence[Write]] = lambda _: (),
     watching: Watching | None = None,
 ) -> State:
-    """Train to the end, from the newest checkpoint if there is one, and return the last state.
+    """Train to the end, from the newest checkpoint or copy if there is one, and return the last
+    state.
 
     In this order at every stop: evaluate, checkpoint, batch, step; metrics are fetched and written
     while the next step runs. A run that was stopped anywhere and started again ends with the same
@@ -85,15 +89,16 @@ def run(
       KdError: the parts do not fit, together or in memory, the loss is not finite (the step is
         named, checkpoints of before stay), no parameter has changed in the end, a checkpoint cannot
         be written.
-      Interrupted: SIGINT or SIGTERM arrived, in any of the processes; the state was saved.
+      Interrupted: SIGINT, SIGTERM or a notice of preemption arrived, in any of the processes; the
+        state was saved.
     """
     watching = Watching() if watching is None else watching
-    training = _Training(task, cadence, checkpoints, evaluate, validate, watching)
+    training = _Training(task, cadence, checkpoints, copies, evaluate, validate, watching)
     training.log.writers, agreement = start_writing(training.first), group.Agreement()
     training.begin()
     try:
         noting = checkpoints is not None
-        with StopSignals(noting=noting) as stop, watching.clock.doing(STEPS):
+        with StopSignals(noting=noting) as stop, heeded(stop), watching.clock.doing(STEPS):
             received = training.run(lambda step: agreement.agreed(step, stop.received))
     except KdError as error:
         if checkpoints is not None:
@@ -118,12 +123,13 @@ class _Training:
         task: Task,
         cadence: Cadence,
         checkpoints: Checkpoints | None,
+        copies: Copies | None,
         evaluate: Callable[[State], Mapping[str, Any]] | None,
         validate: Callable[[State], Any] | None,
         watching: Watching,
     ) -> None:
         check(task)
-        self.task, self.cadence, self.checkpoints = task, cadence, checkpoints
+        self.task, self.cadence, self.checkpoints, self.copies = task, cadence, checkpoints, copies
         self.evaluate, self.validate = evaluate, validate
         self.clock, self.parts = watching.clock, watching.parts
         self.placement = place(task)
@@ -133,6 +139,8 @@ class _Training:
         with self.clock.doing("restore"):
             saved = self._restore()
         self.step = self.first = int(np.max(np.asarray(self.state.step)))
+        if self.copies is not None:
+            self.copies.begin(self.step)
         self.log = Log(self._line_end, saved.get("log"))
         capacity = min(cadence.dispatch, task.total_steps)
         with self.clock.doing("compile"):
@@ -142,11 +150,12 @@ class _Training:
         watching.compiled(self.program.text)
 
     def _restore(self) -> Mapping[str, Any]:
-        """Go on from the newest checkpoint; where its data and its line of metrics stand."""
+        """Go on from the newest state; where its data and its line of metrics stand."""
         if self.checkpoints is None:
             return {}
-        self.state = self.checkpoints.restore(self.state) or self.state
-        return self.checkpoints.last_position or {}
+        saved = restored(self.checkpoints, self.copies, self.state)
+        self.state = saved.state
+        return saved.position
 
     def begin(self) -> None:
         """Before the first step: a check is compiled now, and not in the midst of the run."""
@@ -175,7 +184,8 @@ class _Training:
         patient, complete = self._is_patient(), self.step >= self.task.total_steps
         ended = complete or received is not None or not patient
         evaluating, saving = self._due(self.cadence.evaluate), self._due(self.cadence.checkpoint)
-        if evaluating or saving or ended:
+        copying = self.copies is not None and self.copies.due(self.step)
+        if evaluating or saving or copying or ended:
             self.log.flush()
             self.check_finite()
         completed = complete and self.step > self.first
@@ -188,6 +198,8 @@ class _Training:
                 ended = True
         if saving or ended:
             self._save(cut=complete and not self.cadence.stops_at(self.step))
+        elif copying:
+            self._copy()
         return ended
 
     def _advance(self) -> None:
@@ -220,6 +232,15 @@ class _Training:
             with self.clock.doing("save"):
                 position = _position(self.program, self.log, cut)
                 self.checkpoints.save(self.step, self.state, position=position)
+        if self.copies is not None:
+            self.copies.begin(self.step)
+
+    def _copy(self) -> None:
+        if self.copies is None:
+            return
+        with self.clock.doing("save"):
+            position = _position(self.program, self.log, cut=False)
+            self.copies.save(self.step, self.state, position=position)
 
     def check_finite(self) -> None:
         """A step whose loss was finite can still end in parameters that are not; they must not be

@@ -11,6 +11,7 @@ import jax
 from kd import data as kd_data
 from kd.core import rng
 from kd.core.step import Step, population
+from kd.models.abstract import convolves
 
 if TYPE_CHECKING:
     from kd.training.task import Task
@@ -64,7 +65,6 @@ def _measured(task: Task) -> tuple[str, str]:
     large = size * (task.members.size or 1) > _VMAP_BYTES * task.mesh.shape["member"]
     if large and not isinstance(task.data, kd_data.Stream):
         return "loop", "their parameters outgrow a CPU's cache"
-    applied = jax.make_jaxpr(lambda p, e, x: task.model.apply(p, e, x, train=False)[0])
-    if "conv_general_dilated" in str(applied(params, extra, example)):
+    if convolves(functools.partial(task.model.apply, train=False), params, extra, example):
         return "loop", "a CPU computes convolutions of several kernels one by one"
     return "vmap", "small products of matrices"

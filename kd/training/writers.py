@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kd.errors import KdError
+from kd.storage import BucketError, write_whole
 
 Write = Callable[[int, Mapping[str, Any]], None]
 
@@ -46,7 +47,7 @@ def jsonl(
         last = kept[-1]["step"] if kept else 0
         if last < resumed_at - unwritten:
             say(f"{path}: its lines end at step {last}; those up to step {resumed_at} are lost")
-        _replace(path, "".join(json.dumps(line) + "\n" for line in kept))
+        write_whole(path, "".join(json.dumps(line) + "\n" for line in kept))
 
     def write(step: int, values: Mapping[str, Any]) -> None:
         line = json.dumps(
@@ -191,16 +192,10 @@ def _writing(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        mend = "" if isinstance(error, BucketError) else "free some space and "
         raise KdError(
-            f"cannot write {path}: {error.strerror}; what was saved stays: free some space and "
-            "start again"
+            f"cannot write {path}: {error.strerror}; what was saved stays: {mend}start again"
         ) from error
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(text, "utf-8")
-    unfinished.replace(path)
 
 
 def _number(value: Any) -> Any:

@@ -19,6 +19,7 @@ def main():
     parser.add_argument(
         "--others", type=int, default=6, help="times that each other fault is tried"
     )
+    parser.add_argument("--buckets", action="store_true", help="runs in buckets too")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument(
         "--only", default=[""], nargs="+", metavar="WORDS", help="only rows that hold some of these"
@@ -40,8 +41,8 @@ def plan(args, only):
     """(words, how many starts it takes, function of a random generator that gives the row) of every
     row.
     """
-    from faults import kinds
-    from faults.cases import CASES, Case
+    from faults import buckets, kinds
+    from faults.cases import BUCKETS, CASES, Case
 
     alone, eight, some = Case(1), Case(8, stream=True), args.others
     rows = [
@@ -70,6 +71,16 @@ def plan(args, only):
         rows.append(
             (f"disk full, {case.words}", 2 * some, functools.partial(kinds.disk_full, case, some))
         )
+    for case in BUCKETS if getattr(args, "buckets", False) else ():
+        killed = functools.partial(kinds.killed, case, args.kills)
+        rows.append((f"SIGKILL, {case.words}", 1.6 * args.kills, killed))
+        for kind in kinds.DAMAGES:
+            damaged = functools.partial(kinds.damaged, case, kind, some)
+            rows.append((f"checkpoint, {kind}, {case.words}", 2 * some, damaged))
+        for name, function in buckets.KINDS.items():
+            rows.append(
+                (f"{name}, {case.words}", 2 * some, functools.partial(function, case, some))
+            )
     return [row for row in rows if any(words in row[0] for words in only)]
 
 

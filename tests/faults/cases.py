@@ -9,8 +9,10 @@ import tempfile
 import numpy as np
 
 import runs
+import stores
 from faults import starts
 from faults.child import CALM, Fault
+from kd.storage import BucketPath
 
 STEPS = 30
 RUN = {
@@ -36,6 +38,7 @@ class Case:
     stream: bool = False
     cached: bool = False
     accumulate: int = 1
+    store: str = ""  # of gs and s3, or a disk
 
     @property
     def words(self):
@@ -43,7 +46,7 @@ class Case:
         teacher = "cached" if self.cached else "live"
         return (
             f"{self.devices} device{'s' * (self.devices > 1)}, {data}, {teacher} teacher, "
-            f"accumulate {self.accumulate}"
+            f"accumulate {self.accumulate}{self.store and f', {self.store}://'}"
         )
 
     def command(self, workdir, **more):
@@ -63,7 +66,8 @@ class Case:
 
     def start(self, workdir, fault=CALM):
         """Start or continue the run in `workdir`, and wait."""
-        return starts.run(self.command(workdir), self.devices, workdir, fault)
+        told = variables(self.store)
+        return starts.run(self.command(workdir), self.devices, workdir, fault, told)
 
 
 # Logits that were cached cannot answer for what is streamed; kd refuses that.
@@ -74,6 +78,23 @@ CASES = [
     )
     if not (stream and cached)
 ]
+
+
+BUCKETS = [
+    Case(devices, stream, not stream, 2, scheme)
+    for scheme in stores.SCHEMES
+    for devices, stream in ((1, False), (8, True))
+]
+"""Two cases in either kind of bucket, the smaller one first."""
+LEASE_SECONDS, BUCKET_SECONDS = 20.0, 3.0
+
+
+def variables(store):
+    """What leads a process to the emulator of a kind of bucket, and lets it give up soon."""
+    if not store:
+        return {}
+    told = {"KD_LEASE_SECONDS": str(LEASE_SECONDS), "KD_BUCKET_SECONDS": str(BUCKET_SECONDS)}
+    return {**stores.variables(store), **told}
 
 
 @functools.cache
@@ -89,8 +110,14 @@ def teacher():
 def whole(case):
     """An uninterrupted run, and what it counted: nobody may change it.
 
-    Once for the compilers, once to be timed.
+    Once for the compilers, once to be timed. In a bucket it holds the bytes of the run on a disk.
     """
+    if case.store:
+        path = fresh(case.store)
+        ended = case.start(path)
+        assert ended.code == 0, ended.err
+        assert not difference(path, whole(dataclasses.replace(case, store=""))[0])
+        return path, ended.counts
     for name in ("first", "whole"):
         path = starts.scratch() / f"{name}-{CASES.index(case)}"
         ended = case.start(path)
@@ -98,12 +125,18 @@ def whole(case):
     return path, ended.counts
 
 
-def fresh():
+def fresh(store=""):
     """A folder for a run."""
+    if store:
+        return stores.fresh(store) / "run"
     return starts.scratch() / tempfile.mkdtemp(prefix="run-", dir=starts.scratch()) / "run"
 
 
 def drop(workdir):
+    if isinstance(workdir, BucketPath):
+        for path in workdir.rglob("*"):
+            path.unlink(missing_ok=True)
+        return
     shutil.rmtree(workdir.parent)
 
 

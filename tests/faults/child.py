@@ -22,9 +22,9 @@ class Fault:
     `clock`.
 
     action  none, kill (SIGKILL), term (SIGTERM), fill (fill the disk, but for `spare` bytes)
-    clock   events (of the file system) or seconds, of which a run that nobody disturbs has `whole`;
-    or rename: when
-            something is about to be moved to a path that ends in `target`
+    clock   events (of the file system, or requests of a bucket) or seconds, of which a run that
+            nobody disturbs has `whole`; or rename: when something is about to be moved to a path
+            that ends in `target`
     """
 
     action: str = "none"
@@ -43,6 +43,7 @@ class Striker:
 
     def __init__(self, fault, folder, report):
         self.fault, self.folder, self.report = fault, str(folder), report
+        self.asks = "://" in self.folder
         self.events, self.began, self.limit = 0, None, None
         self.struck = threading.Lock()  # two threads may count the same event
 
@@ -64,6 +65,21 @@ class Striker:
 
         loop.compile_program = watched
         sys.addaudithook(self.hear)
+        if self.asks:
+            self.hear_requests()
+
+    def hear_requests(self):
+        """What happens to a folder in a bucket is asked of it."""
+        from kd.storage import store
+
+        asked = store._asked
+
+        def heard(*arguments):
+            if self.began is not None:
+                self.count()
+            return asked(*arguments)
+
+        store._asked = heard
 
     def begin(self):
         """The first step is about to be taken."""
@@ -80,15 +96,17 @@ class Striker:
 
     def hear(self, event, arguments):
         """An audit hook: it is called before the event happens."""
-        if self.began is None:
+        if self.began is None or self.asks:
             return
         if event in EVENTS or (event == "open" and str(arguments[0]).startswith(self.folder)):
-            self.events += 1
             renamed = event == "os.rename" and self.fault.clock == "rename"
-            if self.events == self.limit or (
-                renamed and str(arguments[1]).endswith(self.fault.target)
-            ):
-                self.strike()
+            self.count(renamed and str(arguments[1]).endswith(self.fault.target))
+
+    def count(self, now=False):
+        """An event is about to happen."""
+        self.events += 1
+        if now or self.events == self.limit:
+            self.strike()
 
     def strike(self):
         if not self.struck.acquire(blocking=False):
@@ -121,13 +139,14 @@ def fill(filler, spare):
         file.truncate(max(0, size - spare))
 
 
-def run(command, devices, folder, output, fault, patience=None):
+def run(command, devices, folder, output, fault, patience=None, variables=()):
     """``kd`` with these arguments, as a process: what it says goes to `output`.out and .err, its
     counts to .json.
     """
     output = pathlib.Path(output)
     for number, kind in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(output.with_suffix(kind), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    os.environ.update(variables)
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     warnings.simplefilter("error")
     from kd.cli import main as cli

@@ -15,6 +15,7 @@ from faults import starts
 from faults.cases import STEPS, Case, difference, draw, drop, fresh, whole
 from faults.child import CALM, Fault
 from kd.processes.watchdog import EXIT_LOST
+from kd.storage import BucketPath
 
 CLOCKS = ("events", "seconds")
 
@@ -62,7 +63,7 @@ def last(ended):
 def killed(case: Case, times: int, random: np.random.Generator) -> Row:
     """Killed, started, killed again, ...: whenever such a run comes to its end, it is compared."""
     row, (expected, counts) = Row("SIGKILL", case.words), whole(case)
-    workdir, faults, starts_left = fresh(), 0, 4 * times
+    workdir, faults, starts_left = fresh(case.store), 0, 4 * times
     while row.tried + faults < times and (starts_left := starts_left - 1):
         clock = CLOCKS[(row.tried + faults) % 2]
         ended = case.start(workdir, draw(random, "kill", clock, counts))
@@ -71,7 +72,7 @@ def killed(case: Case, times: int, random: np.random.Generator) -> Row:
             continue
         row.add(problem_of(ended, workdir, expected), faults)
         drop(workdir)
-        workdir, faults = fresh(), 0
+        workdir, faults = fresh(case.store), 0
     if faults:
         row.add(problem_of(case.start(workdir), workdir, expected), faults)
         drop(workdir)
@@ -181,9 +182,9 @@ def damaged(case: Case, kind: str, times: int | None, random: np.random.Generato
     With `times`, only so many of the files.
     """
     row, (expected, _) = Row(f"newest checkpoint: {kind}", case.words), whole(case)
-    for path in chosen(checkpoint_files(expected), times, random):
-        workdir = fresh()
-        shutil.copytree(expected, workdir)
+    for path in chosen(checkpoint_files(expected, kind), times, random):
+        workdir = fresh(case.store)
+        copied(expected, workdir)
         (workdir / "evaluation.json").unlink()
         DAMAGES[kind](workdir / path, random)
         ended = case.start(workdir)
@@ -194,12 +195,24 @@ def damaged(case: Case, kind: str, times: int | None, random: np.random.Generato
     return row
 
 
-def checkpoint_files(workdir):
-    """The files of the newest checkpoint that hold anything, and that of its checksums."""
+def checkpoint_files(workdir, kind):
+    """The files of the newest checkpoint that hold anything, and that of its checksums; in a bucket
+    it was never saved without them.
+    """
     folder = workdir / "checkpoints"
     files = sorted(path for path in (folder / "steps" / str(STEPS)).rglob("*") if path.is_file())
-    files.append(folder / "checksums" / f"{STEPS}.json")
+    if not (isinstance(workdir, BucketPath) and DAMAGES[kind] is missing):
+        files.append(folder / "checksums" / f"{STEPS}.json")
     return [path.relative_to(workdir) for path in files if path.stat().st_size]
+
+
+def copied(folder, place):
+    """All files of a run, as another one."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            target = place / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
 
 
 def chosen(files, times, random):

@@ -82,7 +82,7 @@ class Started:
         return Ended(self.process.exitcode, *said, counts, at)
 
 
-def begin(command, devices, folder, fault=CALM, patience=None):
+def begin(command, devices, folder, fault=CALM, patience=None, variables=()):
     """``kd`` with the arguments `command` and a fault, started; `folder` is the run's."""
     output = pathlib.Path(tempfile.mkdtemp(prefix="start-", dir=scratch())) / "said"
     arguments = (
@@ -92,15 +92,16 @@ def begin(command, devices, folder, fault=CALM, patience=None):
         str(output),
         fault,
         patience,
+        dict(variables),
     )
     process = forks().Process(target=child.run, args=arguments)
     process.start()
     return Started(process, output)
 
 
-def run(command, devices, folder, fault=CALM):
+def run(command, devices, folder, fault=CALM, variables=()):
     """The same, and waited for."""
-    return begin(command, devices, folder, fault).wait()
+    return begin(command, devices, folder, fault, variables=variables).wait()
 
 
 @functools.cache

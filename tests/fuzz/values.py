@@ -53,7 +53,7 @@ PATHS = [
         "~/x",
         "~nobody/x",
         "~root",
-        "gs://bucket/x",
+        "gs://b/x",
         "s3://b/x",
         "a:b",
         "a:b/c",

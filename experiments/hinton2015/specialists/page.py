@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ NAMES = {
     "of_ensemble": "student of the ensemble, T = {temperature:g}",
     "of_specialists": "student of generalist and specialists, T = {temperature:g}",
 }
+_OF_UNITS = ("hidden units", "dropout, inputs / hidden")
 
 
 def page(results: Results) -> Page:
@@ -199,14 +201,30 @@ def _or_dash(value: float | None) -> str:
 def protocol_table(results: Results) -> Table:
     """What was trained, as the config says."""
     names = ("generalist", "longer", "specialist", "distilled")
-    runs = {name: choices(results["protocol"][name]) for name in names}
+    runs = {name: _choices(results["protocol"][name]) for name in names}
     unused = {"jitter, pixels", "max-norm"}
+    if all(run["weight decay"] == "0" for run in runs.values()):
+        unused.add("weight decay")
     rows = [
         [choice, *(run[choice] for run in runs.values())]
         for choice in runs["generalist"]
         if choice not in unused
     ]
     return Table("The protocol", ["", *runs], rows)
+
+
+def _choices(run: Mapping[str, Any]) -> dict[str, str]:
+    """What a run's config says: of a network without hidden units its options in their place."""
+    told = {**choices(run), "weight decay": f"{run['optim']['weight_decay']:g}"}
+    if "widths" in run["student"]:
+        return told
+    others = {choice: text for choice, text in told.items() if choice not in _OF_UNITS}
+    return {"network": _network(run["student"]), **others}
+
+
+def _network(student: Mapping[str, Any]) -> str:
+    options = [f"{key} {value:g}" for key, value in student.items() if key in ("depth", "width")]
+    return ", ".join([student["name"], *options])
 
 
 def _bands(results: Results) -> list[str]:
@@ -287,14 +305,15 @@ def _how_conditional(results: Results) -> str:
 def _how_covered(results: Results) -> str:
     theirs = results["protocol"]["paper"].get("coverage")
     few, many = (
-        f"{claims.gain_where(results, covered):+.2f}%"
+        claims.gain_where(results, covered)
         for covered in (lambda number: number < 3, lambda number: number >= 3)
     )
     text = (
         "Change in right answers against the generalist, summed over the seeds. At n = "
-        f"{results['protocol']['top']} the gain is {few} where fewer than three specialists have "
-        f"the right class, and {many} where three or more have it."
+        f"{results['protocol']['top']} the gain is {few:+.2f}% where fewer than three specialists "
+        "have the right class"
     )
+    text += "." if math.isnan(many) else f", and {many:+.2f}% where three or more have it."
     if not theirs:
         return text
     ordered = sorted(theirs.items(), key=lambda pair: int(pair[0].split()[0]))
@@ -307,12 +326,16 @@ def _gained(gain: float | None) -> str:
 
 
 def _how_back(results: Results) -> str:
-    protocol = results["protocol"]
-    tried = ", ".join(f"{temperature:g}" for temperature in protocol["temperatures"])
+    tried = [f"{temperature:g}" for temperature in results["protocol"]["temperatures"]]
+    at = f"the temperature {tried[0]}"
+    if len(tried) > 1:
+        at = (
+            f"the temperatures {', '.join(tried)}, of which the validation examples choose one for "
+            "each kind"
+        )
     return (
         "All but the ensemble and the row with specialists are one network of the generalist's "
-        f"size. The three kinds of students train alike, at the temperatures {tried}, of which the "
-        "validation examples choose one for each kind. Last epoch, always."
+        f"size. The three kinds of students train alike, at {at}. Last epoch, always."
     )
 
 

@@ -8,17 +8,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from experiments.hinton2015.parts import finished, of_this_data, plain
+from experiments.hinton2015.specialists.data import MADE, Protocol, made, needs, source
 from experiments.hinton2015.specialists.protocol import (
     STUDENTS,
     Hypothesis,
-    Protocol,
     StepBack,
     check,
     clustering_of,
     hypotheses,
     steps_back,
 )
-from experiments.hinton2015.specialists.text import checksum
 from kd.config import Spec, build
 from kd.core import product
 from kd.runs import Computation, Done, Stage, run_stages
@@ -38,12 +37,10 @@ def run(
     """
     protocol = build(Protocol, config, "config")
     done = run_stages(make_stages(protocol), folder, say)
-    source = (
-        protocol.generalist["data"]["source"] if protocol.sentences is None else _archive(protocol)
-    )
+    about = {"source": source(protocol), "split": protocol.split}
     return {
         "report": f"{_HERE}.page:page",
-        "protocol": plain(of_this_data(config, {"source": source, "split": protocol.split})),
+        "protocol": plain(of_this_data(config, about)),
         "stages": finished(done.values()),
         "seeds": list(protocol.seeds),
         **collect(protocol, done),
@@ -51,12 +48,12 @@ def run(
 
 
 def make_stages(protocol: Protocol) -> list[Stage | Computation]:
-    """Features of sentences where there are some, generalists, specialists of each, students of
+    """The examples where an earlier stage makes them, generalists, specialists of each, students of
     each teacher, hypotheses, measurements.
     """
     specs = check(protocol)
-    data = None if protocol.sentences is None else "features"
-    stages: list[Stage | Computation] = [] if protocol.sentences is None else [_features(protocol)]
+    data = MADE if needs(protocol) else None
+    stages: list[Stage | Computation] = [*made(protocol)]
     seeds = tuple(STUDENTS + seed for seed in protocol.seeds)
     taught = product(soft_targets__temperature=protocol.temperatures, seed=seeds)
     own = {**taught, "teacher": protocol.seeds * len(protocol.temperatures)}
@@ -105,27 +102,6 @@ def collect(protocol: Protocol, done: Mapping[str, Done]) -> dict[str, Any]:
 def _by_temperature(students: list[list[Any]]) -> list[Any]:
     """Temperature after temperature, the seeds of each in a row, as the other systems have them."""
     return [student for members in zip(*students, strict=True) for student in members]
-
-
-def _archive(protocol: Protocol) -> str:
-    assert protocol.sentences is not None
-    return pathlib.PurePath(protocol.sentences.data.source).name
-
-
-def _features(protocol: Protocol) -> Computation:
-    text = protocol.sentences
-    assert text is not None
-    return Computation(
-        "features",
-        f"{_HERE}.text:features",
-        {
-            "source": text.data.source,
-            "width": text.features,
-            "words": text.words,
-            "checksum": checksum(text.data.source, text.data.data_dir),
-        },
-        places={"data_dir": text.data.data_dir},
-    )
 
 
 def _specialists(
@@ -179,14 +155,13 @@ def _measure(protocol: Protocol) -> Computation:
 
 
 def _computed(
-    protocol: Protocol, name: str, function: str, needs: tuple[str, ...], **options: Any
+    protocol: Protocol, name: str, function: str, on: tuple[str, ...], **options: Any
 ) -> Computation:
-    features = () if protocol.sentences is None else ("features",)
     return Computation(
         name,
         f"{_HERE}.team:{function}",
         options,
-        needs=(*features, *needs),
+        needs=(*needs(protocol), *on),
         code=_LIBRARY,
         places={"data_dir": protocol.generalist["data"].get("data_dir")},
     )

@@ -5,14 +5,13 @@ feature asks for.
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 from typing import Any
 
 import numpy as np
 
 from kd.data.audio.features import Splits, Utterance, log_mel
-from kd.data.tfds_files import check_files, check_name
+from kd.data.tfds_files import check_files, check_name, home_of
 from kd.errors import KdError, reading
 
 
@@ -28,9 +27,7 @@ def load_tfds_speech(dataset: str, data_dir: str | None, bins: int) -> Splits:
       KdError: not prepared there in array_record form, no audio in it, a clip that is shorter than
         one window.
     """
-    home = pathlib.Path(
-        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    ).expanduser()
+    home = pathlib.Path(home_of(dataset, data_dir))
     check_name(dataset)
     check_files(dataset, str(home))
     with reading(f"data set '{dataset}' in {home}", "prepare it again"):

@@ -21,7 +21,7 @@ from kd.data.held import decoded, in_memory
 from kd.data.images.crops import Crop
 from kd.data.slices import parse_split
 from kd.data.stream import Stream
-from kd.data.tfds_files import check_files, check_name
+from kd.data.tfds_files import check_files, check_name, home_of
 from kd.errors import KdError, cause, reading, unknown
 
 
@@ -145,9 +145,7 @@ def _noted(info: Any, split: str) -> str:
 
 def _image_set(dataset: str, split: str, data_dir: str | None) -> Any:
     logging.getLogger("absl").setLevel(logging.ERROR)  # its advice on OpenCV is of no use here
-    home = os.path.expanduser(
-        data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    )
+    home = home_of(dataset, data_dir)
     builder = _builder(dataset, home)
     if split not in builder.info.splits:
         raise unknown(f"split of {dataset}:", split, builder.info.splits)

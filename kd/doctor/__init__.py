@@ -1,0 +1,1 @@
+"""``kd doctor``: what this machine is, and what is wrong with it."""
