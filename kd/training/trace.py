@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import pathlib
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -55,10 +56,17 @@ def read(file: pathlib.Path) -> Traced:
     Raises:
       KdError: it is no trace, or holds nothing between its first and its last step.
     """
-    try:
-        planes = list(ProfileData.from_file(str(file)).planes)
-    except Exception as error:  # the library raises several kinds
-        raise KdError(f"cannot read the trace {file}; trace these steps again") from error
+    with warnings.catch_warnings():
+        # its types warn when they are first used, and end the process where that is an error
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            planes = list(ProfileData.from_file(str(file)).planes)
+        except Exception as error:  # the library raises several kinds
+            raise KdError(f"cannot read the trace {file}; trace these steps again") from error
+        return _of(file, planes)
+
+
+def _of(file: pathlib.Path, planes: Sequence[Any]) -> Traced:
     host = [span for plane in planes if plane.name.startswith("/host") for span in _named(plane)]
     traced = [span for span in host if span[2] == SPAN]
     if not traced:
