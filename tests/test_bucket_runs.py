@@ -158,7 +158,9 @@ def test_a_lease_that_is_held_elsewhere_is_one_line(scheme, refused):
 def test_what_needs_files_of_this_machine_says_so(refused):
     bucket = stores.fresh("gs")
     command = runs.kd("train", f"--workdir={bucket / 'run'}")
-    refused([*command, "--tensorboard"], "--tensorboard appends to its files", "leave it out")
+    said = "the sink tensorboard writes its files"
+    refused([*command, "--sinks=tensorboard"], said, "leave it out")
+    refused([*command, "--profile=0:1"], "--profile writes its files", "leave it out")
     refused(["train", f"--workdir={bucket}", f"--config={bucket}/x.py"], "of this machine")
 
 

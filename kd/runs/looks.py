@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import pathlib
 from collections.abc import Callable, Sequence
 
 from kd.config import Spec, to_json
 from kd.errors import KdError
 from kd.processes import group
 from kd.runs.workdir import Workdir
+from kd.storage import check_local
 from kd.training import sinks as kd_sinks
 from kd.training.clock import Clock
 from kd.training.profile import Parts, Profile, Tracer
@@ -23,18 +25,22 @@ class Looks:
     MFU of a step's time. The clock runs from now on, or since `begun`.
 
     Raises:
-      KdError: an unknown sink, or one whose library is not installed.
+      KdError: an unknown sink, one whose library is not installed, or files of dashboards and
+        traces in a bucket.
     """
 
     def __init__(
         self,
+        folder: pathlib.Path,
         title: str,
         sinks: Sequence[str] = (),
         profile: Profile | None = None,
         at_peak: AtPeak | None = None,
         begun: float | None = None,
     ) -> None:
-        kd_sinks.check(sinks)
+        kd_sinks.check(sinks, folder)
+        if profile is not None:
+            check_local(folder, "--profile writes its files")
         self.clock = Clock(begun)
         self._title, self._names, self._profile, self._at_peak = title, sinks, profile, at_peak
         self._sinks: list[kd_sinks.Apart] = []

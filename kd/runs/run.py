@@ -34,7 +34,6 @@ from kd.runs.reading import lineage_of, verify
 from kd.runs.splits import load_splits, split_fingerprints, watched
 from kd.runs.teachers import load_teacher
 from kd.runs.workdir import Workdir, claim, made, owner_of
-from kd.storage import BucketPath
 from kd.system.paths import anywhere
 from kd.teachers.function import complete, is_unasked
 from kd.teachers.mixture import Mixture, is_live
@@ -75,13 +74,8 @@ def train_workdir(
       kd.processes.signals.Interrupted: asked to stop; the state was saved.
     """
     path = anywhere(path, "a work directory")
-    if tensorboard and isinstance(path, BucketPath):
-        raise KdError(
-            f"--tensorboard appends to its files, and {path} is in a bucket; leave it out, or "
-            "train in a folder of this machine"
-        )
     with pinned(), keeping_compiled(spec.keep_compiled):
-        looks = Looks(title, sinks, profile, at_peak, begun)
+        looks = Looks(path, title, sinks, profile, at_peak, begun)
         return _train_spec(spec, path, title, looks, despite_changes)
 
 

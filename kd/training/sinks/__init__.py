@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kd.errors import KdError
 from kd.names import lookup
+from kd.storage import check_local
 from kd.training.sinks.about import About
 from kd.training.sinks.apart import Apart, close
 from kd.training.sinks.ml_flow import MLflow
@@ -40,12 +42,16 @@ SINKS: Mapping[str, SinkInfo] = {
 """By name; ``package.module:name`` is a sink of the caller's own."""
 
 
-def check(names: Sequence[str]) -> None:
-    """Raise a `KdError` unless every name is a sink whose library is installed."""
+def check(names: Sequence[str], folder: pathlib.Path) -> None:
+    """Raise a `KdError` unless every name is a sink whose library is installed, and which can write
+    its files in `folder`.
+    """
     for name in names:
         sink = lookup("sink", name, SINKS)
         if isinstance(sink, SinkInfo) and importlib.util.find_spec(sink.library) is None:
             raise KdError(f"the sink {name} needs {sink.package}; type: pip install {sink.package}")
+        if isinstance(sink, SinkInfo):
+            check_local(folder, f"the sink {name} writes its files")
 
 
 def opened(names: Sequence[str], about: About, say: Callable[[str], None]) -> list[Apart]:
