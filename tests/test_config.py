@@ -172,6 +172,9 @@ SAME = {  # and those that may change without making it another run
     "mesh.fsdp": 2,
     "mesh.tensor": 2,
     "mesh.member": 2,
+    "mesh.slices": 2,
+    "local_copy.folder": "/local/kd",
+    "local_copy.steps": 7,
     "mesh.members_by": "loop",
     "remat": True,
     "sharding.student.rule": "fsdp",
@@ -213,6 +216,8 @@ def with_key(key, value):
         plain["data"]["jitter_pixels"] = 2
     if key in ("teacher.kind", "teacher.temperature"):
         plain["teacher"]["source"] = "table:soft.csv"
+    if key == "local_copy.steps":
+        plain["local_copy"]["folder"] = "/local/kd"
     if key == "teacher.members":
         plain["teacher"]["model"] = {"name": "mlp"}
     return resolve(plain)
