@@ -7,9 +7,7 @@ Run: ``python -m bench.agreement``.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
-import os
 import pathlib
 import socket
 import subprocess
@@ -19,10 +17,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench import cpu
 from bench.claims import spread
-from bench.run import RESULTS, save
-from kd.evidence import machine
+from bench.entry import Entry
+from bench.run import RESULTS
 
 REACH = 1.0
 """Milliseconds of a dispatch."""
@@ -34,23 +31,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.process is not None:
         _one_process(args)
         return 0
-    load = os.getloadavg()[0]
+    entry = Entry("agreement", argv)
     times = measured(args.processes, args.dispatches, args.repeats)
-    about = {**machine(), **cpu.here()}
-    loads = {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2)}
-    entry = {
-        "command": " ".join(
-            ["python -m bench.agreement", *(sys.argv[1:] if argv is None else argv)]
-        ),
+    values = {
         "processes": args.processes,
         "dispatches": args.dispatches,
         "repeats": args.repeats,
         "ms": spread(times),
         "met": bool(np.median(times) <= REACH),
-        "machine": {**about, **loads},
-        "versions": {"jax": importlib.metadata.version("jax")},
     }
-    save(args.out, {"agreement": entry}, cpu.name(about))
+    entry.save(args.out, values)
     return 0
 
 

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.metadata
-import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench import claims, cpu
+from bench import claims
 from bench import conv_problem as c
 from bench.claims import EAGER, Case, Claim, Group
+from bench.entry import Entry
 from bench.problem import Problem
-from bench.run import RESULTS, TOLERANCE, answer, apart, check, measure, save
+from bench.run import RESULTS, TOLERANCE, answer, apart, check, measure
 from bench.worker import Missing, Worker
-from kd.evidence import machine
 
 REACH = 0.7
 """Of PyTorch's speed: its convolutions are oneDNN's."""
@@ -78,7 +76,7 @@ def layers(batch: int) -> Group:
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    load, here = os.getloadavg()[0], {**machine(), **cpu.here()}
+    entry = Entry("convolutions", argv)
     problem = Problem(args.examples, args.steps)
     with Worker("bench.conv_kd", problem) as kd, Worker("bench.conv_torch", problem) as torch:
         workers = {"kd": kd, "torch": torch}
@@ -88,20 +86,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"kd and PyTorch differ by {worst:.1e}: {difference}", file=sys.stderr)
             return 1
         results = _measured(workers, args)
-    command = " ".join(["python -m bench.convolutions", *(sys.argv[1:] if argv is None else argv)])
-    about = {**here, "load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2)}
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "torch")}
-    record = {
-        "command": command,
+    values = {
         "steps": args.steps,
         "repeats": args.repeats,
-        "machine": about,
-        "versions": versions,
         "relative_difference": difference,
         "from_float64": rounding,
         **results,
     }
-    save(args.out, {"convolutions": record}, cpu.name(about))
+    entry.save(args.out, values, ("jax", "torch"))
     return 0
 
 

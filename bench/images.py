@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import functools
-import importlib.metadata
 import io
 import os
 import pathlib
@@ -22,13 +21,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench import cpu, records
+from bench import records
 from bench.claims import spread
-from bench.run import RESULTS, SETTLE_SECONDS, save
+from bench.entry import Entry
+from bench.run import RESULTS, SETTLE_SECONDS
 from kd import specialists
 from kd.data.images.folder import folder
 from kd.data.pipeline import most_threads
-from kd.evidence import machine
 
 AT_LEAST = 0.8
 """Of the speed of decoding bare."""
@@ -42,26 +41,20 @@ CERTAIN = 4.0
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     os.environ["KD_CACHE_DIR"] = "off"  # what is decoded would be kept
-    load = os.getloadavg()[0]
-    command = " ".join(["python -m bench.images", *(sys.argv[1:] if argv is None else argv)])
-    about = {**machine(), **cpu.here()}
+    entry = Entry("images", argv)
     with tempfile.TemporaryDirectory(prefix="kd-bench-") as path:
         rows = [
             reading(pathlib.Path(path, str(pixels)), args.files, pixels, args.repeats)
             for pixels in args.pixels
         ]
     solved = equation(args.examples)
-    loads = {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2)}
-    entry = {
-        "command": command,
+    values = {
         "files": args.files,
         "repeats": args.repeats,
         "reading": rows,
         "equation": solved,
-        "machine": {**about, **loads},
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "pillow")},
     }
-    save(args.out, {"images": entry}, cpu.name(about))
+    entry.save(args.out, values, ("jax", "pillow"))
     return 0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib.metadata
 import itertools
 import os
 import pathlib
@@ -23,10 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from bench import cpu
 from bench.claims import spread
-from bench.run import RESULTS, save
-from kd.evidence import machine
+from bench.entry import Entry
+from bench.run import RESULTS
 
 STEPS = 10_000_000  # no run arrives
 
@@ -36,21 +34,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.child is not None:
         _train(args)
         return 0
+    entry = Entry("lost_work", argv)
     rows = {name: measured(args, copy) for name, copy in (("without", 0), ("with", args.copy))}
-    about = {**machine(), **cpu.here()}
-    entry = {
-        "command": " ".join(
-            ["python -m bench.lost_work", *(sys.argv[1:] if argv is None else argv)]
-        ),
+    values = {
         "kills": args.kills,
         "dispatch_ms": args.dispatch_ms,
         "checkpoint": args.checkpoint,
         "copy": args.copy,
         "seconds": {name: spread(lost) for name, lost in rows.items()},
-        "machine": about,
-        "versions": {"jax": importlib.metadata.version("jax")},
     }
-    save(args.out, {"lost work": entry}, cpu.name(about))
+    entry.save(args.out, values)
     return 0
 
 

@@ -8,8 +8,6 @@ Run: ``python -m bench.members``.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import os
 import pathlib
 import sys
 import time
@@ -18,17 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from bench import cpu
 from bench.claims import spread
+from bench.entry import Entry
 from bench.line import REACH
 from bench.problem import LEARNING_RATE, MOMENTUM, SCALE, Problem
-from bench.run import RESULTS, SETTLE_SECONDS, save
+from bench.run import RESULTS, SETTLE_SECONDS
 from bench.steps import seconds_by_way
 from kd import data as kd_data
 from kd.core.members import make_members
 from kd.core.optim import Optim, make_optimizer
 from kd.core.terms import term
-from kd.evidence import machine
 from kd.models.mlp import mlp
 from kd.placement.mesh import MeshSpec
 from kd.training import loop
@@ -45,27 +42,18 @@ FEWEST = 256  # steps of members that are timed at once, in several dispatches w
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    load = os.getloadavg()[0]
+    entry = Entry("members", argv)
     data = kd_data.arrays(*Problem(args.examples, 0).data()[:2], num_classes=CLASSES, scale=SCALE)
-    command = " ".join(["python -m bench.members", *(sys.argv[1:] if argv is None else argv)])
-    here = {**machine(), **cpu.here()}
     rows: list[dict[str, Any]] = []
     for members in args.members:
         rows.append(measured(data, members, args.batch, args.steps, args.repeats))
-        about = {
-            "command": command,
+        values = {
             "student": "-".join(map(str, (784, *WIDTHS, CLASSES))),
             "batch": args.batch,
             "repeats": args.repeats,
             "rows": rows,
-            "machine": {
-                **here,
-                "load_before": round(load, 2),
-                "load_after": round(os.getloadavg()[0], 2),
-            },
-            "versions": {"jax": importlib.metadata.version("jax")},
         }
-        save(args.out, {"members": about}, cpu.name(here))
+        entry.save(args.out, values)
     return 0
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import concurrent.futures
 import contextlib
-import importlib.metadata
 import multiprocessing
 import os
 import pathlib
@@ -22,18 +21,18 @@ from typing import Any
 
 import numpy as np
 
-from bench import cpu, records
+from bench import records
 from bench.claims import spread
+from bench.entry import Entry
 from bench.prepared import prepare
 from bench.problem import LEARNING_RATE, MOMENTUM
-from bench.run import RESULTS, SETTLE_SECONDS, save
+from bench.run import RESULTS, SETTLE_SECONDS
 from bench.steps import seconds_in_epochs
 from kd import data as kd_data
 from kd.core.members import make_members
 from kd.core.optim import Optim, make_optimizer
 from kd.core.terms import term
 from kd.data.pipeline import most_threads
-from kd.evidence import machine
 from kd.models.mlp import mlp
 from kd.placement.mesh import MeshSpec
 from kd.system.kept import SETTLED
@@ -54,18 +53,14 @@ Examples = kd_data.Dataset | kd_data.Stream
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    load = os.getloadavg()[0]
-    command = " ".join(["python -m bench.streams", *(sys.argv[1:] if argv is None else argv)])
-    about = {**machine(), **cpu.here()}
+    entry = Entry("streams", argv)
     with tempfile.TemporaryDirectory(prefix="kd-bench-") as path:
         streamed = streaming(pathlib.Path(path), args.examples, args.batch, args.repeats)
     rows = [
         decoding("PNG", list(records.pngs(args.pngs, PIXELS)), args.repeats),
         decoding("JPEG", list(records.jpegs(args.jpegs, args.pixels)), args.repeats),
     ]
-    loads = {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2)}
-    entry = {
-        "command": command,
+    values = {
         "student": f"{PIXELS**2}-{CLASSES}",
         "examples": args.examples,
         "batch": args.batch,
@@ -73,10 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         **streamed,
         "decoding": rows,
         "workers": most_threads(),
-        "machine": {**about, **loads},
-        "versions": {name: importlib.metadata.version(name) for name in ("jax", "pillow")},
     }
-    save(args.out, {"streams": entry}, cpu.name(about))
+    entry.save(args.out, values, ("jax", "pillow"))
     return 0
 
 

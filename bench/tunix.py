@@ -9,18 +9,17 @@ bench.tunix --python tunix/bin/python``.
 from __future__ import annotations
 
 import argparse
-import os
 import pathlib
 import subprocess
 import sys
 from collections.abc import Sequence
 
-from bench import claims, cpu
+from bench import claims
 from bench.claims import Case, Claim
+from bench.entry import Entry
 from bench.problem import Problem
-from bench.run import RESULTS, TOLERANCE, answer, apart, measure, save
+from bench.run import RESULTS, TOLERANCE, answer, apart, measure
 from bench.worker import Worker
-from kd.evidence import machine
 
 REACH = 1.5
 _VERSIONS = """
@@ -31,7 +30,7 @@ print(of.version("google-tunix"), of.version("jax"), of.version("flax"))
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    load, here = os.getloadavg()[0], {**machine(), **cpu.here()}
+    entry = Entry("tunix", argv)
     problem = Problem(args.examples, args.steps)
     asked = subprocess.run(
         [args.python, "-c", _VERSIONS], capture_output=True, text=True, check=False
@@ -52,18 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         group = [claim for batch in args.batch for claim in _claims(batch)]
         samples = measure(workers, claims.cases(group), args.repeats, "tunix").samples
-    command = f"python -m bench.tunix --python PYTHON --repeats {args.repeats}"
-    loads = {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2)}
-    record = {
-        "command": command,
+    values = {
+        "command": f"python -m bench.tunix --python PYTHON --repeats {args.repeats}",
         "steps": args.steps,
         "repeats": args.repeats,
         "relative_difference": difference["update"],
         "comparisons": [claim.judged(samples) for claim in group],
-        "machine": {**here, **loads},
         "versions": dict(zip(("tunix", "jax", "flax"), asked.stdout.split(), strict=True)),
     }
-    save(args.out, {"tunix": record}, cpu.name(here))
+    entry.save(args.out, values)
     return 0
 
 

@@ -7,8 +7,6 @@ Run: ``python -m bench.views``.
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
-import os
 import pathlib
 import sys
 import time
@@ -18,10 +16,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from bench import cpu
 from bench.claims import spread
+from bench.entry import Entry
 from bench.problem import LEARNING_RATE, MOMENTUM, SCALE, TEMPERATURE, Problem
-from bench.run import RESULTS, SETTLE_SECONDS, save
+from bench.run import RESULTS, SETTLE_SECONDS
 from bench.steps import seconds_of_a_step
 from kd import data as kd_data
 from kd.core import rng
@@ -29,7 +27,6 @@ from kd.core.members import make_members
 from kd.core.optim import Optim, make_optimizer
 from kd.core.terms import term
 from kd.core.types import Teacher
-from kd.evidence import machine
 from kd.models.mlp import mlp
 from kd.placement.mesh import MeshSpec
 from kd.teachers import make, precompute
@@ -43,24 +40,18 @@ PIXELS = 2
 
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    load = os.getloadavg()[0]
+    entry = Entry("views", argv)
     data = kd_data.arrays(*Problem(args.examples, 0).data()[:2], num_classes=CLASSES, scale=SCALE)
-    command = " ".join(["python -m bench.views", *(sys.argv[1:] if argv is None else argv)])
-    about = {**machine(), **cpu.here()}
     rows = measured(data, args.views, args.batch, args.steps, args.repeats)
-    loads = {"load_before": round(load, 2), "load_after": round(os.getloadavg()[0], 2)}
-    entry = {
-        "command": command,
+    values = {
         "student": "-".join(map(str, (784, *WIDTHS, CLASSES))),
         "teacher": "-".join(map(str, (784, *TEACHER, CLASSES))),
         "batch": args.batch,
         "examples": args.examples,
         "repeats": args.repeats,
         **rows,
-        "machine": {**about, **loads},
-        "versions": {"jax": importlib.metadata.version("jax")},
     }
-    save(args.out, {"views": entry}, cpu.name(about))
+    entry.save(args.out, values)
     return 0
 
 
