@@ -45,12 +45,14 @@ class Folder:
     is in `said`.
     """
 
+    opened = staticmethod(Checkpoints)
+
     def __init__(self, path):
         self.path, self.said = path, []
 
     @contextlib.contextmanager
     def open(self, **options):
-        checkpoints = Checkpoints(self.path, self.said.append, **options)
+        checkpoints = self.opened(self.path, self.said.append, **options)
         yield checkpoints
         checkpoints.close()
 

@@ -12,6 +12,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import stores
+from checkpoints import Folder as OnDisk
 from checkpoints import bits, tree
 from kd.errors import KdError
 from kd.training import chunks
@@ -21,17 +22,13 @@ from kd.training.checkpoint import Checkpoints
 BOTH = pytest.mark.parametrize("scheme", stores.SCHEMES)
 
 
-class Folder:
-    """Checkpoints in a bucket, opened anew for every call, as a restarted run does."""
+class Folder(OnDisk):
+    """Checkpoints in a bucket, with a position each."""
+
+    opened = staticmethod(checkpoints_in)
 
     def __init__(self, scheme):
-        self.path, self.said = stores.fresh(scheme) / "checkpoints", []
-
-    @contextlib.contextmanager
-    def open(self, **options):
-        checkpoints = checkpoints_in(self.path, self.said.append, **options)
-        yield checkpoints
-        checkpoints.close()
+        super().__init__(stores.fresh(scheme) / "checkpoints")
 
     def save(self, *steps):
         with self.open() as checkpoints:

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import pathlib
 
 from kd.processes import group
-from kd.system.paths import local
 
 
 def doctor(args: argparse.Namespace, _overrides: list[str]) -> int:
     """Say what this machine is; 0: nothing is wrong, 2: a line for each thing that is."""
-    folder = local(args.workdir or ".", "the folder of the runs")
     # before anything touches a device
     group.start(args.coordinator, args.num_processes, args.process_id)
     with group.watch():
         from kd.doctor.page import examine, page, problems
         from kd.pages import show
 
-        facts = examine(folder)
+        facts = examine(pathlib.Path(args.workdir or "."))
         wrong = problems(facts)
         if group.is_first():
             show(page(facts))

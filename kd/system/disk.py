@@ -52,10 +52,10 @@ def claim(probe: pathlib.Path, size: int) -> None:
 def checksums(folder: pathlib.Path) -> dict[str, int]:
     """CRC-32 of every file below a folder, by its path there."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): _checksum(path) for path in files}
+    return {path.relative_to(folder).as_posix(): checksum(path) for path in files}
 
 
-def _checksum(path: pathlib.Path) -> int:
+def checksum(path: pathlib.Path) -> int:
     """CRC-32 of a file of any size, a piece at a time."""
     total = 0
     with path.open("rb") as file:

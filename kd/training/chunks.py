@@ -23,6 +23,7 @@ from kd.core.leaves import name_of
 from kd.core.types import PyTree
 from kd.processes import group
 from kd.storage import store
+from kd.training.saving import ends_of
 
 _LARGEST = 1 << 26  # bytes of a piece, where its rows allow
 Place = tuple[int, ...]
@@ -63,7 +64,7 @@ class Form:
         """The pieces that hold a part of the array."""
         ends = [
             range(start // size, -(-stop // size))
-            for (start, stop), size in zip(_bounds(index, self.shape), self.piece, strict=True)
+            for (start, stop), size in zip(ends_of(index, self.shape), self.piece, strict=True)
         ]
         return itertools.product(*ends)
 
@@ -143,7 +144,7 @@ class Reader:
         )
 
     def _part(self, form: Form, index: Index) -> np.ndarray:
-        places, bounds = list(form.places(index)), _bounds(index, form.shape)
+        places, bounds = list(form.places(index)), ends_of(index, form.shape)
         shape = [stop - start for start, stop in bounds]
         if len(places) == 1 and list(self._pieces[form.key(places[0])].shape) == shape:
             return self._pieces[form.key(places[0])]
@@ -200,10 +201,6 @@ def _indices(form: Form, leaf: Any) -> list[Index]:
     return list(leaf.sharding.addressable_devices_indices_map(form.shape).values())
 
 
-def _bounds(index: Index, shape: Sequence[int]) -> list[tuple[int, int]]:
-    return [part.indices(size)[:2] for part, size in zip(index, shape, strict=True)]
-
-
 def _rows(shard: tuple[int, ...], size: int) -> tuple[int, ...]:
     """A piece of a shard: all of it, or the most of its rows that divide them and are not too
     large.
@@ -218,7 +215,7 @@ def _rows(shard: tuple[int, ...], size: int) -> tuple[int, ...]:
 
 def _cut(form: Form, index: Index, shard: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """The pieces of a shard, by their names."""
-    starts = [start for start, _ in _bounds(index, form.shape)]
+    starts = [start for start, _ in ends_of(index, form.shape)]
     for place in form.places(index):
         at = [
             slice(number * size - start, (number + 1) * size - start)

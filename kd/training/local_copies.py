@@ -29,14 +29,12 @@ from kd.processes.handover import fetch, offered
 from kd.system import disk
 from kd.system.records import digest_of, read_record, write_record
 from kd.training.checkpoint import Checkpoints
-from kd.training.saving import abstract, is_key, to_arrays
+from kd.training.saving import Ends, abstract, ends_of, is_key, to_arrays
 
 _KEPT = 2  # processes stop at moments of their own: the step before may be the newest that all have
 _STEP = re.compile(r"(\d{1,10})\.json")
 _FORM = 1  # of the files: other ones are none of ours
 
-Ends = tuple[tuple[int, int], ...]
-"""Where a piece of an array begins and ends, by dimension."""
 Part = tuple[np.ndarray, Ends]
 
 
@@ -182,11 +180,11 @@ class Copies:
     def _is_whole(self, step: int, layout: Any) -> bool:
         try:
             record = self._record(step)
-            data = (self._folder / f"{step}.arrays").read_bytes()
+            if record.get("form") != _FORM or record.get("layout") != layout:
+                return False
+            return record.get("crc") == disk.checksum(self._folder / f"{step}.arrays")
         except (KdError, OSError):
             return False
-        same = record.get("form") == _FORM and record.get("layout") == layout
-        return same and record.get("crc") == zlib.crc32(data)
 
     def _record(self, step: int) -> dict[str, Any]:
         return read_record(self._folder / f"{step}.json", "remove it")
@@ -255,7 +253,7 @@ def _read(copies: Copies, step: int, example: PyTree) -> tuple[Any, Mapping[str,
 
 def _parts(leaf: jax.Array) -> Iterator[Part]:
     """Its pieces on the devices of this process, each once, in order."""
-    shards = {_ends(shard.index, leaf.shape): shard.data for shard in leaf.addressable_shards}
+    shards = {ends_of(shard.index, leaf.shape): shard.data for shard in leaf.addressable_shards}
     for ends in sorted(shards):
         # a copy: the device writes the next state over this one
         yield np.array(shards[ends]), ends
@@ -284,13 +282,7 @@ def _indices(leaf: Any) -> list[Ends]:
 def _by_device(leaf: Any) -> dict[Any, Ends]:
     form = abstract(leaf)
     indices = form.sharding.addressable_devices_indices_map(form.shape)
-    return {device: _ends(index or (), form.shape) for device, index in indices.items()}
-
-
-def _ends(index: tuple[slice, ...], shape: tuple[int, ...]) -> Ends:
-    """Where a piece begins and ends, by dimension."""
-    pairs = (part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
-    return tuple((begin, stop) for begin, stop in pairs)
+    return {device: ends_of(index or (), form.shape) for device, index in indices.items()}
 
 
 def _placed(leaf: Any, pieces: list[np.ndarray]) -> Any:

@@ -1,15 +1,20 @@
-"""What every kind of checkpoint shares: a thread that finishes one, and keys as plain integers."""
+"""What every kind of checkpoint shares: a thread that finishes one, keys as plain integers, and
+where the pieces of an array lie.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from kd.core.types import PyTree
+
+Ends = tuple[tuple[int, int], ...]
+"""Where a piece of an array begins and ends, by dimension."""
 
 
 class Saving:
@@ -49,3 +54,8 @@ def abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 def is_key(x: Any) -> bool:
     """Whether an array holds typed keys."""
     return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
+def ends_of(index: Sequence[slice], shape: Sequence[int]) -> Ends:
+    """Where the piece `index` of an array of that `shape` begins and ends."""
+    return tuple(part.indices(size)[:2] for part, size in zip(index, shape, strict=True))
