@@ -43,6 +43,7 @@ def imports(module, *, typing=False):
 FLOORS = [
     ["shipped"],
     ["errors", "fields", "lineage", "user_code"],
+    ["calling"],
     ["hints", "names", "evidence", "evals", "processes", "storage"],
     ["system"],
     ["core"],

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kd.calling import check_takes
 from kd.core.losses import LOSSES, LossInfo, Number
 from kd.core.losses.pairs import over_pairs
 from kd.core.schedules import Schedule
@@ -61,6 +62,8 @@ def term(
         if isinstance(named, LossInfo)
         else LossInfo(named, numbers={k: Number(v) for k, v in numbers.items()})
     )
+    words = "(student, teacher, batch, hparams" + (")" if info.init is None else ", heads)")
+    check_takes(f"loss {loss!r:.80}", info.loss, words, *words.split(","))
     if not isinstance(name, str | None):
         raise KdError(f"a term's name is text, got {name!r}; e.g. name='soft'")
     label = name or getattr(info.loss, "__name__", "loss")
