@@ -28,6 +28,10 @@ from kd.system.paths import anywhere, split_file
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+    from kd.config import Spec
+    from kd.pages import Table
+    from kd.training.profile import Profile
+
 
 def run() -> None:
     """The console script.
@@ -138,21 +142,12 @@ def _train_here(args: argparse.Namespace, overrides: list[str], begun: float) ->
             "kd train needs --workdir=DIR, where the run lives; only --show-sharding and --dry_run "
             "do without"
         )
+    if args.dry_run and args.show_sharding:
+        raise KdError("--dry_run and --show-sharding each show something and end; give one of them")
     profile = profile_of(args.profile)
     spec = resolve(_run_config(args, overrides))
-    if args.dry_run:
-        from kd.pages.dry_run import dry_run
-        from kd.runs.build import check_spec
-
-        table = dry_run(spec, check_spec(spec))
-        if group.is_first():
-            _show(table)
-        return
-    if args.show_sharding:
-        from kd.pages.sharding import layout
-        from kd.runs.build import planned
-
-        table = layout(planned(spec), spec.mesh.slices)
+    if args.dry_run or args.show_sharding:
+        table = _untrained(args, spec, profile)
         if group.is_first():
             _show(table)
         return
@@ -167,6 +162,19 @@ def _train_here(args: argparse.Namespace, overrides: list[str], begun: float) ->
     )
     if group.is_first():
         _show_members(f"{args.workdir} on {spec.data.eval}", outcome, spec.members.settings)
+
+
+def _untrained(args: argparse.Namespace, spec: Spec, profile: Profile | None) -> Table:
+    """What a run is before it trains; what else was asked for is looked at too."""
+    from kd.pages.dry_run import dry_run
+    from kd.pages.sharding import layout
+    from kd.runs.build import check_spec, planned
+    from kd.runs.looks import Looks
+
+    looks = Looks(anywhere(args.workdir or "."), "", args.sinks, profile)
+    task = planned(spec) if args.show_sharding else check_spec(spec)
+    looks.check(task)
+    return layout(task, spec.mesh.slices) if args.show_sharding else dry_run(spec, task)
 
 
 def _plan(args: argparse.Namespace, overrides: list[str]) -> int:

@@ -57,13 +57,12 @@ def term(
     if not isinstance(loss, (str, LossInfo)) and not callable(loss):
         raise KdError(f"a loss must be a name or a function, got {loss!r}; see 'kd list'")
     named = lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss
+    _check_takes(loss, named)
     info = (
         named
         if isinstance(named, LossInfo)
         else LossInfo(named, numbers={k: Number(v) for k, v in numbers.items()})
     )
-    words = "(student, teacher, batch, hparams" + (")" if info.init is None else ", heads)")
-    check_takes(f"loss {loss!r:.80}", info.loss, words, *words.split(","))
     if not isinstance(name, str | None):
         raise KdError(f"a term's name is text, got {name!r}; e.g. name='soft'")
     label = name or getattr(info.loss, "__name__", "loss")
@@ -89,6 +88,13 @@ def term(
     if pairs > 1 and not info.fused:
         info = over_pairs(info, pairs)
     return Term(label, info, values, set_ones, layers)
+
+
+def _check_takes(loss: Any, named: Any) -> None:
+    owns = isinstance(named, LossInfo) and named.init is not None
+    takes = ["student", "teacher", "batch", "hparams", *(["heads"] if owns else [])]
+    function = named.loss if isinstance(named, LossInfo) else named
+    check_takes(f"loss {loss!r:.80}", function, f"({', '.join(takes)})", *takes)
 
 
 def _pairs_of_paths(label: str, info: LossInfo, taps: Any) -> dict[str, tuple[Pair, ...]]:
