@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from kd.calling import raised
+from kd.errors import cause
 from kd.training.sinks.about import About
 
 SECONDS = 20.0
@@ -60,7 +60,7 @@ class Apart:
                 sink.write(line[0], flat(line[1]))
             sink.close()
         except BaseException as error:  # a library may even ask to exit
-            self._say(f"the sink {self._name} {raised(error)}; the run goes on without it")
+            self._say(f"the sink {self._name} failed ({cause(error)}); the run goes on without it")
         finally:
             self._over.set()
 
