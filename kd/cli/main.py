@@ -21,7 +21,7 @@ from kd.cli.doctor import doctor
 from kd.cli.ending import ended, leave
 from kd.cli.streams import steady
 from kd.errors import KdError, unknown
-from kd.system import words
+from kd.system import tpu, words
 from kd.system.allocator import keep_freed
 from kd.system.paths import anywhere, split_file
 
@@ -55,6 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
         args = parser().parse_args(known)
         words.begin(args.command)
         keep_freed()
+        tpu.leave_alone()
         if overrides and "config" not in args:
             raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
         return _COMMANDS[args.command](args, overrides) or 0
