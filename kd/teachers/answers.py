@@ -35,6 +35,8 @@ from kd.teachers.each import of_each
 from kd.teachers.make import unpaired_answer
 from kd.teachers.mixture import Mixture
 
+_LOGITS = 2**27  # numbers that are there at once
+
 
 @pinned()
 def predict(
@@ -53,6 +55,21 @@ def predict(
     """
     outputs = _answer(_apply(model, members), (params, extra), data, batch_size, members)
     return np.asarray(outputs.logits)
+
+
+@pinned()
+def word_scores(
+    model: Model, params: PyTree, extra: PyTree, data: Examples, *, members: bool, batch_size: int
+) -> np.ndarray:
+    """What is judged of words that were hidden: of each position the negative log-likelihood of its
+    label, and 1 where that is the most probable word. Shapes: ``[n l 2]``, or ``[m n l 2]``.
+
+    The logits of a few rows are computed at a time, and none are kept.
+    """
+    wide = data.num_classes * int(np.prod(data.positions))
+    size = max(1, min(batch_size, _LOGITS // wide))
+    told = _answer(_scored(model, members), (params, extra), data, size, members)
+    return np.asarray(told.logits)
 
 
 @pinned()
@@ -154,6 +171,19 @@ def _apply(model: Model, members: bool) -> Callable[[PyTree, Batch], Outputs]:
     def answer(variables: PyTree, batch: Batch) -> Outputs:
         params, extra = variables
         return model.apply(params, extra, batch["inputs"], train=False)[0]
+
+    return of_each(answer, "member") if members else answer
+
+
+@functools.lru_cache(maxsize=64)
+def _scored(model: Model, members: bool) -> Callable[[PyTree, Batch], Outputs]:
+    def answer(variables: PyTree, batch: Batch) -> Outputs:
+        params, extra = variables
+        outputs = model.apply(params, extra, batch["inputs"], train=False)[0]
+        log_probs, labels = outputs.log_probs(), batch["labels"]
+        nll = -jnp.take_along_axis(log_probs, labels[..., None], axis=-1)[..., 0]
+        right = jnp.argmax(log_probs, axis=-1) == labels
+        return Outputs(jnp.stack([nll, right.astype(nll.dtype)], axis=-1))
 
     return of_each(answer, "member") if members else answer
 
