@@ -27,6 +27,20 @@ PLAIN = (
 )
 WORDS = (*SPECIAL, *PLAIN, *GOOD, *BAD)
 
+SETTINGS = {
+    "tokenizer": "tokenizer.json",
+    "columns": ("sentence",),
+    "label": "label",
+    "names": ("no", "yes"),
+    "length": 64,
+    "too_long": "refused",
+    "buckets": 4,
+    "packed": True,
+    "masked": 0.15,
+    "rare": 0.7,
+}
+"""A value of every key of config.data.text that is not its default."""
+
 
 def sentences(n=96, seed=0, longest=12):
     """Sentences and whether each is good: its one telling word says so."""

@@ -1,283 +1,189 @@
-"""A path in a bucket does what one of a disk does; what a disk cannot do is a precondition."""
+"""Laws of batches of a few lengths: which one a step has is a function of the step alone, its rows
+are one of (seed, step), padding changes nothing, and a run that stopped ends with the same bytes.
+"""
 
-import concurrent.futures
+import dataclasses
+import itertools
+import json
+import signal
 
 import hypothesis
 import hypothesis.strategies as st
+import numpy as np
 import pytest
+from jax import monitoring
 
-import stores
-from kd.errors import KdError
-from kd.storage import (
-    BucketError,
-    BucketPath,
-    may_write,
-    parts,
-    send,
-    store,
-    write_whole,
-    wrong_with,
-)
-from kd.system.copies import brought
-from kd.system.paths import anywhere, local
-from kd.system.records import read_record, write_record
+import faulty
+import runs
+import small_text
+import tiny
+from kd import data as kd_data
+from kd.core.terms import term
+from kd.data.tokens.buckets import Buckets, bucket_lengths
+from kd.training import loop, writers
 
-BOTH = pytest.mark.parametrize("scheme", stores.SCHEMES)
+LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=40).map(np.asarray)
+HARD = (term("hard"),)
 
 
-def seen(folder):
-    """All that can be asked about a folder, but for where it is."""
-    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-    return {
-        "files": {name: (folder / name).read_bytes() for name in files},
-        "inside": sorted(path.name for path in folder.iterdir()) if folder.is_dir() else [],
-        "json": sorted(path.name for path in folder.glob("*.json")),
-        "deep": sorted(str(path.relative_to(folder)) for path in folder.glob("[ab]*/x.json")),
-        "is": [folder.exists(), folder.is_dir(), folder.is_file()],
-        "none": [(folder / "none").exists(), (folder / "none").is_dir()],
-    }
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("text")
+    tokenizer = small_text.write_vocabulary(folder)
+    text = kd_data.Text(tokenizer=str(tokenizer), length=20, buckets=2)
+    return kd_data.from_texts(*small_text.sentences(90), text=text)
 
 
-@BOTH
-def test_a_folder_in_a_bucket_is_a_folder(scheme, tmp_path):
-    bucket = stores.fresh(scheme)
-    assert not bucket.exists()
-    assert list(bucket.glob("*")) == []
-    for folder in (bucket, tmp_path / "run"):
-        folder.mkdir()
-        (folder / "b.json").write_text("{}", "utf-8")
-        (folder / "empty").write_bytes(b"")
-        for name in ("a1", "a2", "c"):
-            (folder / name).mkdir()
-            (folder / name / "x.json").write_bytes(b"\0\xff" * 3)
-        (folder / "c" / "x.json").replace(folder / "c" / "y")
-        (folder / "a2" / "x.json").unlink()
-        (folder / "a2").rmdir()
-        (folder / "a2" / "x.json").unlink(missing_ok=True)
-        write_whole(folder / "b.json", "[1]")
-        for missing in ((folder / "none").read_bytes, (folder / "none").unlink):
-            with pytest.raises(FileNotFoundError):
-                missing()
-    assert seen(bucket) == seen(tmp_path / "run")
-    assert (bucket / "a1" / "x.json").stat().st_size == 6
+@hypothesis.given(LENGTHS, st.integers(1, 5))
+def test_the_buckets_pad_least_of_all(lengths, count):
+    def padded(ends):
+        return sum(min(end for end in ends if end >= n) for n in lengths.tolist())
+
+    chosen = bucket_lengths(lengths, count)
+    present = np.unique(lengths).tolist()
+    others = itertools.combinations(present[:-1], min(count, len(present)) - 1)
+    assert len(chosen) == min(count, len(present))
+    assert padded(chosen) == min(padded((*some, present[-1])) for some in others)
 
 
-@BOTH
-def test_an_address_stays_one(scheme):
-    path = BucketPath(f"{scheme}://bucket/a/b.c")
-    assert [str(path), str(path.parent), str(path.parent / "d")] == [
-        f"{scheme}://bucket/a/b.c",
-        f"{scheme}://bucket/a",
-        f"{scheme}://bucket/a/d",
+@hypothesis.given(LENGTHS, st.integers(1, 4), st.integers(1, 12), st.integers(0, 2**31 - 1))
+def test_a_step_has_one_length_for_every_seed_and_rows_that_fit_it(lengths, count, size, seed):
+    size = min(size, len(lengths))
+    order = Buckets((seed, seed ^ 1), lengths, count, size)
+    steps = kd_data.steps_per_epoch(len(lengths), size)
+    for epoch in range(2):
+        rows = np.stack([order.rows(epoch * steps + k) for k in range(steps)])
+        for step, batch in enumerate(rows, epoch * steps):
+            length = order.length(step)
+            assert (lengths[batch] <= length).all()
+            assert (
+                lengths[batch].max(axis=1) > max([0, *(n for n in order.lengths if n < length)])
+            ).all()
+        for member in range(2):
+            seen = rows[:, member].reshape(-1)
+            assert len(set(seen.tolist())) == len(seen) == steps * size
+            rest = np.setdiff1d(np.arange(len(lengths)), seen)
+            ends = np.asarray(bucket_lengths(lengths, count))
+            buckets = np.searchsorted(ends, lengths)
+            assert buckets[rest].max(initial=0) <= buckets[seen].min()  # the shortest are left out
+    again = Buckets((seed ^ 1,), lengths, count, size)
+    assert [order.length(k) for k in range(2 * steps)] == [
+        again.length(k) for k in range(2 * steps)
     ]
-    assert (path.name, path.stem, path.suffix) == ("b.c", "b", ".c")
-    assert type(path.parent) is type(path.with_suffix(".x")) is BucketPath
-    assert path == anywhere(str(path)) == path.resolve() == path.absolute()
-    assert {path: 1}[anywhere(str(path))] == 1
+    np.testing.assert_array_equal(order.rows(steps)[1], again.rows(steps)[0])
 
 
-_ACT = st.sampled_from(["append", "append", "rewrite", "remove"])
-ACTS = st.lists(st.tuples(_ACT, st.text("ab\n", max_size=4)), max_size=8)
+def test_epochs_and_seeds_differ(data):
+    order = data.order((0, 1), 8)
+    steps = kd_data.steps_per_epoch(len(data), 8)
+    assert len(order.lengths) == 2
+    assert (order.rows(0)[0] != order.rows(0)[1]).any()
+    epochs = [[order.length(e * steps + k) for k in range(steps)] for e in range(2)]
+    assert epochs[0] != epochs[1]
+    assert sorted(epochs[0]) == sorted(epochs[1])
 
 
-@BOTH
-@hypothesis.settings(max_examples=8)
-@hypothesis.given(ACTS)
-def test_parts_are_read_as_one_file(scheme, acts):
-    """Whatever was appended and written anew, in whatever order."""
-    path, model = stores.fresh(scheme) / "metrics.jsonl", None
-    for act, text in acts:
-        if act == "remove":
-            path.unlink(missing_ok=True)
-            model = None
-        elif act == "append":
-            with path.open("a", encoding="utf-8") as file:
-                file.write(text)
-            model = (model or "") + text
-        else:
-            write_whole(path, text)
-            model = text
-        assert (path.read_text("utf-8") if path.exists() else None) == model
-    other = BucketPath(path)  # of another process
-    assert (other.read_bytes().decode() if other.is_file() else None) == model
+def test_less_is_padding_the_more_buckets_there_are(data):
+    waste = []
+    for buckets in (1, 2, 4, 12):
+        tokens = dataclasses.replace(data.tokens, buckets=buckets)
+        waste.append(kd_data.padding_waste(dataclasses.replace(data, tokens=tokens), 8))
+    assert waste == sorted(waste, reverse=True)
+    assert waste[-1] < 0.1 < waste[0]
 
 
-@BOTH
-def test_parts_of_two_processes_are_all_there(scheme):
-    path = stores.fresh(scheme) / "splits.jsonl"
-
-    def add(number):
-        parts.add(path.bucket, path.key, f"{number}\n".encode())
-
-    with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        list(pool.map(add, range(12)))
-    assert sorted(map(int, path.read_text("utf-8").split())) == list(range(12))
+def task(data, **changes):
+    usual = {"data": data, "teacher": None, "batch_size": 8, "steps": 14}
+    return tiny.task(small_text.Reader(2), HARD, **{**usual, **changes})
 
 
-@BOTH
-def test_of_those_who_write_on_one_condition_exactly_one_does(scheme):
-    path = stores.fresh(scheme) / "x"
-    version = store.NOTHING
-    for turn in range(3):
-        contents = [f"{turn} {number}".encode() for number in range(6)]
-        with concurrent.futures.ThreadPoolExecutor(6) as pool:
-            put = [pool.submit(store.put, path.bucket, path.key, c, version) for c in contents]
-            won = [future.result() for future in put]
-        winners = [i for i, new in enumerate(won) if new is not None]
-        assert len(winners) == 1
-        there = store.get(path.bucket, path.key)
-        assert (there.content, there.version) == (contents[winners[0]], won[winners[0]])
-        version = there.version
+class Padded(Buckets):
+    """The same rows in the same order, every batch padded to the longest."""
+
+    lengths = (None,)
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.lengths = (None,)
+
+    def length(self, _):
+        return None
 
 
-@BOTH
-def test_a_record_in_a_bucket_is_checked_as_on_a_disk(scheme):
-    path = stores.fresh(scheme) / "run.json"
-    write_record(path, {"a": [1, None]})
-    assert read_record(path, "fix it") == {"a": [1, None]}
-    path.write_text(path.read_text("utf-8").replace("1", "2"), "utf-8")
-    with pytest.raises(KdError, match=r"run\.json is damaged: it was edited; fix it"):
-        read_record(path, "fix it")
+def test_a_program_for_each_length_which_computes_what_padding_would(data, monkeypatch):
+    """One compile a length, however long the run; and padding is no part of any number."""
+    durations = []
+
+    def listener(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            durations.append(duration)
+
+    monitoring.register_event_duration_secs_listener(listener)
+    compiled, ends = [], []
+    loop.run(task(data, steps=3))  # it also compiles what the process had not needed before
+    for steps in (14, 33):
+        durations.clear()
+        ends.append(loop.run(task(data, steps=steps), cadence=loop.Cadence(4)))
+        compiled.append(len(durations))
+    with monkeypatch.context() as patch:
+        patch.setattr("kd.data.tokens.buckets.Buckets", Padded)
+        durations.clear()
+        padded = loop.run(task(data, steps=14), cadence=loop.Cadence(4))
+    monitoring.unregister_event_duration_listener(listener)
+    assert compiled[0] == compiled[1] == len(durations) + 1  # of two lengths
+    tiny.close(ends[0].params, padded.params)
+    assert tiny.differ(ends[0].params, ends[1].params)
 
 
-@BOTH
-def test_a_copy_follows_what_is_in_the_bucket(scheme, monkeypatch, tmp_path):
-    monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path))
-    bucket = stores.fresh(scheme)
-    for name in ("a/b.txt", "c.txt"):
-        (bucket / name).write_text(name, "utf-8")
-    assert not brought(bucket / "none").exists()
-    copy = brought(bucket)
-    assert seen(copy) == seen(bucket)
-    assert brought(bucket / "c.txt").read_text() == "c.txt"
-    with stores.refusing(scheme, lambda r: 500 if "changed" in r.place else None):
-        assert seen(brought(bucket)) == seen(bucket)
-    (bucket / "c.txt").write_text("changed", "utf-8")
-    (bucket / "a" / "b.txt").unlink()
-    (bucket / "d").write_text("new", "utf-8")
-    again = brought(bucket)
-    assert again == copy
-    assert {p.name: p.read_text() for p in again.rglob("*") if p.is_file()} == {
-        "c.txt": "changed",
-        "d": "new",
-    }
-    assert brought(tmp_path) == tmp_path
+def test_a_member_is_a_run_of_its_own_and_a_stream_is_memory(data):
+    members = tiny.members_of(HARD, seed=(3, 4), learning_rate=0.1)
+    together = loop.run(task(data, members=members), cadence=loop.Cadence(5))
+    alone = loop.run(task(data, members=tiny.members_of(HARD, seed=4)), cadence=loop.Cadence(3))
+    tiny.close(tiny.take(together.params, 1), alone.params)
+    assert tiny.differ(tiny.take(together.params, 0), alone.params)
+    streamed = kd_data.as_stream(data)
+    assert streamed.tokens == data.tokens
+    other = loop.run(task(streamed, members=tiny.members_of(HARD, seed=4)))
+    tiny.close(other.params, alone.params)
+    with kd_data.batches(streamed, (0, 1), 8, stop=4, threads=0) as batches:
+        order = streamed.order((0, 1), 8)
+        for step, batch in enumerate(batches):
+            assert batch["inputs"].shape == (2, 8, order.length(step), 2)
 
 
-@BOTH
-def test_what_is_sent_takes_the_place_of_what_was_there(scheme, tmp_path):
-    bucket = stores.fresh(scheme)
-    (bucket / "old" / "x").write_text("", "utf-8")
-    (tmp_path / "a").mkdir()
-    for name in ("stage.json", "a/b"):
-        (tmp_path / name).write_text(name)
-    send(tmp_path, bucket, last="stage.json")
-    assert seen(bucket) == seen(tmp_path)
-    assert may_write(bucket)
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("gs://", "no bucket"),
-        ("gs:/bucket/x", "gs://BUCKET"),
-        ("s3://Bucket/x", "no bucket"),
-        ("s3://ab/x", "no bucket"),
-        ("gs://bucket/a//b", "no empty part"),
-        ("gs://bucket/../b", "neither . nor .."),
-        ("gs://bucket/a*", "none of *"),
-        ("gs://bucket/" + "x" * 901, "900 bytes"),
-        ("http://a/b", "gs://BUCKET"),
-        ("az://a/b", "gs://BUCKET"),
-    ],
-)
-def test_an_address_that_names_no_place_in_a_bucket(text, words):
-    assert words in wrong_with(text)
-    with pytest.raises(KdError, match="is an address, and"):
-        anywhere(text)
-
-
-def test_a_path_of_this_machine_alone_is_no_address(tmp_path):
-    assert anywhere(tmp_path) == local(tmp_path) == tmp_path
-    with pytest.raises(KdError, match="of this machine"):
-        local("gs://bucket/x")
-
-
-FAULTS = {
-    401: "there are no credentials for it, or they have expired",
-    403: "these credentials may not write there (403)",
-    404: "there is no bucket",
-    429: "it answers 429",
-    500: "it answers 500",
-    503: "it answers 503",
+TEXT = {
+    "data__source": "text:t.tsv",
+    "data__train": "train[:80%]",
+    "data__eval": "train[80%:]",
+    "data__batch_size": 8,
+    "data__text__tokenizer": "vocab.txt",
+    "data__text__columns": "('sentence',)",
+    "data__text__label": "label",
+    "data__text__length": 20,
+    "data__text__buckets": 2,
+    "student": "{'name':'small_text:reader'}",
+    "total_steps": 18,
+    "eval_epochs": 1,
+    "checkpoint_epochs": 1,
+    "log_steps": 4,
 }
 
 
-@BOTH
-@pytest.mark.parametrize("status", FAULTS)
-def test_what_a_bucket_refuses_is_one_line_after_a_while(scheme, status, monkeypatch):
-    stores.patient(monkeypatch)
-    path = stores.fresh(scheme) / "x"
-    with stores.refusing(scheme, lambda request: status if request.writes else None) as proxy:
-        asked = proxy.asked
-        with pytest.raises(BucketError) as refused:
-            path.write_text("", "utf-8")
-    said = str(refused.value)
-    assert said.startswith(f"cannot write {path}: ")
-    assert FAULTS[status] in said
-    assert len(said.splitlines()) == 1
-    assert proxy.asked - asked >= 2  # asked again
-    path.write_text("1", "utf-8")
-    assert path.read_text("utf-8") == "1"
-
-
-@BOTH
-def test_a_bucket_that_says_nothing_is_given_up(scheme, monkeypatch):
-    stores.patient(monkeypatch, 1.0, 0.3)
-    path = stores.fresh(scheme) / "x"
-    release = stores.threading.Event()
-
-    def wait(request):
-        release.wait(20)
-
-    with stores.refusing(scheme, wait), pytest.raises(BucketError, match="it does not answer"):
-        path.read_bytes()
-    release.set()
-
-
-@BOTH
-def test_what_passes_is_waited_for(scheme, monkeypatch):
-    stores.patient(monkeypatch, 20.0)
-    path, left = stores.fresh(scheme) / "x", iter([500, 429, 503])
-    with stores.refusing(scheme, lambda _: next(left, None)):
-        path.write_text("late", "utf-8")
-    assert path.read_text("utf-8") == "late"
-    assert next(left, None) is None
-
-
-@BOTH
-def test_who_appends_does_not_wait(scheme):
-    """Lines are written in the background, together where the bucket is slow, in their order."""
-    path, held = stores.fresh(scheme) / "metrics.jsonl", stores.threading.Event()
-    with stores.refusing(scheme, lambda _: held.wait(20) and None):
-        for number in range(40):
-            with path.open("a", encoding="utf-8") as file:
-                file.write(f"{number}\n")
-        held.set()
-        assert path.read_text("utf-8") == "".join(f"{number}\n" for number in range(40))
-    assert len(parts.listed(path.bucket, path.key)) < 10
-
-
-def test_lines_that_cannot_be_written_are_not_forgotten(monkeypatch):
-    stores.patient(monkeypatch, 0.5)
-    path = stores.fresh("gs") / "metrics.jsonl"
-    with stores.refusing("gs", lambda _: 500):
-        with path.open("a", encoding="utf-8") as file:
-            file.write("1\n")
-        for _ in range(2):
-            with pytest.raises(BucketError, match="it answers 500"):
-                parts.settle(str(path.parent))
-    path.write_text("1\n", "utf-8")
-    with path.open("a", encoding="utf-8") as file:
-        file.write("2\n")
-    assert path.read_text("utf-8") == "1\n2\n"
+def test_a_run_that_stopped_within_a_line_ends_with_the_same_bytes(tmp_path, monkeypatch):
+    small_text.write_vocabulary(tmp_path)
+    small_text.write_tsv(tmp_path)
+    (tmp_path / "train.tsv").rename(tmp_path / "t.tsv")
+    keys = {**TEXT, "data__data_dir": tmp_path}
+    assert runs.train(tmp_path / "whole", **keys) == 0
+    stopped = []
+    for line in (4, 9):
+        monkeypatch.setattr(writers, "jsonl", writers.jsonl)
+        faulty.at_line(line, "SIGTERM")
+        assert runs.train(tmp_path / "broken", **keys) == 128 + signal.SIGTERM
+        monkeypatch.undo()
+        stopped.append(int(runs.restored(tmp_path / "broken")["['step']"]))
+    assert any(step not in (4, 8, 9, 12, 16) for step in stopped)  # lines end there
+    assert runs.train(tmp_path / "broken", **keys) == 0
+    runs.same_bytes(tmp_path / "broken", tmp_path / "whole")
+    measured = json.loads((tmp_path / "whole" / "evaluation.json").read_text())["members"][0]
+    assert {"accuracy", "f1", "matthews"} <= set(measured)

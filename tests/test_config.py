@@ -15,6 +15,7 @@ import golden
 import kd
 import kd.training.fit as fit_module
 import runs
+import small_text
 import tiny
 from kd import data as kd_data
 from kd.config import (
@@ -155,6 +156,7 @@ CHANGES = {  # every key of a run, and another value than its default
     "data.views": 8,
     "teacher.kept_as": "float16",
     "data.scale": 0.5,
+    **{f"data.text.{key}": value for key, value in small_text.SETTINGS.items()},
     "optim.clip_norm": 1.0,
     "optim.freeze": ("Dense_0/*",),
     "population.init_seed": (0, 1),
@@ -214,6 +216,10 @@ def with_key(key, value):
         plain["data"] |= {"stream": True, "image_size": 32}
     if key == "data.views":
         plain["data"]["jitter_pixels"] = 2
+    if key.startswith("data.text."):
+        plain["data"]["text"]["tokenizer"] = "tokenizer.json"
+    if key == "data.text.rare":
+        plain["data"]["text"]["masked"] = 0.15
     if key in ("teacher.kind", "teacher.temperature"):
         plain["teacher"]["source"] = "table:soft.csv"
     if key == "local_copy.steps":

@@ -88,8 +88,8 @@ def test_a_tokenizer_is_one_whether_a_file_of_words_or_of_json(folder):
     (folder / "t.tsv").write_text("said\ty\n" + TSV, "utf-8")
     content = load_tokenizer("vocab.txt", str(folder)).content
     (folder / "tokenizer.json").write_text(content.to_str(), "utf-8")
-    one, other = load(folder), load(folder, tokenizer=".")
-    np.testing.assert_array_equal(one.inputs, other.inputs)
+    first, other = load(folder), load(folder, tokenizer=".")
+    np.testing.assert_array_equal(first.inputs, other.inputs)
     renamed = content.to_str().replace("[PAD]", "<nothing>")
     (folder / "tokenizer.json").write_text(renamed, "utf-8")
     with pytest.raises(KdError, match=r"has no word for padding; it is \[PAD\] or <pad>"):
@@ -97,7 +97,7 @@ def test_a_tokenizer_is_one_whether_a_file_of_words_or_of_json(folder):
     settings = {"pad_token": {"content": "<nothing>"}}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
     again = load(folder, tokenizer="tokenizer.json")
-    np.testing.assert_array_equal(again.inputs, one.inputs)
+    np.testing.assert_array_equal(again.inputs, first.inputs)
     assert again.tokens.vocabulary.fingerprint != one.tokens.vocabulary.fingerprint
 
 
@@ -131,9 +131,9 @@ def test_what_was_tokenised_is_not_tokenised_again(folder, monkeypatch):
         return encode(*arguments, **options)
 
     monkeypatch.setattr(kd_data.tokens.source, "encode", watched)
-    one = load(folder)
+    first = load(folder)
     (folder / "other.tsv").write_bytes((folder / "t.tsv").read_bytes())
-    np.testing.assert_array_equal(load(folder, "other.tsv").inputs, one.inputs)
+    np.testing.assert_array_equal(load(folder, "other.tsv").inputs, first.inputs)
     assert asked == [16]
     load(folder, length=20)
     small_text.write_vocabulary(folder, (*small_text.WORDS, "more"))

@@ -172,10 +172,11 @@ def pairs_of(student: Workdir, teacher: str) -> tuple[int, ...] | None:
 
 def check_classes(what: str, data: Examples) -> None:
     """Raise a `KdError` unless the labels of `data` are classes. `what` is what is about them."""
-    if judged_as(data) != "classes":
+    kind = judged_as(data)
+    if kind != "classes":
         raise KdError(
-            f"{what} about classes, and the labels are {judged_as(data)}; 'kd eval' has the metrics "
-            "of the model alone"
+            f"{what} about classes, and the labels are {kind}; 'kd eval' has the metrics of the "
+            "model alone"
         )
 
 

@@ -3,6 +3,7 @@
 from kd.data.archive import find_data, members
 from kd.data.class_weights import weigh_classes
 from kd.data.dataset import Dataset, arrays, beside
+from kd.data.described import described
 from kd.data.device import as_seen, example_batch, gather, shortened, to_device
 from kd.data.examples import Examples
 from kd.data.held import as_stream, in_memory
@@ -13,7 +14,7 @@ from kd.data.pipeline import Batches, batches, in_order
 from kd.data.slices import of_classes, parse_split, split_rows, take
 from kd.data.sources import SOURCES, is_code, load
 from kd.data.stored import prepare
-from kd.data.stream import Stream, described
+from kd.data.stream import Stream
 from kd.data.tokens.buckets import padding_waste
 from kd.data.tokens.masking import hidden, masking
 from kd.data.tokens.source import from_texts

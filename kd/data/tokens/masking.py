@@ -104,6 +104,7 @@ class Masking:
         ranks = jnp.argsort(jnp.argsort(-jnp.where(asked, score, -jnp.inf)))
         hide = asked & (ranks < count)
         what, other = drawn("what"), self._any_word(drawn("other"))
+        assert self.vocabulary.mask is not None  # see masking
         shown = jnp.where(what < _MASKED, self.vocabulary.mask, ids)
         shown = jnp.where((what >= _MASKED) & (what < _MASKED + _RANDOM), other, shown)
         return hide, jnp.where(hide, shown, ids)
