@@ -98,7 +98,7 @@ def test_a_tokenizer_is_one_whether_a_file_of_words_or_of_json(folder):
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
     again = load(folder, tokenizer="tokenizer.json")
     np.testing.assert_array_equal(again.inputs, first.inputs)
-    assert again.tokens.vocabulary.fingerprint != one.tokens.vocabulary.fingerprint
+    assert again.tokens.vocabulary.fingerprint != first.tokens.vocabulary.fingerprint
 
 
 def test_what_is_too_long_is_cut_and_counted_or_refused(folder):
