@@ -9,6 +9,8 @@ import signal
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import monitoring
@@ -20,6 +22,8 @@ import tiny
 from kd import data as kd_data
 from kd.core.terms import term
 from kd.data.tokens.buckets import Buckets, bucket_lengths
+from kd.models import as_model
+from kd.teachers.trained import Trained
 from kd.training import loop, writers
 
 LENGTHS = st.lists(st.integers(1, 9), min_size=1, max_size=40).map(np.asarray)
@@ -133,6 +137,19 @@ def test_a_program_for_each_length_which_computes_what_padding_would(data, monke
     assert compiled[0] == compiled[1] == len(durations) + 1  # of two lengths
     tiny.close(ends[0].params, padded.params)
     assert tiny.differ(ends[0].params, ends[1].params)
+
+
+def test_what_is_evaluated_is_so_whatever_its_padding(data):
+    """By length or all as long, in the order of the data; of a population too."""
+    padded = dataclasses.replace(data, tokens=dataclasses.replace(data.tokens, buckets=1))
+    model = as_model(small_text.Reader(2))
+    keys = jax.random.split(jax.random.key(0), 2)
+    params, extra = jax.vmap(lambda key: model.init(key, jnp.asarray(data.first)))(keys)
+    both = Trained(model, params, extra, members=True)
+    for trained in (both, both.member(1)):
+        answers = [trained.logits(examples) for examples in (data, padded)]
+        np.testing.assert_allclose(*answers, rtol=1e-5, atol=1e-6)
+    assert np.ptp(answers[0], axis=0).min() > 0
 
 
 def test_a_member_is_a_run_of_its_own_and_a_stream_is_memory(data):

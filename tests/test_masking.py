@@ -18,6 +18,7 @@ from kd.core import rng
 from kd.core.terms import term
 from kd.errors import KdError
 from kd.models import as_model
+from kd.teachers.answers import reading
 from kd.teachers.trained import Trained, evaluation
 from kd.training import loop
 
@@ -170,6 +171,20 @@ def test_a_masked_model_is_trained_by_a_config_and_its_perplexity_falls(tmp_path
     seen = [line["eval/perplexity"] for line in runs.lines(tmp_path / "run") if "eval/nll" in line]
     assert told["perplexity"] < 0.9 * len(WORDS)
     assert seen
+
+
+def test_words_of_another_tokenizer_are_refused(texts, tmp_path):
+    file = small_text.write_vocabulary(tmp_path, (*WORDS, "more"))
+    text = kd_data.Text(tokenizer=str(file), length=24)
+    other = kd_data.from_texts(["good film"], num_classes=2, text=text)
+    model = as_model(small_text.Reader(2))
+    params, extra = model.init(jax.random.key(0), jnp.asarray(texts.first))
+    trained = Trained(model, params, extra, seen=texts.seen)
+    assert trained.logits(texts).shape == (len(texts), 2)
+    with pytest.raises(KdError, match="was trained on words of the tokenizer"):
+        trained.logits(other)
+    with pytest.raises(KdError, match="was trained on words of the tokenizer"):
+        reading(trained.teacher(), other)
 
 
 def test_what_cannot_be_hidden_is_refused(texts, tmp_path):

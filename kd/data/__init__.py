@@ -15,7 +15,7 @@ from kd.data.slices import of_classes, parse_split, split_rows, take
 from kd.data.sources import SOURCES, is_code, load
 from kd.data.stored import prepare
 from kd.data.stream import Stream
-from kd.data.tokens.buckets import padding_waste
+from kd.data.tokens.buckets import by_length, padding_waste
 from kd.data.tokens.masking import hidden, masking
 from kd.data.tokens.source import from_texts
 from kd.data.tokens.text import Text, check_text
@@ -42,6 +42,7 @@ __all__ = [
     "as_stream",
     "batches",
     "beside",
+    "by_length",
     "chain",
     "check_same_kind",
     "check_text",

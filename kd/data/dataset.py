@@ -133,7 +133,8 @@ class Dataset:
         stored = self.inputs.frames if isinstance(self.inputs, Windows) else self.inputs
         low, high, shape = float(stored.min()), float(stored.max()), self.inputs.shape[1:]
         image = is_image(shape) and not windowed and not self.ids
-        return Seen(shape, str(self.dtype), 1.0, low, high, image, self.ids).at(self.scale)
+        told = "" if self.tokens is None else self.tokens.vocabulary.fingerprint
+        return Seen(shape, str(self.dtype), 1.0, low, high, image, self.ids, told).at(self.scale)
 
     def scaled(self, scale: float | None) -> Dataset:
         """The same stored numbers, seen at another scale; None: as they are.

@@ -14,6 +14,7 @@ import numpy as np
 
 from kd.data.order import Order, Rows, permutation
 
+_EVALUATED = 4  # lengths of batches that are evaluated
 _OF_LENGTHS = 2**32 - 1  # no member's seed: which length comes at which step
 
 
@@ -93,6 +94,18 @@ def order_of(data: Any, seeds: Sequence[int], batch_size: int) -> Rows:
     if data.tokens is None or data.tokens.buckets == 1:
         return Order(seeds, len(data), batch_size)
     return Buckets(seeds, data.token_lengths, data.tokens.buckets, batch_size)
+
+
+def by_length(data: Any) -> list[tuple[np.ndarray, int]]:
+    """The rows of texts that are evaluated together, and how long they are; of data that is not
+    split none. A few lengths alone: each is compiled.
+    """
+    tokens = data.tokens
+    if tokens is None or tokens.buckets == 1 or data.positions or data.teacher_inputs is not None:
+        return []
+    ends = np.asarray(bucket_lengths(data.token_lengths, _EVALUATED))
+    places = np.searchsorted(ends, data.token_lengths)
+    return [(np.flatnonzero(places == k), int(end)) for k, end in enumerate(ends)]
 
 
 def padding_waste(data: Any, batch_size: int) -> float:
