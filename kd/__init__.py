@@ -14,7 +14,18 @@ if TYPE_CHECKING:
     from kd.auditing.limits import high_temperature_limit
     from kd.auditing.measures import audit
     from kd.core import Heads, LossInfo, Model, Number, Outputs, Schedule, Teacher, product, term
-    from kd.data import Dataset, arrays, fixed_views, flip, jitter, of_classes, weigh_classes
+    from kd.data import (
+        Dataset,
+        Text,
+        arrays,
+        fixed_views,
+        flip,
+        from_texts,
+        jitter,
+        masking,
+        of_classes,
+        weigh_classes,
+    )
     from kd.errors import KdError
     from kd.models import linen
     from kd.placement.mesh import MeshSpec
@@ -41,6 +52,7 @@ __all__ = [
     "Schedule",
     "Sharding",
     "Teacher",
+    "Text",
     "Trained",
     "arrays",
     "audit",
@@ -49,11 +61,13 @@ __all__ = [
     "fit",
     "fixed_views",
     "flip",
+    "from_texts",
     "high_temperature_limit",
     "jitter",
     "linen",
     "load",
     "load_trained",
+    "masking",
     "mixture",
     "of_classes",
     "precompute",
@@ -79,17 +93,20 @@ _HOME = {
     "Schedule": "kd.core",
     "Sharding": "kd.placement.sharding",
     "Teacher": "kd.core",
+    "Text": "kd.data",
     "Trained": "kd.teachers",
     "arrays": "kd.data",
     "audit": "kd.auditing.measures",
     "fit": "kd.training.fit",
     "fixed_views": "kd.data",
     "flip": "kd.data",
+    "from_texts": "kd.data",
     "high_temperature_limit": "kd.auditing.limits",
     "jitter": "kd.data",
     "linen": "kd.models",
     "load": "kd.runs.loading",
     "load_trained": "kd.runs",
+    "masking": "kd.data",
     "mixture": "kd.teachers.mixture",
     "of_classes": "kd.data",
     "precompute": "kd.teachers",

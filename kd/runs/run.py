@@ -18,7 +18,7 @@ from kd.core.manifest import Manifest
 from kd.core.state import State
 from kd.core.terms import teacher_taps
 from kd.core.types import Teacher
-from kd.data.examples import Examples
+from kd.data.examples import Examples, judged_as
 from kd.errors import KdError
 from kd.placement.ambient import pinned
 from kd.placement.compiled import keeping_compiled
@@ -228,7 +228,7 @@ def _train_in(
                 )
             for line in _said_at(resumed_at, workdir, task):
                 progress.say(f"{title}: {line}")
-            in_a_line = isinstance(task.data, kd_data.Stream) or resumed_at in _before(workdir)
+            in_a_line = task.takes_parts or resumed_at in _before(workdir)
             unwritten = cadence.dispatch - 1 if in_a_line else 0
             lines = writers.jsonl(workdir.metrics, resumed_at, progress.say, unwritten)
             # the times first: writing is no part of the steps of this line
@@ -269,6 +269,11 @@ def _said_at(resumed_at: int, workdir: Workdir, task: loop.Task) -> list[str]:
     if resumed_at:
         return []
     lines = [] if task.first is None else [task.first.text]
+    if task.data.tokens is not None and task.data.tokens.cut:
+        lines.append(
+            f"{task.data.tokens.cut:,} texts are longer than {task.data.first.shape[1]} tokens "
+            "(config.data.text.length), and their ends are cut off"
+        )
     if task.teacher is not None and (kept := said(task.teacher)):
         lines.append(kept)
     if workdir.has_metrics:
@@ -282,9 +287,9 @@ def _said_at(resumed_at: int, workdir: Workdir, task: loop.Task) -> list[str]:
 def _held_out(run: Trained, data: Examples) -> dict[str, Any]:
     if data.labels is None:
         return {}
-    rows, targets = data.has_label, data.targets
+    rows, targets = data.has_label, judged_as(data)
     labels = data.labels[rows]
-    metrics = [evals.measured(answers[rows], labels, targets) for answers in run.each(data)]
+    metrics = [evals.measured(answers[rows], labels, targets) for answers in run.judged(data)]
     names = _SHOWN if targets == "classes" else evals.metrics_of(targets, data.num_classes)
     values = {
         f"eval/{name}": [m[name] for m in metrics]
