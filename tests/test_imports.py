@@ -55,7 +55,7 @@ FLOORS = [
     ["specialists"],
     ["runs"],
     ["pages"],
-    ["auditing", "doctor", "planning"],
+    ["auditing", "doctor", "planning", "provenance"],
     ["kd"],
     ["experiments"],
     ["cli"],

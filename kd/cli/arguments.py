@@ -16,6 +16,8 @@ _OVERRIDES = (
     "--config.optim.learning_rate=0.05"
 )
 
+_SCHEMES = ("hf:", "run:", "table:", "weights:")
+
 
 class Parser(argparse.ArgumentParser):
     """Refuses in one line, as everything else in kd does."""
@@ -59,6 +61,8 @@ def parser() -> Parser:
             "audit", help="how much of a teacher is in a student, classes never shown included"
         )
     )
+    about = "whether a model is closer to a teacher than models that it did not teach"
+    _accuse(commands.add_parser("accuse", help=about))
     about = "write a finished model as safetensors and as a program that needs no kd"
     _export(commands.add_parser("export", help=about))
     _reproduce(
@@ -89,7 +93,7 @@ def _file(text: str) -> str:
 
 def _source(text: str) -> str:
     """A path, or one with a scheme, which whoever reads it looks at."""
-    return text if text.startswith("hf:") else _path(text)
+    return text if text.startswith(_SCHEMES) else _path(text)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -211,6 +215,74 @@ def _audit(audit: argparse.ArgumentParser) -> None:
     _data_dir(audit)
     _despite_changes(audit)
     _allow_code(audit)
+
+
+def _accuse(accuse: argparse.ArgumentParser) -> None:
+    several = {"action": "append", "default": [], "type": _source}
+    accuse.add_argument(
+        "suspect",
+        type=_source,
+        metavar="SUSPECT",
+        help="work directory, hf:DIR, weights:FILE, or table:FILE of answers to the probe set",
+    )
+    accuse.add_argument(
+        "--teacher", metavar="T", help="who may have taught it; may be said twice", **several
+    )
+    accuse.add_argument(
+        "--controls",
+        metavar="C",
+        help="models that nobody taught: a population, a folder of several, or table:FILE",
+        **several,
+    )
+    accuse.add_argument(
+        "--train_controls",
+        metavar="N",
+        help="first train so many as the teacher's run says, with other seeds, into C",
+    )
+    accuse.add_argument(
+        "--memory_gb",
+        type=float,
+        metavar="X",
+        help="what those may keep in memory at a time; default: half of what is free",
+    )
+    accuse.add_argument(
+        "--access",
+        choices=("labels", "logits"),
+        help="what is seen of the suspect; default: logits where they are known",
+    )
+    accuse.add_argument(
+        "--statistic",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="agreement, rare_agreement, agreement_on_errors, same_mistake, kl or "
+        "residual_correlation; several are tried with half of the controls",
+    )
+    accuse.add_argument(
+        "--level",
+        type=float,
+        default=0.01,
+        metavar="A",
+        help="the share of independent models that may be accused; default: 0.01",
+    )
+    accuse.add_argument("--queries", metavar="N", help="so many examples of the probe set")
+    accuse.add_argument(
+        "--split", metavar="SPLIT", help="the probe set; default: the controls' config.data.eval"
+    )
+    accuse.add_argument(
+        "--member", metavar="I", help="which model of the suspect, where it is a population"
+    )
+    accuse.add_argument(
+        "--model",
+        metavar="JSON",
+        help='the network of weights:FILE, e.g. \'{"name": "resnet", "depth": 20}\'',
+    )
+    accuse.add_argument(
+        "--out", type=_path, metavar="DIR", help="where the page goes; default: SUSPECT/accusation"
+    )
+    _data_dir(accuse)
+    _despite_changes(accuse)
+    _allow_code(accuse)
 
 
 def _export(export: argparse.ArgumentParser) -> None:

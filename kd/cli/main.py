@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 from kd import shipped
 from kd.cli.arguments import parser
 from kd.cli.doctor import doctor
+from kd.cli.provenance import accuse
+from kd.cli.words import whole
 from kd.errors import KdError, unknown
 from kd.system import words
 from kd.system.allocator import keep_freed
@@ -275,7 +277,7 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd.auditing.page import check_writable, tables, write_audit
     from kd.runs.workdir import find
 
-    missing = [_whole("--missing_class", text) for text in args.missing_class]
+    missing = [whole("--missing_class", text) for text in args.missing_class]
     out = anywhere(args.out) if args.out else find(args.student).path / "audit"
     check_writable(out)
     audited = audit_workdirs(args.teacher, args.student, missing_classes=missing, **_doors(args))
@@ -285,21 +287,13 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     print(html.resolve())
 
 
-def _whole(option: str, text: str, what: str = "a class") -> int:
-    if not text.isdecimal() or len(text) > 9:
-        raise KdError(
-            f"{option} must be {what}, a whole number of 0 or more, got '{text}'; e.g. {option}=3"
-        )
-    return int(text)
-
-
 def _export(args: argparse.Namespace, overrides: list[str]) -> None:
     del overrides
     from kd.runs.loading import load_whole
 
     trained = load_whole(args.run, allow_code=args.allow_code, despite_changes=args.despite_changes)
     if args.member is not None:
-        trained = trained.member(_whole("--member", args.member, "a member"))
+        trained = trained.member(whole("--member", args.member, "a member"))
     trained.export(args.folder, format=args.format)
     print(anywhere(args.folder).resolve())
 
@@ -386,6 +380,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "plan": _plan,
     "eval": _eval,
     "audit": _audit,
+    "accuse": accuse,
     "export": _export,
     "reproduce": _reproduce,
     "report": _report,

@@ -1,4 +1,4 @@
-"""What a model said of the probe set: its labels, and its log-probabilities where they are known."""
+"""What a model said of the probe set: labels, and log-probabilities where they are known."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def table_answers(path: pathlib.Path, data: Examples) -> Answers:
             "examples; give a label for each, in order"
         )
     _check_range(labels, data, path)
-    return answers_of(labels, str(path))
+    return answers_of(labels.astype(np.int64), str(path))
 
 
 def table_of_controls(path: pathlib.Path, data: Examples) -> list[Answers]:
@@ -67,6 +67,7 @@ def table_of_controls(path: pathlib.Path, data: Examples) -> list[Answers]:
         )
     if key == _LABELS:
         _check_range(values, data, path)
+    values = values.astype(np.int64) if key == _LABELS else values
     return [answers_of(one, f"control {i} of {path}") for i, one in enumerate(values)]
 
 
