@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,12 +66,7 @@ def _train_controls(args: argparse.Namespace) -> None:
         memory=None if args.memory_gb is None else args.memory_gb * 1e9,
         allow_code=args.allow_code,
         despite_changes=args.despite_changes,
-        say=_say,
     )
-
-
-def _say(text: str) -> None:
-    print(f"kd: {text}", file=sys.stderr, flush=True)
 
 
 def _mapping(text: str | None) -> Mapping[str, Any] | None:

@@ -198,9 +198,7 @@ def _trial(
         learning, ranking = halves(controls)
         excesses = {name: _excess(name, teacher, learning, truth) for name in names}
         statistic = max(names, key=lambda name: excesses[name](suspect))
-
-        def closeness(who: Answers) -> float:
-            return max(excess(who) for excess in excesses.values())
+        closeness = _largest(list(excesses.values()))
 
     null = np.array([closeness(control) for control in ranking])
     score = closeness(suspect)
@@ -213,6 +211,10 @@ def halves(controls: Sequence[Answers]) -> tuple[list[Answers], list[Answers]]:
     """Two halves of the controls, whatever their order: by the digest of their answers."""
     ordered = sorted(controls, key=lambda one: one.digest)
     return ordered[1::2], ordered[::2]
+
+
+def _largest(excesses: Sequence[Closeness]) -> Closeness:
+    return lambda who: max(excess(who) for excess in excesses)
 
 
 def _excess(name: str, teacher: Answers, learning: Sequence[Answers], truth: Truth) -> Closeness:

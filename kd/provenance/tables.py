@@ -36,7 +36,8 @@ def table_answers(path: pathlib.Path, data: Examples) -> Answers:
     labels = _labels(path)
     if labels is None:
         taught = answers(table_teacher(path, data), data)
-        return answers_of(np.asarray(taught.log_probs()), str(path))
+        logits = of_classes(np.asarray(taught.log_probs()), data, str(path))
+        return answers_of(logits, str(path))
     if labels.shape != (len(data),):
         raise KdError(
             f"{path} holds {labels.shape[0]:,} labels and the probe set has {len(data):,} "
@@ -69,6 +70,16 @@ def table_of_controls(path: pathlib.Path, data: Examples) -> list[Answers]:
         _check_range(values, data, path)
     values = values.astype(np.int64) if key == _LABELS else values
     return [answers_of(one, f"control {i} of {path}") for i, one in enumerate(values)]
+
+
+def of_classes(logits: np.ndarray, data: Examples, who: str) -> np.ndarray:
+    """`logits`, as wide as the probe set's classes. Raises a `KdError` of any others."""
+    if logits.shape[-1] != data.num_classes:
+        raise KdError(
+            f"{who} answers with {logits.shape[-1]} classes and the probe set has "
+            f"{data.num_classes}; only models of the same classes can be compared"
+        )
+    return logits
 
 
 def _labels(path: pathlib.Path) -> np.ndarray | None:

@@ -5,6 +5,7 @@ is recorded of it.
 from __future__ import annotations
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,7 +20,7 @@ from kd.data.slices import parse_split, split_rows
 from kd.errors import KdError
 from kd.lineage import Lineage
 from kd.provenance.answers import Answers, answers_of
-from kd.provenance.tables import table_answers, table_of_controls
+from kd.provenance.tables import of_classes, table_answers, table_of_controls
 from kd.runs.loading import load_whole
 from kd.runs.splits import open_split
 from kd.runs.teachers import load_model
@@ -28,7 +29,7 @@ from kd.system import words
 from kd.system.paths import anywhere
 from kd.teachers.answers import answers, reading
 from kd.teachers.make import digest
-from kd.teachers.trained import Trained
+from kd.teachers.trained import Trained, of_member
 
 Doors = Mapping[str, Any]
 """``allow_code`` and ``despite_changes``, as `kd.load` takes them."""
@@ -105,10 +106,14 @@ def controls(text: str, data: Examples, doors: Doors) -> Iterator[Witness]:
     for folder in folders(text):
         words.say(f"asking the controls in {folder}")
         trained = _trained(Source("run", str(folder)), None, doors)
+        arrays, lineage = _arrays(trained), trained.lineage
         for i, answered in enumerate(_each(trained, data, str(folder))):
-            own = trained.member(i) if trained.members else trained
-            name = f"member {i} of {folder}" if trained.members else str(folder)
-            yield Witness(name, answered, digest(_arrays(own)), own.fingerprint, own.lineage)
+            if not trained.members:
+                who = trained.fingerprint
+                yield Witness(str(folder), answered, digest(arrays), who, lineage)
+                continue
+            own, who = _of_member(arrays, i), of_member(trained.fingerprint, i)
+            yield Witness(f"member {i} of {folder}", answered, digest(own), who, lineage)
 
 
 def folders(text: str) -> list[pathlib.Path]:
@@ -166,15 +171,16 @@ def check_controls(
     silent = [who.name for who in teachers if not who.trained_on]
     silent += ["the controls"] * any(not one.trained_on for one in pool)
     return tuple(
-        f"nothing is recorded of the data that {name} was trained on, so that nobody can tell "
-        "whether teacher and controls saw the same"
+        f"nothing is recorded of the data of {name}, so that nobody can tell whether teacher and "
+        "controls were trained on the same"
         for name in dict.fromkeys(silent)
     )
 
 
 def _source(text: str) -> Source:
     scheme, colon, _ = text.partition(":")
-    spelled = colon and scheme in ("run", "hf", "weights", "table") and not anywhere(text).exists()
+    known = colon and scheme in ("run", "hf", "weights", "table")
+    spelled = known and not os.path.exists(text)
     return parse(text, "a model") if spelled else Source("run", text)
 
 
@@ -196,23 +202,18 @@ def _arrays(trained: Trained) -> PyTree:
     return {"params": jax.device_get(trained.params), "extra": jax.device_get(trained.extra)}
 
 
+def _of_member(arrays: PyTree, i: int) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[i], arrays)
+
+
 def _alone(trained: Trained, data: Examples, who: str) -> Answers:
     return _each(trained, data, who)[0]
 
 
 def _each(trained: Trained, data: Examples, who: str) -> list[Answers]:
-    return [answers_of(_checked(logits, data, who), who) for logits in trained.each(data)]
+    return [answers_of(of_classes(logits, data, who), who) for logits in trained.each(data)]
 
 
 def _together(trained: Trained, data: Examples, who: str) -> Answers:
     outputs = answers(reading(trained.teacher(), data), data)
-    return answers_of(_checked(np.asarray(outputs.log_probs()), data, who), who)
-
-
-def _checked(logits: np.ndarray, data: Examples, who: str) -> np.ndarray:
-    if logits.shape[-1] != data.num_classes:
-        raise KdError(
-            f"{who} answers with {logits.shape[-1]} classes and the probe set has "
-            f"{data.num_classes}; only models of the same classes can be compared"
-        )
-    return logits
+    return answers_of(of_classes(np.asarray(outputs.log_probs()), data, who), who)

@@ -70,12 +70,13 @@ def accuse_workdirs(
         witness(text, data, doors, ensemble=True, model=_for(text, model)) for text in teachers
     ]
     pool = [one for text in control_sources for one in controls(text, data, doors)]
+    silent = check_controls(pool, suspected, taught)
     truth = data.labels if data.labelled and data.has_label.all() else None
     everyone = [suspected, *taught, *pool]
     access = access or _access(everyone)
     names = chosen(statistics, access, labelled=truth is not None)
     check_enough(level, len(pool), len(taught), split=len(names) > 1)
-    warnings = [*changes, *check_controls(pool, suspected, taught)]
+    warnings = [*changes, *silent]
     warnings += [
         f"{run.path} was trained on examples of the probe set {split}; ask about examples that "
         "neither controls nor teacher have seen"
