@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from kd import shipped
 from kd.cli.arguments import parser
 from kd.cli.doctor import doctor
-from kd.cli.provenance import accuse
-from kd.cli.words import whole
+from kd.cli.options import whole
+from kd.cli.provenance import accuse, card, check_export, write_cards
 from kd.errors import KdError, unknown
 from kd.system import words
 from kd.system.allocator import keep_freed
@@ -165,6 +165,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str], begun: float) ->
     from kd.pages.profile import profile_of
     from kd.planning.here import at_peak
     from kd.processes import group
+    from kd.provenance import LicenceGate
     from kd.runs.run import train_workdir
 
     # empty too, as an unset variable of the shell is
@@ -199,6 +200,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str], begun: float) ->
         at_peak=at_peak,
         begun=begun,
         despite_changes=args.despite_changes,
+        gate=LicenceGate(args.licence_override),
     )
     if group.is_first():
         _show_members(f"{args.workdir} on {spec.data.eval}", outcome, spec.members.settings)
@@ -294,7 +296,10 @@ def _export(args: argparse.Namespace, overrides: list[str]) -> None:
     trained = load_whole(args.run, allow_code=args.allow_code, despite_changes=args.despite_changes)
     if args.member is not None:
         trained = trained.member(whole("--member", args.member, "a member"))
+    has_card = check_export(args)
     trained.export(args.folder, format=args.format)
+    if has_card:
+        write_cards(args)
     print(anywhere(args.folder).resolve())
 
 
@@ -381,6 +386,7 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "eval": _eval,
     "audit": _audit,
     "accuse": accuse,
+    "card": card,
     "export": _export,
     "reproduce": _reproduce,
     "report": _report,

@@ -1,4 +1,4 @@
-"""``kd accuse``."""
+"""``kd accuse`` and ``kd card``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,107 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from kd.cli.words import whole
+from kd.cli.options import (
+    allow_code,
+    data_dir,
+    despite_changes,
+    licence_override,
+    path,
+    source,
+    whole,
+)
 from kd.errors import KdError
 from kd.system.paths import anywhere
+
+
+def accuse_arguments(accuse: argparse.ArgumentParser) -> None:
+    """Those of ``kd accuse``."""
+    several = {"action": "append", "default": [], "type": source}
+    accuse.add_argument(
+        "suspect",
+        type=source,
+        metavar="SUSPECT",
+        help="work directory, hf:DIR, weights:FILE, or table:FILE of answers to the probe set",
+    )
+    accuse.add_argument(
+        "--teacher", metavar="T", help="who may have taught it; may be said twice", **several
+    )
+    accuse.add_argument(
+        "--controls",
+        metavar="C",
+        help="models that nobody taught: a population, a folder of several, or table:FILE",
+        **several,
+    )
+    accuse.add_argument(
+        "--train_controls",
+        metavar="N",
+        help="first train so many as the teacher's run says, with other seeds, into C",
+    )
+    accuse.add_argument(
+        "--memory_gb",
+        type=float,
+        metavar="X",
+        help="what those may keep in memory at a time; default: half of what is free",
+    )
+    accuse.add_argument(
+        "--access",
+        choices=("labels", "logits"),
+        help="what is seen of the suspect; default: logits where they are known",
+    )
+    accuse.add_argument(
+        "--statistic",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="agreement, rare_agreement, agreement_on_errors, same_mistake, kl or "
+        "residual_correlation; several are tried with half of the controls",
+    )
+    accuse.add_argument(
+        "--level",
+        type=float,
+        default=0.01,
+        metavar="A",
+        help="the share of independent models that may be accused; default: 0.01",
+    )
+    accuse.add_argument("--queries", metavar="N", help="so many examples of the probe set")
+    accuse.add_argument(
+        "--split", metavar="SPLIT", help="the probe set; default: the controls' config.data.eval"
+    )
+    accuse.add_argument(
+        "--member", metavar="I", help="which model of the suspect, where it is a population"
+    )
+    accuse.add_argument(
+        "--model",
+        metavar="JSON",
+        help='the network of weights:FILE, e.g. \'{"name": "resnet", "depth": 20}\'',
+    )
+    accuse.add_argument(
+        "--out", type=path, metavar="DIR", help="where the page goes; default: SUSPECT/accusation"
+    )
+    data_dir(accuse)
+    despite_changes(accuse)
+    allow_code(accuse)
+
+
+def card_arguments(card: argparse.ArgumentParser) -> None:
+    """Those of ``kd card``."""
+    card.add_argument("workdir", type=path, metavar="WORKDIR", help="a finished run")
+    card.add_argument(
+        "--out",
+        type=path,
+        metavar="DIR",
+        help="where README.md and bom.cdx.json go; default: WORKDIR/card",
+    )
+    card.add_argument(
+        "--verify",
+        action="store_true",
+        help="compute every hash again that can be, and compare; exit code 2 where one differs",
+    )
+    card.add_argument("--licence", metavar="SPDX", default="", help="as of kd export")
+    licence_override(card)
+    data_dir(card)
+    despite_changes(card)
+    allow_code(card)
 
 
 def accuse(args: argparse.Namespace, _overrides: list[str]) -> None:
@@ -79,3 +177,71 @@ def _mapping(text: str | None) -> Mapping[str, Any] | None:
     if not isinstance(told, dict):
         raise KdError(f"--model must be a mapping in JSON, got '{text}'")
     return told
+
+
+def card(args: argparse.Namespace, _overrides: list[str]) -> int | None:
+    """Write a run's model card and bill of materials, or verify its hashes."""
+    from kd.pages import show
+    from kd.provenance.card import write_card
+    from kd.provenance.checking import checked_table, verify_card
+    from kd.provenance.facts import facts_of
+
+    folder = anywhere(args.out) if args.out else None
+    if args.verify:
+        told = verify_card(
+            args.workdir, folder=folder, data_dir=args.data_dir, allow_code=args.allow_code
+        )
+        show(checked_table(told))
+        return 2 if any(status == "DIFFERS" for _, status, _ in told) else None
+    facts = facts_of(
+        args.workdir,
+        licence=args.licence,
+        licence_override=args.licence_override,
+        allow_code=args.allow_code,
+        despite_changes=args.despite_changes,
+    )
+    for file in write_card(facts, folder or anywhere(args.workdir) / "card"):
+        print(file.resolve())
+    return None
+
+
+def write_cards(args: argparse.Namespace) -> None:
+    """The card and the bill of materials of a run, beside its export."""
+    from kd.provenance.card import write_card
+    from kd.provenance.facts import facts_of
+
+    facts = facts_of(
+        args.run,
+        licence=args.licence,
+        licence_override=args.licence_override,
+        allow_code=args.allow_code,
+        despite_changes=args.despite_changes,
+    )
+    write_card(facts, anywhere(args.folder))
+
+
+def check_export(args: argparse.Namespace) -> bool:
+    """Whether what is exported is a run, of which there is a card. Raises a `KdError` where the
+    licence gate stops it.
+    """
+    import datetime
+
+    from kd.exporting.files import in_the_way
+    from kd.provenance.card import BOM, CARD
+    from kd.provenance.facts import allowed_licence
+    from kd.provenance.gate import check_export as check
+    from kd.provenance.gate import debts_of, saved_debts
+    from kd.provenance.licences import load_rules
+    from kd.runs.workdir import find
+
+    if args.run.startswith(("hf:", "weights:")):  # no student: another's model, in other files
+        return False
+    folder, rules, today = anywhere(args.run), load_rules(), datetime.date.today()
+    if (folder / "config.json").is_file():
+        check(saved_debts(folder, rules, today), args.licence, args.licence_override)
+        return False
+    workdir = find(folder, args.allow_code)
+    debts = debts_of(workdir, rules, today)
+    allowed_licence(workdir, debts, args.licence, args.licence_override)
+    in_the_way(anywhere(args.folder), (CARD, BOM), overwrite=False)
+    return True
