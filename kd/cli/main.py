@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from kd import shipped
 from kd.cli.arguments import parser
 from kd.cli.doctor import doctor
-from kd.cli.options import whole
+from kd.cli.options import say, whole
 from kd.cli.provenance import accuse, card, check_export, write_cards
 from kd.errors import KdError, unknown
 from kd.system import words
@@ -108,7 +108,7 @@ def _config(argument: str, overrides: list[str], data_dir: str | None) -> Config
     file, choice = split_file(argument)
     path = shipped.config_file(file)
     if path != file:
-        _say(f"kd: no {file} here; taking the one that ships with kd")
+        say(f"kd: no {file} here; taking the one that ships with kd")
     config = load_config(path, choice, overrides)
     if data_dir is not None:
         _set_data_dir(config, data_dir)
@@ -200,7 +200,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str], begun: float) ->
         at_peak=at_peak,
         begun=begun,
         despite_changes=args.despite_changes,
-        gate=LicenceGate(args.licence_override),
+        gate=LicenceGate(args.licence_override, say=say),
     )
     if group.is_first():
         _show_members(f"{args.workdir} on {spec.data.eval}", outcome, spec.members.settings)
@@ -219,7 +219,7 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
     config = _run_config(args, overrides)
     check_outputs(args.topology, args.table, args.json, args.slices)  # before minutes of compiling
     if args.table is not None:
-        page, text = pathlib.Path(args.table), table(config, args.topology, say=_say, **options)
+        page, text = pathlib.Path(args.table), table(config, args.topology, say=say, **options)
         if page.exists():
             fill_file(page, "plan", text)
         else:
@@ -228,7 +228,7 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
         return 0
     worst = 0
     for topology in args.topology:
-        planned = plan(config, topology, say=_say, **options)
+        planned = plan(config, topology, say=say, **options)
         for part in tables(planned):
             _show(part)
         print(describe_change(planned))
@@ -236,10 +236,6 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
             pathlib.Path(args.json).write_text(as_json(planned) + "\n", "utf-8")
         worst = max(worst, planned.exit_code)
     return worst
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _eval(args: argparse.Namespace, overrides: list[str]) -> None:

@@ -6,6 +6,7 @@ Nothing heavy is imported here.
 from __future__ import annotations
 
 import argparse
+import sys
 
 from kd.errors import KdError
 from kd.system.paths import anywhere, local
@@ -74,3 +75,8 @@ def licence_override(command: argparse.ArgumentParser) -> None:
         default="",
         help="go on where the licence gate stops, and record why; no legal advice",
     )
+
+
+def say(text: str) -> None:
+    """A line that is no result."""
+    print(text, file=sys.stderr, flush=True)

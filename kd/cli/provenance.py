@@ -13,6 +13,7 @@ from kd.cli.options import (
     despite_changes,
     licence_override,
     path,
+    say,
     source,
     whole,
 )
@@ -164,6 +165,7 @@ def _train_controls(args: argparse.Namespace) -> None:
         memory=None if args.memory_gb is None else args.memory_gb * 1e9,
         allow_code=args.allow_code,
         despite_changes=args.despite_changes,
+        say=lambda text: say(f"kd: {text}"),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from kd.errors import KdError
@@ -57,12 +57,14 @@ class Debt:
 @dataclasses.dataclass(frozen=True)
 class LicenceGate:
     """Asked before the first step of a run: see `kd.train_workdir`. `override` is the reason to go
-    on where it would stop; `rules` are those that ship, or `KD_LICENCES`.
+    on where it would stop; `rules` are those that ship, or `KD_LICENCES`, and `say` is told what is
+    inherited.
     """
 
     override: str = ""
     rules: Rules = dataclasses.field(default_factory=load_rules)
     today: datetime.date = dataclasses.field(default_factory=datetime.date.today)
+    say: Callable[[str], None] = words.say
 
     def __call__(
         self, lineage: Lineage, recorded: Mapping[str, Any] | None
@@ -79,8 +81,8 @@ class LicenceGate:
             return None
         reason = self.override or (recorded or {}).get("override", "")
         for debt in debts:
-            words.say(f"inherits: {debt.text}")
-        words.say(NO_ADVICE)
+            self.say(f"inherits: {debt.text}")
+        self.say(NO_ADVICE)
         check(debts, reason)
         return {"inherits": [dataclasses.asdict(debt) for debt in debts], "override": reason}
 
