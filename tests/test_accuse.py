@@ -100,7 +100,7 @@ def test_several_statistics_accuse_no_more_often():
         assert told.ranking == 20
         several.append(told.against[0].p)
         each = [accuse(suspect, teacher, controls, statistics=[s], **how) for s in tried]
-        naive.append(min(one.against[0].p for one in each))
+        naive.append(min(outcome.against[0].p for outcome in each))
     assert share_below(0.2, several) < 0.31  # 0.2, and three standard errors of 120
     assert share_below(0.2, naive) > 0.3
 
@@ -114,7 +114,7 @@ def test_a_student_is_found_and_an_independent_model_is_not(statistic):
     assert taught.accused == ("the teacher",)
     assert taught.against[0].p == 1 / 51
     alone = [accuse(pool[i], teacher, controls, power=False, **how) for i in range(2, 10)]
-    assert sum(bool(one.accused) for one in alone) <= 1
+    assert sum(bool(outcome.accused) for outcome in alone) <= 1
     power = taught.against[0].power
     assert power[0.5] > 0.9
     assert list(power.values()) == sorted(power.values())
@@ -125,7 +125,7 @@ def test_the_teacher_that_taught_is_named_among_several():
     teachers = {"A": pool[0], "B": pool[1], "C": pool[2]}
     told = accuse(student_of(pool[1], pool[3], 0.6), teachers, pool[4:], level=0.06, power=False)
     assert told.accused == ("B",)
-    by_name = {one.teacher: one for one in told.against}
+    by_name = {outcome.teacher: outcome for outcome in told.against}
     assert [by_name[name].adjusted for name in teachers] == holm(
         [by_name[name].p for name in teachers]
     )

@@ -76,9 +76,9 @@ def test_chunks_are_one_population(place, tmp_path):
 
 def test_chunks_fit_the_limit_and_are_even(place):
     spec = find(place / "teacher").spec
-    one = 2 * 3 * 4 * (64 * 8 + 8 + 8 * 10 + 10)  # twice parameters, gradients, momentum
+    control = 2 * 3 * 4 * (64 * 8 + 8 + 8 * 10 + 10)  # twice parameters, gradients, momentum
     data = 120 * (64 + 8 + 8)
-    sizes = [chunks_of(spec, 10, memory=data + k * one + 400) for k in (1, 3, 5, 50)]
+    sizes = [chunks_of(spec, 10, memory=data + k * control + 400) for k in (1, 3, 5, 50)]
     assert [chunks.size for chunks in sizes] == sorted(chunks.size for chunks in sizes)
     for chunks, k in zip(sizes, (1, 3, 5, 50), strict=True):
         assert chunks.size <= k
@@ -105,9 +105,9 @@ def test_a_student_is_found_and_a_control_is_not(place, tmp_path):
 
 
 def test_the_command_answers_with_a_sentence_and_a_page(place, capsys, tmp_path):
-    given = [f"--teacher={place / 'teacher'}", f"--controls={place / 'controls'}"]
+    named = [f"--teacher={place / 'teacher'}", f"--controls={place / 'controls'}"]
     options = [f"--level={LEVEL}", f"--out={tmp_path}", "--queries=50"]
-    assert runs.main(["accuse", str(place / "student"), *given, *options]) == 0
+    assert runs.main(["accuse", str(place / "student"), *named, *options]) == 0
     out = capsys.readouterr().out
     assert "Under independence, of 5 models like these, 1 would look as close to" in out
     assert "one more draw of what the controls are drawn from" in out
@@ -153,9 +153,9 @@ def test_controls_of_a_table(data, tmp_path):
     np.savez(tmp_path / "labels.npz", labels=logits.argmax(axis=-1))
     for kind in ("logits", "labels"):
         pool = list(controls(f"table:{tmp_path / kind}.npz", data, {}))
-        for one, values in zip(pool, logits, strict=True):
-            np.testing.assert_array_equal(one.answers.labels, values.argmax(axis=-1))
-            assert (one.answers.log_probs is None) == (kind == "labels")
+        for control, values in zip(pool, logits, strict=True):
+            np.testing.assert_array_equal(control.answers.labels, values.argmax(axis=-1))
+            assert (control.answers.log_probs is None) == (kind == "labels")
 
 
 def test_a_probe_set_that_somebody_trained_on_is_warned_of(place):

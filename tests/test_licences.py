@@ -145,7 +145,7 @@ def test_an_export_carries_what_goes_with_it():
     gemma = Debt("run:g", "gemma", "derivative", "o", "s", "gemma")
     assert check_export([gemma], "", "") == "gemma"
     assert check_export([gemma], "Gemma", "") == "Gemma"
-    with pytest.raises(KdError, match="stops an export as Apache-2.0: run:g is under gemma"):
+    with pytest.raises(KdError, match=r"stops an export as Apache-2.0: run:g is under gemma"):
         check_export([gemma], "Apache-2.0", "")
     assert check_export([gemma], "Apache-2.0", "asked") == "Apache-2.0"
     assert check_export([dataclasses.replace(gemma, carries="")], "MIT", "") == "MIT"

@@ -50,6 +50,28 @@ def accuse_arguments(accuse: argparse.ArgumentParser) -> None:
         metavar="X",
         help="what those may keep in memory at a time; default: half of what is free",
     )
+    _closeness_arguments(accuse)
+    accuse.add_argument("--queries", metavar="N", help="so many examples of the probe set")
+    accuse.add_argument(
+        "--split", metavar="SPLIT", help="the probe set; default: the controls' config.data.eval"
+    )
+    accuse.add_argument(
+        "--member", metavar="I", help="which model of the suspect, where it is a population"
+    )
+    accuse.add_argument(
+        "--model",
+        metavar="JSON",
+        help='the network of weights:FILE, e.g. \'{"name": "resnet", "depth": 20}\'',
+    )
+    accuse.add_argument(
+        "--out", type=path, metavar="DIR", help="where the page goes; default: SUSPECT/accusation"
+    )
+    data_dir(accuse)
+    despite_changes(accuse)
+    allow_code(accuse)
+
+
+def _closeness_arguments(accuse: argparse.ArgumentParser) -> None:
     accuse.add_argument(
         "--access",
         choices=("labels", "logits"),
@@ -70,24 +92,6 @@ def accuse_arguments(accuse: argparse.ArgumentParser) -> None:
         metavar="A",
         help="the share of independent models that may be accused; default: 0.01",
     )
-    accuse.add_argument("--queries", metavar="N", help="so many examples of the probe set")
-    accuse.add_argument(
-        "--split", metavar="SPLIT", help="the probe set; default: the controls' config.data.eval"
-    )
-    accuse.add_argument(
-        "--member", metavar="I", help="which model of the suspect, where it is a population"
-    )
-    accuse.add_argument(
-        "--model",
-        metavar="JSON",
-        help='the network of weights:FILE, e.g. \'{"name": "resnet", "depth": 20}\'',
-    )
-    accuse.add_argument(
-        "--out", type=path, metavar="DIR", help="where the page goes; default: SUSPECT/accusation"
-    )
-    data_dir(accuse)
-    despite_changes(accuse)
-    allow_code(accuse)
 
 
 def card_arguments(card: argparse.ArgumentParser) -> None:

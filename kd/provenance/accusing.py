@@ -60,7 +60,7 @@ class Accusation:
     @property
     def accused(self) -> tuple[str, ...]:
         """The teachers from which independence is rejected at the level."""
-        return tuple(one.teacher for one in self.against if one.adjusted <= self.level)
+        return tuple(model.teacher for model in self.against if model.adjusted <= self.level)
 
     def to_json(self) -> dict[str, Any]:
         """As dictionaries and lists."""
@@ -115,11 +115,11 @@ def accuse(
     check_enough(level, len(pool), len(taught), split=len(names) > 1)
     check_alike(suspect_name, suspected, taught, pool)
     if access == "labels":
-        suspected, pool = _labels_only(suspected), [_labels_only(one) for one in pool]
-        taught = {name: _labels_only(one) for name, one in taught.items()}
+        suspected, pool = _labels_only(suspected), [_labels_only(model) for model in pool]
+        taught = {name: _labels_only(model) for name, model in taught.items()}
     trials = {
-        name: _trial(suspected, one, pool, truth, names, level / len(taught), power)
-        for name, one in taught.items()
+        name: _trial(suspected, model, pool, truth, names, level / len(taught), power)
+        for name, model in taught.items()
     }
     adjusted = holm([trial.p for trial in trials.values()])
     against = tuple(
@@ -151,7 +151,7 @@ def check_alike(
     everyone = {
         suspect_name: suspect,
         **teachers,
-        **{f"control {i}": one for i, one in enumerate(controls)},
+        **{f"control {i}": model for i, model in enumerate(controls)},
     }
     first_name, first = next(iter(everyone.items()))
     for name, answers in everyone.items():
@@ -161,7 +161,9 @@ def check_alike(
                 f"{len(answers.labels):,}; give answers to the same probe set"
             )
     widths = {
-        name: one.log_probs.shape[1] for name, one in everyone.items() if one.log_probs is not None
+        name: model.log_probs.shape[1]
+        for name, model in everyone.items()
+        if model.log_probs is not None
     }
     others = [name for name in widths if widths[name] != next(iter(widths.values()))]
     if others:
@@ -171,12 +173,12 @@ def check_alike(
             f"{widths[others[0]]}; only models of the same classes can be compared"
         )
     whose = {
-        one.digest: name for name, one in everyone.items() if name in (suspect_name, *teachers)
+        model.digest: name for name, model in everyone.items() if name in (suspect_name, *teachers)
     }
-    for i, one in enumerate(controls):
-        if one.log_probs is not None and one.digest in whose:
+    for i, model in enumerate(controls):
+        if model.log_probs is not None and model.digest in whose:
             raise KdError(
-                f"control {i} answers as {whose[one.digest]} does, to the last bit: it is no "
+                f"control {i} answers as {whose[model.digest]} does, to the last bit: it is no "
                 "control; leave it out"
             )
 
@@ -202,14 +204,14 @@ def _trial(
 
     null = np.array([closeness(control) for control in ranking])
     score = closeness(suspect)
-    found = _power(closeness, null, ranking, teacher, level) if power else {}
+    caught = _power(closeness, null, ranking, teacher, level) if power else {}
     p = rank_p(score, null)
-    return Against("", statistic, score, tuple(null.tolist()), p, p, found)
+    return Against("", statistic, score, tuple(null.tolist()), p, p, caught)
 
 
 def halves(controls: Sequence[Answers]) -> tuple[list[Answers], list[Answers]]:
     """Two halves of the controls, whatever their order: by the digest of their answers."""
-    ordered = sorted(controls, key=lambda one: one.digest)
+    ordered = sorted(controls, key=lambda model: model.digest)
     return ordered[1::2], ordered[::2]
 
 
@@ -220,7 +222,7 @@ def _largest(excesses: Sequence[Closeness]) -> Closeness:
 def _excess(name: str, teacher: Answers, learning: Sequence[Answers], truth: Truth) -> Closeness:
     """Closeness above the mean of some controls, in their standard deviations."""
     closeness = STATISTICS[name][1](teacher, learning, truth)
-    usual = np.array([closeness(one) for one in learning])
+    usual = np.array([closeness(model) for model in learning])
     mean, spread = usual.mean(), usual.std(ddof=1)
     return lambda who: float((closeness(who) - mean) / spread) if spread > 0 else 0.0
 
@@ -237,15 +239,15 @@ def _power(
     """
     rng = np.random.default_rng(0)
     picked = np.linspace(0, len(controls) - 1, min(_SIMULATED, len(controls))).astype(int)
-    found: dict[float, float] = {}
+    caught: dict[float, float] = {}
     for share in SHARES:
         p_values = []
         for i in picked:
             copied = rng.random(len(teacher.labels)) < share
             student = mixed(controls[i], teacher, copied)
             p_values.append(rank_p(closeness(student), np.delete(null, i)))
-        found[share] = float(np.mean(np.array(p_values) <= level))
-    return found
+        caught[share] = float(np.mean(np.array(p_values) <= level))
+    return caught
 
 
 def _named(teachers: Any) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def _model(facts: Facts) -> dict[str, Any]:
         model["licenses"] = [{"license": {"name": facts.licence}}]
     if facts.ancestors:
         model["pedigree"] = {
-            "ancestors": [_ancestor(one, f"a{i}") for i, one in enumerate(facts.ancestors)],
+            "ancestors": [_ancestor(higher, f"a{i}") for i, higher in enumerate(facts.ancestors)],
             "notes": "; ".join(debt.text for debt in facts.debts) or "no licences are recorded",
         }
     return model
@@ -88,7 +88,7 @@ def _ancestor(ancestor: Ancestor, ref: str) -> dict[str, Any]:
         "properties": _properties(digest=weights.digest),
     }
     if ancestor.above:
-        above = [_ancestor(one, f"{ref}-{i}") for i, one in enumerate(ancestor.above)]
+        above = [_ancestor(higher, f"{ref}-{i}") for i, higher in enumerate(ancestor.above)]
         told["pedigree"] = {"ancestors": above}
     return told
 

@@ -126,7 +126,7 @@ def owed(
         debt for data in lineage.data for debt in _of_data(data.source, data.licence, rules, today)
     ]
     weights = [*lineage.taught_by, *filter(None, [lineage.init])]
-    debts += [debt for one in weights for debt in _of_weights(one, rules, today, above)]
+    debts += [debt for source in weights for debt in _of_weights(source, rules, today, above)]
     return list(dict.fromkeys(debts))
 
 

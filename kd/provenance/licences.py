@@ -86,25 +86,25 @@ def load_rules(path: str | os.PathLike[str] | None = None) -> Rules:
     return Rules(tuple(_row(row, f"{file}, row {i + 1}") for i, row in enumerate(rows)), days)
 
 
-def _row(row: Any, where: str) -> Terms:
+def _row(row: Any, place: str) -> Terms:
     if not isinstance(row, Mapping):
-        raise KdError(f"{where} is no table of keys; {_FIX}")
+        raise KdError(f"{place} is no table of keys; {_FIX}")
     known = {field.name for field in dataclasses.fields(Terms)} - {"patterns"} | {"pattern"}
     for key in row:
         if key not in known:
-            raise unknown(f"key in {where}:", key, known)
+            raise unknown(f"key in {place}:", key, known)
     patterns = row.get("pattern")
     if not isinstance(patterns, list) or not all(isinstance(p, str) and p for p in patterns or [0]):
-        raise KdError(f"{where}: pattern must be a list of words, got {patterns!r}; {_FIX}")
+        raise KdError(f"{place}: pattern must be a list of words, got {patterns!r}; {_FIX}")
     for key, choices in (("verdict", get_args(Verdict)), ("route", get_args(Route))):
         if row.get(key) not in choices:
-            raise unknown(f"{key} in {where}:", row.get(key), choices)
+            raise unknown(f"{key} in {place}:", row.get(key), choices)
     if type(row.get("read")) is not datetime.date:
         raise KdError(
-            f"{where}: read must be a date such as 2026-11-27, got {row.get('read')!r}; {_FIX}"
+            f"{place}: read must be a date such as 2026-11-27, got {row.get('read')!r}; {_FIX}"
         )
     for key in _TEXTS:
         if not isinstance(row.get(key), str) or (key != "obligation" and not row[key]):
-            raise KdError(f"{where}: {key} must be a text, got {row.get(key)!r}; {_FIX}")
+            raise KdError(f"{place}: {key} must be a text, got {row.get(key)!r}; {_FIX}")
     rest = {key: value for key, value in row.items() if key != "pattern"}
     return Terms(tuple(pattern.lower() for pattern in patterns), **rest)

@@ -33,15 +33,15 @@ _INVALID = (
 )
 
 
-def sentence(told: Accusation, one: Against) -> str:
+def sentence(told: Accusation, against: Against) -> str:
     """What was seen of one teacher, with its assumption."""
     models = told.ranking + 1
-    close = round(one.p * models)
-    several = "" if len(told.against) == 1 else f", {one.adjusted:.4g} over all teachers (Holm)"
-    verdict = "is rejected" if one.adjusted <= told.level else "is not rejected"
+    close = round(against.p * models)
+    several = "" if len(told.against) == 1 else f", {against.adjusted:.4g} over all teachers (Holm)"
+    verdict = "is rejected" if against.adjusted <= told.level else "is not rejected"
     return (
         f"Under independence, of {models:,} models like these, {close:,} would look as close to "
-        f"{one.teacher} as {told.suspect} does: p = {one.p:.4g}{several}; at a level of "
+        f"{against.teacher} as {told.suspect} does: p = {against.p:.4g}{several}; at a level of "
         f"{told.level:g} independence {verdict}."
     )
 
@@ -58,14 +58,14 @@ def table(told: Accusation) -> Table:
     """A row for each teacher."""
     rows = [
         [
-            one.teacher,
-            one.statistic,
-            f"{one.score:.4f}",
-            f"{max(one.null):.4f}",
-            f"{one.p:.4g}",
-            f"{one.adjusted:.4g}",
+            against.teacher,
+            against.statistic,
+            f"{against.score:.4f}",
+            f"{max(against.null):.4f}",
+            f"{against.p:.4g}",
+            f"{against.adjusted:.4g}",
         ]
-        for one in told.against
+        for against in told.against
     ]
     columns = ["teacher", "closeness", "suspect", "closest control", "p", "p, Holm"]
     title = f"{told.suspect}: {told.queries:,} queries, {told.access}, {told.controls:,} controls"
@@ -75,34 +75,39 @@ def table(told: Accusation) -> Table:
 def power_table(told: Accusation) -> Table:
     """How often this test finds a student that copies a share of its answers."""
     shares = list(told.against[0].power)
-    rows = [[one.teacher, *(f"{one.power[share]:.0%}" for share in shares)] for one in told.against]
+    rows = [
+        [against.teacher, *(f"{against.power[share]:.0%}" for share in shares)]
+        for against in told.against
+    ]
     title = f"Power at a level of {told.level:g} and {told.queries:,} queries"
     return Table(title, ["teacher", *(f"{share:.0%} copied" for share in shares)], rows)
 
 
-def histogram(one: Against) -> Figure:
+def histogram(against: Against) -> Figure:
     """The closeness of the controls, and the suspect's."""
-    figure, axes = plain_axes(6.4, 3.2, f"closeness to {one.teacher} ({one.statistic})", "controls")
-    bins = min(40, max(8, len(one.null) // 12))
-    axes.hist(one.null, bins=bins, color=_NULL, alpha=0.75, label="controls")
-    axes.axvline(one.score, color=_SUSPECT, linewidth=2, label="suspect")
+    figure, axes = plain_axes(
+        6.4, 3.2, f"closeness to {against.teacher} ({against.statistic})", "controls"
+    )
+    bins = min(40, max(8, len(against.null) // 12))
+    axes.hist(against.null, bins=bins, color=_NULL, alpha=0.75, label="controls")
+    axes.axvline(against.score, color=_SUSPECT, linewidth=2, label="suspect")
     axes.legend(frameon=False, fontsize=9)
     return figure
 
 
 def figures(told: Accusation) -> dict[str, Figure]:
     """A histogram for each teacher, by file name."""
-    return {f"null-{i}.svg": histogram(one) for i, one in enumerate(told.against)}
+    return {f"null-{i}.svg": histogram(against) for i, against in enumerate(told.against)}
 
 
 def markdown(told: Accusation) -> str:
     """The page in Markdown, its figures named ``figures/NAME.svg``."""
     parts = [f"# Was {told.suspect} taught by {_teachers(told)}?"]
-    parts += [sentence(told, one) for one in told.against]
+    parts += [sentence(told, against) for against in told.against]
     parts += [assumption(), *(f"**Warning:** {warning}." for warning in told.warnings)]
     parts += [f"## {table(told).title}", table(told).markdown(), _how(told)]
-    for i, one in enumerate(told.against):
-        parts.append(f"![Closeness to {one.teacher}](figures/null-{i}.svg)")
+    for i, against in enumerate(told.against):
+        parts.append(f"![Closeness to {against.teacher}](figures/null-{i}.svg)")
     if told.against[0].power:
         parts += [f"## {power_table(told).title}", power_table(told).markdown(), _power()]
     parts += ["## What would make this invalid", "\n".join(f"- {why}" for why in _INVALID)]
@@ -128,7 +133,7 @@ def write_accusation(told: Accusation, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _teachers(told: Accusation) -> str:
-    return " or ".join(one.teacher for one in told.against)
+    return " or ".join(against.teacher for against in told.against)
 
 
 def _how(told: Accusation) -> str:

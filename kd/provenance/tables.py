@@ -69,7 +69,7 @@ def table_of_controls(path: pathlib.Path, data: Examples) -> list[Answers]:
     if key == _LABELS:
         _check_range(values, data, path)
     values = values.astype(np.int64) if key == _LABELS else values
-    return [answers_of(one, f"control {i} of {path}") for i, one in enumerate(values)]
+    return [answers_of(answered, f"control {i} of {path}") for i, answered in enumerate(values)]
 
 
 def of_classes(logits: np.ndarray, data: Examples, who: str) -> np.ndarray:

@@ -100,8 +100,8 @@ def controls(text: str, data: Examples, doors: Doors) -> Iterator[Witness]:
     """
     source = _source(text)
     if source.scheme == "table":
-        for i, one in enumerate(table_of_controls(anywhere(source.place), data)):
-            yield Witness(f"control {i} of {text}", one)
+        for i, control in enumerate(table_of_controls(anywhere(source.place), data)):
+            yield Witness(f"control {i} of {text}", control)
         return
     for folder in folders(text):
         words.say(f"asking the controls in {folder}")
@@ -149,27 +149,27 @@ def check_controls(
       KdError: they hold the suspect or a teacher, one was taught by a teacher, or they were trained
         on other data than a teacher.
     """
-    for one in pool:
+    for control in pool:
         for who in (suspect, *teachers):
-            if one.digest and one.digest == who.digest:
+            if control.digest and control.digest == who.digest:
                 raise KdError(
-                    f"{one.name} has the very weights of {who.name} (digest {one.digest}): it is "
-                    "no control; leave it out"
+                    f"{control.name} has the very weights of {who.name} (digest {control.digest}): "
+                    "it is no control; leave it out"
                 )
         for teacher in teachers:
-            taught_by = [] if one.lineage is None else one.lineage.taught_by
+            taught_by = [] if control.lineage is None else control.lineage.taught_by
             if teacher.fingerprint in [weights.fingerprint for weights in taught_by]:
                 raise KdError(
-                    f"{one.name} was taught by {teacher.name}: it is no control; leave it out"
+                    f"{control.name} was taught by {teacher.name}: it is no control; leave it out"
                 )
-            if one.trained_on and teacher.trained_on not in ("", one.trained_on):
+            if control.trained_on and teacher.trained_on not in ("", control.trained_on):
                 raise KdError(
-                    f"{one.name} was trained on other data ({one.trained_on}) than {teacher.name} "
+                    f"{control.name} was trained on other data ({control.trained_on}) than {teacher.name} "
                     f"({teacher.trained_on}), and looks further from it for that alone; train "
                     "controls on the teacher's data (--train_controls)"
                 )
     silent = [who.name for who in teachers if not who.trained_on]
-    silent += ["the controls"] * any(not one.trained_on for one in pool)
+    silent += ["the controls"] * any(not control.trained_on for control in pool)
     return tuple(
         f"nothing is recorded of the data of {name}, so that nobody can tell whether teacher and "
         "controls were trained on the same"

@@ -69,7 +69,7 @@ def accuse_workdirs(
     taught = [
         witness(text, data, doors, ensemble=True, model=_for(text, model)) for text in teachers
     ]
-    pool = [one for text in control_sources for one in controls(text, data, doors)]
+    pool = [who for text in control_sources for who in controls(text, data, doors)]
     silent = check_controls(pool, suspected, taught)
     truth = data.labels if data.labelled and data.has_label.all() else None
     everyone = [suspected, *taught, *pool]
@@ -85,8 +85,8 @@ def accuse_workdirs(
     ][:1]
     return accuse(
         suspected.answers.of(rows),
-        {one.name: one.answers.of(rows) for one in taught},
-        [one.answers.of(rows) for one in pool],
+        {who.name: who.answers.of(rows) for who in taught},
+        [who.answers.of(rows) for who in pool],
         truth=None if truth is None else truth[rows],
         access=access,
         statistics=names,
@@ -127,7 +127,7 @@ def _queries(examples: int, wanted: int | None) -> np.ndarray:
 
 
 def _access(everyone: Sequence[Witness]) -> Access:
-    seen = all(one.answers.log_probs is not None for one in everyone)
+    seen = all(who.answers.log_probs is not None for who in everyone)
     return "logits" if seen else "labels"
 
 
