@@ -235,7 +235,7 @@ def _power(
     level: float,
 ) -> dict[float, float]:
     """For each share of queries, the share of simulated students with ``p <= level``; each is made
-    of one control and ranked among the others.
+    of one control and ranked among all.
     """
     rng = np.random.default_rng(0)
     picked = np.linspace(0, len(controls) - 1, min(_SIMULATED, len(controls))).astype(int)
@@ -245,7 +245,7 @@ def _power(
         for i in picked:
             copied = rng.random(len(teacher.labels)) < share
             student = mixed(controls[i], teacher, copied)
-            p_values.append(rank_p(closeness(student), np.delete(null, i)))
+            p_values.append(rank_p(closeness(student), null))
         caught[share] = float(np.mean(np.array(p_values) <= level))
     return caught
 

@@ -152,7 +152,7 @@ def _how(told: Accusation) -> str:
 def _power() -> str:
     return (
         "The share of simulated students that this test finds. A student answers the share of the "
-        "queries in the column as the teacher does, and the rest as a control does that it is then "
-        "not compared with. No real student is so simple: the table says what the number of "
-        "queries and controls can show, not what teaching does."
+        "queries in the column as the teacher does, and the rest as one of the controls does. No "
+        "real student is so simple: the table says what the number of queries and controls can "
+        "show, not what teaching does."
     )

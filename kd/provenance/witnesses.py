@@ -164,9 +164,9 @@ def check_controls(
                 )
             if control.trained_on and teacher.trained_on not in ("", control.trained_on):
                 raise KdError(
-                    f"{control.name} was trained on other data ({control.trained_on}) than {teacher.name} "
-                    f"({teacher.trained_on}), and looks further from it for that alone; train "
-                    "controls on the teacher's data (--train_controls)"
+                    f"{control.name} was trained on other data ({control.trained_on}) than "
+                    f"{teacher.name} ({teacher.trained_on}), and looks further from it for that "
+                    "alone; train controls on the teacher's data (--train_controls)"
                 )
     silent = [who.name for who in teachers if not who.trained_on]
     silent += ["the controls"] * any(not control.trained_on for control in pool)
