@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kd import evals, evidence, specialists
+    from kd import evals, evidence, provenance, specialists
     from kd.auditing.limits import high_temperature_limit
     from kd.auditing.measures import audit
     from kd.core import Heads, LossInfo, Model, Number, Outputs, Schedule, Teacher, product, term
@@ -72,6 +72,7 @@ __all__ = [
     "of_classes",
     "precompute",
     "product",
+    "provenance",
     "soft_labels",
     "specialists",
     "teacher",
@@ -122,7 +123,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
-    if name in ("evals", "evidence", "specialists"):
+    if name in ("evals", "evidence", "provenance", "specialists"):
         return importlib.import_module(f"kd.{name}")
     raise AttributeError(f"module 'kd' has no attribute '{name}'")
 
