@@ -22,8 +22,8 @@ LIBTPU = importlib.util.spec_from_loader("libtpu", loader=None)
 def test_it_is_left_alone_where_nothing_else_offers_devices(
     environment, installed, devices, plugins, then, monkeypatch
 ):
-    monkeypatch.setattr(tpu.importlib.util, "find_spec", lambda name: installed)
-    monkeypatch.setattr(tpu.glob, "glob", lambda pattern: devices)
-    monkeypatch.setattr(tpu.importlib.metadata, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(tpu.importlib.util, "find_spec", lambda _: installed)
+    monkeypatch.setattr(tpu.glob, "glob", lambda _: devices)
+    monkeypatch.setattr(tpu.importlib.metadata, "entry_points", lambda **_: plugins)
     tpu.leave_alone(environment)
     assert environment == then

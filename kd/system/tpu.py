@@ -12,9 +12,9 @@ _DEVICES = ("/dev/accel*", "/dev/vfio/[0-9]*")  # the files by which a machine s
 
 
 def leave_alone(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Have JAX compute on the processor where libtpu is installed, no TPU is there, and nothing else
-    offers devices. Left to itself JAX looks for a TPU first, and pages of libtpu's errors precede
-    what a command says.
+    """Have JAX compute on the processor where libtpu is installed, no TPU is there, and nothing
+    else offers devices. Left to itself JAX looks for a TPU first, and pages of libtpu's errors
+    precede what a command says.
     """
     if "JAX_PLATFORMS" in environment or importlib.util.find_spec("libtpu") is None:
         return
