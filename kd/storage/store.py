@@ -25,6 +25,7 @@ _BRIEF = 3.0  # seconds for which what asking again hardly mends is asked again
 _ATTEMPT, _SLOWEST = 30.0, 1e6  # seconds for one answer, and bytes in each second more
 _PAUSE, _LONGEST_PAUSE = 0.25, 8.0  # seconds, doubled from one try to the next
 _AT_ONCE = 16  # requests
+_LARGEST = {"s3": 5 * 2**30}  # bytes of an object in one request
 _jitter = random.Random()  # not the caller's
 
 
@@ -99,7 +100,14 @@ def put(
     with `NOTHING` where nothing is. It is tried for so many `seconds` at most.
 
     The new version; None where another one was there.
+
+    Raises:
+      BucketError: it refuses, does not answer, or takes no object so large.
     """
+    if len(content or b"") > _LARGEST.get(bucket.partition(":")[0], math.inf):
+        cause = f"it has {len(content or b'') / 1e9:.1f} GB, and S3 takes 5 GiB in one piece"
+        fix = "choose a bucket of Google's (gs://), or a folder of this machine"
+        raise _refused(bucket, key, "write", Fault(errno.EFBIG, cause, fix, passing=False), 0.0)
     for guard in guards:
         guard(f"{bucket}/{key}")
     verb = "write" if content is not None else "remove"
