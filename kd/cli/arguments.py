@@ -257,7 +257,7 @@ def _reproduce(reproduce: argparse.ArgumentParser) -> None:
 def _doctor(doctor: argparse.ArgumentParser) -> None:
     doctor.add_argument(
         "--workdir",
-        type=_file,
+        type=_path,
         metavar="DIR",
         default=".",
         help="where runs will be written; default: here",

@@ -128,14 +128,18 @@ def remove_all(bucket: str, keys: Iterable[str]) -> None:
     each(lambda key: put(bucket, key, None), list(keys))
 
 
-def names(bucket: str, prefix: str, *, exactly: bool = False) -> list[str]:
-    """The names of all objects that begin with `prefix`, or that alone, in order."""
+def names(
+    bucket: str, prefix: str, *, exactly: bool = False, seconds: float = math.inf
+) -> list[str]:
+    """The names of all objects that begin with `prefix`, or that alone, in order; it is tried for
+    so many `seconds` at most.
+    """
     import tensorstore as ts
 
     start = prefix.encode()
     end = start + b"\0" if exactly else start[:-1] + bytes(byte + 1 for byte in start[-1:])
     range_of = ts.KvStore.KeyRange(start, end)
-    told = _asked(bucket, prefix, "list", lambda store: store.list(range_of))
+    told = _asked(bucket, prefix, "list", lambda store: store.list(range_of), 0, seconds)
     keys = sorted(bytes(key) for key in told)
     return [key.decode() for key in keys if start <= key and (key < end or not end)]
 
