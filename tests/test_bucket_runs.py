@@ -129,14 +129,26 @@ def test_data_and_tables_of_answers_are_read_in_a_bucket(scheme, tmp_path, frame
 
 
 @BOTH
-def test_a_bucket_that_cannot_be_written_is_one_line(scheme, refused, monkeypatch):
+def test_a_bucket_that_cannot_be_used_is_one_line(scheme, refused, monkeypatch, tmp_path):
     stores.patient(monkeypatch, 1.0)
     bucket = stores.fresh(scheme)
     assert runs.train(bucket / "run") == 0
     command = runs.kd("train", f"--workdir={bucket / 'run'}")
     nowhere = f"{scheme}://kd-there-is-none/run"
     refused(runs.kd("train", f"--workdir={nowhere}"), "there is no bucket", "--workdir")
-    refused(["eval", f"--workdir={nowhere}"], nowhere)  # Google says that nothing is there
+    for reading in (
+        ["eval", f"--workdir={nowhere}"],
+        ["report", nowhere],
+        ["audit", nowhere, bucket / "run"],
+        ["export", nowhere, bucket / "model"],
+        ["export", f"hf:{nowhere}", bucket / "model"],
+        ["reproduce", "hinton2015-digits", f"--workdir={nowhere}"],
+        runs.kd("train", f"--workdir={tmp_path}", data__source=f"npz:{nowhere}/x.npz"),
+        runs.kd(
+            "train", f"--workdir={tmp_path}", arg="distilled", teacher__source=f"run:{nowhere}"
+        ),
+    ):
+        refused(reading, f"{scheme}://kd-there-is-none", "there is no bucket")
     for status, words in ((403, "may not write there (403)"), (401, "no credentials for it")):
         with stores.refusing(scheme, lambda r, status=status: status if r.writes else None):
             refused(command, f"cannot write work directory {bucket / 'run'}", words)

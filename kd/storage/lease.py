@@ -130,7 +130,6 @@ class Lease:
             seen = self._watch(holder, seen)
         if not self._write(seen.version, seconds()):
             other = Holder.read(self._look().content)
-            store.names(self._path.bucket, self._path.key)  # a bucket that is not there says so now
             raise _taken(self._folder, "" if other is None else other.words)
 
     def _watch(self, holder: Holder, seen: store.Object) -> store.Object:

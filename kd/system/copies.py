@@ -20,12 +20,17 @@ def brought(path: pathlib.Path) -> pathlib.Path:
     """A file, or a folder with all that is below it, as this machine has it: itself, or of a bucket
     a copy of the same name, in which what has changed there since is copied anew.
 
-    What is not there in the bucket is not there in the copy.
+    What is not there in the bucket is the path itself.
 
     Raises:
       BucketError: it cannot be read there.
     """
     if not isinstance(path, BucketPath):
+        return path
+    keys = store.names(path.bucket, f"{path.key}/") or store.names(
+        path.bucket, path.key, exactly=True
+    )
+    if not keys:
         return path
     copies = kept.folder("copies") or _until_the_end()
     place = copies / kept.key_of(str(path))
@@ -33,9 +38,6 @@ def brought(path: pathlib.Path) -> pathlib.Path:
     os.utime(place)  # used now
     copy, noted = place / path.name, place / "versions.json"
     had = _versions(noted)
-    keys = store.names(path.bucket, f"{path.key}/") or store.names(
-        path.bucket, path.key, exactly=True
-    )
     start = len(path.key) + 1
     inside = {key[start:]: key for key in keys}
     versions = store.each(lambda name: _copy(path, name, copy, had), list(inside))
