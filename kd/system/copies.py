@@ -4,12 +4,9 @@ again whenever they are used.
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
 import os
 import pathlib
-import shutil
 import tempfile
 
 from kd.storage import BucketPath, store
@@ -32,7 +29,7 @@ def brought(path: pathlib.Path) -> pathlib.Path:
     )
     if not keys:
         return path
-    copies = kept.folder("copies") or _until_the_end()
+    copies = kept.place("copies")
     place = copies / kept.key_of(str(path))
     place.mkdir(parents=True, exist_ok=True)
     os.utime(place)  # used now
@@ -82,11 +79,3 @@ def _put(file: pathlib.Path, content: bytes) -> None:
     with open(number, "wb") as opened:
         opened.write(content)
     os.replace(unfinished, file)
-
-
-@functools.cache
-def _until_the_end() -> pathlib.Path:
-    """Where nothing is kept: until this process ends."""
-    folder = tempfile.mkdtemp(prefix="kd-copies-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return pathlib.Path(folder)
