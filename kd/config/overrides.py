@@ -116,6 +116,8 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
             ):  # another model: the options of the one before are not its own
                 del here[option]
         value = check_plain(_literal(text), f"{path}.{leaf}")
+        if value is None and leaf not in here and _is_open(config, path):
+            raise unknown(f"key in {path}:", leaf, here.keys())
         if isinstance(value, bool) and isinstance(here.get(leaf), float):
             del here[leaf]  # a ConfigDict would make 1.0 of True in the place of a float
         here[leaf] = value
