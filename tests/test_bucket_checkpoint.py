@@ -19,7 +19,7 @@ import stores
 from checkpoints import Folder as OnDisk
 from checkpoints import bits, tree
 from kd.errors import KdError
-from kd.training import chunks
+from kd.training import bucket_checkpoint, chunks
 from kd.training.bucket_checkpoint import BucketCheckpoints, checkpoints_in
 from kd.training.checkpoint import Checkpoints
 
@@ -284,3 +284,11 @@ def test_a_run_that_was_copied_is_read_as_it_is(tmp_path):
         kept.close()
         with pytest.raises(KdError, match="it can be read, and goes on where it was"):
             checkpoints_in(folder)
+
+
+def test_process_0_says_where_checkpoints_lie(monkeypatch):
+    """It may make the folder while another process looks."""
+    folder = stores.fresh("gs") / "checkpoints"
+    (folder / "half").write_text("made", "utf-8")
+    monkeypatch.setattr(bucket_checkpoint.group, "first_does", lambda *_: (True, True))
+    assert isinstance(checkpoints_in(folder), BucketCheckpoints)
