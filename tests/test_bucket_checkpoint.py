@@ -4,7 +4,11 @@ costs one checkpoint, never the run.
 
 import contextlib
 import json
+import pathlib
+import tempfile
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +19,7 @@ import stores
 from checkpoints import Folder as OnDisk
 from checkpoints import bits, tree
 from kd.errors import KdError
-from kd.training import chunks
+from kd.training import bucket_checkpoint, chunks
 from kd.training.bucket_checkpoint import BucketCheckpoints, checkpoints_in
 from kd.training.checkpoint import Checkpoints
 
@@ -159,9 +163,9 @@ SPECS = [(), ("data",), (None, "fsdp"), ("data", "fsdp"), (("data", "fsdp"),)]
 
 
 @pytest.mark.parametrize("saved", SPECS)
-@pytest.mark.parametrize("rows", [1 << 26, 16])
-def test_any_layout_is_read_in_any_other(saved, rows, monkeypatch):
-    monkeypatch.setattr(chunks, "_LARGEST", rows)  # pieces of part of a shard
+@pytest.mark.parametrize("largest", [1 << 26, 16])
+def test_any_layout_is_read_in_any_other(saved, largest, monkeypatch):
+    monkeypatch.setattr(chunks, "_LARGEST", largest)  # pieces of part of a shard
     folder = Folder("gs")
     with folder.open() as checkpoints:
         checkpoints.save(1, {"x": sharded(saved), "none": jnp.zeros((0, 3)), "one": jnp.int8(7)})
@@ -172,6 +176,31 @@ def test_any_layout_is_read_in_any_other(saved, rows, monkeypatch):
         assert state["x"].sharding == like["x"].sharding
         assert np.array_equal(state["x"], sharded(()))
         assert (state["none"].shape, int(state["one"])) == ((0, 3), 7)
+
+
+@hypothesis.settings(max_examples=15)
+@hypothesis.given(
+    st.lists(st.integers(0, 7), max_size=3),
+    st.sampled_from([(), ("fsdp",), (None, "fsdp")]),
+    st.integers(1, 200),
+)
+def test_any_cut_has_the_same_bytes_and_no_piece_is_too_large(lengths, spec, largest):
+    spec = spec if len(lengths) >= len(spec) else ()
+    split = [n * 2 if axis else n for n, axis in zip(lengths, (*spec, *[None] * 3), strict=False)]
+    x = sharded(spec, tuple(split))
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(chunks, "_LARGEST", largest)
+        form = chunks.form_of((jax.tree_util.DictKey("x"),), x)
+        pieces = chunks.owned(form, x)
+        pathlib.Path(folder, form.name).mkdir(exist_ok=True)
+        sums = chunks.written(pathlib.Path(folder), pieces)
+        patch.undo()  # a reader takes them as they were cut
+        reader = chunks.Reader(pathlib.Path(folder), sums)
+        [whole], [placed] = reader.arrays([form], [None]), reader.arrays([form], [x * 0])
+    assert all(piece.nbytes <= max(largest, 4) for piece in pieces.values())
+    assert sum(piece.size for piece in pieces.values()) == x.size
+    assert np.array_equal(whole, x)
+    assert np.array_equal(placed, x)
 
 
 def test_each_piece_is_read_once():
@@ -255,3 +284,11 @@ def test_a_run_that_was_copied_is_read_as_it_is(tmp_path):
         kept.close()
         with pytest.raises(KdError, match="it can be read, and goes on where it was"):
             checkpoints_in(folder)
+
+
+def test_process_0_says_where_checkpoints_lie(monkeypatch):
+    """It may make the folder while another process looks."""
+    folder = stores.fresh("gs") / "checkpoints"
+    (folder / "half").write_text("made", "utf-8")
+    monkeypatch.setattr(bucket_checkpoint.group, "first_does", lambda *_: (True, True))
+    assert isinstance(checkpoints_in(folder), BucketCheckpoints)

@@ -12,6 +12,7 @@ import stores
 from kd.cli.main import main
 from kd.runs.workdir import find
 from kd.storage import claimed
+from kd.system.beside import Beside
 from kd.training import loop
 
 BOTH = pytest.mark.parametrize("scheme", stores.SCHEMES)
@@ -129,14 +130,26 @@ def test_data_and_tables_of_answers_are_read_in_a_bucket(scheme, tmp_path, frame
 
 
 @BOTH
-def test_a_bucket_that_cannot_be_written_is_one_line(scheme, refused, monkeypatch):
+def test_a_bucket_that_cannot_be_used_is_one_line(scheme, refused, monkeypatch, tmp_path):
     stores.patient(monkeypatch, 1.0)
     bucket = stores.fresh(scheme)
     assert runs.train(bucket / "run") == 0
     command = runs.kd("train", f"--workdir={bucket / 'run'}")
     nowhere = f"{scheme}://kd-there-is-none/run"
     refused(runs.kd("train", f"--workdir={nowhere}"), "there is no bucket", "--workdir")
-    refused(["eval", f"--workdir={nowhere}"], nowhere)  # Google says that nothing is there
+    for reading in (
+        ["eval", f"--workdir={nowhere}"],
+        ["report", nowhere],
+        ["audit", nowhere, bucket / "run"],
+        ["export", nowhere, bucket / "model"],
+        ["export", f"hf:{nowhere}", bucket / "model"],
+        ["reproduce", "hinton2015-digits", f"--workdir={nowhere}"],
+        runs.kd("train", f"--workdir={tmp_path}", data__source=f"npz:{nowhere}/x.npz"),
+        runs.kd(
+            "train", f"--workdir={tmp_path}", arg="distilled", teacher__source=f"run:{nowhere}"
+        ),
+    ):
+        refused(reading, f"{scheme}://kd-there-is-none", "there is no bucket")
     for status, words in ((403, "may not write there (403)"), (401, "no credentials for it")):
         with stores.refusing(scheme, lambda r, status=status: status if r.writes else None):
             refused(command, f"cannot write work directory {bucket / 'run'}", words)
@@ -157,11 +170,58 @@ def test_a_lease_that_is_held_elsewhere_is_one_line(scheme, refused):
 
 def test_what_needs_files_of_this_machine_says_so(refused):
     bucket = stores.fresh("gs")
-    command = runs.kd("train", f"--workdir={bucket / 'run'}")
-    said = "the sink tensorboard writes its files"
-    refused([*command, "--sinks=tensorboard"], said, "leave it out")
-    refused([*command, "--profile=0:1"], "--profile writes its files", "leave it out")
     refused(["train", f"--workdir={bucket}", f"--config={bucket}/x.py"], "of this machine")
+
+
+def test_sinks_and_profile_of_a_run_in_a_bucket(tmp_path, monkeypatch, capfd):
+    """They write beside it, are copied there, and change no byte of it."""
+    pytest.importorskip("tensorboardX", reason="the extra tensorboard is not installed")
+    monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path))
+    bucket = stores.fresh("gs") / "run"
+    looks = ["--sinks=tensorboard,prometheus", "--profile=1:2"]
+    assert runs.train(bucket, *looks, checkpoint_epochs=1) == 0
+    runs.same_bytes(bucket, runs.finished())
+    (beside,) = tmp_path.glob("beside/*/run")
+    here = sorted(str(path.relative_to(beside)) for path in beside.rglob("*") if path.is_file())
+    assert {name.split("/")[0] for name in here} == {"tensorboard", "prometheus", "profile"}
+    for name in here:
+        assert (bucket / name).read_bytes() == (beside / name).read_bytes()
+    said = f"train: {len(here)} files were copied from {beside} to {bucket}"
+    assert said in capfd.readouterr().err
+    (bucket / here[0]).unlink()
+    kept = Beside(bucket)
+    assert kept.send() == 0  # it was sent
+    (beside / here[0]).write_bytes(b"longer")
+    assert kept.send() == 1
+    assert (bucket / here[0]).read_bytes() == b"longer"
+
+
+def test_a_sink_goes_on_with_the_newest_file(tmp_path, monkeypatch):
+    """Whichever machine wrote it."""
+    bucket = stores.fresh("gs") / "run"
+    for turn in range(3):  # one machine, another, the first again
+        monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path / str(turn % 2)))
+        beside = Beside(bucket)
+        beside.make()
+        beside.bring("mlflow.db")
+        file = beside.path / "mlflow.db"
+        file.write_text((file.read_text() if file.exists() else "") + str(turn))
+        if turn == 2:
+            beside.bring("mlflow.db")  # what was not sent yet is newer
+        assert beside.send() == 1
+    assert (bucket / "mlflow.db").read_text("utf-8") == "012"
+
+
+def test_dashboards_that_cannot_be_copied_stop_no_run(tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("KD_CACHE_DIR", str(tmp_path))
+    stores.patient(monkeypatch, 0.4)
+    bucket = stores.fresh("gs") / "run"
+    with stores.refusing("gs", lambda r: 403 if "kd.prom" in str(r.query) else None):
+        assert runs.train(bucket, "--sinks=prometheus") == 0
+    said = capfd.readouterr().err
+    assert "train: what sinks and profile write stays in" in said
+    assert "may not write there (403)" in said
+    assert (bucket / "evaluation.json").is_file()
 
 
 def test_metrics_are_parts_in_a_bucket():

@@ -203,6 +203,13 @@ def test_a_path_of_this_machine_alone_is_no_address(tmp_path):
         local("gs://bucket/x")
 
 
+def test_an_object_that_s3_does_not_take_is_one_line(monkeypatch):
+    monkeypatch.setattr(store, "_LARGEST", {"s3": 3})
+    (stores.fresh("gs") / "x").write_bytes(b"1234")
+    with pytest.raises(BucketError, match=r"cannot write .*/x: it has 0\.0 GB, and S3 takes 5 GiB"):
+        (stores.fresh("s3") / "x").write_bytes(b"1234")
+
+
 FAULTS = {
     401: "there are no credentials for it, or they have expired",
     403: "these credentials may not write there (403)",

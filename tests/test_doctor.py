@@ -47,11 +47,6 @@ def test_a_machine_with_which_nothing_is_wrong(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_bucket_is_no_folder_of_this_machine(capsys):
-    assert main(["doctor", "--workdir=gs://bucket/runs"]) == 2
-    assert "give a folder or file of this machine" in capsys.readouterr().err
-
-
 def few_files(monkeypatch):
     monkeypatch.setattr(machine, "_OPEN_FILES", 1024)
     real = resource.getrlimit

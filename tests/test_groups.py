@@ -132,7 +132,7 @@ def test_a_step_is_planned_for_slices(compile):
     assert counted.across == pytest.approx(counted.sent / 7)
     assert counted.within + counted.across == pytest.approx(counted.sent)
     shown = [cell for table in tables(planned) for line in table.rows for cell in line]
-    assert "bytes sent from slice to slice, at a rate unknown" in shown
+    assert {"bytes sent from slice to slice", "rate unknown"} <= set(shown)
     assert f"{counted.across:.3e}" in shown
     assert f"({counted.across / 1e6:,.1f} across)" in row(planned)[8]
 

@@ -34,8 +34,9 @@ needs_libtpu = pytest.mark.skipif(
 amounts = st.floats(1e3, 1e18)
 
 
-def work(flops=0.0, hbm=0.0, sent=0.0, **rest):
-    return Count(flops, hbm, collectives={"all-gather": Collective(1, sent, sent)}, **rest)
+def work(flops=0.0, hbm=0.0, sent=0.0, across=0.0, **rest):
+    gathered = Collective(1, sent + across, sent + across, across)
+    return Count(flops, hbm, collectives={"all-gather": gathered}, **rest)
 
 
 @given(
@@ -54,6 +55,19 @@ def test_the_roofline_is_its_slowest_part(flops, hbm, sent, chip, factor):
     assert slower.seconds == pytest.approx(factor * line.seconds)
     assert slower.mfu == pytest.approx(line.mfu)
     assert line.compute * chip.flops == pytest.approx(flops * chip.devices)
+
+
+@given(amounts, amounts, st.sampled_from([c for c in CHIPS.values() if c.flops]))
+def test_what_goes_from_slice_to_slice_has_a_rate_of_its_own(flops, across, chip):
+    alone, line = roofline(work(flops), chip), roofline(work(flops, across=across), chip)
+    assert (alone.dcn, line.network) == (0.0, 0.0)
+    if chip.dcn_rate is None:
+        assert line.dcn is None
+        assert (line.seconds, line.bound) == (alone.seconds, alone.bound)
+    else:
+        assert line.dcn * chip.dcn_rate == pytest.approx(across * chip.devices)
+        assert line.seconds == max(line.compute, line.dcn)
+        assert line.at(0.5) == max(2 * line.compute, line.dcn)
 
 
 def test_of_fake_devices_nothing_is_known():

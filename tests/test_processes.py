@@ -3,6 +3,7 @@ the same order.
 """
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -76,14 +77,21 @@ def test_what_a_pair_saved_one_goes_on_with_and_back(tmp_path):
     np.testing.assert_allclose(alone(broken, 8, **keys, mesh__fsdp=4), whole, rtol=1e-5)
 
 
-def test_processes_with_different_configs_say_so(tmp_path):
+def test_processes_with_different_configs_and_clocks_say_so(tmp_path):
     mine, theirs = command(tmp_path / "run", {}), command(tmp_path / "run", {"seed": 7})
     ended = processes.ended(
         [
-            *processes.launch_training(mine, indices=[0], address=(at := processes.address())),
+            *processes.launch_training(
+                mine, "clock:42", indices=[0], address=(at := processes.address())
+            ),
             *processes.launch_training(theirs, indices=[1], address=at),
         ]
     )
+    warned, said = ended[0][2].split("\n", 1)
+    assert re.fullmatch(
+        r"train: process 1 \(.*\): this clock is 42\.\d s behind that of .*", warned
+    )
+    ended[0] = (*ended[0][:2], said)
     assert [code for code, _, _ in ended] == [2, 2]
     for _, _, err in ended:
         (line,) = err.strip().splitlines()

@@ -1,5 +1,6 @@
 """Sinks: each has what metrics.jsonl has, and one that fails stops nothing."""
 
+import functools
 import json
 import sys
 import threading
@@ -17,7 +18,10 @@ NEVER = threading.Event()
 
 @pytest.fixture
 def offline(monkeypatch):
-    """No library of these asks the network."""
+    """No library of these asks the network, and each has the time that it takes: MLflow makes its
+    database in ten seconds, or more where others compute.
+    """
+    monkeypatch.setattr(kd_sinks, "close", functools.partial(close, seconds=300.0))
     for name in ("MLFLOW_TRACKING_URI", "MLFLOW_EXPERIMENT_NAME", "WANDB_PROJECT"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -263,7 +263,7 @@ def _reproduce(reproduce: argparse.ArgumentParser) -> None:
 def _doctor(doctor: argparse.ArgumentParser) -> None:
     doctor.add_argument(
         "--workdir",
-        type=file,
+        type=path,
         metavar="DIR",
         default=".",
         help="where runs will be written; default: here",

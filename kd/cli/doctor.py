@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import pathlib
 
 from kd.processes import group
+from kd.system.paths import anywhere
 
 
 def doctor(args: argparse.Namespace, _overrides: list[str]) -> int:
@@ -16,7 +16,7 @@ def doctor(args: argparse.Namespace, _overrides: list[str]) -> int:
         from kd.doctor.page import examine, page, problems
         from kd.pages import show
 
-        facts = examine(pathlib.Path(args.workdir or "."))
+        facts = examine(anywhere(args.workdir or "."))
         wrong = problems(facts)
         if group.is_first():
             show(page(facts))

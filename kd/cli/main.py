@@ -124,11 +124,12 @@ def _set_source(config: Any, source: str, part: str) -> None:
 
 def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     begun = time.perf_counter()
-    from kd.processes import group
+    from kd.processes import clocks, group
 
     # before anything touches a device
     group.start(args.coordinator, args.num_processes, args.process_id)
     with group.watch():
+        clocks.compare(lambda line: _say(f"train: {line}"))
         _train_here(args, overrides, begun)
 
 

@@ -32,11 +32,14 @@ Check = Callable[[Asked], Iterable[Fact]]
 
 
 def examined(name: str, check: Check, asked: Asked) -> list[Fact]:
-    """The facts of a check; where it is broken off, one that says so."""
+    """The facts of a check; where it is broken off, those until then and one that says so."""
+    facts = []
     try:
-        return list(check(asked))
+        for fact in check(asked):
+            facts.append(fact)
     except KdError as error:
-        return [Fact(name, "—", str(error))]
+        facts.append(Fact(name, "—", str(error)))
     except Exception as error:  # an examination that breaks down is no reason to skip the others
         said = one_line(f"{type(error).__name__}: {error}")
-        return [Fact(name, "—", f"looking at it broke down ({said}); please report that")]
+        facts.append(Fact(name, "—", f"looking at it broke down ({said}); please report that"))
+    return facts

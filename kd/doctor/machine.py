@@ -17,6 +17,7 @@ import jax
 from kd.doctor.facts import Asked, Fact
 from kd.errors import KdError
 from kd.evidence import machine
+from kd.storage import BucketPath
 from kd.system import kept
 from kd.system.memory import available_memory, size
 
@@ -100,6 +101,8 @@ def _shared_memory(folder: pathlib.Path) -> Iterator[Fact]:
 def folder(asked: Asked) -> Iterator[Fact]:
     """Room in the folder of the runs, and whether it can be written, locked and renamed in."""
     place = asked.folder
+    if isinstance(place, BucketPath):
+        return
     if place.exists() and not place.is_dir():
         raise KdError(f"{place} is no folder; choose another --workdir")
     while not place.is_dir():

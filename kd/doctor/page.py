@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Mapping, Sequence
 
-from kd.doctor import machine, several
+from kd.doctor import bucket, machine, several
 from kd.doctor.facts import Asked, Check, Fact, examined
 from kd.pages.tables import Table
 from kd.placement.ambient import pinned
@@ -16,6 +16,7 @@ CHECKS: Mapping[str, Check] = {
     "devices": machine.devices,
     "limits": machine.limits,
     "folder": machine.folder,
+    "bucket": bucket.bucket,
     "compiled programs": machine.kept_programs,
     "network": several.network,
     "agreement": several.agreement,

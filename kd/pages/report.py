@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kd.config.allowed import packages, stored_object
 from kd.errors import KdError
 from kd.pages.tables import Table
+from kd.storage import BucketError
 from kd.system.paths import check_ordinary
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ def load_results(folder: pathlib.Path) -> dict[str, Any]:
         if not isinstance(results, dict):
             raise ValueError("it holds no object")
         return results
+    except BucketError:  # it says itself what is wrong
+        raise
     except OSError as error:
         raise KdError(
             f"{folder} has no results.json ({error.strerror}); run 'kd reproduce' first"

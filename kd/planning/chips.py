@@ -20,12 +20,15 @@ class Chip:
 
     Units: `hbm` and `usable` bytes, `flops` bfloat16 operations per second, `hbm_rate` bytes per
     second, `ici_rate` bytes per second that a chip can send over all its links at once (half of the
-    bidirectional figure), `clock` hertz (None where it is not public). `cores` are TensorCores,
+    bidirectional figure), `dcn_rate` bytes per second between slices, a chip's share of its host's
+    network cards, `clock` hertz (None where it is not public). `cores` are TensorCores,
     `devices` what JAX sees of a chip; `usable` is the part of the memory that the compiler gives to
     a program. None: unknown.
 
     Source: https://docs.cloud.google.com/tpu/docs/v4, /v5e, /v5p, /v6e, /tpu7x (system
-    architecture).
+    architecture). `dcn_rate`: the page of tpu7x has "data center network bandwidth per chip" of
+    v5p, v6e and tpu7x; that of v5e has two cards of 100 Gbit/s for 8 chips; that of v4 says
+    nothing.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Chip:
     flops: float | None
     hbm_rate: float | None
     ici_rate: float | None
+    dcn_rate: float | None
     clock: float | None
     max_chips: int
     dimensions: int
@@ -45,7 +49,14 @@ class Chip:
 
 
 def _chip(
-    name: str, gib: float, usable: float, tflops: float, hbm: float, ici: float, **rest: object
+    name: str,
+    gib: float,
+    usable: float,
+    tflops: float,
+    hbm: float,
+    ici: float,
+    dcn: float | None,
+    **rest: object,
 ) -> Chip:
     return Chip(
         name,
@@ -54,6 +65,7 @@ def _chip(
         flops=tflops * 1e12,
         hbm_rate=hbm * 1e9,
         ici_rate=ici / 2 * 1e9,
+        dcn_rate=None if dcn is None else dcn / 8 * 1e9,
         **rest,  # pyright: ignore[reportArgumentType]
     )
 
@@ -66,26 +78,26 @@ CHIPS: dict[str, Chip] = {
     chip.name: chip
     for chip in (
         _chip(
-            "v4", 32, 30.75, 275, 1200, 600,
+            "v4", 32, 30.75, 275, 1200, 600, None,
             cores=2, devices=1, clock=1.05e9, max_chips=4096, dimensions=3, config="megacore",
         ),
         _chip(
-            "v5e", 16, 15.75, 197, 819, 400,
+            "v5e", 16, 15.75, 197, 819, 400, 25,
             cores=1, devices=1, clock=1.5e9, max_chips=256, dimensions=2,
         ),
         _chip(
-            "v5p", 95, 95, 459, 2765, 1200,
+            "v5p", 95, 95, 459, 2765, 1200, 50,
             cores=2, devices=1, clock=1.75e9, max_chips=6144, dimensions=3,
         ),
         _chip(
-            "v6e", 32, 31.25, 918, 1638, 800,
+            "v6e", 32, 31.25, 918, 1638, 800, 100,
             cores=1, devices=1, clock=None, max_chips=256, dimensions=2,
         ),
         _chip(
-            "tpu7x", 192, 189.5, 2307, 7380, 1200,
+            "tpu7x", 192, 189.5, 2307, 7380, 1200, 100,
             cores=2, devices=2, clock=None, max_chips=9216, dimensions=3,
         ),
-        Chip("cpu", 1, 1, None, None, None, None, None, None, 4096, 1),
+        Chip("cpu", 1, 1, None, None, None, None, None, None, None, 4096, 1),
     )
 }  # fmt: skip
 """By name. ``cpu`` stands for fake devices: everything compiles and nothing is known of memory or

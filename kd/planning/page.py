@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ from kd.pages.tables import Table
 from kd.planning.chips import parse_topology
 from kd.planning.count import Count
 from kd.planning.plan import TOP, Plan, describe_change, gib, plan
-from kd.planning.roofline import Cache
+from kd.planning.roofline import Cache, Roofline
 
 
 def tables(plan: Plan) -> list[Table]:
@@ -91,9 +92,7 @@ def as_json(plan: Plan) -> str:
         "available": plan.available,
         "verdict": describe_change(plan),
         "change": plan.change,
-        "roofline": None
-        if line is None
-        else {"compute": line.compute, "memory": line.memory, "network": line.network},
+        "roofline": None if line is None else dataclasses.asdict(line),
         "compiler_seconds": plan.compiler_seconds,
         **plan.answer,
     }
@@ -159,8 +158,12 @@ def _sent(plan: Plan, count: Count) -> list[list[str]]:
         return [["bytes sent", f"{count.sent:.3e}", network]]
     return [
         ["bytes sent within a slice", f"{count.within:.3e}", network],
-        ["bytes sent from slice to slice, at a rate unknown", f"{count.across:.3e}", "—"],
+        ["bytes sent from slice to slice", f"{count.across:.3e}", _dcn_ms(line)],
     ]
+
+
+def _dcn_ms(line: Roofline | None) -> str:
+    return "rate unknown" if line is None or line.dcn is None else _ms(line.dcn)
 
 
 def _collectives(plan: Plan) -> Table:

@@ -130,12 +130,7 @@ class Plan:
         """A step when the matrix units reach the assumed part of their peak, unless memory or
         network takes longer.
         """
-        line = self.roofline
-        return (
-            None
-            if line is None
-            else max(line.compute / self.assumed.mfu, line.memory, line.network)
-        )
+        return None if self.roofline is None else self.roofline.at(self.assumed.mfu)
 
     def bill(self, seconds: float) -> Bill:
         """The whole run, at so many seconds a step."""

@@ -16,7 +16,8 @@ HOUR = 3600.0
 @dataclasses.dataclass(frozen=True)
 class Roofline:
     """Seconds that each part of a step takes at the chip's peak rates; the step takes the longest
-    of them.
+    of them. `network` is that within a slice; `dcn` that between slices, None where its rate is
+    unknown.
 
     Source: Williams, Waterman & Patterson (2009), "Roofline".
     """
@@ -24,16 +25,28 @@ class Roofline:
     compute: float
     memory: float
     network: float
+    dcn: float | None = 0.0
+
+    @property
+    def _parts(self) -> dict[str, float]:
+        parts = {"compute": self.compute, "memory": self.memory, "network": self.network}
+        return parts if self.dcn is None else {**parts, "dcn": self.dcn}
 
     @property
     def seconds(self) -> float:
         """Time of one step if everything overlaps and every rate is reached: a lower bound."""
-        return max(self.compute, self.memory, self.network)
+        return max(self._parts.values())
 
     @property
     def bound(self) -> str:
-        """What a step waits for: ``compute``, ``memory`` or ``network``."""
-        return max(("compute", "memory", "network"), key=lambda part: getattr(self, part))
+        """What a step waits for: ``compute``, ``memory``, ``network`` or ``dcn``."""
+        return max(self._parts, key=self._parts.__getitem__)
+
+    def at(self, mfu: float) -> float:
+        """Seconds of a step whose matrix units reach that part of their peak, unless memory or a
+        network takes longer.
+        """
+        return max(self.seconds, self.compute / mfu)
 
     @property
     def mfu(self) -> float:
@@ -44,11 +57,10 @@ class Roofline:
 
 
 def roofline(count: Count, chip: Chip) -> Roofline | None:
-    """``max(FLOPs / peak, HBM bytes / bandwidth, bytes sent / interconnect)``; None where the
-    chip's rates are unknown.
+    """``max(FLOPs / peak, HBM bytes / bandwidth, bytes sent within a slice / interconnect, bytes
+    sent from slice to slice / data center network)``; None where the chip's rates are unknown.
 
-    `count` is of one device; a chip's rates are shared by its devices. The interconnect is that
-    within a slice: for what goes from slice to slice there is no rate of a chip.
+    `count` is of one device; a chip's rates are shared by its devices.
     """
     if chip.flops is None or chip.hbm_rate is None or chip.ici_rate is None:
         return None
@@ -57,7 +69,14 @@ def roofline(count: Count, chip: Chip) -> Roofline | None:
         count.flops * share / chip.flops,
         count.hbm_bytes * share / chip.hbm_rate,
         count.within * share / chip.ici_rate,
+        _dcn_seconds(count, chip),
     )
+
+
+def _dcn_seconds(count: Count, chip: Chip) -> float | None:
+    if not count.across:
+        return 0.0
+    return None if chip.dcn_rate is None else count.across * chip.devices / chip.dcn_rate
 
 
 def compiler_seconds(optimal: float | None, count: Count, chip: Chip) -> float | None:

@@ -1,4 +1,7 @@
-"""How far the clocks of several machines are apart."""
+"""How far the clocks of several machines are apart.
+
+Nothing that kd computes or keeps rests on them; lines of different machines are compared by them.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
+from kd.processes import group
+
 _ROUNDS = 8
+_APART = 1.0  # seconds
 
 
 @runtime_checkable
@@ -30,6 +36,33 @@ class Offset:
     def least(self) -> float:
         """Seconds that the clocks are apart at least."""
         return max(0.0, abs(self.seconds) - self.error)
+
+    @property
+    def wrong(self) -> str:
+        """What is wrong with the clock, and how to mend it; empty where nothing is."""
+        if self.least <= _APART:
+            return ""
+        early = "ahead of" if self.seconds > 0 else "behind"
+        return (
+            f"this clock is {abs(self.seconds):.1f} s {early} that of process 0; let NTP set both "
+            "('timedatectl set-ntp true', or 'chronyc makestep')"
+        )
+
+
+def compare(say: Callable[[str], None]) -> None:
+    """Process 0 says a line for each process whose clock is not its own; all call it together."""
+    peers = group.peers()
+    if peers is None:
+        return
+    mine = offset(peers, group.index(), group.count()).wrong
+
+    def named(of_each: list[str]) -> list[str]:
+        lines = enumerate(zip(of_each, peers.hosts, strict=True))
+        return [f"process {i} ({host}): {line}" for i, (line, host) in lines if line]
+
+    lines = group.first_judges("clocks", mine, named)
+    for line in lines if group.is_first() else ():
+        say(line)
 
 
 def offset(words: Words, index: int, count: int, clock: Callable[[], float] = time.time) -> Offset:

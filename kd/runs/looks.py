@@ -7,10 +7,9 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from kd.config import Spec, to_json
-from kd.errors import KdError
+from kd.errors import KdError, cause
 from kd.processes import group
-from kd.runs.workdir import Workdir
-from kd.storage import check_local
+from kd.system.beside import Beside
 from kd.training import sinks as kd_sinks
 from kd.training.clock import Clock
 from kd.training.profile import Parts, Profile, Tracer
@@ -25,8 +24,7 @@ class Looks:
     MFU of a step's time. The clock runs from now on, or since `begun`.
 
     Raises:
-      KdError: an unknown sink, one whose library is not installed, or files of dashboards and
-        traces in a bucket.
+      KdError: an unknown sink, or one whose library is not installed.
     """
 
     def __init__(
@@ -38,9 +36,8 @@ class Looks:
         at_peak: AtPeak | None = None,
         begun: float | None = None,
     ) -> None:
-        kd_sinks.check(sinks, folder)
-        if profile is not None:
-            check_local(folder, "--profile writes its files")
+        kd_sinks.check(sinks)
+        self._folder, self._beside = folder, Beside(folder)
         self.clock = Clock(begun)
         self._title, self._names, self._profile, self._at_peak = title, sinks, profile, at_peak
         self._sinks: list[kd_sinks.Apart] = []
@@ -53,19 +50,21 @@ class Looks:
         if self._profile is not None:
             self._profile.window.check(task.total_steps)
 
-    def watching(self, workdir: Workdir, task: Task, say: Callable[[str], None]) -> Watching:
+    def watching(self, task: Task, say: Callable[[str], None]) -> Watching:
         """What the loop is told; `say` shows a line of its own."""
         self._say_line = say
         kind = task.mesh.devices.flat[0].device_kind
-        return Watching(self.clock, self._parts(workdir), lambda text: self._compiled(text, kind))
+        return Watching(self.clock, self._parts(), lambda text: self._compiled(text, kind))
 
-    def writers(self, workdir: Workdir, spec: Spec, task: Task, step: int) -> list[Write]:
+    def writers(self, spec: Spec, task: Task, step: int) -> list[Write]:
         """Sinks and timing of a run that goes on at `step`."""
-        about = kd_sinks.About(workdir.path, json.loads(to_json(spec)), step)
+        self._best_effort(self._prepare)
+        config = json.loads(to_json(spec))
+        about = kd_sinks.About(self._beside.path, config, step, self._folder)
         self._sinks = kd_sinks.opened(self._names, about, self._say)
         members = task.members.size or 1
         self._timing = Timing(
-            workdir.path / "timing.jsonl",
+            self._folder / "timing.jsonl",
             self.clock,
             step,
             task.batch_size * members,
@@ -78,18 +77,38 @@ class Looks:
     def close(self) -> None:
         """The last words: where the time went, of all starts of the run."""
         kd_sinks.close(self._sinks)
+        if group.is_first() and (self._names or self._profile):
+            self._best_effort(self._send)
         if self._timing is None or not self._timing.close():
             return
         starts, seconds = whole(read(self._timing.path))
         if starts:
             self._say(words(starts, seconds))
 
-    def _parts(self, workdir: Workdir) -> Parts:
+    def _prepare(self) -> None:
+        if self._names:
+            self._beside.make()
+        for name in kd_sinks.continued(self._names):
+            self._beside.bring(name)
+
+    def _send(self) -> None:
+        if sent := self._beside.send():
+            self._say(f"{sent} files were copied from {self._beside.path} to {self._folder}")
+
+    def _best_effort(self, action: Callable[[], None]) -> None:
+        """No run ends because of its dashboards."""
+        try:
+            action()
+        except OSError as error:
+            place = f"what sinks and profile write stays in {self._beside.path}"
+            self._say(f"{place}: {cause(error)}; the run goes on without its copy")
+
+    def _parts(self) -> Parts:
         if self._profile is None:
             return Parts()
         if not group.is_first():
             return Parts(self._profile.window)
-        return Tracer(self._profile, workdir.path / "profile", self._say, self.clock.doing)
+        return Tracer(self._profile, self._beside.path / "profile", self._say, self.clock.doing)
 
     def _compiled(self, text: Text, device_kind: str) -> None:
         if self._at_peak is None:

@@ -249,7 +249,7 @@ def _train_in(
             unwritten = cadence.dispatch - 1 if in_a_line else 0
             lines = writers.jsonl(workdir.metrics, resumed_at, progress.say, unwritten)
             # the times first: writing is no part of the steps of this line
-            return [*looks.writers(workdir, spec, task, resumed_at), lines, progress.write]
+            return [*looks.writers(spec, task, resumed_at), lines, progress.write]
 
         state = loop.run(
             task,
@@ -263,7 +263,7 @@ def _train_in(
                 validation, watched(spec, validation)
             ),
             start_writing=start_writing,
-            watching=looks.watching(workdir, task, progress.say),
+            watching=looks.watching(task, progress.say),
         )
         stopped = int(np.max(np.asarray(state.step)))
         if stopped < task.total_steps:

@@ -5,7 +5,7 @@ and listing ask the bucket. What a bucket cannot do as a disk does has a functio
 """
 
 from kd.storage.bucket_path import BucketPath, is_address, wrong_with
-from kd.storage.files import check_local, is_there, may_write, send, write_whole
+from kd.storage.files import is_there, may_write, send, write_whole
 from kd.storage.lease import claimed
 from kd.storage.store import BucketError, BucketRefused
 
@@ -13,7 +13,6 @@ __all__ = [
     "BucketError",
     "BucketPath",
     "BucketRefused",
-    "check_local",
     "claimed",
     "is_address",
     "is_there",

@@ -45,7 +45,7 @@ def fault_of(error: Exception, bucket: str, verb: str) -> Fault:
         return Fault(errno.EACCES, cause, _CREDENTIALS[scheme], passing=False)
     if code == 403:
         cause = f"these credentials may not {verb} there (403)"
-        fix = f"ask for the right to {verb} in {bucket}, or choose another bucket"
+        fix = f"ask for the right to {verb} in {bucket}, or {_CREDENTIALS[scheme]}"
         return Fault(errno.EACCES, cause, fix, passing=False)
     if code == 404:
         cause = f"there is no bucket {bucket} (404)"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pathlib
 
-from kd.errors import KdError
 from kd.storage import store
 from kd.storage.bucket_path import BucketPath
 from kd.storage.lease import LEASE
@@ -31,17 +30,6 @@ def may_write(folder: pathlib.Path) -> bool:
     bucket it is not.
     """
     return isinstance(folder, BucketPath) or os.access(folder, os.W_OK)
-
-
-def check_local(folder: pathlib.Path, who: str) -> None:
-    """Raise a `KdError` where `folder` is in a bucket, for the sake of `who` writes files as only a
-    disk takes them.
-    """
-    if isinstance(folder, BucketPath):
-        raise KdError(
-            f"{who} as a disk takes them, and {folder} is in a bucket; leave it out, or train in a "
-            "folder of this machine"
-        )
 
 
 def send(folder: pathlib.Path, place: BucketPath, last: str) -> None:

@@ -3,7 +3,7 @@
 A lease is an object that its holder writes anew every few seconds, each time on the condition that
 it is still the one that it wrote last. Whoever sees it unchanged for as long as it says may take
 it, on the same condition: of two that try, one does. No clock of one machine is compared with
-another's, but for leases that are older than any two clocks may differ.
+another's, nor with the bucket's: each counts its own seconds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from kd.storage.store import BucketError
 
 LEASE = ".lease"
 _BRIEF = 3.0  # seconds, for what mends itself
-_OLD = 900.0  # seconds: no bucket answers one whose clock is so wrong
 
 
 @contextlib.contextmanager
@@ -102,12 +101,8 @@ class Holder:
 
     @property
     def gone(self) -> bool:
-        """Whether it is known to have ended: a process of this machine that is no more, or one that
-        has not renewed its lease for longer than clocks may differ.
-        """
-        if self.machine == _machine() and self.born != _birth(self.process):
-            return True
-        return time.time() - self.renewed > max(_OLD, self.seconds)
+        """Whether it is known to have ended: a process of this machine that is no more."""
+        return self.machine == _machine() and self.born != _birth(self.process)
 
     @property
     def words(self) -> str:
@@ -135,7 +130,6 @@ class Lease:
             seen = self._watch(holder, seen)
         if not self._write(seen.version, seconds()):
             other = Holder.read(self._look().content)
-            store.names(self._path.bucket, self._path.key)  # a bucket that is not there says so now
             raise _taken(self._folder, "" if other is None else other.words)
 
     def _watch(self, holder: Holder, seen: store.Object) -> store.Object:

@@ -15,6 +15,8 @@ import math
 import os
 import random
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -25,6 +27,8 @@ _BRIEF = 3.0  # seconds for which what asking again hardly mends is asked again
 _ATTEMPT, _SLOWEST = 30.0, 1e6  # seconds for one answer, and bytes in each second more
 _PAUSE, _LONGEST_PAUSE = 0.25, 8.0  # seconds, doubled from one try to the next
 _AT_ONCE = 16  # requests
+_LARGEST = {"s3": 5 * 2**30}  # bytes of an object in one request
+_there: set[str] = set()  # buckets
 _jitter = random.Random()  # not the caller's
 
 
@@ -80,8 +84,15 @@ def seconds_of(variable: str, default: float) -> float:
 
 
 def get(bucket: str, key: str, seconds: float = math.inf) -> Object:
-    """The object of that name, for which is asked so many `seconds` at most."""
-    return _object(_asked(bucket, key, "read", lambda store: store.read(key), 0, seconds))
+    """The object of that name, for which is asked so many `seconds` at most.
+
+    Raises:
+      BucketError: there is no such bucket, it refuses, or does not answer.
+    """
+    told = _object(_asked(bucket, key, "read", lambda store: store.read(key), 0, seconds))
+    if told.content is None:
+        _check_there(bucket, key)
+    return told
 
 
 def get_changed(bucket: str, key: str, version: bytes) -> Object | None:
@@ -111,7 +122,14 @@ def put(
     with `NOTHING` where nothing is. It is tried for so many `seconds` at most.
 
     The new version; None where another one was there.
+
+    Raises:
+      BucketError: it refuses, does not answer, or takes no object so large.
     """
+    if len(content or b"") > _LARGEST.get(bucket.partition(":")[0], math.inf):
+        cause = f"it has {len(content or b'') / 1e9:.1f} GB, and S3 takes 5 GiB in one piece"
+        fix = "choose a bucket of Google's (gs://), or a folder of this machine"
+        raise _refused(bucket, key, "write", Fault(errno.EFBIG, cause, fix, passing=False), 0.0)
     for guard in guards:
         guard(f"{bucket}/{key}")
     verb = "write" if content is not None else "remove"
@@ -132,14 +150,17 @@ def remove_all(bucket: str, keys: Iterable[str]) -> None:
     each(lambda key: put(bucket, key, None), list(keys))
 
 
-def names(bucket: str, prefix: str, *, exactly: bool = False) -> list[str]:
-    """The names of all objects that begin with `prefix`, or that alone, in order."""
-    import tensorstore as ts
-
-    start = prefix.encode()
-    end = start + b"\0" if exactly else start[:-1] + bytes(byte + 1 for byte in start[-1:])
-    range_of = ts.KvStore.KeyRange(start, end)
-    told = _asked(bucket, prefix, "list", lambda store: store.list(range_of))
+def names(
+    bucket: str, prefix: str, *, exactly: bool = False, seconds: float = math.inf
+) -> list[str]:
+    """The names of all objects that begin with `prefix`, or that alone, in order; it is tried for
+    so many `seconds` at most.
+    """
+    span = _range(prefix, exactly=exactly)
+    told = _asked(bucket, prefix, "list", lambda store: store.list(span), 0, seconds)
+    if not told:
+        _check_there(bucket, prefix)
+    start, end = span.inclusive_min, span.exclusive_max
     keys = sorted(bytes(key) for key in told)
     return [key.decode() for key in keys if start <= key and (key < end or not end)]
 
@@ -150,6 +171,44 @@ def each(function: Callable[[Any], Any], items: list[Any]) -> list[Any]:
         return [function(item) for item in items]
     with concurrent.futures.ThreadPoolExecutor(min(_AT_ONCE, len(items))) as pool:
         return list(pool.map(function, items))
+
+
+def _check_there(bucket: str, key: str) -> None:
+    """Raise a `BucketError` where nothing lies under a name because there is no such bucket:
+    TensorStore takes either for nothing. It is asked once.
+    """
+    if bucket not in _there and _is_missing(bucket):
+        fault = fault_of(RuntimeError("NOT_FOUND: bucket"), bucket, "read")
+        raise _refused(bucket, key, "read", fault, 0.0)
+    _there.add(bucket)
+
+
+def _is_missing(bucket: str) -> bool:
+    """Whether the store says that there is no such bucket; if it says nothing of it, it may be."""
+    scheme, _, name = bucket.partition("://")
+    if scheme == "s3":
+        try:
+            _opened(bucket).list(_range("kd-none")).result(timeout=_ATTEMPT)
+        except (ValueError, RuntimeError, OSError) as error:
+            return fault_of(error, bucket, "read").errno == errno.ENOENT
+        return False
+    place = os.environ.get("TENSORSTORE_GCS_HTTP_URL") or "https://storage.googleapis.com"
+    try:  # needs no credentials: one that is there and private says 401
+        with urllib.request.urlopen(f"{place}/storage/v1/b/{name}", timeout=_BRIEF):
+            return False
+    except urllib.error.HTTPError as error:
+        return error.code == 404
+    except OSError:
+        return False
+
+
+def _range(prefix: str, *, exactly: bool = False) -> Any:
+    """The names that begin with `prefix`, or that alone."""
+    import tensorstore as ts
+
+    start = prefix.encode()
+    end = start + b"\0" if exactly else start[:-1] + bytes(byte + 1 for byte in start[-1:])
+    return ts.KvStore.KeyRange(start, end)
 
 
 def _asked(

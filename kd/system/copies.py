@@ -4,12 +4,9 @@ again whenever they are used.
 
 from __future__ import annotations
 
-import atexit
-import functools
 import json
 import os
 import pathlib
-import shutil
 import tempfile
 
 from kd.storage import BucketPath, store
@@ -20,22 +17,24 @@ def brought(path: pathlib.Path) -> pathlib.Path:
     """A file, or a folder with all that is below it, as this machine has it: itself, or of a bucket
     a copy of the same name, in which what has changed there since is copied anew.
 
-    What is not there in the bucket is not there in the copy.
+    What is not there in the bucket is the path itself.
 
     Raises:
       BucketError: it cannot be read there.
     """
     if not isinstance(path, BucketPath):
         return path
-    copies = kept.folder("copies") or _until_the_end()
+    keys = store.names(path.bucket, f"{path.key}/") or store.names(
+        path.bucket, path.key, exactly=True
+    )
+    if not keys:
+        return path
+    copies = kept.place("copies")
     place = copies / kept.key_of(str(path))
     place.mkdir(parents=True, exist_ok=True)
     os.utime(place)  # used now
     copy, noted = place / path.name, place / "versions.json"
     had = _versions(noted)
-    keys = store.names(path.bucket, f"{path.key}/") or store.names(
-        path.bucket, path.key, exactly=True
-    )
     start = len(path.key) + 1
     inside = {key[start:]: key for key in keys}
     versions = store.each(lambda name: _copy(path, name, copy, had), list(inside))
@@ -80,11 +79,3 @@ def _put(file: pathlib.Path, content: bytes) -> None:
     with open(number, "wb") as opened:
         opened.write(content)
     os.replace(unfinished, file)
-
-
-@functools.cache
-def _until_the_end() -> pathlib.Path:
-    """Where nothing is kept: until this process ends."""
-    folder = tempfile.mkdtemp(prefix="kd-copies-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return pathlib.Path(folder)

@@ -7,6 +7,7 @@ were unused longest go when a kind of them grows above its limit.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import glob
@@ -25,7 +26,13 @@ from typing import Any
 
 from kd.system.paths import local
 
-LIMITS = {"compiled": 2 * 2**30, "data": 8 * 2**30, "answers": 4 * 2**30, "copies": 64 * 2**30}
+LIMITS = {
+    "compiled": 2 * 2**30,
+    "data": 8 * 2**30,
+    "answers": 4 * 2**30,
+    "copies": 64 * 2**30,
+    "beside": 4 * 2**30,
+}
 """Bytes of each kind that stay."""
 
 SETTLED = 1.0
@@ -48,6 +55,18 @@ def folder(kind: str) -> pathlib.Path | None:
         return local(chosen, "KD_CACHE_DIR") / kind
     above = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return None if above.startswith("~") else pathlib.Path(above, "kd", kind)  # nobody's home
+
+
+def place(kind: str) -> pathlib.Path:
+    """The same; where nothing is kept one that goes as this process ends."""
+    return folder(kind) or _until_the_end(kind)
+
+
+@functools.cache
+def _until_the_end(kind: str) -> pathlib.Path:
+    made = tempfile.mkdtemp(prefix=f"kd-{kind}-")
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    return pathlib.Path(made)
 
 
 @functools.cache  # once for a process

@@ -233,14 +233,20 @@ def checkpoints_in(
     Raises:
       KdError: such a run is to be continued.
     """
-    remote, pieces = isinstance(folder, BucketPath), (folder / _MADE).is_file()
-    if not read_only and remote != pieces and folder.is_dir():
+
+    def look() -> tuple[bool, bool]:
+        return (folder / _MADE).is_file(), folder.is_dir()
+
+    # process 0 may make it while another one looks
+    pieces, there_is = look() if read_only else group.first_does("where checkpoints lie", look)
+    remote = isinstance(folder, BucketPath)
+    if not read_only and remote != pieces and there_is:
         there = "on a disk and copied into a bucket" if remote else "in a bucket and copied"
         raise KdError(
             f"the run in {folder.parent} was trained {there}; it can be read, and goes on where it "
             "was: choose another --workdir"
         )
-    if remote and folder.is_dir() and not pieces:
+    if remote and there_is and not pieces:
         return Checkpoints(brought(folder), say, read_only=True)
     kind = BucketCheckpoints if remote or pieces else Checkpoints
     return kind(folder, say, read_only=read_only)

@@ -25,7 +25,7 @@ from kd.processes import group
 from kd.storage import store
 from kd.training.saving import ends_of
 
-_LARGEST = 1 << 26  # bytes of a piece, where its rows allow
+_LARGEST = 1 << 26  # bytes of a piece; S3 takes no object above 5 GB in one request
 Place = tuple[int, ...]
 Index = tuple[slice, ...]
 
@@ -74,7 +74,7 @@ def form_of(path: tuple[Any, ...], leaf: Any) -> Form:
     shape = tuple(leaf.shape)
     shard = leaf.sharding.shard_shape(shape) if isinstance(leaf, jax.Array) else shape
     parts = tuple(_part(key) for key in path)
-    return Form(parts, shape, str(leaf.dtype), _rows(tuple(shard), leaf.dtype.itemsize))
+    return Form(parts, shape, str(leaf.dtype), _piece(tuple(shard), shape, leaf.dtype.itemsize))
 
 
 def owned(form: Form, leaf: Any) -> dict[str, np.ndarray]:
@@ -201,16 +201,19 @@ def _indices(form: Form, leaf: Any) -> list[Index]:
     return list(leaf.sharding.addressable_devices_indices_map(form.shape).values())
 
 
-def _rows(shard: tuple[int, ...], size: int) -> tuple[int, ...]:
-    """A piece of a shard: all of it, or the most of its rows that divide them and are not too
-    large.
+def _piece(shard: tuple[int, ...], shape: tuple[int, ...], size: int) -> tuple[int, ...]:
+    """A piece of a shard: all of it, or as many of its rows as are not too large; of a row that is
+    itself too large, as much again. No piece lies in two shards.
     """
-    if not shard or math.prod(shard) == 0:
-        return tuple(max(length, 1) for length in shard)
-    rows, each = shard[0], size * math.prod(shard[1:])
-    divisors = (count for count in range(1, rows + 1) if rows % count == 0)
-    fits = next((count for count in divisors if rows // count * each <= _LARGEST), rows)
-    return (rows // fits, *shard[1:])
+    piece = [max(length, 1) for length in shard]
+    for axis, length in enumerate(shard):
+        most = _LARGEST // max(size * math.prod(shard[axis + 1 :]), 1)
+        if most >= length:
+            break
+        whole = length == shape[axis]  # else the rows of a piece divide those of a shard
+        counts = range(max(most, 1), 0, -1)
+        piece[axis] = next(count for count in counts if whole or length % count == 0)
+    return tuple(piece)
 
 
 def _cut(form: Form, index: Index, shard: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kd.calling import check_takes
 from kd.errors import KdError
 from kd.names import lookup
-from kd.storage import check_local
 from kd.training.sinks.about import About
 from kd.training.sinks.apart import Apart, close
 from kd.training.sinks.ml_flow import MLflow
@@ -22,39 +20,43 @@ from kd.training.sinks.prometheus import Prometheus
 from kd.training.sinks.tensorboard import TensorBoard
 from kd.training.sinks.weights_and_biases import WeightsAndBiases
 
-__all__ = ["SINKS", "About", "Apart", "SinkInfo", "check", "close", "opened"]
+__all__ = ["SINKS", "About", "Apart", "SinkInfo", "check", "close", "continued", "opened"]
 
 
 @dataclasses.dataclass(frozen=True)
 class SinkInfo:
-    """How a sink is opened, the module that it needs, and the package that has it."""
+    """How a sink is opened, the module that it needs, the package that has it, and the file with
+    which a later start goes on.
+    """
 
     open: Callable[[About], Any]
     library: str
     package: str
+    continues: str = ""
 
 
 SINKS: Mapping[str, SinkInfo] = {
     "tensorboard": SinkInfo(TensorBoard, "tensorboardX", "tensorboardX"),
     "wandb": SinkInfo(WeightsAndBiases, "wandb", "wandb"),
-    "mlflow": SinkInfo(MLflow, "mlflow", "mlflow-skinny sqlalchemy alembic"),
+    "mlflow": SinkInfo(MLflow, "mlflow", "mlflow-skinny sqlalchemy alembic", "mlflow.db"),
     "prometheus": SinkInfo(Prometheus, "prometheus_client", "prometheus-client"),
 }
 """By name; ``package.module:name`` is a sink of the caller's own."""
 
 
-def check(names: Sequence[str], folder: pathlib.Path) -> None:
-    """Raise a `KdError` unless every name is a sink whose library is installed, and which can write
-    its files in `folder`.
-    """
+def check(names: Sequence[str]) -> None:
+    """Raise a `KdError` unless every name is a sink whose library is installed."""
     for name in names:
         sink = lookup("sink", name, SINKS)
         if not isinstance(sink, SinkInfo):
             check_takes(f"sink '{name}'", sink, "(about)", None)
         if isinstance(sink, SinkInfo) and importlib.util.find_spec(sink.library) is None:
             raise KdError(f"the sink {name} needs {sink.package}; type: pip install {sink.package}")
-        if isinstance(sink, SinkInfo):
-            check_local(folder, f"the sink {name} writes its files")
+
+
+def continued(names: Sequence[str]) -> list[str]:
+    """The files with which the sinks of these names go on in a later start."""
+    return [SINKS[name].continues for name in names if name in SINKS and SINKS[name].continues]
 
 
 def opened(names: Sequence[str], about: About, say: Callable[[str], None]) -> list[Apart]:
