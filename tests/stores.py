@@ -68,6 +68,8 @@ class Proxy:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or every answer takes 40 ms
+            wbufsize = -1  # head and body go together
 
             def _serve(self):
                 size = int(self.headers.get("Content-Length") or 0)
