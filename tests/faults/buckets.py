@@ -70,7 +70,7 @@ def held(case: Case, times: int, random: np.random.Generator) -> Row:
     row, (expected, _) = Row("lease that another process holds", case.words), whole(case)
     for _ in range(times):
         workdir = fresh(case.store)
-        with claimed(workdir):
+        with starts.environment(KD_LEASE_SECONDS="8"), claimed(workdir):
             ended = case.start(workdir)
             there = [path.name for path in workdir.rglob("*")]
         problem = ""
