@@ -251,8 +251,8 @@ def agreement(record: Mapping[str, Any], name: str) -> str:
     machine = record["machine"]
     return "\n".join(
         [
-            f"{record['processes']} processes of one machine that do nothing but agree, as they do "
-            "at every dispatch of a run:",
+            f"{record['processes']} processes of one machine that do nothing but agree, dispatch "
+            "after dispatch as in a run; a word of process 0 is waited for at one of 16:",
             "",
             "| ms/dispatch (quartiles) | at most 1 |",
             "| --- | --- |",
