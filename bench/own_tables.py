@@ -11,6 +11,7 @@ from bench.conv_problem import PARTS as LAYERS
 from bench.conv_problem import WAYS as CONV_WAYS
 from bench.line import REACH, knee, line
 from bench.machines import Result
+from kd.processes.agreement import MOST
 
 
 def members(record: Mapping[str, Any], name: str) -> str:
@@ -252,7 +253,7 @@ def agreement(record: Mapping[str, Any], name: str) -> str:
     return "\n".join(
         [
             f"{record['processes']} processes of one machine that do nothing but agree, dispatch "
-            "after dispatch as in a run; a word of process 0 is waited for at one of 16:",
+            f"after dispatch as in a run; a word of process 0 is waited for at one of {MOST}:",
             "",
             "| ms/dispatch (quartiles) | at most 1 |",
             "| --- | --- |",

@@ -233,14 +233,15 @@ def checkpoints_in(
     Raises:
       KdError: such a run is to be continued.
     """
-    remote, pieces = isinstance(folder, BucketPath), (folder / _MADE).is_file()
-    if not read_only and remote != pieces and folder.is_dir():
+    remote, begun = isinstance(folder, BucketPath), folder.is_dir()
+    pieces = (folder / _MADE).is_file()  # the first that is there: another process may begin now
+    if not read_only and remote != pieces and begun:
         there = "on a disk and copied into a bucket" if remote else "in a bucket and copied"
         raise KdError(
             f"the run in {folder.parent} was trained {there}; it can be read, and goes on where it "
             "was: choose another --workdir"
         )
-    if remote and folder.is_dir() and not pieces:
+    if remote and begun and not pieces:
         return Checkpoints(brought(folder), say, read_only=True)
     kind = BucketCheckpoints if remote or pieces else Checkpoints
     return kind(folder, say, read_only=read_only)

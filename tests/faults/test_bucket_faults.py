@@ -2,6 +2,8 @@
 ``python -m tests.faults --buckets``.
 """
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from faults import buckets, kinds
 from faults.cases import BUCKETS
 from faults.test_faults import exact
 
-GOOGLE, AMAZON = BUCKETS[0], BUCKETS[2]
+GOOGLE, AMAZON = BUCKETS[0], dataclasses.replace(BUCKETS[0], store="s3")
 SHORT = {
     "killed, gs": (kinds.killed, GOOGLE),
     "killed, s3": (kinds.killed, AMAZON),
