@@ -12,6 +12,7 @@ import sys
 import time
 
 import runs
+import stores
 
 
 def free_port():
@@ -74,7 +75,7 @@ def ended(started, seconds=60):
     try:
         for process in started:
             out, err = process.communicate(timeout=seconds)
-            results.append((process.returncode, out, err))
+            results.append((process.returncode, out, stores.without_its_line(err)))
     finally:
         for process in started:
             with contextlib.suppress(ProcessLookupError):

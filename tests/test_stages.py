@@ -4,11 +4,11 @@ nothing else.
 
 import dataclasses
 import json
-import shutil
 import time
 
 import pytest
 
+import runs
 from kd.config import Data, fingerprint_of, identity, resolve
 from kd.errors import KdError
 from kd.placement.mesh import MeshSpec
@@ -79,11 +79,11 @@ def test_done_stages_are_skipped_and_say_so(experiment):
 
 def test_a_folder_that_holds_another_stage_is_not_taken_for_done(experiment):
     done = experiment.run(ALL)
-    shutil.rmtree(done["distilled"].workdir)
-    shutil.copytree(done["baseline"].workdir, done["distilled"].workdir)
+    runs.removed(done["distilled"].workdir)
+    runs.copied(done["baseline"].workdir, done["distilled"].workdir)
     with pytest.raises(KdError, match="holds another run than stage 'distilled'"):
         experiment.run(ALL)
-    shutil.rmtree(done["distilled"].workdir)
+    runs.removed(done["distilled"].workdir)
     assert experiment.run(ALL)["distilled"].evaluation == done["distilled"].evaluation
 
 

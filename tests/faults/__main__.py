@@ -92,6 +92,14 @@ def _kills(case, times):
     return f"SIGKILL, {case.words}", 1.6 * times, killed
 
 
+def command(args):
+    """What repeats a row; which others are tried beside it changes nothing of it."""
+    seed = f" --seed {args.seed}" if args.seed else ""
+    buckets = " --buckets" if args.buckets else ""
+    sizes = f"--kills {args.kills} --others {args.others}"
+    return f"python -m tests.faults{buckets} {sizes}{seed} --record"
+
+
 def measure(args):
     import numpy as np
     from rich.console import Console
@@ -101,7 +109,6 @@ def measure(args):
 
     every = in_buckets(args) if args.buckets else on_disks(args)
     planned = [row for row in every if any(words in row[0] for words in args.only)]
-    command = " ".join(["python -m tests.faults", *sys.argv[1:]])
     rows, done = [], 0.0
     begun, total = time.monotonic(), sum(size for _, size, _ in planned)
     for number, (words, size, function) in enumerate(planned, 1):
@@ -112,7 +119,7 @@ def measure(args):
             time.monotonic() - begun,
             round(time.monotonic() - start),
         )
-        told = {"seconds": seconds, "command": command}
+        told = {"seconds": seconds, "command": command(args)}
         rows.append({"name": words, **dataclasses.asdict(row), **told})
         print(
             f"{number}/{len(planned)} {words}: {row.exact} of {row.tried} exact in {row.runs} "

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import itertools
-import shutil
 import tempfile
 
 import numpy as np
@@ -85,15 +84,14 @@ BUCKETS = [
     Case(8, stream=True, accumulate=2, store="s3"),
 ]
 """A case in either kind of bucket."""
-LEASE_SECONDS, BUCKET_SECONDS = 20.0, 3.0
+BUCKET_SECONDS = 3.0
 
 
 def variables(store):
     """What leads a process to the emulator of a kind of bucket, and lets it give up soon."""
     if not store:
         return {}
-    told = {"KD_LEASE_SECONDS": str(LEASE_SECONDS), "KD_BUCKET_SECONDS": str(BUCKET_SECONDS)}
-    return {**stores.variables(store), **told}
+    return {**stores.variables(store), "KD_BUCKET_SECONDS": str(BUCKET_SECONDS)}
 
 
 @functools.cache
@@ -132,11 +130,7 @@ def fresh(store=""):
 
 
 def drop(workdir):
-    if isinstance(workdir, BucketPath):
-        for path in workdir.rglob("*"):
-            path.unlink(missing_ok=True)
-        return
-    shutil.rmtree(workdir.parent)
+    runs.removed(workdir if isinstance(workdir, BucketPath) else workdir.parent)
 
 
 def draw(random: np.random.Generator, action: str, clock: str, counts: dict, **more) -> Fault:

@@ -11,12 +11,12 @@ import tempfile
 import time
 
 import runs
+import stores
 from faults import child
 from faults.child import CALM
 
 SECONDS = 300  # that a run may take on a busy machine
 HANGS = 124
-TENSORSTORE = "Using GOOGLE_AUTH_TOKEN_FOR_TESTING"  # a line of it, of no user's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,10 +75,11 @@ class Started:
             self.process.kill()
             self.process.join()
         said = [
-            self.output.with_suffix(kind).read_text(errors="replace").splitlines()
+            stores.without_its_line(
+                self.output.with_suffix(kind).read_text(errors="replace")
+            ).splitlines()
             for kind in (".out", ".err")
         ]
-        said[1] = [line for line in said[1] if not line.endswith(TENSORSTORE)]
         report = self.output.with_suffix(".json")
         counts = json.loads(report.read_text()) if report.exists() else {}
         if hangs:
