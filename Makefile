@@ -57,6 +57,7 @@ bench: $(READY)
 
 faults: $(READY)
 	"$(BIN)/python" -m tests.faults --record
+	"$(BIN)/python" -m tests.faults --buckets --others 3 --record
 
 fuzz: $(READY)
 	"$(BIN)/python" -m tests.fuzz --record

@@ -55,7 +55,11 @@ EXPLAINED = (
     "for it. With 8 devices",
     "the mesh is data 4 x fsdp 2. Logits that were cached cannot answer for streamed data, and "
     "are refused. Slowest",
-    "end: the longest from the fault to the end of the process that must save, or must notice.",
+    "end: the longest from the fault to the end of the process that must save, or must notice. "
+    "Buckets are emulators",
+    "behind a proxy that knows preconditions; there the events are requests, a tenth of which "
+    "fail at random in one",
+    "row, and a run must hold the bytes of the run on a disk.",
 )
 
 
