@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-import stores
 from kd.cli.main import main
 from kd.config import base_config
 from kd.runs.workdir import Workdir
@@ -79,6 +78,8 @@ def environment(devices):
 
 def python(*arguments, devices=1):
     """A Python process of its own, on so many fake devices."""
+    import stores  # not where this file is a config
+
     command = [sys.executable, *map(str, arguments)]
     done = subprocess.run(
         command,
@@ -104,6 +105,8 @@ def finished(arg=""):
 def shared():
     """A folder for runs that tests share, in a bucket where theirs are."""
     if scheme := os.environ.get("KD_TESTS_IN"):
+        import stores  # not where this file is a config
+
         return stores.fresh(scheme)
     folder = pathlib.Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
