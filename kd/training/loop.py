@@ -22,6 +22,7 @@ from kd.processes import group
 from kd.processes.agreement import Agreement
 from kd.processes.preemption import heeded
 from kd.processes.signals import Interrupted, StopSignals
+from kd.system import words
 from kd.teachers.trained import Trained
 from kd.training.checkpoint import Checkpoints
 from kd.training.clock import STEPS
@@ -99,7 +100,7 @@ def run(
     training.begin()
     try:
         noting = checkpoints is not None
-        with StopSignals(noting=noting) as stop, heeded(stop), watching.clock.doing(STEPS):
+        with StopSignals(noting, words.say) as stop, heeded(stop), watching.clock.doing(STEPS):
             received = training.run(lambda step: agreement.agreed(step, stop.received))
             if received is None:  # a signal in the last step counts too
                 received = agreement.agreed(training.step + 1, stop.received, at_once=True)
