@@ -6,7 +6,7 @@ READY = $(VENV)/.ready
 PINS = constraints-py$$("$(BIN)/python" -c 'import sys; print("311" if sys.version_info < (3, 12) else "312")').txt
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: reproduce test test-core lint docs tour bench faults fuzz clean
+.PHONY: reproduce test test-core test-buckets lint docs tour bench faults fuzz clean
 .DELETE_ON_ERROR:
 
 reproduce: $(READY)
@@ -23,6 +23,17 @@ CORE = $(addsuffix .py,$(addprefix tests/test_,ambient average bucket_checkpoint
 
 test-core: $(READY)
 	@"$(BIN)/python" -m pytest -n 2 --dist loadfile $(CORE)
+
+# The same tests with their work directories in the emulators of buckets; PART chooses some of them.
+IN_BUCKETS = $(addsuffix .py,$(addprefix tests/test_,audit_command early_stopping longer report resume several_teachers \
+	stages streamed teacher_sources train))
+STORES = gs s3
+PART =
+
+test-buckets: $(READY)
+	@for store in $(STORES); do \
+		KD_TESTS_IN=$$store "$(BIN)/python" -m pytest -n 2 --dist loadfile $(IN_BUCKETS) $(if $(PART),-k '$(PART)') || exit; \
+	done
 
 lint: $(READY)
 	"$(BIN)/ruff" check .
@@ -46,6 +57,7 @@ bench: $(READY)
 
 faults: $(READY)
 	"$(BIN)/python" -m tests.faults --record
+	"$(BIN)/python" -m tests.faults --buckets --others 3 --record
 
 fuzz: $(READY)
 	"$(BIN)/python" -m tests.fuzz --record

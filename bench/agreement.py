@@ -63,11 +63,12 @@ def measured(processes: int, dispatches: int, repeats: int) -> np.ndarray:
 def _one_process(args: argparse.Namespace) -> None:
     """Agree again and again with the others: nothing but that happens between two dispatches."""
     from kd.processes import group
+    from kd.processes.agreement import Agreement
 
     group.start(args.address, args.processes, args.process)
     times = []
     with group.watch():
-        agreement = group.Agreement()
+        agreement = Agreement()
         for step in range(_WARM):
             agreement.agreed(step, None)
         for number in range(args.repeats):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from bench.cells import NOTHING, judged, left_out, median, ratio, reach, yes
 from bench.claims import EAGER
 from bench.conv_problem import PARTS as LAYERS
 from bench.conv_problem import WAYS as CONV_WAYS
 from bench.line import REACH, knee, line
 from bench.machines import Result
+from kd.processes.agreement import MOST
 
 
 def members(record: Mapping[str, Any], name: str) -> str:
@@ -251,8 +254,8 @@ def agreement(record: Mapping[str, Any], name: str) -> str:
     machine = record["machine"]
     return "\n".join(
         [
-            f"{record['processes']} processes of one machine that do nothing but agree, as they do "
-            "at every dispatch of a run:",
+            f"{record['processes']} processes of one machine that do nothing but agree, dispatch "
+            f"after dispatch as in a run; a word of process 0 is waited for at one of {MOST}:",
             "",
             "| ms/dispatch (quartiles) | at most 1 |",
             "| --- | --- |",
@@ -281,5 +284,53 @@ def lost_work(record: Mapping[str, Any], name: str) -> str:
             f"{ratio(seconds['with'])} | {seconds['with']['max']:.2f} |",
             "",
             f"{name}; JAX {record['versions']['jax']}. To repeat it: `{record['command']}`.",
+        ]
+    )
+
+
+def buckets(record: Mapping[str, Any], name: str) -> str:
+    """What a bucket costs a run, on the machine `name`."""
+    machine, limits = record["machine"], record["reach"]
+    saved, percent = record["save"], 100 * np.asarray(record["metrics"]["all"])
+    rows = [
+        (
+            f"a checkpoint of {4e-6 * record['floats']:.0f} MB stalls the loop, of the "
+            f"{record['whole seconds']['median']:.1f} s until it is there",
+            ratio(saved),
+            f"at most {limits['save']:g}",
+            yes(saved["median"] <= limits["save"]),
+        ),
+        (
+            "bytes read to restore it, over its own",
+            f"{record['read']:.3f}",
+            f"at most {limits['read']:g}",
+            yes(record["read"] <= limits["read"]),
+        ),
+        (
+            f"lines of metrics, a dispatch of {record['dispatch ms']['median']:.0f} ms each, of "
+            "the loop",
+            f"{np.median(percent):.2f}% ({percent.min():.2f} to {percent.max():.2f})",
+            f"at most {100 * limits['metrics']:g}%",
+            yes(record["metrics"]["median"] <= limits["metrics"]),
+        ),
+        (
+            "from the command to the first metrics of a run that goes on, programs kept",
+            f"{ratio(record['start bucket'])} s; on a disk {ratio(record['start disk'])} s",
+            "",
+            judged(None),
+        ),
+    ]
+    return "\n".join(
+        [
+            "A work directory in the emulator of Google's buckets, which shares the machine's "
+            "cores:",
+            "",
+            "| what | (quartiles) | to reach | reached |",
+            "| --- | --- | --- | --- |",
+            *(f"| {' | '.join(cells)} |" for cells in rows),
+            "",
+            f"Medians of {record['repeats']} rounds. {name}, load {machine['load_before']:g} "
+            f"before and {machine['load_after']:g} after; JAX {record['versions']['jax']}. To "
+            f"repeat it: `{record['command']}`.",
         ]
     )

@@ -32,6 +32,7 @@ OTHERS = {
     "convolutions": own_tables.convolutions,
     "agreement": own_tables.agreement,
     "lost work": own_tables.lost_work,
+    "buckets": own_tables.buckets,
 }
 """The tables of other commands than ``bench.run``, by their entry of a machine."""
 

@@ -39,6 +39,39 @@ hypothesis.settings.register_profile("kd", max_examples=25, deadline=None, deran
 hypothesis.settings.load_profile("kd")
 
 
+IN = os.environ.get("KD_TESTS_IN", "")
+"""With ``gs`` or ``s3`` the folders of tests lie in the emulator of that kind of bucket."""
+
+
+def pytest_collection_modifyitems(config, items):
+    """In a bucket a test that has no folder is not run again, and one for disks says why not."""
+    if not IN:
+        return
+    import stores
+
+    stores.fresh(IN).is_dir()  # the first that is asked, so that a line of TensorStore's is said
+    without = [item for item in items if "tmp_path" not in item.fixturenames]
+    config.hook.pytest_deselected(items=without)
+    items[:] = [item for item in items if "tmp_path" in item.fixturenames]
+    for item in items:
+        if (marker := item.get_closest_marker("disk")) is not None:
+            item.add_marker(pytest.mark.skip(reason=marker.args[0]))
+
+
+@pytest.fixture
+def tmp_path(tmp_path: pathlib.Path) -> pathlib.Path:
+    """A folder of its own for every test, where `IN` says."""
+    import stores
+
+    return stores.fresh(IN) if IN else tmp_path
+
+
+@pytest.fixture
+def files(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A folder of this machine wherever `tmp_path` is: for data that NumPy writes, and code."""
+    return tmp_path_factory.mktemp("files")
+
+
 @pytest.fixture(scope="session")
 def mnist_dir() -> str:
     """Folder that holds MNIST, prepared by TFDS in array_record form."""

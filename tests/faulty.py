@@ -1,7 +1,7 @@
 """``kd`` with a fault: python tests/faulty.py FAULT:STEP kd-arguments...
 
 line     killed while it writes the line of metrics of STEP (half of it is on the disk)
-commit   killed before the checkpoint of STEP is moved into place
+commit   killed before the checkpoint of STEP is moved into place; in a bucket, before its index
 sums     killed between a checkpoint and its checksums
 compile  asked to stop (SIGINT) while it compiles
 clock    its clock is so many seconds ahead
@@ -14,6 +14,7 @@ import sys
 import time
 
 from kd.cli import main as cli
+from kd.storage import store
 from kd.training import loop, writers
 
 
@@ -29,6 +30,18 @@ def at_rename(target):
             die()
 
     sys.addaudithook(hook)
+
+
+def at_put(part, end):
+    """Die when an object is about to be written into a bucket whose name has that part and end."""
+    put = store.put
+
+    def faulty(bucket, key, content, *options):
+        if content is not None and part in key and key.endswith(end):
+            die()
+        return put(bucket, key, content, *options)
+
+    store.put = faulty
 
 
 def at_line(step, fault):
@@ -55,8 +68,10 @@ def main():
     fault, _, step = sys.argv[1].partition(":")
     if fault == "commit":
         at_rename(f"/steps/{step}")
+        at_put(f"/steps/{step}/", "/index.json")
     elif fault == "sums":
         at_rename(f"/checksums/{step}.json")
+        at_put("/checksums/", f"/{step}.json")
     elif fault == "compile":
         loop.compile_program = lambda *_: os.kill(os.getpid(), signal.SIGINT)
     elif fault == "clock":

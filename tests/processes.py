@@ -12,6 +12,7 @@ import sys
 import time
 
 import runs
+import stores
 
 
 def free_port():
@@ -74,7 +75,7 @@ def ended(started, seconds=60):
     try:
         for process in started:
             out, err = process.communicate(timeout=seconds)
-            results.append((process.returncode, out, err))
+            results.append((process.returncode, out, stores.without_its_line(err)))
     finally:
         for process in started:
             with contextlib.suppress(ProcessLookupError):
@@ -101,6 +102,7 @@ def agree(_):
 
     from kd.errors import KdError
     from kd.processes import group
+    from kd.processes.agreement import Agreement
 
     def refuse():
         raise KdError("no such folder; make it")
@@ -116,7 +118,7 @@ def agree(_):
         group.check_same("run the same config", {"config": "abc", "data": f"d{group.index()}"})
     except KdError as error:
         print("differ", error)
-    agreement, decided = group.Agreement(), []
+    agreement, decided = Agreement(), []
     for step in range(0, 100, 10):
         time.sleep(0.1 * (1 - group.index()))
         received = signal.SIGTERM if group.index() == 1 and step >= 50 else None

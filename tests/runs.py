@@ -22,6 +22,7 @@ from ml_collections import ConfigDict
 from kd.cli.main import main
 from kd.config import base_config
 from kd.runs.workdir import Workdir
+from kd.storage import BucketPath
 from kd.training.bucket_checkpoint import checkpoints_in
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -77,8 +78,10 @@ def environment(devices):
 
 def python(*arguments, devices=1):
     """A Python process of its own, on so many fake devices."""
+    import stores  # not where this file is a config
+
     command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(
+    done = subprocess.run(
         command,
         cwd=ROOT,
         env=environment(devices),
@@ -87,15 +90,27 @@ def python(*arguments, devices=1):
         timeout=120,
         check=False,
     )
+    done.stderr = stores.without_its_line(done.stderr)
+    return done
 
 
 @functools.cache
 def finished(arg=""):
     """A finished run, trained once in this process and shared: nobody may change it."""
-    folder = pathlib.Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = shared()
     assert train(folder / "run", arg=arg, checkpoint_epochs=1) == 0
     return folder / "run"
+
+
+def shared():
+    """A folder for runs that tests share, in a bucket where theirs are."""
+    if scheme := os.environ.get("KD_TESTS_IN"):
+        import stores  # not where this file is a config
+
+        return stores.fresh(scheme)
+    folder = pathlib.Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def restored(workdir):
@@ -162,6 +177,27 @@ def read_only(folder):
 def lines(workdir):
     """The metrics of a run, an object per line."""
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def copied(folder, place):
+    """All files of a folder, in another place."""
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        target = place / path.relative_to(folder)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(path.read_bytes())
+
+
+def removed(folder):
+    """None of its files is left, and on a disk no folder."""
+    if folder.exists() and not isinstance(folder, BucketPath):
+        shutil.rmtree(folder)
+    for path in folder.rglob("*"):
+        path.unlink(missing_ok=True)
+
+
+def moved(folder, place):
+    copied(folder, place)
+    removed(folder)
 
 
 def hashes(folder):

@@ -25,6 +25,7 @@ from kd.storage import store as client
 
 SCHEMES = ("gs", "s3")
 BUCKET = "kd-tests"
+_TOKEN = "Using GOOGLE_AUTH_TOKEN_FOR_TESTING"
 _CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "testing",
     "AWS_SECRET_ACCESS_KEY": "testing",
@@ -63,11 +64,14 @@ class Proxy:
 
     def __init__(self, host, port):
         self.upstream, self.refuse = (host, port), lambda _: None
-        self.asked = 0
+        self.asked, self.sent = 0, 0
+        """Requests so far, and bytes of the objects that were read."""
         proxy = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # or every answer takes 40 ms
+            wbufsize = -1  # head and body go together
 
             def _serve(self):
                 size = int(self.headers.get("Content-Length") or 0)
@@ -78,6 +82,7 @@ class Proxy:
                 status, headers, content = (
                     proxy.answer(request) if status is None else (status, {}, b"refused")
                 )
+                proxy.sent += len(content) if "alt=media" in self.path else 0
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -207,6 +212,11 @@ def variables(scheme):
     name = {"gs": "TENSORSTORE_GCS_HTTP_URL", "s3": "AWS_ENDPOINT_URL"}[scheme]
     patience = {"KD_BUCKET_SECONDS": os.environ.get("KD_BUCKET_SECONDS", "20")}
     return {**_CREDENTIALS, **patience, name: proxy_of(scheme).url}
+
+
+def without_its_line(said):
+    """What a process says but for what TensorStore says of the emulator's credentials."""
+    return "".join(line for line in said.splitlines(True) if _TOKEN not in line)
 
 
 def proxy_of(scheme):

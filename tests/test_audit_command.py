@@ -1,11 +1,7 @@
 """``kd audit``: two work directories compared, shown, written, refused."""
 
-import atexit
 import functools
 import json
-import pathlib
-import shutil
-import tempfile
 
 import numpy as np
 import pytest
@@ -21,8 +17,7 @@ from kd.runs.workdir import find
 @functools.cache
 def students():
     """A finished population of two that learned from `runs.finished()`."""
-    folder = pathlib.Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder = runs.shared()
     keys = {"population": {"seed": (0, 1)}, "teacher__workdir": runs.finished()}
     assert runs.train(folder / "run", arg="population", **keys) == 0
     return folder / "run"
@@ -99,7 +94,7 @@ def test_a_sweep_has_a_row_for_each_setting(tmp_path, capfd):
 
 
 def test_it_goes_into_the_student_by_default_and_no_probe_is_shown(tmp_path, capfd):
-    shutil.copytree(runs.finished(), tmp_path / "student")
+    runs.copied(runs.finished(), tmp_path / "student")
     capfd.readouterr()
     assert (
         main(["audit", str(runs.finished()), str(tmp_path / "student"), "--split=test[:20]"]) == 0
@@ -120,7 +115,7 @@ def test_students_that_a_config_paired_are_compared_with_their_own_teachers(tmp_
     assert runs.train(others, population__seed="(4,5,6)", total_steps=30) == 0
     columns = {"population__seed": "(3,3)", "population__teacher": "(2,0)"}
     assert runs.train(paired, arg="distilled", teacher__workdir=teachers, **columns) == 0
-    shutil.move(teachers, tmp_path / "moved")  # it is that teacher wherever it lies
+    runs.moved(teachers, tmp_path / "moved")  # it is that teacher wherever it lies
     teachers = tmp_path / "moved"
     audited = auditing.audit_workdirs(teachers, paired)
     library = kd.audit(
@@ -166,7 +161,7 @@ def test_runs_that_are_none(tmp_path, refused):
     good = runs.finished()
     refused(tmp_path / "nowhere", good, words=["nowhere is not a work directory", "kd train"])
     refused(good, tmp_path / "nowhere", words=["nowhere is not a work directory", "kd train"])
-    shutil.copytree(good, tmp_path / "unfinished")
+    runs.copied(good, tmp_path / "unfinished")
     (tmp_path / "unfinished" / "evaluation.json").unlink()
     refused(
         tmp_path / "unfinished",
@@ -206,6 +201,7 @@ def test_classes_that_the_split_does_not_hold(refused):
     refused(runs.finished(), runs.finished(), *every, words=["all 10 classes are missing"])
 
 
+@pytest.mark.disk("a name in a bucket hides no folder; test_bucket_runs.py refuses to be written")
 def test_a_folder_that_cannot_be_written(tmp_path, refused):
     (tmp_path / "file").write_text("")
     (tmp_path / "taken" / "audit.html").mkdir(parents=True)
@@ -218,25 +214,25 @@ def test_a_folder_that_cannot_be_written(tmp_path, refused):
         )
 
 
-def test_pairs_that_do_not_fit(tmp_path, refused, capfd):
+def test_pairs_that_do_not_fit(tmp_path, files, refused, capfd):
     images = np.random.default_rng(0).random((60, 8, 8), np.float32)
     labels = np.arange(60) % 3
     arrays = {"train_inputs": images, "test_inputs": images}
-    np.savez(tmp_path / "three.npz", **arrays, train_labels=labels, test_labels=labels)
+    np.savez(files / "three.npz", **arrays, train_labels=labels, test_labels=labels)
     np.savez(
-        tmp_path / "small.npz",
+        files / "small.npz",
         **{k: v[:, :4, :4] for k, v in arrays.items()},
         train_labels=labels,
         num_classes=10,
     )
     keys = {"data__train": "train", "data__eval": "test"}
-    assert runs.train(tmp_path / "three", data__source=f"npz:{tmp_path / 'three.npz'}", **keys) == 0
+    assert runs.train(tmp_path / "three", data__source=f"npz:{files / 'three.npz'}", **keys) == 0
     refused(
         runs.finished(),
         tmp_path / "three",
         words=["teacher answers with 10 classes", "student with 3"],
     )
-    assert runs.train(tmp_path / "small", data__source=f"npz:{tmp_path / 'small.npz'}", **keys) == 0
+    assert runs.train(tmp_path / "small", data__source=f"npz:{files / 'small.npz'}", **keys) == 0
     refused(
         runs.finished(),
         tmp_path / "small",
@@ -268,7 +264,7 @@ def test_a_class_left_out_of_a_student_of_resized_images(tmp_path):
 
 
 def test_the_shorthand_of_a_stage_is_found(tmp_path, capfd):
-    shutil.copytree(runs.finished(), tmp_path / "stages" / "student-01234567")
+    runs.copied(runs.finished(), tmp_path / "stages" / "student-01234567")
     assert main(["audit", str(runs.finished()), str(tmp_path / "stages" / "student")]) == 0
     assert (find(tmp_path / "stages" / "student").path / "audit" / "audit.html").is_file()
 

@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 
-from bench import agreement, cpu, lost_work, report
+import stores
+from bench import agreement, buckets, cpu, lost_work, report
 from bench.claims import spread
 from kd.evidence import machine
 
@@ -35,3 +36,19 @@ def test_the_table_of_lost_work():
     entry |= {"versions": {"jax": "0"}, "command": "python -m bench.lost_work"}
     text = report.OTHERS["lost work"](entry, HERE)
     assert "| 1.50 (1.25 to 1.75) | 2.00 | 0.38 (0.31 to 0.44) | 0.50 |" in text
+
+
+def test_a_checkpoint_in_a_bucket_is_timed_and_read_once():
+    stores.google()
+    with buckets.emulator() as bucket:
+        saved = buckets.checkpoints(bucket, 40_000, 1)
+    assert 1 < saved["read"] < 1.02
+    assert 0 < saved["save"]["median"] < 1
+    seconds = spread(np.asarray([1.0, 2.0]))
+    entry = dict.fromkeys(("start bucket", "start disk", "metrics", "dispatch ms"), seconds)
+    entry |= {**saved, "reach": buckets.REACH, "floats": 66_000_000, "repeats": 1}
+    entry |= {"machine": {"load_before": 0, "load_after": 1}, "versions": {"jax": "0"}}
+    text = report.OTHERS["buckets"]({**entry, "command": "python"}, HERE)
+    assert "a checkpoint of 264 MB stalls the loop" in text
+    assert f"| {saved['read']:.3f} | at most 1.01 |" in text
+    assert "| 150.00% (100.00 to 200.00) | at most 1% | no |" in text

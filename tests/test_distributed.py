@@ -22,11 +22,12 @@ def test_alone_everything_is_free():
     code = """
 import sys
 from kd.processes import group
+from kd.processes.agreement import Agreement
 group.start()
 assert (group.count(), group.index(), group.is_first()) == (1, 0, True)
 assert group.first_does("x", lambda: (1,)) == (1,)
 group.check_same("agree", {"config": "a"})
-assert [group.Agreement().agreed(0, s) for s in (None, 15)] == [None, 15]
+assert [Agreement().agreed(0, s) for s in (None, 15)] == [None, 15]
 with group.watch():
     group.explain(ValueError())
 assert "jax" not in sys.modules

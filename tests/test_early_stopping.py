@@ -45,8 +45,8 @@ def test_each_member_keeps_its_first_fewest_errors(errors):
 
 
 @pytest.fixture(scope="module")
-def watched(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("early") / "run"
+def watched():
+    workdir = runs.shared() / "run"
     assert runs.train(workdir, arg="population", teacher__workdir=runs.finished(), **WATCHED) == 0
     return workdir
 

@@ -1,7 +1,6 @@
 """A run that is made longer is the run of that length, byte for byte; its record is kept."""
 
 import json
-import shutil
 
 import pytest
 
@@ -69,7 +68,7 @@ def test_a_run_that_has_not_arrived_is_made_longer_too(tmp_path):
     assert runs.train(tmp_path / "whole", total_steps=11, **keys) == 0
     assert runs.train(tmp_path / "run", total_steps=8, **keys) == 0
     run = tmp_path / "run"
-    shutil.rmtree(run / "checkpoints" / "steps" / "8")
+    runs.removed(run / "checkpoints" / "steps" / "8")
     (run / "checkpoints" / "checksums" / "8.json").unlink()
     (run / "evaluation.json").unlink()
     assert runs.train(run, total_steps=11, **keys) == 0

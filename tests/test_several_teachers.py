@@ -30,16 +30,16 @@ def answer(inputs):
 
 
 @pytest.fixture
-def sources(tmp_path, monkeypatch):
+def sources(files, monkeypatch):
     """One of each kind that answers alike: the run, its answers in a file, and a function; and
     another table.
     """
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(files)
     np.save("seen.npy", DATA.inputs * np.float32(1 / 16))
     np.save("answers.npy", kd.load_trained(runs.finished()).logits(DATA))
     np.savez("other.npz", logits=LOGITS)
-    (tmp_path / "mine_mixes.py").write_text(MODULE)
-    monkeypatch.syspath_prepend(tmp_path)
+    (files / "mine_mixes.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(files)
     return {
         "run": f"run:{runs.finished()}",
         "table": "table:answers.npy",
@@ -94,13 +94,13 @@ def test_it_is_what_the_library_mixes(sources):
     np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_the_weights_are_part_of_who_the_run_is_and_places_are_not(sources, tmp_path, capfd):
+def test_the_weights_are_part_of_who_the_run_is_and_places_are_not(sources, tmp_path, files, capfd):
     run = tmp_path / "run"
     keys = several(sources, run=1.0, other=2.0)
     assert main(command(run, **keys)) == 0
     identity = json.loads((run / "run.json").read_text())["identity"]
     assert "other.npz" not in json.dumps(identity)
-    (tmp_path / "other.npz").rename(tmp_path / "moved.npz")
+    (files / "other.npz").rename(files / "moved.npz")
     keys["teachers__other__source"] = "table:moved.npz"
     assert main(command(run, **keys)) == 0
     assert main(["eval", f"--workdir={run}"]) == 0

@@ -130,55 +130,55 @@ def asked(teacher, temperature=1.0):
     return np.exp(teacher.apply(teacher.variables, {"index": rows}).log_probs(temperature))
 
 
-def test_every_format_holds_the_same_teacher(tmp_path):
-    np.save(tmp_path / "p.npy", P)
-    np.savez(tmp_path / "p.npz", probabilities=P)
+def test_every_format_holds_the_same_teacher(files):
+    np.save(files / "p.npy", P)
+    np.savez(files / "p.npz", probabilities=P)
     order = np.random.default_rng(1).permutation(120)
     classes = np.random.default_rng(2).permutation(10)
     np.savez(
-        tmp_path / "shuffled.npz",
+        files / "shuffled.npz",
         probabilities=P[order][:, classes],
         index=order,
         class_names=classes,
     )
     rows = [[i, *map(float, P[i, classes])] for i in order]
-    marked = table(tmp_path / "p.csv", ["index", *(f"prob_{c}" for c in classes)], rows)
-    plain = table(tmp_path / "plain.csv", ["id", *classes], rows)
-    bare = table(tmp_path / "bare.csv", P[0].tolist(), P[1:].tolist())
+    marked = table(files / "p.csv", ["index", *(f"prob_{c}" for c in classes)], rows)
+    plain = table(files / "plain.csv", ["id", *classes], rows)
+    bare = table(files / "bare.csv", P[0].tolist(), P[1:].tolist())
     told = {"kind": "probabilities", "data": DATA}
     wanted = kd.soft_labels(probabilities=P, data=DATA)
     for source in ("p.npz", "shuffled.npz"):
-        teacher = kd.teacher(f"table:{tmp_path / source}", data=DATA)
+        teacher = kd.teacher(f"table:{files / source}", data=DATA)
         assert teacher.manifest == wanted.manifest
         assert teacher.fingerprint == wanted.fingerprint
     assert kd.teacher(marked, data=DATA).manifest == wanted.manifest
-    for source in (f"table:{tmp_path / 'p.npy'}", plain, bare):
+    for source in (f"table:{files / 'p.npy'}", plain, bare):
         assert kd.teacher(source, **told).manifest == wanted.manifest
 
 
-def test_logits_and_softened_probabilities_are_one_teacher(tmp_path):
+def test_logits_and_softened_probabilities_are_one_teacher(files):
     z = 3 * np.random.default_rng(0).normal(size=(120, 10)).astype(np.float32)
     softened = reference.softmax(z, 4.0)
-    np.savez(tmp_path / "said.npz", probabilities=softened, temperature=4.0)
-    np.savez(tmp_path / "unsaid.npz", probabilities=softened)
-    np.savez(tmp_path / "logits.npz", logits=z)
+    np.savez(files / "said.npz", probabilities=softened, temperature=4.0)
+    np.savez(files / "unsaid.npz", probabilities=softened)
+    np.savez(files / "logits.npz", logits=z)
     first, two, three = (
-        kd.teacher(f"table:{tmp_path / name}.npz", data=DATA, temperature=t)
+        kd.teacher(f"table:{files / name}.npz", data=DATA, temperature=t)
         for name, t in (("logits", None), ("said", None), ("unsaid", 4.0))
     )
     np.testing.assert_allclose(asked(first, 2.0), asked(two, 2.0), rtol=1e-4, atol=1e-6)
     assert two.manifest == three.manifest
     with pytest.raises(KdError, match="softened at 4"):
-        kd.teacher(f"table:{tmp_path / 'said.npz'}", data=DATA, temperature=2.0)
+        kd.teacher(f"table:{files / 'said.npz'}", data=DATA, temperature=2.0)
 
 
-def test_numbers_of_rows_are_those_of_the_split(tmp_path):
-    np.savez(tmp_path / "p.npz", probabilities=P, index=np.arange(120))
+def test_numbers_of_rows_are_those_of_the_split(files):
+    np.savez(files / "p.npz", probabilities=P, index=np.arange(120))
     part = kd.load("digits", "train[30:90]")
-    whole = kd.teacher(f"table:{tmp_path / 'p.npz'}", data=part)
+    whole = kd.teacher(f"table:{files / 'p.npz'}", data=part)
     assert whole.manifest == kd.soft_labels(probabilities=P[30:90], data=part).manifest
     few = kd.of_classes(DATA, (1, 2))
-    chosen = kd.teacher(f"table:{tmp_path / 'p.npz'}", data=few)
+    chosen = kd.teacher(f"table:{files / 'p.npz'}", data=few)
     rows = np.flatnonzero(np.isin(DATA.labels, (1, 2)))
     assert chosen.manifest == kd.soft_labels(probabilities=P[rows], data=few).manifest
 
@@ -234,38 +234,38 @@ ROWS = [[0.5, 0.5, name] for name in FILES]
         (["prob_cat", "prob_dog", "file"], [["x", 1, FILES[0]]], ("line 2", "'x'")),
     ],
 )
-def test_a_table_that_does_not_fit_is_refused(columns, rows, words, tmp_path):
-    source = table(tmp_path / "t.csv", columns, rows)
+def test_a_table_that_does_not_fit_is_refused(columns, rows, words, files):
+    source = table(files / "t.csv", columns, rows)
     with pytest.raises(KdError) as error:
         kd.teacher(source, data=NAMED)
     assert all(word in str(error.value) for word in words), error.value
 
 
-def test_other_files_are_refused(tmp_path):
+def test_other_files_are_refused(files):
     def said(source, **options):
         with pytest.raises(KdError) as error:
             kd.teacher(source, data=DATA, **options)
         return str(error.value)
 
-    assert "no table of soft labels" in said(f"table:{tmp_path / 'nowhere.npz'}")
-    np.savez(tmp_path / "x.npz", soft=P)
-    assert "it holds 'soft'" in said(f"table:{tmp_path / 'x.npz'}")
-    np.savez(tmp_path / "x.npz", logits=P, probabilities=P)
-    assert "teacher.kind says which" in said(f"table:{tmp_path / 'x.npz'}")
-    np.savez(tmp_path / "x.npz", probabilities=P)
-    assert "says that it holds" in said(f"table:{tmp_path / 'x.npz'}", kind="logits")
-    np.savez(tmp_path / "x.npz", probabilities=P[:, 0])
-    assert "a row per example" in said(f"table:{tmp_path / 'x.npz'}")
-    np.savez(tmp_path / "x.npz", probabilities=P, files=[f"{i}.png" for i in range(120)])
-    assert "have no files" in said(f"table:{tmp_path / 'x.npz'}")
-    np.save(tmp_path / "x.npy", np.array([{"a": 1}]), allow_pickle=True)
-    assert "Python objects" in said(f"table:{tmp_path / 'x.npy'}", kind="logits")
-    np.save(tmp_path / "x.npy", P[:100])
-    assert "100 rows" in said(f"table:{tmp_path / 'x.npy'}", kind="probabilities")
+    assert "no table of soft labels" in said(f"table:{files / 'nowhere.npz'}")
+    np.savez(files / "x.npz", soft=P)
+    assert "it holds 'soft'" in said(f"table:{files / 'x.npz'}")
+    np.savez(files / "x.npz", logits=P, probabilities=P)
+    assert "teacher.kind says which" in said(f"table:{files / 'x.npz'}")
+    np.savez(files / "x.npz", probabilities=P)
+    assert "says that it holds" in said(f"table:{files / 'x.npz'}", kind="logits")
+    np.savez(files / "x.npz", probabilities=P[:, 0])
+    assert "a row per example" in said(f"table:{files / 'x.npz'}")
+    np.savez(files / "x.npz", probabilities=P, files=[f"{i}.png" for i in range(120)])
+    assert "have no files" in said(f"table:{files / 'x.npz'}")
+    np.save(files / "x.npy", np.array([{"a": 1}]), allow_pickle=True)
+    assert "Python objects" in said(f"table:{files / 'x.npy'}", kind="logits")
+    np.save(files / "x.npy", P[:100])
+    assert "100 rows" in said(f"table:{files / 'x.npy'}", kind="probabilities")
 
 
-def test_a_changed_table_is_another_run(tmp_path, refused, capfd):
-    file, run = tmp_path / "t.npz", tmp_path / "run"
+def test_a_changed_table_is_another_run(tmp_path, files, refused, capfd):
+    file, run = files / "t.npz", tmp_path / "run"
     command = distilled(run, teacher__source=f"table:{file}", teacher__licence="CC0-1.0")
     np.savez(file, probabilities=P)
     assert main(command) == 0
@@ -283,9 +283,9 @@ def test_a_changed_table_is_another_run(tmp_path, refused, capfd):
     assert main([*command, "--dry_run"]) == 0
 
 
-def test_streamed_examples_learn_from_a_table_as_those_in_memory(tmp_path):
-    np.savez(tmp_path / "t.npz", probabilities=P)
-    source = {"teacher__source": f"table:{tmp_path / 't.npz'}"}
+def test_streamed_examples_learn_from_a_table_as_those_in_memory(tmp_path, files):
+    np.savez(files / "t.npz", probabilities=P)
+    source = {"teacher__source": f"table:{files / 't.npz'}"}
     assert main(distilled(tmp_path / "memory", **source)) == 0
     assert main(distilled(tmp_path / "stream", data__stream="true", **source)) == 0
     memory, stream = (runs.losses(tmp_path / name) for name in ("memory", "stream"))
@@ -297,13 +297,13 @@ def test_a_plan_needs_no_table(capfd):
     assert main(command) == 0
 
 
-def test_the_library_refuses_what_changes_nothing(tmp_path):
-    np.savez(tmp_path / "t.npz", probabilities=P)
+def test_the_library_refuses_what_changes_nothing(files):
+    np.savez(files / "t.npz", probabilities=P)
     for source, options, word in (
-        (f"table:{tmp_path / 't.npz'}", {"average": "geometric", "data": DATA}, "average"),
+        (f"table:{files / 't.npz'}", {"average": "geometric", "data": DATA}, "average"),
         (f"run:{runs.finished()}", {"kind": "logits"}, "kind"),
         (f"run:{runs.finished()}", {"average": "geometric"}, "single model"),
-        (f"table:{tmp_path / 't.npz'}", {}, "data must be a Dataset"),
+        (f"table:{files / 't.npz'}", {}, "data must be a Dataset"),
     ):
         with pytest.raises(KdError, match=word):
             kd.teacher(source, **options)

@@ -129,7 +129,7 @@ def _train(args: argparse.Namespace, overrides: list[str]) -> None:
     # before anything touches a device
     group.start(args.coordinator, args.num_processes, args.process_id)
     with group.watch():
-        clocks.compare(lambda line: _say(f"train: {line}"))
+        clocks.compare(lambda line: say(f"train: {line}"))
         _train_here(args, overrides, begun)
 
 

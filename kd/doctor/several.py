@@ -16,6 +16,7 @@ import numpy as np
 from kd.doctor.facts import Asked, Fact
 from kd.placement.mesh import AXES, MeshSpec, make_mesh, replicated, sharding
 from kd.processes import clocks, group
+from kd.processes.agreement import Agreement
 from kd.system import words
 from kd.system.memory import size
 
@@ -55,15 +56,15 @@ def _seconds(elements: int) -> float:
 
 
 def agreement(_: Asked) -> Iterator[Fact]:
-    """How long it takes until all processes have agreed to go on, as they do at every dispatch."""
+    """How long it takes until all processes have agreed to go on, as they do in a run."""
     if group.count() == 1:
         yield Fact("processes", "this one alone")
         return
     yield Fact("processes", f"{group.count()}, this one is {group.index()}")
-    agreed, times = group.Agreement(), []
+    agreed, times = Agreement(), []
     for step in range(_WORDS):
         begun = time.perf_counter()
-        agreed.agreed(step, None)
+        agreed.agreed(step, None, at_once=True)
         times.append(time.perf_counter() - begun)
     yield Fact("agreeing at a dispatch", f"{1e3 * statistics.median(times):.2f} ms")
 

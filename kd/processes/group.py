@@ -25,7 +25,6 @@ from kd.processes.signals import Interrupted
 from kd.processes.watchdog import PATIENCE, Patience, Watchdog, end_process
 
 _JAX_PATIENCE = 300  # seconds after which JAX itself gives a process up: long after the watchdog
-_BLOCK = 16  # words of an agreement that are removed together
 
 
 _group: Peers | None = None
@@ -224,68 +223,6 @@ def differences(of_each: list[dict[str, str]], hosts: list[str]) -> str:
 def _named(those: list[int], hosts: list[str]) -> str:
     names = [f"{i} ({hosts[i]})" for i in those[:4]] + (["..."] if len(those) > 4 else [])
     return f"process{'es' if len(those) > 1 else ''} {', '.join(names)}"
-
-
-class Agreement:
-    """All processes take the same decision at each dispatch of a loop: go on, or stop because one
-    got a signal.
-
-    Process 0 publishes the word for each step and the others wait for it; one that got a signal
-    tells process 0, which puts it into its next word. Words lie in blocks, which process 0 removes
-    when all others have read them. Make one per loop, in the same order in all processes.
-    """
-
-    def __init__(self, timeout: float = 1800) -> None:
-        self._timeout, self._words, self._removed = timeout, 0, 0
-        self._folder = "" if _group is None else f"kd/agree/{_group.number('agree')}"
-
-    def agreed(self, step: int, received: int | None) -> int | None:
-        """The signal for which all stop at `step`, or None to go on; `received` is what this
-        process got.
-
-        Raises:
-          KdError: process 0 does not come to this step in time.
-        """
-        if _group is None:
-            return received
-        block = self._words // _BLOCK
-        self._words += 1
-        key = f"{self._folder}/word/{block}/{step}"
-        if is_first():
-            return self._lead(_group, key, received)
-        return self._follow(_group, key, step, received)
-
-    def _lead(self, group: Peers, key: str, received: int | None) -> int | None:
-        told = [json.loads(text) for text in group.folder(f"{self._folder}/from").values()]
-        signals = [received, *(of_one["signal"] for of_one in told)]
-        word = next((signum for signum in signals if signum is not None), None)
-        group.put(key, json.dumps(word))
-        if len(told) == group.place.count - 1:
-            read = min(of_one["read"] for of_one in told)
-            for block in range(self._removed, read):
-                group.delete(f"{self._folder}/word/{block}")
-            self._removed = max(self._removed, read)
-        return word
-
-    def _follow(self, group: Peers, key: str, step: int, received: int | None) -> int | None:
-        if received is not None:
-            self._tell(group, received)
-        try:
-            word = json.loads(group.wait(key, self._timeout))
-        except TimeoutError:
-            raise KdError(
-                f"process 0 did not come to step {step} within {self._timeout:g} s; look at its "
-                "log, and start all of "
-                "them again"
-            ) from None
-        if self._words % _BLOCK == 0:
-            self._tell(group, received)
-        return word
-
-    def _tell(self, group: Peers, received: int | None) -> None:
-        """How many whole blocks this process has read, and the signal that it got."""
-        told = {"read": (self._words - (received is not None)) // _BLOCK, "signal": received}
-        group.put(f"{self._folder}/from/{group.place.index}", json.dumps(told))
 
 
 @contextlib.contextmanager

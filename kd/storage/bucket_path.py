@@ -141,15 +141,11 @@ class BucketPath(pathlib.PosixPath):
         """Paths in this folder that fit a pattern of one or more parts."""
         first, _, rest = str(pattern).partition("/")
         plain = re.split(r"[*?[]", first, maxsplit=1)[0]
-        if plain == first:
-            return self._rest([self / first], rest)
-        inside = self._starting(plain)
-        return self._rest([path for path in inside if fnmatch.fnmatch(path.name, first)], rest)
-
-    def _rest(self, paths: list[BucketPath], rest: str) -> Iterator[BucketPath]:
-        if rest:
-            return (below for path in paths for below in path.glob(rest))
-        return (path for path in paths if path.exists())
+        if plain != first:
+            paths = [path for path in self._starting(plain) if fnmatch.fnmatch(path.name, first)]
+        else:
+            paths = [self / first] if rest or (self / first).exists() else []
+        return (below for path in paths for below in path.glob(rest)) if rest else iter(paths)
 
     def rglob(self, pattern: str, **_: Any) -> Iterator[BucketPath]:  # type: ignore[override]
         """All files below whose own names fit a pattern."""

@@ -19,6 +19,7 @@ from kd.core.types import PyTree
 from kd.errors import KdError
 from kd.placement.ambient import pinned
 from kd.processes import group
+from kd.processes.agreement import Agreement
 from kd.processes.preemption import heeded
 from kd.processes.signals import Interrupted, StopSignals
 from kd.system import words
@@ -95,12 +96,14 @@ def run(
     """
     watching = Watching() if watching is None else watching
     training = _Training(task, cadence, checkpoints, copies, evaluate, validate, watching)
-    training.log.writers, agreement = start_writing(training.first), group.Agreement()
+    training.log.writers, agreement = start_writing(training.first), Agreement()
     training.begin()
     try:
         noting = checkpoints is not None
         with StopSignals(noting, words.say) as stop, heeded(stop), watching.clock.doing(STEPS):
             received = training.run(lambda step: agreement.agreed(step, stop.received))
+            if received is None:  # a signal in the last step counts too
+                received = agreement.agreed(training.step + 1, stop.received, at_once=True)
     except KdError as error:
         if checkpoints is not None:
             with contextlib.suppress(KdError):
@@ -176,8 +179,6 @@ class _Training:
         if self.checkpoints is not None:
             with self.clock.doing("save"):
                 self.checkpoints.wait()
-        if received is None:  # a signal in the last step counts too
-            received = agreed(self.step + 1)
         return received
 
     def _stop(self, received: int | None) -> bool:

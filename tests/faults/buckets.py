@@ -7,7 +7,7 @@ import numpy as np
 
 import stores
 from faults import starts
-from faults.cases import Case, drop, fresh, variables, whole
+from faults.cases import Case, drop, fresh, on_disk, variables, whole
 from faults.kinds import Row, last, problem_of
 from kd.storage import claimed
 from kd.storage.lease import LEASE
@@ -17,7 +17,7 @@ FAILURES = (429, 500, 503)
 
 def some_fail(case: Case, times: int, random: np.random.Generator) -> Row:
     """Every tenth request fails and is asked again: the run does not notice."""
-    row, (expected, _) = Row("requests fail at random", case.words), whole(case)
+    row, expected = Row("requests fail at random", case.words), on_disk(case)
     for _ in range(times):
         draws = np.random.default_rng(random.integers(2**32))
 
@@ -67,10 +67,10 @@ def held(case: Case, times: int, random: np.random.Generator) -> Row:
     """Another process holds the lease: the line says who, and nothing is written. Given back, the
     run goes on.
     """
-    row, (expected, _) = Row("lease that another process holds", case.words), whole(case)
+    row, expected = Row("lease that another process holds", case.words), on_disk(case)
     for _ in range(times):
         workdir = fresh(case.store)
-        with claimed(workdir):
+        with starts.environment(KD_LEASE_SECONDS="8"), claimed(workdir):
             ended = case.start(workdir)
             there = [path.name for path in workdir.rglob("*")]
         problem = ""
@@ -85,7 +85,7 @@ def held(case: Case, times: int, random: np.random.Generator) -> Row:
 
 def expired(case: Case, times: int, random: np.random.Generator) -> Row:
     """The holder of the lease, elsewhere, is no more: of two that take it one does."""
-    row, (expected, _) = Row("lease that ran out, and two that take it", case.words), whole(case)
+    row, expected = Row("lease that ran out, and two that take it", case.words), on_disk(case)
     for _ in range(times):
         workdir = fresh(case.store)
         told = {"token": "theirs", "machine": "another", "host": "worker-7", "process": 12}

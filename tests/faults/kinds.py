@@ -184,7 +184,7 @@ def damaged(case: Case, kind: str, times: int | None, random: np.random.Generato
     row, (expected, _) = Row(f"newest checkpoint: {kind}", case.words), whole(case)
     for path in chosen(checkpoint_files(expected, kind), times, random):
         workdir = fresh(case.store)
-        copied(expected, workdir)
+        runs.copied(expected, workdir)
         (workdir / "evaluation.json").unlink()
         DAMAGES[kind](workdir / path, random)
         ended = case.start(workdir)
@@ -204,15 +204,6 @@ def checkpoint_files(workdir, kind):
     if not (isinstance(workdir, BucketPath) and DAMAGES[kind] is missing):
         files.append(folder / "checksums" / f"{STEPS}.json")
     return [path.relative_to(workdir) for path in files if path.stat().st_size]
-
-
-def copied(folder, place):
-    """All files of a run, as another one."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            target = place / path.relative_to(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(path.read_bytes())
 
 
 def chosen(files, times, random):

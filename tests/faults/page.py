@@ -35,10 +35,13 @@ def markdown(results):
             for wrong in row["wrong"]
         ),
         f"{machine['cpu']}, {machine['cores']} cores; Python {machine['python']}, {versions}; "
-        f"{seconds:,.0f} s. "
-        f"To repeat it: `{results['command']}`.",
+        f"{seconds:,.0f} s. To repeat it: {_commands(results['rows'])}.",
     ]
     return "\n\n".join(parts)
+
+
+def _commands(rows):
+    return ", ".join(f"`{command}`" for command in dict.fromkeys(row["command"] for row in rows))
 
 
 EXPLAINED = (
@@ -52,23 +55,28 @@ EXPLAINED = (
     "for it. With 8 devices",
     "the mesh is data 4 x fsdp 2. Logits that were cached cannot answer for streamed data, and "
     "are refused. Slowest",
-    "end: the longest from the fault to the end of the process that must save, or must notice.",
+    "end: the longest from the fault to the end of the process that must save, or must notice. "
+    "Buckets are emulators",
+    "behind a proxy that knows preconditions; there the events are requests, a tenth of which "
+    "fail at random in one",
+    "row, and a run must hold the bytes of the run on a disk.",
 )
 
 
-def record(about, rows, order):
-    """Put rows into results.json, in place of those of the same name and in this `order`, and write
-    the page.
+def record(machine, rows, order):
+    """Put rows of this machine into results.json, in place of those of the same name and in this
+    `order`, and write the page.
     """
     with open(__file__, encoding="utf-8") as lock:  # two of these may run side by side
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _record(about, rows, order)
+        _record(machine, rows, order)
 
 
-def _record(about, rows, order):
+def _record(machine, rows, order):
     before = json.loads(RESULTS.read_text("utf-8"))["rows"] if RESULTS.exists() else []
     merged = {row["name"]: row for row in [*before, *rows]}
-    results = {**about, "rows": [merged[name] for name in order if name in merged]}
+    kept = [merged[name] for name in order if name in merged]
+    results = {"machine": machine, "rows": kept}
     RESULTS.write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     fill_file(PAGE, MARKER, markdown(results))
 
