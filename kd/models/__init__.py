@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kd.core.types import Model
+from kd.models.encoder import encoder
 from kd.models.linen import as_model, linen
 from kd.models.made import made_again
 from kd.models.mlp import mlp
@@ -18,6 +19,7 @@ from kd.models.wrn import wrn
 __all__ = [
     "MODELS",
     "as_model",
+    "encoder",
     "linen",
     "made_again",
     "mlp",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 MODELS: dict[str, Callable[..., Model]] = {
+    "encoder": encoder,
     "mlp": mlp,
     "mobilenetv2": mobilenetv2,
     "resnet": resnet,

@@ -18,6 +18,7 @@ from kd.models.abstract import Shapes
 
 _LEAVES = {
     "kernel": "weight",
+    "embedding": "weight",
     "scale": "weight",
     "bias": "bias",
     "mean": "running_mean",
@@ -28,6 +29,8 @@ _AXES = {2: (1, 0), 4: (2, 3, 1, 0)}
 """The axes of a kernel as PyTorch has them, in our order: ``[out in] -> [in out]`` of a linear
 layer, ``[out in h w] -> [h w in out]`` of a convolution."""
 _COUNTER = "num_batches_tracked"  # PyTorch counts steps there, and nothing reads it
+_ONCE = {"gamma": "weight", "beta": "bias"}
+"""What the arrays of a norm are called in files of the first years."""
 _SHOWN = 4  # names in a line
 
 Rename = str | Callable[..., str]
@@ -38,11 +41,15 @@ Rename = str | Callable[..., str]
 class Naming:
     """How one library names the modules of a network: rows of a pattern of our name and of theirs.
 
-    A row of a whole leaf, such as a token, names the array itself. `who` is the library.
+    A row of a whole leaf, such as a token, names the array itself. `who` is the library. `idle` are
+    patterns of their arrays that this network does not read, `tied` those of their arrays that are
+    another one over again, by name.
     """
 
     who: str
     rows: Sequence[tuple[str, Rename]]
+    idle: Sequence[str] = ()
+    tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def theirs(self, leaf: str) -> str:
         """Their name of our leaf ``params/head/kernel``."""
@@ -81,7 +88,7 @@ def read(
         another shape, or of no floating numbers.
     """
     tree = {"params": wanted.params, "extra": wanted.extra}
-    arrays = {name: array for name, array in arrays.items() if name.split(".")[-1] != _COUNTER}
+    arrays = _once_each(_read_ones(arrays, naming), naming, file)
     _check(arrays, _expected(tree, naming), file)
 
     def leaf(path: tuple[Any, ...], _: Any) -> jax.Array:
@@ -91,6 +98,39 @@ def read(
 
     filled = jax.tree_util.tree_map_with_path(leaf, tree)
     return filled["params"], filled["extra"]
+
+
+def _read_ones(arrays: Mapping[str, Any], naming: Naming) -> dict[str, Any]:
+    """The arrays that the network reads, as they are called today."""
+    today = {_today(name): array for name, array in arrays.items()}
+    return {
+        name: array
+        for name, array in today.items()
+        if name.split(".")[-1] != _COUNTER
+        and not any(re.fullmatch(pattern, name) for pattern in naming.idle)
+    }
+
+
+def _today(name: str) -> str:
+    module, _, last = name.rpartition(".")
+    return f"{module}.{_ONCE[last]}" if module and last in _ONCE else name
+
+
+def _once_each(arrays: dict[str, Any], naming: Naming, file: object) -> dict[str, Any]:
+    """The arrays without those that are another one over again.
+
+    Raises:
+      KdError: one of these that is not.
+    """
+    for copy, name in naming.tied.items():
+        if copy not in arrays or name not in arrays:
+            continue
+        if not np.array_equal(arrays[copy], arrays[name]):
+            raise KdError(
+                f"{file} holds {copy}, which is not {name}: kd's network has one array for both; "
+                "get a file whose embeddings are tied"
+            )
+    return {name: array for name, array in arrays.items() if name not in naming.tied}
 
 
 def shape_of(
