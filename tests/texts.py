@@ -1,10 +1,11 @@
 """Small encoders of texts, drawn at random, and texts that are filled up."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kd.core.leaves import by_name
 from kd.data.seen import Seen
 from kd.models import encoder
 from kd.models.abstract import shapes
@@ -25,6 +26,7 @@ HEADS = {"masked": WORDS, "sentence": 3, "token": 3, "none": WIDTH}
 ONE_TEXT = jax.ShapeDtypeStruct((1, 4, 2), np.int32)
 
 
+@functools.cache
 def small(family="bert", head="sentence", **options):
     classes = options.pop("classes", HEADS[head])
     return encoder(classes, family, head, **{**SMALL, **options})
@@ -56,16 +58,14 @@ def texts(*lengths, seed=0, length=None, pair=True):
     return rows
 
 
-def answers(model, params, inputs, **options):
+def answers(model, params, inputs, train=False):
     """In one program: the loop over single operations takes longer to begin."""
+    return _program(model, train)(params, jnp.asarray(inputs), jax.random.key(0))
 
-    @jax.jit
+
+@functools.cache
+def _program(model, train):
     def run(params, inputs, key):
-        told = {"key": key, **options} if options.get("train") else options
-        return model.apply(params, {}, inputs, **told)[0]
+        return model.apply(params, {}, inputs, train=train, key=key if train else None)[0]
 
-    return run(params, jnp.asarray(inputs), jax.random.key(0))
-
-
-def names(params):
-    return set(by_name(params))
+    return jax.jit(run)
