@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kd.core.types import Model
+from kd.models.bilstm import bilstm
 from kd.models.encoder import encoder
 from kd.models.linen import as_model, linen
 from kd.models.made import made_again
@@ -19,6 +20,7 @@ from kd.models.wrn import wrn
 __all__ = [
     "MODELS",
     "as_model",
+    "bilstm",
     "encoder",
     "linen",
     "made_again",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 MODELS: dict[str, Callable[..., Model]] = {
+    "bilstm": bilstm,
     "encoder": encoder,
     "mlp": mlp,
     "mobilenetv2": mobilenetv2,

@@ -241,12 +241,17 @@ class Encoder(nn.Module):
         return _dense(self.classes, name="head")(drop(pooled))
 
 
-def _check_inputs(inputs: jax.Array, form: Form) -> None:
+def check_texts(inputs: jax.Array) -> None:
+    """Raise a `KdError` unless `inputs` are tokens and segments, ``[b l 2]``."""
     if inputs.ndim != 3 or inputs.shape[-1] != 2 or not jnp.issubdtype(inputs.dtype, jnp.integer):
         raise KdError(
-            "an encoder of texts needs tokens and segments [b l 2] as whole numbers, got inputs of "
+            "a model of texts needs tokens and segments [b l 2] as whole numbers, got inputs of "
             f"shape {inputs.shape}, {inputs.dtype}; give it a source of texts"
         )
+
+
+def _check_inputs(inputs: jax.Array, form: Form) -> None:
+    check_texts(inputs)
     if inputs.shape[1] > form.positions:
         raise KdError(
             f"texts of {inputs.shape[1]} tokens are longer than the {form.positions} positions of "
