@@ -1,16 +1,17 @@
-"""Laws of the encoder of texts: what it sees, its scan, its types, its taps, and what it refuses."""
+"""Laws of the encoder of texts: what it sees, its scan, types and taps, and what it refuses."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 
 import kd
 import texts
 import tiny
 from kd.core.terms import tapped
 from kd.models.attention import attend
-from kd.models.encoder import visible
+from kd.models.encoder import SPLIT, visible
 from kd.models.precision import in_bfloat16
 from kd.models.repeated import rolled, unrolled
 
@@ -116,6 +117,29 @@ def test_attention_is_that_of_jax(masked):
     np.testing.assert_allclose(attend(*map(jnp.asarray, (query, key, value)), seen), wanted, **NEAR)
 
 
+def test_split_over_fsdp_and_tensor_it_trains_as_on_one_device():
+    """By the very program that ``kd plan`` compiles."""
+    model = texts.small("bert", "masked", depth=1, dropout=0.0, attention_dropout=0.0)
+    inputs = texts.texts(*[5, 3, 4, 5] * 2, length=5)
+    data = kd.arrays(
+        inputs,
+        inputs[..., 0],
+        num_classes=texts.WORDS,
+        ids=True,
+        positions=(5,),
+        weights=(inputs[..., 1] > 0).astype(np.float32),
+    )
+    told = {"epochs": 1, "batch_size": 4, "seed": 1}
+    alone = kd.fit(model, data, [kd.term("hard")], **told)
+    mesh = kd.MeshSpec(devices=8, data=2, fsdp=2, tensor=2)
+    split = kd.Sharding(student=kd.Rule("fsdp", paths=SPLIT))
+    spread = kd.fit(model, data, [kd.term("hard")], mesh=mesh, sharding=split, **told)
+    tiny.close(spread.params, alone.params, 1e-4, 1e-5)
+    block = spread.params["blocks_0"]
+    assert block["up"]["kernel"].sharding.spec == PartitionSpec("fsdp", "tensor")
+    assert block["attention"]["out"]["kernel"].sharding.spec == PartitionSpec("tensor", "fsdp")
+
+
 # -------------------------------------------------------------------------------------------- taps
 
 TAPS = ("scores", "query_relations", "key_relations", "value_relations")
@@ -203,12 +227,12 @@ def test_a_loss_of_relations_refuses_other_heads():
     for options in ({}, {"heads": 4}):
         model = texts.small(**options).tapped(("blocks_0/attention/value_relations",))
         sides.append(texts.answers(model, texts.drawn(model), inputs))
-    with pytest.raises(kd.KdError, match="student.relation_heads"):
+    with pytest.raises(kd.KdError, match=r"student\.relation_heads"):
         term.info.loss(*tapped(term, *sides), {}, {})
     token = texts.small("bert", "token").tapped(("blocks_0",))
     side = texts.answers(token, texts.drawn(token), inputs)
+    own = kd.term("pkd", taps={"hidden": "blocks_0"})
     with pytest.raises(kd.KdError, match="compares the first token"):
-        own = kd.term("pkd", taps={"hidden": "blocks_0"})
         own.info.loss(*tapped(own, side, side), {}, {}, kd.Heads())
 
 

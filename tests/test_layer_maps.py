@@ -1,4 +1,4 @@
-"""A student may begin with some of its teacher's blocks, scanned or not, in a run and in the library."""
+"""A student may begin with some of its teacher's blocks, scanned or not, in runs and in Python."""
 
 import dataclasses
 import json

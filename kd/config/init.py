@@ -65,8 +65,8 @@ def parse_init(student: Mapping[str, Any]) -> Init | None:
 
 
 def parse_layers(student: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """``layers``: which block of `init` each block of the student begins with, from 0; None: that of
-    its own number.
+    """``layers``: which block of `init` each block of the student begins with, from 0; None: the
+    one of its own number.
 
     Raises:
       KdError: as `kd.models.repeated.check_layers`.
@@ -85,8 +85,8 @@ def of_teacher(student: Mapping[str, Any], teacher: Source | None) -> dict[str, 
     if teacher is None or teacher.scheme not in ("run", "hf"):
         what = "there is no single teacher" if teacher is None else f"it is {teacher.text}"
         raise KdError(
-            f"{_KEY}={TEACHER} takes the teacher's weights and {what}; set config.teacher.source to "
-            "run:DIR or hf:DIR"
+            f"{_KEY}={TEACHER} takes the teacher's weights and {what}; set config.teacher.source "
+            "to run:DIR or hf:DIR"
         )
     return {**student, "init": teacher.text}
 

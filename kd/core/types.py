@@ -218,8 +218,8 @@ class Model:
     """``with_taps(paths)`` is an `apply` whose outputs carry the inner features of these paths as
     taps; the model need not know that it is looked into. None: it cannot be looked into."""
     typed: bool = False
-    """Whether `apply` also takes ``dtype``, the type to compute in: inputs that are identities, such
-    as tokens, do not tell it."""
+    """Whether `apply` also takes ``dtype``, the type to compute in: inputs that are identities,
+    such as tokens, do not tell it."""
     weighs: bool = False
     """Whether `apply` also takes ``weight[b]`` in training, and leaves the examples that weigh
     nothing out of what it computes over the batch, such as batch statistics."""

@@ -36,6 +36,17 @@ _drawn = nn.initializers.normal(0.02)
 _dense = functools.partial(Dense, kernel_init=_drawn)
 
 
+SPLIT = {
+    "*/attention/[qkv]*/kernel": ("fsdp", "tensor"),
+    "*/attention/out/kernel": ("tensor", "fsdp"),
+    "*/up/kernel": ("fsdp", "tensor"),
+    "*/down/kernel": ("tensor", "fsdp"),
+    "embeddings/words/embedding": (None, ("fsdp", "tensor")),
+}
+"""Paths of a `kd.Rule` by which an encoder is split over ``fsdp`` and ``tensor``: heads and hidden
+units over ``tensor``. With `scan` those of blocks begin with None, the axis of blocks."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Form:
     """What all parts of an encoder are told."""
@@ -357,8 +368,8 @@ def _check_head(form: Form, head: Head, classes: int) -> None:
     if head == "masked" and classes != form.vocabulary:
         raise KdError(
             f"the head of masked words answers for the {form.vocabulary} words that have an "
-            f"embedding and {classes} classes are asked for; set student.classes to the rows of the "
-            "embedding"
+            f"embedding and {classes} classes are asked for; set student.classes to the rows of "
+            "the embedding"
         )
     if head == "none" and classes != form.width:
         raise KdError(

@@ -58,8 +58,8 @@ def check_layers(layers: Any, init: Any, path: str = "") -> tuple[int, ...] | No
         )
     if init is None:
         raise KdError(
-            f"{path}layers={listed} changes nothing without {path}init, the model whose blocks they "
-            "are; set it"
+            f"{path}layers={listed} changes nothing without {path}init, the model whose blocks "
+            "they are; set it"
         )
     return tuple(int(layer) for layer in listed)
 
@@ -97,8 +97,8 @@ def apart(arrays: Mapping[str, Any], ahead: int) -> dict[str, Any]:
 
 
 def together(arrays: Mapping[str, Any], wanted: Mapping[str, Any], ahead: int) -> dict[str, Any]:
-    """The inverse of `apart`, where `wanted` are arrays or shapes of repeated blocks: those of which
-    every block is there.
+    """The inverse of `apart`, where `wanted` are arrays or shapes of repeated blocks: those of
+    which every block is there.
     """
     whole = dict(arrays)
     for name, leaf in wanted.items():

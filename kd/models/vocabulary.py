@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
+from typing import Protocol
 
 from kd.errors import KdError
 
 
-@dataclasses.dataclass(frozen=True)
-class Vocabulary:
-    """What is known of a tokenizer: `name` as a user knows it, `size` its largest token and one,
-    `special` the special tokens by name, `fingerprint` a hash of all that decides which tokens a
-    text becomes.
+class Facts(Protocol):
+    """What is known of a tokenizer: its largest token and one, its special tokens, and a hash of
+    all that decides which tokens a text becomes.
     """
 
-    name: str
-    size: int
-    special: Mapping[str, int]
-    fingerprint: str
+    @property
+    def size(self) -> int: ...
 
     @property
-    def text(self) -> str:
-        """One line, e.g. ``bert (30,522 words, [CLS] 101, [SEP] 102; 0123abcd)``."""
-        special = ", ".join(f"{token} {number}" for token, number in self.special.items())
-        words = f"{self.size:,} words" + (f", {special}" if special else "")
-        return f"{self.name} ({words}; {self.fingerprint[:12]})"
+    def special(self) -> tuple[int, ...]: ...
+
+    @property
+    def fingerprint(self) -> str: ...
 
 
-def check_vocabulary(
-    own: Vocabulary, rows: Mapping[str, int], teacher: Vocabulary | None = None
-) -> None:
+def check_vocabulary(own: Facts, rows: Mapping[str, int], teacher: Facts | None = None) -> None:
     """Check that every token has an embedding, and that a teacher reads the student's tokens.
 
     `rows` are how many words have an embedding, of each model by what it is ("the student").
@@ -43,12 +36,20 @@ def check_vocabulary(
     for who, count in rows.items():
         if own.size > count:
             raise KdError(
-                f"the tokenizer {own.text} has more words than {who} has embeddings, {count:,}; take "
-                "the tokenizer that its weights came with, or set vocabulary to the tokenizer's size"
+                f"the tokenizer {_text(own)} has more words than {who} has embeddings, "
+                f"{count:,}; take the tokenizer that its weights came with, or set vocabulary to "
+                "the tokenizer's size"
             )
     if teacher is None or teacher.fingerprint == own.fingerprint:
         return
     raise KdError(
-        f"the student reads tokens of {own.text} and the teacher those of {teacher.text}: the same "
-        "numbers are other words; tokenise the data with the teacher's tokenizer"
+        f"the student reads tokens of {_text(own)} and the teacher those of {_text(teacher)}: the "
+        "same numbers are other words; tokenise the data with the teacher's tokenizer"
     )
+
+
+def _text(facts: Facts) -> str:
+    """One line, e.g. ``0123abcd (30,522 words, special 0, 100, 101)``."""
+    special = ", ".join(map(str, facts.special))
+    words = f"{facts.size:,} words" + (f", special {special}" if special else "")
+    return f"{facts.fingerprint[:12]} ({words})"

@@ -20,8 +20,8 @@ from kd.core.terms import Term
 from kd.core.types import Teacher
 from kd.data import Dataset, check_same_kind, steps_per_epoch
 from kd.errors import KdError
-from kd.placement.ambient import pinned
 from kd.models.repeated import check_layers
+from kd.placement.ambient import pinned
 from kd.placement.mesh import MeshSpec
 from kd.placement.sharding import Sharding
 from kd.teachers.trained import Trained

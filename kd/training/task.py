@@ -117,7 +117,8 @@ def make_task(
 
     The run is `steps` long, or as many as `epochs` make. The teacher is shown what the student
     reads in the unit that it was trained on. Of `init`, which came from `init_source`, the student
-    begins with what has its names and shapes, its blocks with those of `layers`. `options` are the other fields of `Task`.
+    begins with what has its names and shapes, its blocks with those of `layers`. `options`
+    are the other fields of `Task`.
 
     Raises:
       KdError: students paired with teachers that are not paired so, a teacher that cannot read

@@ -25,8 +25,9 @@ def hidden_mse(
     """Squared distance of a hidden layer from the teacher's, after a learnt projection.
 
     Formula: ``mean_d (W h_s + c - h_t)_d^2`` over all features d of a position, without those of
-    padding; W and c are trained with the student and dropped with the run. Shapes: taps ``hidden`` ``[*b ... s]`` of the student
-    and ``[*b ... t]`` of the teacher, whose axes between must be the same -> ``[*b]``.
+    padding; W and c are trained with the student and dropped with the run. Shapes: taps ``hidden``
+    ``[*b ... s]`` of the student and ``[*b ... t]`` of the teacher, whose axes between must be the
+    same -> ``[*b]``.
 
     Source: Romero et al. (2015), "FitNets", eq. 3, as a mean and without its factor of 1/2.
     """
@@ -52,8 +53,9 @@ def hidden_cosine(
 ) -> PerPosition:
     """The angle between hidden layers, place by place.
 
-    Formula: ``mean_g (1 - cos(h_s, h_t))`` over the places g of the grid that hold something, ``W h_s + c`` in the
-    place of ``h_s`` where the widths differ; W and c are trained and dropped. Between 0 and 2.
+    Formula: ``mean_g (1 - cos(h_s, h_t))`` over the places g of the grid that hold something,
+    ``W h_s + c`` in the place of ``h_s`` where the widths differ; W and c are trained and dropped.
+    Between 0 and 2.
     Shapes: taps ``hidden`` ``[*b *g s]`` and ``[*b *g t]``, of one grid -> ``[*b]``.
 
     Source: Sanh et al. (2019), "DistilBERT", section 2, the cosine embedding loss, there of equal

@@ -1,7 +1,7 @@
 """Losses between encoders of texts: on what every token is to every other, and on first tokens.
 
-Relations are ``[b q h k]``: before a softmax, what token q is to token k in head h; about -1e9 where
-k may not be seen. They are taps of `kd.models.encoder`: ``blocks_0/attention/scores`` and
+Relations are ``[b q h k]``: before a softmax, what token q is to token k in head h; about -1e9
+where k may not be seen. They are taps of `kd.models.encoder`: ``blocks_0/attention/scores`` and
 ``.../query_relations``, ``.../key_relations``, ``.../value_relations``.
 """
 

@@ -1,4 +1,4 @@
-"""How a ``config.json`` of Hugging Face tells of a network: its fields, and what they are read as."""
+"""How a ``config.json`` of Hugging Face tells of a network: its fields, and how they are read."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Family:
 
     namings: Callable[[Mapping[str, Any]], tuple[Naming, ...]]
     inputs: Callable[[Mapping[str, Any], ShapeOf], tuple[int, int, int]] | None
-    held: Callable[[Mapping[str, Any], Collection[str]], dict[str, Any]] = lambda options, arrays: {}
+    held: Callable[[Mapping[str, Any], Collection[str]], dict[str, Any]] = lambda *_: {}
 
 
 def _of_resnet(options: Mapping[str, Any]) -> tuple[Naming, ...]:

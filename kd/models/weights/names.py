@@ -89,7 +89,7 @@ def read(
     """
     tree = {"params": wanted.params, "extra": wanted.extra}
     arrays = _once_each(_read_ones(arrays, naming), naming, file)
-    _check(arrays, _expected(tree, naming), file)
+    _check(arrays, expected(tree, naming), file)
 
     def leaf(path: tuple[Any, ...], _: Any) -> jax.Array:
         name = name_of(path)
@@ -168,8 +168,8 @@ def _axes(name: str, count: int) -> tuple[int, ...] | None:
     return _AXES[count] if name.endswith("/kernel") else None
 
 
-def _expected(tree: PyTree, naming: Naming) -> dict[str, tuple[int, ...]]:
-    """The shape of each array by their name."""
+def expected(tree: PyTree, naming: Naming) -> dict[str, tuple[int, ...]]:
+    """The shape of each array of a tree, ``{"params", "extra"}``, by their name."""
     return {
         naming.theirs(name): _their_shape(name, leaf.shape) for name, leaf in by_name(tree).items()
     }
@@ -181,12 +181,12 @@ def _their_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check(
-    arrays: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], file: object
+    arrays: Mapping[str, Any], wanted_shapes: Mapping[str, tuple[int, ...]], file: object
 ) -> None:
     there = {name: tuple(array.shape) for name, array in arrays.items()}
-    if there != expected:
-        other = [f"{n} {_shape(s)}" for n, s in there.items() if expected.get(n) != s]
-        wanted = [f"{n} {_shape(s)}" for n, s in expected.items() if there.get(n) != s]
+    if there != wanted_shapes:
+        other = [f"{n} {_shape(s)}" for n, s in there.items() if wanted_shapes.get(n) != s]
+        wanted = [f"{n} {_shape(s)}" for n, s in wanted_shapes.items() if there.get(n) != s]
         raise KdError(
             f"{file} is of another network: it holds {some(other)}, where this one has "
             f"{some(wanted)}; name the network whose weights these are"
