@@ -159,8 +159,9 @@ class Attention(nn.Module):
         drop = None
         if self.train and form.attention_dropout:
             drop = nn.Dropout(form.attention_dropout, deterministic=False)
-        parts = (y.reshape(*y.shape[:-1], form.heads, -1) for y in (query, key, value))
-        return _dense(form.width, name="out")(attend(*parts, seen, drop).reshape(x.shape))
+        query, key, value = (y.reshape(*y.shape[:-1], form.heads, -1) for y in (query, key, value))
+        looked = attend(query, key, value, seen, drop)
+        return _dense(form.width, name="out")(looked.reshape(x.shape))
 
 
 class Block(nn.Module):

@@ -35,7 +35,7 @@ def in_bfloat16(model: Model) -> Model:
 
     made = model.made and dataclasses.replace(model.made, compute="bfloat16")
     if model.typed:
-        model = model.wrapped(lambda apply: functools.partial(apply, dtype=jnp.bfloat16))
+        model = model.wrapped(_told_bfloat16)
     return dataclasses.replace(model.between(before, after), made=made)
 
 
@@ -66,6 +66,10 @@ def rematerialised(model: Model) -> Model:
         return keeping_nothing
 
     return model.wrapped(computed_again)
+
+
+def _told_bfloat16(apply: Any) -> Apply:
+    return functools.partial(apply, dtype=jnp.bfloat16)
 
 
 def _rounded(tree: Any) -> Any:

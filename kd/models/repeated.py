@@ -105,9 +105,9 @@ def together(arrays: Mapping[str, Any], wanted: Mapping[str, Any], ahead: int) -
         if not name.startswith(_SCANNED):
             continue
         rest = name.removeprefix(_SCANNED)
-        blocks = [arrays.get(f"{_ALONE_AT.format(i)}{rest}") for i in range(leaf.shape[0])]
-        if all(block is not None for block in blocks):
-            whole[name] = np.stack(blocks, axis=ahead)
+        blocks = [f"{_ALONE_AT.format(i)}{rest}" for i in range(leaf.shape[0])]
+        if arrays.keys() >= set(blocks):
+            whole[name] = np.stack([arrays[block] for block in blocks], axis=ahead)
     return whole
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from kd.errors import KdError
 
 
+@runtime_checkable
 class Facts(Protocol):
     """What is known of a tokenizer: its largest token and one, its special tokens, and a hash of
     all that decides which tokens a text becomes.
