@@ -20,6 +20,8 @@ from kd import data as kd_data
 from kd.config import (
     Spec,
     base_config,
+    beyond_defaults,
+    build,
     fingerprint_of,
     from_json,
     identity,
@@ -266,6 +268,15 @@ def test_text_and_back(key):
     spec = with_key(key, {**CHANGES, **SAME}[key])
     assert from_json(to_json(spec)) == spec
     assert spec != resolve(BASE)
+
+
+@pytest.mark.parametrize("key", [None, *CHANGES, *SAME])
+def test_beyond_the_defaults_is_what_a_new_key_does_not_change(key):
+    spec = resolve(BASE) if key is None else with_key(key, {**CHANGES, **SAME}[key])
+    whole = json.loads(to_json(spec))
+    told = beyond_defaults(Spec, whole)
+    assert build(Spec, told, "config") == spec
+    assert set(told) == {n for n in whole if getattr(spec, n) != getattr(Spec(), n)}
 
 
 def test_units():

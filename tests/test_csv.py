@@ -190,3 +190,17 @@ def test_a_student_learns_from_a_table_and_is_audited_by_name(tmp_path, capfd):
     shown = capfd.readouterr().out
     assert all(f"{name}: " in shown for name in NAMES)
     assert json.loads((tmp_path / "run/audit/audit.json").read_text())["class_names"] == [*NAMES]
+
+
+def test_of_a_split_without_labels_it_is_said_that_nothing_is_measured(tmp_path, capfd):
+    folder = tmp_path / "table"
+    folder.mkdir()
+    (folder / "train.csv").write_text(text(), "utf-8")
+    for name, labels in (("told", WORDS), ("untold", [""] * 12)):
+        (folder / f"{name}.csv").write_text(text(labels=labels), "utf-8")
+    for name, said in (("told", False), ("untold", True)):
+        keys = {"data__source": "csv:table", "data__data_dir": tmp_path, "data__batch_size": 4}
+        keys |= {"data__train": "train", "total_steps": 3}
+        assert runs.train(tmp_path / name, data__eval=name, **keys) == 0
+        line = f"split '{name}' has no labels, so nothing is measured on it"
+        assert (line in capfd.readouterr().err) == said

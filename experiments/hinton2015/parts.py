@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from kd.config import Spec, resolve
+from kd.config import Spec, beyond_defaults, resolve
 from kd.data import Dataset
 from kd.errors import KdError
 from kd.pages import Table
@@ -91,6 +91,13 @@ def plain(config: Any) -> Any:
     if isinstance(config, Mapping):
         return {key: plain(value) for key, value in config.items() if key != "data_dir"}
     return list(config) if isinstance(config, tuple) else config
+
+
+def run_of(config: Mapping[str, Any]) -> Any:
+    """The config of a run as an option of a computation: what it says beyond the defaults, so that
+    a key that kd has later renames no computation.
+    """
+    return plain(beyond_defaults(Spec, config))
 
 
 def of_this_data(config: Mapping[str, Any], data: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from kd.config.spec import (
 )
 from kd.config.stored import damaged, stored_spec
 from kd.config.teacher import Part, TeacherSpec
-from kd.config.typed import build, plain
+from kd.config.typed import beyond_defaults, build, plain
 from kd.hints import check_type
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "Spec",
     "TeacherSpec",
     "base_config",
+    "beyond_defaults",
     "build",
     "check_idle",
     "check_options",

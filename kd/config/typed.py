@@ -74,3 +74,28 @@ def plain(value: Any) -> Any:
     if isinstance(value, (tuple, list)):
         return tuple(plain(inner) for inner in value)
     return value
+
+
+def beyond_defaults(cls: type, told: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a mapping for the dataclass `cls` that say more than its defaults do.
+
+    What names a computation by these is not renamed by a key that comes later: `build` makes the
+    same of them as of all.
+    """
+    hints, kept = typing.get_type_hints(cls), {}
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for key, value in told.items():
+        if dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
+            value, default = beyond_defaults(typing.cast(type, hints[key]), value), {}
+        else:
+            value, default = floats(plain(value), hints[key]), plain(_default(fields[key]))
+        if value != default:
+            kept[key] = value
+    return kept
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """Of a field without one the class ``MISSING``, which no value equals."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default

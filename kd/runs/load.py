@@ -32,17 +32,23 @@ def load_trained(
 ) -> Trained:
     """The newest whole checkpoint of a work directory, with the model it belongs to.
 
+    Of a finished run that is its last: where that one is damaged or gone, the one before is
+    another model under the same name.
+
     Where the run names code of its own, ``package.module:name``, `allow_code` says which packages
     are trusted, beside those of the environment variable ``KD_ALLOW_CODE``. With `despite_changes`
     it is read although its code is not what was recorded, and its `changes` say what is different.
 
     Raises:
-      KdError: no work directory, one without a checkpoint, one that names code that is not
-        allowed, or one whose code has changed since.
+      KdError: no work directory, one without a checkpoint, a finished one without its last, one
+        that names code that is not allowed, or one whose code has changed since.
     """
     workdir = find(path, allow_code)
-    spec = workdir.spec
-    return _trained(workdir, spec, _newest(path), verify(workdir, despite_changes=despite_changes))
+    spec, changes = workdir.spec, verify(workdir, despite_changes=despite_changes)
+    restored, evaluation = _newest(path), workdir.evaluation
+    if evaluation is not None:
+        _check_last(path, "the run", restored, evaluation)
+    return _trained(workdir, spec, restored, changes)
 
 
 def load_finished(
@@ -54,15 +60,19 @@ def load_finished(
 ) -> Trained:
     """`load_trained` of a run that has arrived at its last step. Raises a `KdError` of one that has
     not.
-
-    So it does where the last checkpoint is damaged or gone: the one before is another model under
-    the same name.
     """
     workdir = find(path, allow_code)
     spec, changes = workdir.spec, verify(workdir, despite_changes=despite_changes)
     restored, evaluation = _newest(path), workdir.evaluation
     if evaluation is None:
         raise KdError(f"{who} in {path} has not finished training; finish that run first")
+    _check_last(path, who, restored, evaluation)
+    return _trained(workdir, spec, restored, changes)
+
+
+def _check_last(
+    path: str | pathlib.Path, who: str, restored: Mapping[str, Any], evaluation: Mapping[str, Any]
+) -> None:
     last, step = evaluation.get("step"), int(np.max(restored["step"]))
     if last != step:
         raise KdError(
@@ -70,7 +80,6 @@ def load_finished(
             f"{step}; the same "
             "'kd train' command trains what is missing"
         )
-    return _trained(workdir, spec, restored, changes)
 
 
 def _newest(path: str | pathlib.Path) -> Mapping[str, Any]:

@@ -222,6 +222,10 @@ def _train_in(
                 return []
             progress.resume(resumed_at)
             progress.say(f"{title}: {task.data.seen.text}")
+            if held_out.labels is None:
+                progress.say(
+                    f"{title}: split '{spec.data.eval}' has no labels, so nothing is measured on it"
+                )
             for line in _said_at(resumed_at, workdir, task):
                 progress.say(f"{title}: {line}")
             in_a_line = isinstance(task.data, kd_data.Stream) or resumed_at in _before(workdir)

@@ -152,9 +152,12 @@ def test_a_teacher_whose_last_checkpoint_is_damaged_is_not_the_one_before(
 ):
     teacher = tmp_path / "teacher"
     assert runs.train(teacher, total_steps=6, checkpoint_epochs=1) == 0
-    (teacher / "checkpoints" / "checksums" / "6.json").write_text("{}")
+    sums = teacher / "checkpoints" / "checksums" / "6.json"
     command = runs.kd("train", f"--workdir={workdir}", arg="distilled", teacher__workdir=teacher)
-    refused(command, "ended at step 6 and its newest whole checkpoint is of step 3")
+    for damage in (lambda: sums.write_text("{}"), sums.unlink):
+        damage()
+        refused(command, "ended at step 6 and its newest whole checkpoint is of step 3")
+        refused(["eval", f"--workdir={teacher}"], "ended at step 6 and its newest whole")
     assert runs.train(teacher, total_steps=6, checkpoint_epochs=1) == 0
     assert load_finished(teacher).params
 

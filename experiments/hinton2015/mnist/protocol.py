@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.hinton2015.parts import check_distinct, check_same_test, plain, resolved
+from experiments.hinton2015.parts import check_distinct, check_same_test, resolved, run_of
 from kd.config import Spec
 from kd.core import product
 from kd.errors import KdError
@@ -135,7 +135,7 @@ def _compute(spec: Spec) -> tuple[Any, ...]:
 
 def _ratio(protocol: Protocol) -> Computation:
     members = len(protocol.temperatures) * min(protocol.sweep_seeds)
-    run, data_dir = plain(protocol.sweep), protocol.sweep["data"]["data_dir"]
+    run, data_dir = run_of(protocol.sweep), protocol.sweep["data"]["data_dir"]
     return Computation(
         "population-ratio",
         "experiments.hinton2015.mnist.ratio:measure_ratio",

@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments.hinton2015.parts import finished, of_this_data, plain
+from experiments.hinton2015.parts import finished, of_this_data, plain, run_of
 from experiments.hinton2015.specialists.data import MADE, Protocol, made, needs, source
 from experiments.hinton2015.specialists.protocol import (
     STUDENTS,
@@ -114,7 +114,7 @@ def _specialists(
         (generalists,),
         generalists=generalists,
         member=seed,
-        run=plain(hypothesis.specialist or protocol.specialist),
+        run=run_of(hypothesis.specialist or protocol.specialist),
         clustering=dataclasses.asdict(clustering_of(protocol, hypothesis)),
         correction=hypothesis.correction,
         tops=list(protocol.tops),
@@ -132,7 +132,7 @@ def _students(protocol: Protocol, name: str, step: StepBack, seed: int) -> Compu
         (network, team),
         network=network,
         team=team,
-        run=plain(step.run or protocol.distilled),
+        run=run_of(step.run or protocol.distilled),
         seed=STUDENTS + seed,
         temperatures=list(protocol.temperatures),
         top=step.top or protocol.top,
@@ -147,7 +147,7 @@ def _measure(protocol: Protocol) -> Computation:
         "measure",
         "measure",
         ("generalists", *SYSTEMS, *teams),
-        run=plain(protocol.generalist),
+        run=run_of(protocol.generalist),
         systems=list(SYSTEMS),
         teams=list(teams),
         split=protocol.split,
