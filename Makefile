@@ -56,7 +56,7 @@ $(READY): pyproject.toml constraints-py311.txt constraints-py312.txt
 		{ echo "kd needs Python 3.11 or newer; try: make PYTHON=python3.12" >&2; exit 2; }
 	@echo "setting up $(VENV) from pinned versions; this takes a minute or two, once"
 	@"$(PYTHON)" -m venv "$(VENV)"
-	@"$(BIN)/python" -m pip install -q -e '.[dev]' -c $(PINS)
+	@"$(BIN)/python" -m pip install --use-pep517 -e '.[dev]' -c $(PINS)
 	@touch "$(READY)"
 
 clean:

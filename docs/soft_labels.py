@@ -13,6 +13,7 @@ from sklearn.datasets import load_digits
 from sklearn.ensemble import RandomForestClassifier
 
 folder = pathlib.Path(sys.argv[1])
+print("a forest of scikit-learn learns digits", flush=True)
 digits = load_digits()
 images, labels = digits.images, digits.target
 model = RandomForestClassifier(200, random_state=0).fit(digits.data[:1200], labels[:1200])
@@ -29,3 +30,4 @@ with (folder / "soft_labels.csv").open("w", newline="") as file:
     writer = csv.writer(file)
     writer.writerow(["file", *(f"probability_{name}" for name in model.classes_)])
     writer.writerows(rows)
+print(f"{len(rows):,} images and {folder / 'soft_labels.csv'}")

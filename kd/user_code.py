@@ -113,10 +113,11 @@ def _is_own(module: str) -> bool:
     if spec is None:
         return False
     places = [spec.origin] if spec.has_location else (spec.submodule_search_locations or [])
-    return bool(places) and not any(_is_installed(pathlib.Path(str(place))) for place in places)
+    return bool(places) and not any(is_installed(pathlib.Path(str(place))) for place in places)
 
 
-def _is_installed(path: pathlib.Path) -> bool:
+def is_installed(path: pathlib.Path) -> bool:
+    """Whether a file is Python's own, or of an installed package."""
     path = path.resolve()
     if shipped.holds(path):  # an experiment is the same one, whether kd is installed or cloned
         return False

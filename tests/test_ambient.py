@@ -161,3 +161,10 @@ def test_devices_that_are_not_there_are_a_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("kd: JAX_PLATFORMS=cuda")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_programs_are_compiled_and_arrays_are_moved_whatever_is_said_around(tmp_path):
+    with jax.disable_jit(True), jax.transfer_guard("disallow"):
+        assert runs.train(tmp_path / "run", checkpoint_epochs=1) == 0
+        assert jax.config.jax_disable_jit
+    runs.same_bytes(runs.finished(), tmp_path / "run")

@@ -43,6 +43,7 @@ def imports(module, *, typing=False):
 FLOORS = [
     ["shipped"],
     ["errors", "fields", "lineage", "user_code"],
+    ["calling"],
     ["hints", "names", "evidence", "evals", "processes", "storage"],
     ["system"],
     ["core"],
@@ -134,9 +135,9 @@ def test_no_circle_of_files():
 
 
 def test_flat_rooms_are_the_lowest():
-    """Whatever lies flat in ``kd/`` is small and on the first three floors."""
+    """Whatever lies flat in ``kd/`` is small and on the first four floors."""
     flat = {path.stem for path in (ROOT / "kd").glob("*.py")} - {"__init__"}
-    assert flat <= {name for floor in FLOORS[:3] for name in floor}
+    assert flat <= {name for floor in FLOORS[:4] for name in floor}
 
 
 HOMES = {

@@ -6,7 +6,6 @@ Heavy imports happen inside the commands, so that ``kd --help`` answers at once.
 from __future__ import annotations
 
 import argparse
-import errno
 import os
 import pathlib
 import shlex
@@ -19,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 from kd import shipped
 from kd.cli.arguments import parser
 from kd.cli.doctor import doctor
+from kd.cli.ending import ended, leave
+from kd.cli.streams import steady
 from kd.errors import KdError, unknown
 from kd.system import words
 from kd.system.allocator import keep_freed
@@ -27,6 +28,10 @@ from kd.system.paths import anywhere, split_file
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
+    from kd.config import Spec
+    from kd.pages import Table
+    from kd.training.profile import Profile
+
 
 def run() -> None:
     """The console script.
@@ -34,7 +39,8 @@ def run() -> None:
     A signal outside the training steps, which save first, ends the process at once.
     """
     for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _leave)
+        signal.signal(signum, leave)
+    steady()
     sys.exit(main())
 
 
@@ -45,8 +51,6 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     known, overrides = _split(arguments)
-    from kd.processes.signals import Interrupted
-
     try:
         args = parser().parse_args(known)
         words.begin(args.command)
@@ -54,43 +58,10 @@ def main(arguments: list[str] | None = None) -> int:
         if overrides and "config" not in args:
             raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
         return _COMMANDS[args.command](args, overrides) or 0
-    except KdError as error:
-        return _complain(str(error))
-    except Interrupted as stop:
-        _complain(str(stop))
-        return 128 + stop.signum
-    except KeyboardInterrupt:  # outside the steps: what was saved stays
-        _complain("stopped by SIGINT; the same command continues")
-        return 128 + signal.SIGINT
-    except BrokenPipeError:  # the reader has gone, as in `kd list | head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES):
-            raise
-        place = error.filename or "a file"
-        return _complain(
-            f"cannot write {place}: {error.strerror}; free some space or choose another folder"
-        )
+    except BaseException as error:
+        return ended(error)
     finally:
         words.end()
-    return 0  # the reader has gone
-
-
-def _leave(signum: int, _frame: Any) -> None:
-    # Not an exception: raised inside a compiler's callback it is lost, or takes the interpreter
-    # down with it.
-    show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
-    print(
-        f"{show_cursor}kd: stopped by {signal.Signals(signum).name}; the same command continues",
-        file=sys.stderr,
-    )
-    sys.stderr.flush()
-    os._exit(128 + signum)
-
-
-def _complain(message: str) -> int:
-    print(f"kd: {message}", file=sys.stderr)
-    return 2
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -171,21 +142,12 @@ def _train_here(args: argparse.Namespace, overrides: list[str], begun: float) ->
             "kd train needs --workdir=DIR, where the run lives; only --show-sharding and --dry_run "
             "do without"
         )
+    if args.dry_run and args.show_sharding:
+        raise KdError("--dry_run and --show-sharding each show something and end; give one of them")
     profile = profile_of(args.profile)
     spec = resolve(_run_config(args, overrides))
-    if args.dry_run:
-        from kd.pages.dry_run import dry_run
-        from kd.runs.build import check_spec
-
-        table = dry_run(spec, check_spec(spec))
-        if group.is_first():
-            _show(table)
-        return
-    if args.show_sharding:
-        from kd.pages.sharding import layout
-        from kd.runs.build import planned
-
-        table = layout(planned(spec), spec.mesh.slices)
+    if args.dry_run or args.show_sharding:
+        table = _untrained(args, spec, profile)
         if group.is_first():
             _show(table)
         return
@@ -200,6 +162,19 @@ def _train_here(args: argparse.Namespace, overrides: list[str], begun: float) ->
     )
     if group.is_first():
         _show_members(f"{args.workdir} on {spec.data.eval}", outcome, spec.members.settings)
+
+
+def _untrained(args: argparse.Namespace, spec: Spec, profile: Profile | None) -> Table:
+    """What a run is before it trains; what else was asked for is looked at too."""
+    from kd.pages.dry_run import dry_run
+    from kd.pages.sharding import layout
+    from kd.runs.build import check_spec, planned
+    from kd.runs.looks import Looks
+
+    looks = Looks(anywhere(args.workdir or "."), "", args.sinks, profile)
+    task = planned(spec) if args.show_sharding else check_spec(spec)
+    looks.check(task)
+    return layout(task, spec.mesh.slices) if args.show_sharding else dry_run(spec, task)
 
 
 def _plan(args: argparse.Namespace, overrides: list[str]) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from kd.calling import call, running
 from kd.errors import KdError, unknown
 from kd.hints import check_plain
 from kd.system.paths import local
@@ -39,10 +40,11 @@ def load_config(
         ) from error
     except (OSError, ValueError) as error:  # not readable, or bytes that are not text
         raise KdError(f"cannot read config file {path}: {error}; give a Python file") from error
-    exec(code, module)
+    with running(f"config file {path}"):
+        exec(code, module)
     if "get_config" not in module:
         raise KdError(f"{path} has no function get_config(arg); see configs/ for examples")
-    config = module["get_config"](argument)
+    config = call(f"get_config of {path}", module["get_config"], "(arg)", argument)
     if not isinstance(config, ConfigDict):
         raise KdError(
             f"get_config of {path} returned {type(config).__name__}; return a ConfigDict, see "
@@ -116,6 +118,8 @@ def _override(config: ConfigDict, key: str, text: str) -> None:
             ):  # another model: the options of the one before are not its own
                 del here[option]
         value = check_plain(_literal(text), f"{path}.{leaf}")
+        if value is None and leaf not in here and _is_open(config, path):
+            raise unknown(f"key in {path}:", leaf, here.keys())
         if isinstance(value, bool) and isinstance(here.get(leaf), float):
             del here[leaf]  # a ConfigDict would make 1.0 of True in the place of a float
         here[leaf] = value

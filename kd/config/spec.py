@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import inspect
 import json
 import math
 import typing
@@ -14,6 +13,7 @@ from typing import Any, Literal
 
 from ml_collections import ConfigDict
 
+from kd.calling import parameters
 from kd.config.idle import check_idle
 from kd.config.init import (
     NORMALISED,
@@ -345,7 +345,7 @@ def check_options(student: Mapping[str, Any], path: str = "config.student") -> N
             raise unknown(f"key in {path}:", slip, ["name"])
         raise KdError(f"{path}.name is missing; see 'kd list' for the models")
     model = lookup("model", student["name"], MODELS)
-    accepted = inspect.signature(model).parameters
+    accepted = parameters(model)
     hints = option_types(student)
     if "init" in student and path != "config.student":
         raise KdError(f"{path}.init changes nothing: only config.student begins with weights")
@@ -363,7 +363,12 @@ def option_types(student: Mapping[str, Any]) -> dict[str, Any]:
     """The type of every option that the student's model takes, as far as it names them, and of
     what its inputs are normalised by.
     """
-    hints = typing.get_type_hints(lookup("model", student["name"], MODELS))
+    try:
+        hints = typing.get_type_hints(lookup("model", student["name"], MODELS))
+    except KdError:
+        raise
+    except Exception:  # names that are there for a type checker alone, or no function
+        hints = {}
     return {**hints, **dict.fromkeys(NORMALISED, tuple[float, ...])}
 
 

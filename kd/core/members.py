@@ -223,7 +223,8 @@ def _check_columns(population: Columns, by_name: Mapping[str, Term]) -> None:
             raise unknown("key in population:", ".".join(path), [*_OF_THE_RUN, *known])
     if len(set(lengths.values())) > 1:
         raise KdError(
-            f"the columns of population differ in length: {lengths}; give one value per member"
+            f"the columns of population differ in length: {lengths}; give one value per "
+            "member: two seeds at two temperatures are (0,1,0,1) and (1.0,1.0,4.0,4.0)"
         )
 
 

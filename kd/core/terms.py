@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kd.calling import check_takes
 from kd.core.losses import LOSSES, LossInfo, Number
 from kd.core.losses.pairs import over_pairs
 from kd.core.schedules import Schedule
@@ -56,6 +57,7 @@ def term(
     if not isinstance(loss, (str, LossInfo)) and not callable(loss):
         raise KdError(f"a loss must be a name or a function, got {loss!r}; see 'kd list'")
     named = lookup("loss", loss, LOSSES) if isinstance(loss, str) else loss
+    _check_takes(loss, named)
     info = (
         named
         if isinstance(named, LossInfo)
@@ -86,6 +88,13 @@ def term(
     if pairs > 1 and not info.fused:
         info = over_pairs(info, pairs)
     return Term(label, info, values, set_ones, layers)
+
+
+def _check_takes(loss: Any, named: Any) -> None:
+    owns = isinstance(named, LossInfo) and named.init is not None
+    takes = ["student", "teacher", "batch", "hparams", *(["heads"] if owns else [])]
+    function = named.loss if isinstance(named, LossInfo) else named
+    check_takes(f"loss {loss!r:.80}", function, f"({', '.join(takes)})", *takes)
 
 
 def _pairs_of_paths(label: str, info: LossInfo, taps: Any) -> dict[str, tuple[Pair, ...]]:

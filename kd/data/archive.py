@@ -25,7 +25,7 @@ from kd.errors import KdError, reading
 from kd.storage import is_address
 from kd.system.copies import brought
 from kd.system.memory import available_memory
-from kd.system.paths import anywhere
+from kd.system.paths import anywhere, check_ordinary
 
 _ANEW = "give a folder, a .zip or a .tar.gz that is whole"
 _MOST = 10_000_000
@@ -137,7 +137,7 @@ def find_data(source: str, data_dir: str | None) -> pathlib.Path:
     copied here.
 
     Raises:
-      KdError: it is in none of them.
+      KdError: it is in none of them, or neither a file nor a folder.
     """
     source = os.path.expanduser(source)
     other = os.environ.get("KD_DATA_DIR")
@@ -145,6 +145,7 @@ def find_data(source: str, data_dir: str | None) -> pathlib.Path:
     paths = [_path(place, source) for place in places]
     for path in paths:
         if source and os.path.exists(here := brought(path)):
+            check_ordinary(here)
             return here
     if os.path.isabs(source) or data_dir or other:
         raise KdError(

@@ -21,7 +21,7 @@ def steps_per_epoch(examples: int, batch_size: int) -> int:
     if not 1 <= batch_size <= examples:
         raise KdError(
             f"data.batch_size must lie between 1 and the {examples} examples of the split, got "
-            f"{batch_size}"
+            f"{batch_size}; set data.batch_size"
         )
     return examples // batch_size
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 import functools
 import gzip
 import importlib.util
-import inspect
 import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from kd.calling import call, parameters
 from kd.core.types import Targets
 from kd.data.dataset import Dataset, arrays
 from kd.data.images.folder import folder
@@ -93,15 +93,8 @@ def is_code(source: str) -> bool:
 def _whole(
     source: str, name: str, data_dir: str | None, scale: float | None, targets: Targets | None
 ) -> Dataset:
-    kind, colon, argument = source.partition(":")
-    if colon and not is_code(source):
-        read = SOURCES[kind]
-    else:
-        read, argument = lookup("data source", source, SOURCES), ""
     told = {"scale": scale, "targets": targets}
-    takes = inspect.signature(read).parameters
-    options = {key: value for key, value in told.items() if value is not None and key in takes}
-    data: Any = read(name, argument, data_dir, **options)
+    data = _read(source, name, data_dir, {k: v for k, v in told.items() if v is not None})
     if not isinstance(data, Dataset):
         raise KdError(
             f"data source '{source}' answered with {type(data).__name__}; return a data set, e.g. "
@@ -113,6 +106,21 @@ def _whole(
             "it out"
         )
     return data.scaled(scale)
+
+
+def _read(source: str, name: str, data_dir: str | None, told: Mapping[str, Any]) -> Any:
+    """What the function of a source answers; of `told` it hears what it takes."""
+    kind, colon, argument = source.partition(":")
+    if colon and not is_code(source):
+        read = SOURCES[kind]
+    else:
+        read, argument = lookup("data source", source, SOURCES), ""
+    takes = parameters(read)
+    options = {key: value for key, value in told.items() if key in takes}
+    if not is_code(source):
+        return read(name, argument, data_dir, **options)
+    words = "(split, argument, data_dir)"
+    return call(f"data source '{source}'", read, words, name, argument, data_dir, **options)
 
 
 _remembered = functools.lru_cache(maxsize=8)(_whole)
@@ -137,7 +145,8 @@ def load(
     those.
 
     Raises:
-      KdError: an unknown source or split, a data set that is not there, an empty slice.
+      KdError: an unknown source or split, a data set that is not there, an empty slice; a function
+        that takes something else, and what it raises.
     """
     name, folder = parse_split(split)[0], str(anywhere(data_dir, "data_dir")) if data_dir else None
     if source.partition(":")[0] not in _OF_FILES:

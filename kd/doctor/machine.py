@@ -100,6 +100,8 @@ def _shared_memory(folder: pathlib.Path) -> Iterator[Fact]:
 def folder(asked: Asked) -> Iterator[Fact]:
     """Room in the folder of the runs, and whether it can be written, locked and renamed in."""
     place = asked.folder
+    if place.exists() and not place.is_dir():
+        raise KdError(f"{place} is no folder; choose another --workdir")
     while not place.is_dir():
         place = place.parent
     free = shutil.disk_usage(place).free

@@ -86,8 +86,8 @@ def in_the_way(folder: pathlib.Path, names: Iterable[str], overwrite: bool) -> l
     there = [name for name in names if is_there(folder / name)]
     if there and not overwrite:
         raise KdError(
-            f"{folder} holds {', '.join(there)} already; choose another folder, or say that it is "
-            "to be replaced (in Python overwrite=True)"
+            f"{folder} holds {', '.join(there)} already; choose another folder, or remove them (in "
+            "Python overwrite=True)"
         )
     return there
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from kd.calling import raised
 from kd.core import rng
 from kd.core.types import Model, Outputs, PyTree
 from kd.errors import KdError
@@ -53,10 +54,9 @@ def check_model(model: Model, inputs: Any) -> Shapes:
     except KdError:
         raise
     except Exception as error:  # the module of others fails in its own words
-        cause = (str(error).strip().splitlines() or [""])[0]
         raise KdError(
-            f"the student cannot be applied to inputs of shape {inputs.shape[1:]} "
-            f"({type(error).__name__}: {cause}); a module takes one array [b ...]"
+            f"the student cannot be applied to inputs of shape {inputs.shape[1:]}: it "
+            f"{raised(error)}; a module takes one array [b ...]"
         ) from error
     if not jax.tree.leaves(student.params):
         raise KdError(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from kd.config.allowed import packages, stored_object
 from kd.errors import KdError
 from kd.pages.tables import Table
+from kd.system.paths import check_ordinary
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +52,7 @@ class Page:
 def load_results(folder: pathlib.Path) -> dict[str, Any]:
     """The results.json of a folder. Raises a `KdError` if there is none or it is not whole."""
     path = folder / "results.json"
+    check_ordinary(path)
     try:
         results = json.loads(path.read_text("utf-8"))
         if not isinstance(results, dict):

@@ -11,6 +11,7 @@ from kd.errors import KdError
 from kd.evidence import machine
 from kd.names import lookup
 from kd.pages.report import Page, build_page, load_results, write_report
+from kd.system import words
 from kd.system.records import write_json
 
 _WIDE = 160
@@ -48,7 +49,8 @@ def reproduce(
         raise KdError(
             f"cannot write {folder / 'results.json'}: {error.strerror}; move what is there away"
         ) from error
-    html = write_report(folder)
+    with words.doing("writing the report"):
+        html = write_report(folder)
     _show(build_page(results))
     return html
 

@@ -16,11 +16,13 @@ from kd.placement.compiled import keeping_compiled
 @contextlib.contextmanager
 def pinned() -> Iterator[None]:
     """JAX as every run has it, as a context or a decorator: arrays of 32 bits, random numbers of
-    one kind, the usual promotion of types. What is compiled is kept: see `keeping_compiled`.
+    one kind, the usual promotion of types, programs that are compiled whole, and transfers that
+    nobody guards. What is compiled is kept: see `keeping_compiled`.
 
     Without it ``JAX_ENABLE_X64``, ``JAX_DEFAULT_PRNG_IMPL``, ``JAX_THREEFRY_PARTITIONABLE`` and
-    ``JAX_NUMPY_DTYPE_PROMOTION`` would give several results under one fingerprint. Around it they
-    stay what the caller has set.
+    ``JAX_NUMPY_DTYPE_PROMOTION`` would give several results under one fingerprint, and
+    ``JAX_DISABLE_JIT`` and ``JAX_TRANSFER_GUARD`` none. Around it they stay what the caller has
+    set.
 
     Raises:
       KdError: ``JAX_PLATFORMS`` names devices that are not here.
@@ -32,6 +34,8 @@ def pinned() -> Iterator[None]:
         jax.default_prng_impl(rng.IMPLEMENTATION),
         jax.threefry_partitionable(True),
         jax.numpy_dtype_promotion("standard"),
+        jax.disable_jit(False),
+        jax.transfer_guard("allow"),
     ):
         yield
 

@@ -162,7 +162,11 @@ def check_batch(mesh: Mesh, batch_size: int, accumulate: int = 1) -> None:
     """Raise a `KdError` unless a batch divides over the mesh's ``data`` and ``fsdp``, and into
     `accumulate` parts.
     """
-    parts = batch_parts(mesh)
+    check_parts(batch_parts(mesh), batch_size, accumulate)
+
+
+def check_parts(parts: int, batch_size: int, accumulate: int = 1) -> None:
+    """`check_batch` of a mesh that is not there, which would split a batch into `parts`."""
     if batch_size % (parts * accumulate):
         over = f"{parts} devices (mesh.data x mesh.fsdp)" if parts > 1 else ""
         into = f"{accumulate} parts (accumulate)" if accumulate > 1 else ""
@@ -183,6 +187,15 @@ def check_members(mesh: Mesh, members: int | None) -> None:
         raise KdError(
             f"mesh.member is {size} and this is {what}; use a divisor of the number of members"
         )
+
+
+def parts_on(spec: MeshSpec, devices: int) -> int:
+    """Into how many parts a batch would be split on so many devices.
+
+    Raises a `KdError` where the sizes of the mesh do not fit their number.
+    """
+    data, fsdp, *_ = _shape(spec, devices)
+    return data * fsdp
 
 
 def batch_parts(mesh: Mesh) -> int:

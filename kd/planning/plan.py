@@ -18,6 +18,7 @@ from typing import Any
 
 from kd.config import Data, build, resolve, to_json
 from kd.errors import KdError
+from kd.placement.mesh import check_parts, parts_on
 from kd.planning.candidates import Change, candidates, changed, overrides
 from kd.planning.chips import Topology, parse_topology
 from kd.planning.count import Count, from_dict
@@ -197,10 +198,11 @@ def plan(
         raise KdError(f"--price_per_chip_hour must be 0 or more, got {price_per_chip_hour}")
     target = parse_topology(topology, slices)
     compile = ask_worker if compile is None else compile
-    spec = changed(
-        json.loads(to_json(resolve(config))), {"mesh.devices": None, "mesh.slices": slices}
-    )
+    resolved = resolve(config)
+    spec = changed(json.loads(to_json(resolved)), {"mesh.devices": None, "mesh.slices": slices})
     if compile is ask_worker:
+        on_all = dataclasses.replace(resolved.mesh, devices=None, slices=slices)
+        check_parts(parts_on(on_all, target.devices), resolved.data.batch_size, resolved.accumulate)
         check_compiler(target)
     say(f"compiling for {target}: a minute or two on 2 cores")
     planned = Plan(

@@ -44,7 +44,10 @@ class Metadata:
 
     def wait(self, seconds: int) -> bool:
         """See `Notice`."""
-        connection = http.client.HTTPConnection(self._host, timeout=seconds + 5)
+        try:
+            connection = http.client.HTTPConnection(self._host, timeout=seconds + 5)
+        except http.client.HTTPException as error:
+            raise OSError(f"{self._host} is no host") from error
         query = f"wait_for_change=true&last_etag={self._etag}&timeout_sec={seconds}"
         path = f"/computeMetadata/v1/instance/preempted?{query}"
         try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 
@@ -20,13 +22,13 @@ class Interrupted(Exception):
 
 class StopSignals:
     """While active, the first SIGINT or SIGTERM is only noted in `received`; a second SIGINT
-    interrupts at once.
+    interrupts at once. `say` hears of it there and then.
 
     Without `noting`, for a run that has nowhere to save, signals mean what they always mean.
     """
 
-    def __init__(self, noting: bool = True) -> None:
-        self.noting = noting
+    def __init__(self, noting: bool = True, say: Callable[[str], None] = lambda _: None) -> None:
+        self.noting, self._say = noting, say
         self.received: int | None = None
         self._previous: dict[int, object] = {}
 
@@ -53,3 +55,7 @@ class StopSignals:
         if self.received is not None and signum == signal.SIGINT:
             raise KeyboardInterrupt
         self.note(signum)
+        with contextlib.suppress(RuntimeError):  # it came in the middle of another line
+            self._say(
+                f"{signal.Signals(signum).name}: after the steps under way the state is saved"
+            )

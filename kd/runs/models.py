@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from kd.calling import call, parameters
 from kd.config import Spec, options_of
 from kd.core.types import Model
 from kd.models import MODELS, as_model
@@ -26,10 +26,15 @@ def make_model(named: Mapping[str, Any], num_classes: int, *, compute: str, rema
     options = options_of(named)
     classes = options.pop("classes", None)
     function = lookup("model", named["name"], MODELS)
-    by_layer = remat and "remat" in inspect.signature(function).parameters
+    by_layer = remat and "remat" in parameters(function)
     if by_layer:
         options["remat"] = True
-    model = as_model(function(classes=num_classes if classes is None else classes, **options))
+    options["classes"] = num_classes if classes is None else classes
+    if named["name"] in MODELS:
+        model = function(**options)
+    else:
+        words = f"({', '.join(f'{key}={value!r}' for key, value in options.items())})"
+        model = as_model(call(f"model '{named['name']}'", function, words, **options))
     model = rematerialised(model) if remat and not by_layer else model
     model = in_bfloat16(model) if compute == "bfloat16" else model
     if named.get("mean") is None:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 
 from kd import config as kd_config
+from kd.calling import check_takes, guarded
 from kd.config import Part, Source, Spec, TeacherSpec, fingerprint_of
 from kd.config.teacher import check_teacher
 from kd.core.manifest import Kind
@@ -188,8 +189,9 @@ def _answering(origin: Source, told: TeacherSpec, data: Examples, batch_size: in
         return table_teacher(table, data, classes=told.classes, **options)
     options["classes"] = told.numbers
     function = lookup("teacher", origin.place, {})
-    if not callable(function):
-        raise KdError(f"teacher '{origin.place}' is no function, but {function!r:.80}")
+    what = f"teacher '{origin.place}'"
+    check_takes(what, function, "(inputs[b ...])", None)
+    function = guarded(what, function)
     code = reached([origin.place.partition(":")[0]])
     who = fingerprint_of([origin.place, code, told.kind, told.temperature])
     return function_teacher(function, data, fingerprint=who, batch_size=batch_size, **options)

@@ -27,7 +27,7 @@ from kd.errors import KdError
 from kd.lineage import Lineage
 from kd.storage import BucketError, BucketRefused, claimed, is_there, may_write
 from kd.system import words
-from kd.system.paths import anywhere
+from kd.system.paths import anywhere, check_ordinary
 from kd.system.records import read_record, write_record
 from kd.training.bucket_checkpoint import checkpoints_in
 from kd.training.checkpoint import Checkpoints
@@ -36,6 +36,7 @@ _RESTORE = "choose another folder, or restore that file"
 _OUTSIDE = ("code", "data_fingerprint")  # of an identity: what its config does not say
 _LENGTH = ("total_epochs", "total_steps")
 _PRINT = "[0-9a-f]" * 8  # what a stage's folder has after its name
+_FILES = ("run.json", "metrics.jsonl", "timing.jsonl", "evaluation.json", "splits.jsonl", ".lock")
 _OWNER = {"fingerprint": str, "identity": dict, "num_classes": int, "spec": dict}
 
 
@@ -212,12 +213,20 @@ class Workdir:
 
 
 def made(path: pathlib.Path) -> Workdir:
-    """The folder `path`, made where it is not there yet. Raises a `KdError` where it cannot be."""
+    """The folder `path`, made where it is not there yet. Raises a `KdError` where it cannot be, or
+    where what has the name of a run's file is none.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise _not_writable(path, error) from error
+    _check_files(path)
     return Workdir(path)
+
+
+def _check_files(path: pathlib.Path) -> None:
+    for name in _FILES:
+        check_ordinary(path / name)
 
 
 def _not_writable(path: pathlib.Path, error: OSError) -> KdError:
@@ -318,6 +327,7 @@ def find(path: str | pathlib.Path, allow_code: str | Iterable[str] = ()) -> Work
             "of them"
         )
     workdir = Workdir(stages[0].parent if stages else path, packages(allow_code))
+    _check_files(workdir.path)
     if not (workdir.path / "run.json").is_file():
         raise KdError(
             f"{path} is not a work directory: it has no run.json; train into it first with 'kd "

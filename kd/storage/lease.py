@@ -60,7 +60,7 @@ def _taken(folder: pathlib.Path, who: str) -> KdError:
 
 def seconds() -> float:
     """For how long a lease holds that is not renewed."""
-    return float(os.environ.get("KD_LEASE_SECONDS") or 60)
+    return store.seconds_of("KD_LEASE_SECONDS", 60.0)
 
 
 @contextlib.contextmanager

@@ -64,7 +64,19 @@ guards: list[Callable[[str], None]] = []
 
 def patience() -> float:
     """For how many seconds a bucket that does not answer, or answers that it cannot, is asked."""
-    return float(os.environ.get("KD_BUCKET_SECONDS") or 300)
+    return seconds_of("KD_BUCKET_SECONDS", 300.0)
+
+
+def seconds_of(variable: str, default: float) -> float:
+    """What a variable of the environment says. Raises a `KdError` where that is no time."""
+    text = os.environ.get(variable, "")
+    try:
+        seconds = float(text or default)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise KdError(f"{variable} must be a number of seconds above 0, got {text!r}; unset it")
+    return seconds
 
 
 def get(bucket: str, key: str, seconds: float = math.inf) -> Object:

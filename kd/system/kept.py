@@ -23,6 +23,8 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from kd.system.paths import local
+
 LIMITS = {"compiled": 2 * 2**30, "data": 8 * 2**30, "answers": 4 * 2**30, "copies": 64 * 2**30}
 """Bytes of each kind that stay."""
 
@@ -34,12 +36,18 @@ _DAMAGED = re.compile(r"persistent compilation cache entry for '([^']+)'")
 
 
 def folder(kind: str) -> pathlib.Path | None:
-    """Where entries of this kind lie; None where nothing is kept."""
+    """Where entries of this kind lie; None where nothing is kept.
+
+    Raises:
+      KdError: ``KD_CACHE_DIR`` names no folder of this machine.
+    """
     chosen = os.environ.get("KD_CACHE_DIR", "")
     if chosen.lower() == "off":
         return None
-    above = os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache"
-    return pathlib.Path(chosen or pathlib.Path(above, "kd")) / kind
+    if chosen:
+        return local(chosen, "KD_CACHE_DIR") / kind
+    above = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return None if above.startswith("~") else pathlib.Path(above, "kd", kind)  # nobody's home
 
 
 @functools.cache  # once for a process

@@ -27,14 +27,15 @@ def local(path: str | os.PathLike[str], what: str = "a path") -> pathlib.Path:
     """The path with its ``~`` expanded; it need not be there yet.
 
     Raises:
-      KdError: a bucket or another address, no such user, a zero byte, a name that no file system
-        here takes, a circle of links.
+      KdError: a bucket or another address, no such user, a zero byte or bytes that are no UTF-8, a
+        name that no file system here takes, a circle of links.
     """
     text = _text(path, what)
     if is_address(text):
         raise KdError(f"{what}: {text} is an address; give a folder or file of this machine")
     expanded = pathlib.Path(text)
     try:
+        text.encode()  # libraries in C take no other names
         expanded = expanded.expanduser()
         expanded.stat()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
@@ -43,6 +44,15 @@ def local(path: str | os.PathLike[str], what: str = "a path") -> pathlib.Path:
         cause = getattr(error, "strerror", None) or error
         raise KdError(f"{what}: {text!r} is no path here: {cause}; choose another one") from error
     return expanded
+
+
+def check_ordinary(path: pathlib.Path) -> None:
+    """Raise a `KdError` where something has that name and is neither a file nor a folder: whoever
+    opens a pipe waits for the other end, and some devices never end.
+    """
+    if isinstance(path, BucketPath) or not path.exists() or path.is_file() or path.is_dir():
+        return
+    raise KdError(f"{path} is no ordinary file; write what it gives into a file, and name that")
 
 
 def _text(path: str | os.PathLike[str], what: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from kd.errors import KdError
 from kd.storage import BucketError, write_whole
+from kd.system.paths import check_ordinary
 
 _DIGEST = "digest"  # of what else a record says
 
@@ -24,6 +25,7 @@ def read_json(path: pathlib.Path, fix: str) -> dict[str, Any]:
     """The object that a JSON file holds. Raises a `KdError` with that `fix` where it is damaged or
     not there.
     """
+    check_ordinary(path)
     try:
         content = json.loads(path.read_text("utf-8"))
         if not isinstance(content, dict):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from kd.calling import check_takes
 from kd.core.manifest import Kind
 from kd.core.types import Teacher
 from kd.data import Stream, as_stream, prepare
 from kd.data.examples import Examples
-from kd.errors import KdError
+from kd.errors import KdError, cause
 from kd.teachers.classes import choose
 from kd.teachers.make import table_shapes
 from kd.teachers.mixture import Mixture
@@ -69,7 +69,7 @@ def function_teacher(
     Raises:
       KdError: answers that are no numbers ``[b v]``. What the function itself raises is its own.
     """
-    _check_takes(function)
+    check_takes("the teacher's function", function, "(inputs[b ...])", None)
     kind = kind or "logits"
     first = next(_batches(data, _FEW, getattr(function, "stored", False)))
     answer = _asked(function, first)
@@ -107,21 +107,15 @@ def function_teacher(
     return Unasked(told.variables, told.apply, fingerprint, told.manifest, ask=ask)
 
 
-def _check_takes(function: Function) -> None:
-    """Raise a `KdError` for what is known to take something else than an array of inputs."""
-    try:
-        inspect.signature(function).bind(np.zeros(1))
-    except TypeError as error:
-        raise KdError(
-            f"the teacher's function is called with one array of inputs, and this one takes "
-            f"something else ({error}); wrap it"
-        ) from error
-    except ValueError:
-        pass  # of some built-in functions nothing is known
-
-
 def _asked(function: Function, inputs: np.ndarray) -> np.ndarray:
-    answer = np.asarray(function(inputs))
+    answers = function(inputs)
+    try:
+        answer = np.asarray(answers)
+    except Exception as error:  # rows of several lengths, a tensor on a device, ...
+        raise KdError(
+            f"the teacher answers {len(inputs)} examples with {type(answers).__name__}, which is "
+            f"no array ({cause(error)}); its function must return a row of numbers for each, [b v]"
+        ) from error
     if answer.dtype.kind not in "fiub" or answer.shape[:1] != (len(inputs),):
         raise KdError(
             f"the teacher answers {len(inputs)} examples with {answer.dtype}{list(answer.shape)}; "

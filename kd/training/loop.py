@@ -21,6 +21,7 @@ from kd.placement.ambient import pinned
 from kd.processes import group
 from kd.processes.preemption import heeded
 from kd.processes.signals import Interrupted, StopSignals
+from kd.system import words
 from kd.teachers.trained import Trained
 from kd.training.checkpoint import Checkpoints
 from kd.training.clock import STEPS
@@ -98,7 +99,7 @@ def run(
     training.begin()
     try:
         noting = checkpoints is not None
-        with StopSignals(noting=noting) as stop, heeded(stop), watching.clock.doing(STEPS):
+        with StopSignals(noting, words.say) as stop, heeded(stop), watching.clock.doing(STEPS):
             received = training.run(lambda step: agreement.agreed(step, stop.received))
     except KdError as error:
         if checkpoints is not None:

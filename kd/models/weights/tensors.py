@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kd.errors import KdError, reading
+from kd.system.paths import check_ordinary
 
 TYPES = {
     "BOOL": np.dtype(np.bool_),
@@ -44,6 +45,7 @@ def stored(path: pathlib.Path, fix: str = _ANEW) -> dict[str, np.ndarray]:
       KdError: no such file, one that is not what its header declares (see `arrays`), or a name
         that no array should have.
     """
+    check_ordinary(path)
     with reading(path, fix):
         size = path.stat().st_size
         content = np.memmap(path, np.uint8, "r") if size else np.zeros(0, np.uint8)
@@ -142,6 +144,7 @@ def index(folder: pathlib.Path, name: str, fix: str = _ANEW) -> dict[str, np.nda
         are not those that the index lists for it.
     """
     path = folder / name
+    check_ordinary(path)
     with reading(path, fix):
         told = json.loads(path.read_text("utf-8"), object_pairs_hook=_each_once)
         parts = told.get("weight_map") if isinstance(told, Mapping) else None

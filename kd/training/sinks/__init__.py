@@ -11,6 +11,7 @@ import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from kd.calling import check_takes
 from kd.errors import KdError
 from kd.names import lookup
 from kd.storage import check_local
@@ -48,6 +49,8 @@ def check(names: Sequence[str], folder: pathlib.Path) -> None:
     """
     for name in names:
         sink = lookup("sink", name, SINKS)
+        if not isinstance(sink, SinkInfo):
+            check_takes(f"sink '{name}'", sink, "(about)", None)
         if isinstance(sink, SinkInfo) and importlib.util.find_spec(sink.library) is None:
             raise KdError(f"the sink {name} needs {sink.package}; type: pip install {sink.package}")
         if isinstance(sink, SinkInfo):
