@@ -10,11 +10,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kd import evals, evidence, specialists
+    from kd import evals, evidence, provenance, specialists
     from kd.auditing.limits import high_temperature_limit
     from kd.auditing.measures import audit
     from kd.core import Heads, LossInfo, Model, Number, Outputs, Schedule, Teacher, product, term
-    from kd.data import Dataset, arrays, fixed_views, flip, jitter, of_classes, weigh_classes
+    from kd.data import (
+        Dataset,
+        Text,
+        arrays,
+        fixed_views,
+        flip,
+        from_texts,
+        jitter,
+        masking,
+        of_classes,
+        weigh_classes,
+    )
     from kd.errors import KdError
     from kd.models import linen
     from kd.placement.mesh import MeshSpec
@@ -41,6 +52,7 @@ __all__ = [
     "Schedule",
     "Sharding",
     "Teacher",
+    "Text",
     "Trained",
     "arrays",
     "audit",
@@ -49,15 +61,18 @@ __all__ = [
     "fit",
     "fixed_views",
     "flip",
+    "from_texts",
     "high_temperature_limit",
     "jitter",
     "linen",
     "load",
     "load_trained",
+    "masking",
     "mixture",
     "of_classes",
     "precompute",
     "product",
+    "provenance",
     "soft_labels",
     "specialists",
     "teacher",
@@ -79,17 +94,20 @@ _HOME = {
     "Schedule": "kd.core",
     "Sharding": "kd.placement.sharding",
     "Teacher": "kd.core",
+    "Text": "kd.data",
     "Trained": "kd.teachers",
     "arrays": "kd.data",
     "audit": "kd.auditing.measures",
     "fit": "kd.training.fit",
     "fixed_views": "kd.data",
     "flip": "kd.data",
+    "from_texts": "kd.data",
     "high_temperature_limit": "kd.auditing.limits",
     "jitter": "kd.data",
     "linen": "kd.models",
     "load": "kd.runs.loading",
     "load_trained": "kd.runs",
+    "masking": "kd.data",
     "mixture": "kd.teachers.mixture",
     "of_classes": "kd.data",
     "precompute": "kd.teachers",
@@ -105,7 +123,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
-    if name in ("evals", "evidence", "specialists"):
+    if name in ("evals", "evidence", "provenance", "specialists"):
         return importlib.import_module(f"kd.{name}")
     raise AttributeError(f"module 'kd' has no attribute '{name}'")
 

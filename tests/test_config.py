@@ -16,6 +16,7 @@ import kd
 import kd.training.fit as fit_module
 import runs
 import tiny
+from every_key import CHANGES, SAME
 from kd import data as kd_data
 from kd.config import (
     Spec,
@@ -112,89 +113,6 @@ def test_runs_two_steps(name, request):
         )
 
 
-CHANGES = {  # every key of a run, and another value than its default
-    "seed": 1,
-    "data.source": "tfds:mnist",
-    "data.train": "train[:100]",
-    "data.eval": "train",
-    "data.classes": (1, 2),
-    "teacher.classes": (1, 0),
-    "teacher.image_size": 32,
-    "data.batch_size": 50,
-    "data.jitter_pixels": 2,
-    "student.name": "kd.models:mlp",
-    "student.widths": (5, 5),
-    "teacher.average": "geometric",
-    "teacher.precompute": False,
-    "objective.hard.weight": 0.5,
-    "objective.soft_targets.weight": 0.5,
-    "optim.name": "adam",
-    "optim.learning_rate": 0.2,
-    "optim.learning_rate_schedule.shape": "cosine",
-    "optim.learning_rate_schedule.warmup_percent": 5.0,
-    "optim.learning_rate_schedule.end": 0.5,
-    "optim.learning_rate_schedule.points": ((10.0, 0.5),),
-    "optim.momentum": 0.5,
-    "optim.nesterov": True,
-    "optim.weight_decay": 0.1,
-    "optim.max_norm": 3.5,
-    "total_epochs": 7.0,
-    "total_steps": 70,
-    "population.seed": (0, 1),
-    "patience": 3,
-    "watch": "nll",
-    "data.targets": "numbers",
-    "data.class_weights": "balanced",
-    "early_stopping": "train[:100]",
-    "accumulate": 2,
-    "compute": "bfloat16",
-    "ema": 0.5,
-    "data.stream": True,
-    "data.image_size": 32,
-    "data.crop": "random",
-    "data.flip": True,
-    "data.mixup": True,
-    "data.views": 8,
-    "teacher.kept_as": "float16",
-    "data.scale": 0.5,
-    "optim.clip_norm": 1.0,
-    "optim.freeze": ("Dense_0/*",),
-    "population.init_seed": (0, 1),
-}
-SAME = {  # and those that may change without making it another run
-    "data.data_dir": "/data",
-    "allow_code": ("mine",),
-    "teacher.workdir": "elsewhere/the same teacher",
-    "log_steps": 7,
-    "keep_compiled": False,
-    "eval_epochs": 2.0,
-    "checkpoint_epochs": 3.0,
-    "mesh.devices": 1,
-    "mesh.data": 2,
-    "mesh.fsdp": 2,
-    "mesh.tensor": 2,
-    "mesh.member": 2,
-    "mesh.slices": 2,
-    "local_copy.folder": "/local/kd",
-    "local_copy.steps": 7,
-    "mesh.members_by": "loop",
-    "remat": True,
-    "sharding.student.rule": "fsdp",
-    "sharding.student.paths": {"*": ("fsdp",)},
-    "sharding.teacher.rule": "fsdp",
-    "sharding.teacher.paths": {"*": ("fsdp",)},
-    "data.examples": 100,
-    "teacher.model": {"name": "mlp"},
-    "teacher.members": 3,
-    "teacher.licence": "CC-BY-4.0",
-    "teachers": {"a": {"source": "run:a"}, "b": {"source": "table:b.csv", "weight": 2.0}},
-    "teacher.source": "run:elsewhere/the same teacher",
-    "teacher.kind": "probabilities",  # the answers themselves are part of who the run is
-    "teacher.temperature": 4.0,
-    "data.licence": "CC0-1.0",
-}
-
-
 BASE = {
     "objective": {"hard": {"weight": 1.0}, "soft_targets": {"weight": 1.0}},
     "total_steps": 10,
@@ -216,6 +134,10 @@ def with_key(key, value):
         plain["data"] |= {"stream": True, "image_size": 32}
     if key == "data.views":
         plain["data"]["jitter_pixels"] = 2
+    if key.startswith("data.text."):
+        plain["data"]["text"]["tokenizer"] = "tokenizer.json"
+    if key == "data.text.rare":
+        plain["data"]["text"]["masked"] = 0.15
     if key in ("teacher.kind", "teacher.temperature"):
         plain["teacher"]["source"] = "table:soft.csv"
     if key == "local_copy.steps":

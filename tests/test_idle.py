@@ -7,6 +7,7 @@ import optax
 import pytest
 
 import kd
+import small_text
 import tiny
 from kd.config import resolve
 from kd.config.idle import IDLE
@@ -27,6 +28,9 @@ SOFT = {"objective": {"soft_targets": {}}, "total_steps": 3}
 
 # for each row of a key a value that changes nothing, and what it takes for it to have an effect
 WATCHED = {"early_stopping": "train[90%:]", "eval_epochs": 1.0}
+TEXT = {
+    key: small_text.SETTINGS[key] for key in small_text.SETTINGS if key not in ("tokenizer", "rare")
+}
 CASES = {
     "patience": ({"patience": 3}, WATCHED),
     "watch": ({"watch": "nll"}, WATCHED),
@@ -40,6 +44,28 @@ CASES = {
         {"data": {"crop": "random", "image_size": 8, "stream": True}},
     ),
     "data.views": ({"data": {"views": 8}}, {"data": {"views": 8, "flip": True}}),
+    **{
+        f"data.text.{key}": (
+            {"data": {"text": {key: value}}},
+            {"data": {"text": {key: value, "tokenizer": "tokenizer.json"}}},
+        )
+        for key, value in TEXT.items()
+    },
+    "data.text.rare": (
+        {"data": {"text": {"rare": 0.7}}},
+        {"data": {"text": {"rare": 0.7, "masked": 0.15, "tokenizer": "tokenizer.json"}}},
+    ),
+    "data.text.rare without hidden words": (
+        {"data": {"text": {"rare": 0.7, "tokenizer": "tokenizer.json"}}},
+        {"data": {"text": {"rare": 0.7, "masked": 0.15, "tokenizer": "tokenizer.json"}}},
+    ),
+    **{
+        f"data.text.{key} of packed text": (
+            {"data": {"text": {key: TEXT[key], "packed": True, "tokenizer": "tokenizer.json"}}},
+            {"data": {"text": {key: TEXT[key], "tokenizer": "tokenizer.json"}}},
+        )
+        for key in ("too_long", "buckets")
+    },
     "data.classes": ({"data": {"classes": (1, 1)}}, {"data": {"classes": (1, 2)}}),
     "teacher.workdir": ({"teacher": {"workdir": "run"}}, SOFT),
     "teachers": ({"teachers": SEVERAL}, SOFT),

@@ -56,7 +56,7 @@ FLOORS = [
     ["specialists"],
     ["runs"],
     ["pages"],
-    ["auditing", "doctor", "planning"],
+    ["auditing", "doctor", "planning", "provenance"],
     ["kd"],
     ["experiments"],
     ["cli"],

@@ -230,5 +230,6 @@ def test_the_range_is_said_once_and_recorded(tmp_path, capfd):
         "high": 1.0,
         "image": True,
         "ids": False,
+        "tokenizer": "",
     }
     assert kd.load_trained(tmp_path / "run").seen == kd.load("digits", "train[:120]").seen

@@ -86,7 +86,9 @@ def test_every_make_target_and_command_of_the_readme_exists():
     for target in re.findall(r"make (\w+)", text):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     commands = (ROOT / "kd" / "cli" / "arguments.py").read_text("utf-8")
-    for command in set(re.findall(r"\bkd (train|eval|audit|reproduce|report|list)\b", text)):
+    for command in set(
+        re.findall(r"\bkd (train|eval|audit|accuse|card|reproduce|report|list)\b", text)
+    ):
         assert re.search(rf'add_parser\(\s*"{command}"', commands), command
 
 

@@ -15,9 +15,9 @@ import pytest
 
 import runs
 from kd import data as kd_data
+from kd.data.described import described
 from kd.data.held import as_stream
 from kd.data.pipeline import batches, in_order
-from kd.data.stream import described
 from kd.errors import KdError
 from streams import DATA, PIXELS, Counted, counted, same, taken
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from kd import data as kd_data
+from kd.data.described import described
 from kd.data.held import as_stream
 from kd.data.images.tfds import stream_tfds
 from kd.data.opening import open_stream
 from kd.data.pipeline import batches
-from kd.data.stream import Stream, described
+from kd.data.stream import Stream
 from kd.errors import KdError
 from streams import DATA, PIXELS, Counted, counted, same, taken
 

@@ -12,7 +12,7 @@ import numpy as np
 from kd import evals
 from kd.config import Source, Spec
 from kd.core.types import Teacher
-from kd.data.examples import Examples
+from kd.data.examples import Examples, judged_as
 from kd.errors import KdError
 from kd.lineage import recorded
 from kd.placement.ambient import pinned
@@ -57,13 +57,13 @@ def evaluate_workdir(
         workdir, split, data_dir, despite_changes=despite_changes
     )
     rows = data.has_label
-    logits = run.each(data)[:, rows]
-    members = [evals.measured(answers, labels, data.targets) for answers in logits]
+    logits, kind = run.judged(data)[:, rows], judged_as(data)
+    members = [evals.measured(answers, labels, kind) for answers in logits]
     spec = workdir.spec
     if teacher is not None:
         check_classes("the measures of a pair are", data)
     own, origin = teacher is None, None if teacher is None else Source("run", teacher)
-    if own and data.targets == "classes":
+    if own and kind == "classes":
         origin = spec.teacher.origin
     if origin is None or not origin.is_model:
         return {"split": split, "despite_changes": [*changes], "members": members}
@@ -172,10 +172,11 @@ def pairs_of(student: Workdir, teacher: str) -> tuple[int, ...] | None:
 
 def check_classes(what: str, data: Examples) -> None:
     """Raise a `KdError` unless the labels of `data` are classes. `what` is what is about them."""
-    if data.targets != "classes":
+    kind = judged_as(data)
+    if kind != "classes":
         raise KdError(
-            f"{what} about classes, and the labels are {data.targets}; 'kd eval' has the metrics "
-            "of the model alone"
+            f"{what} about classes, and the labels are {kind}; 'kd eval' has the metrics of the "
+            "model alone"
         )
 
 

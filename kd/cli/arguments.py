@@ -8,8 +8,17 @@ from __future__ import annotations
 import argparse
 from typing import NoReturn
 
+from kd.cli.options import (
+    allow_code,
+    data_dir,
+    despite_changes,
+    file,
+    licence_override,
+    path,
+    source,
+)
+from kd.cli.provenance import accuse_arguments, card_arguments
 from kd.errors import one_line
-from kd.system.paths import anywhere, local
 
 _OVERRIDES = (
     "any key of the config can be set with --config.key=value, e.g. "
@@ -59,8 +68,12 @@ def parser() -> Parser:
             "audit", help="how much of a teacher is in a student, classes never shown included"
         )
     )
+    about = "whether a model is closer to a teacher than models that it did not teach"
+    accuse_arguments(commands.add_parser("accuse", help=about))
     about = "write a finished model as safetensors and as a program that needs no kd"
     _export(commands.add_parser("export", help=about))
+    about = "a model card and a bill of materials: lineage, results, licences, hashes"
+    card_arguments(commands.add_parser("card", help=about))
     _reproduce(
         commands.add_parser(
             "reproduce", help="run or resume a published experiment", epilog=_OVERRIDES
@@ -69,27 +82,12 @@ def parser() -> Parser:
     report = commands.add_parser(
         "report", help="rebuild tables, figures and the HTML page from a results.json"
     )
-    report.add_argument("folder", type=_path, metavar="DIR", help="a folder with a results.json")
-    _allow_code(report)
+    report.add_argument("folder", type=path, metavar="DIR", help="a folder with a results.json")
+    allow_code(report)
     about = "what this machine is, and what is wrong with it: exit code 0, or 2"
     _doctor(commands.add_parser("doctor", help=about))
     commands.add_parser("list", help="models, losses, sources, experiments, a line each")
     return whole
-
-
-def _path(text: str) -> str:
-    """Empty, as an unset variable of the shell is, stays so: nothing was said."""
-    return str(anywhere(text)) if text else text
-
-
-def _file(text: str) -> str:
-    """The same, of this machine alone."""
-    return str(local(text)) if text else text
-
-
-def _source(text: str) -> str:
-    """A path, or one with a scheme, which whoever reads it looks at."""
-    return text if text.startswith("hf:") else _path(text)
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -100,7 +98,7 @@ def _train(train: argparse.ArgumentParser) -> None:
     _config(train)
     train.add_argument(
         "--workdir",
-        type=_path,
+        type=path,
         metavar="DIR",
         help="where the run lives; the same command resumes it",
     )
@@ -126,9 +124,10 @@ def _train(train: argparse.ArgumentParser) -> None:
         metavar="FIRST:END",
         help="trace these steps for xprof and TensorBoard, and print where their time went",
     )
-    _data_dir(train)
-    _despite_changes(train)
-    _allow_code(train)
+    licence_override(train)
+    data_dir(train)
+    despite_changes(train)
+    allow_code(train)
     _several(train)
 
 
@@ -151,21 +150,21 @@ def _plan(plan: argparse.ArgumentParser) -> None:
         "--mfu", type=float, metavar="F", help="assumed part of the peak FLOP/s; default: 0.4"
     )
     plan.add_argument(
-        "--json", type=_file, metavar="FILE", help="write everything that was found there too"
+        "--json", type=file, metavar="FILE", help="write everything that was found there too"
     )
     plan.add_argument(
         "--table",
-        type=_file,
+        type=file,
         metavar="FILE",
         help="write a Markdown table, a row for each topology, between the marks <!-- plan --> of "
         "FILE",
     )
-    _data_dir(plan)
-    _allow_code(plan)
+    data_dir(plan)
+    allow_code(plan)
 
 
 def _eval(evaluate: argparse.ArgumentParser) -> None:
-    evaluate.add_argument("--workdir", type=_path, metavar="DIR", help="the run to evaluate")
+    evaluate.add_argument("--workdir", type=path, metavar="DIR", help="the run to evaluate")
     evaluate.add_argument(
         "--config",
         metavar="FILE[:ARG]",
@@ -175,20 +174,20 @@ def _eval(evaluate: argparse.ArgumentParser) -> None:
         "--split", metavar="SPLIT", help="default: the run's own, config.data.eval"
     )
     evaluate.add_argument(
-        "--teacher", type=_path, metavar="DIR", help="default: the run's own teacher"
+        "--teacher", type=path, metavar="DIR", help="default: the run's own teacher"
     )
-    _data_dir(evaluate)
-    _despite_changes(evaluate)
-    _allow_code(evaluate)
+    data_dir(evaluate)
+    despite_changes(evaluate)
+    allow_code(evaluate)
 
 
 def _audit(audit: argparse.ArgumentParser) -> None:
     audit.add_argument(
-        "teacher", type=_path, metavar="TEACHER", help="work directory; a population is an ensemble"
+        "teacher", type=path, metavar="TEACHER", help="work directory; a population is an ensemble"
     )
     audit.add_argument(
         "student",
-        type=_path,
+        type=path,
         metavar="STUDENT",
         help="work directory; of a population every member",
     )
@@ -204,24 +203,24 @@ def _audit(audit: argparse.ArgumentParser) -> None:
     )
     audit.add_argument(
         "--out",
-        type=_path,
+        type=path,
         metavar="DIR",
         help="where audit.json and audit.html go; default: STUDENT/audit",
     )
-    _data_dir(audit)
-    _despite_changes(audit)
-    _allow_code(audit)
+    data_dir(audit)
+    despite_changes(audit)
+    allow_code(audit)
 
 
 def _export(export: argparse.ArgumentParser) -> None:
     export.add_argument(
         "run",
-        type=_source,
+        type=source,
         metavar="RUN",
         help="work directory of a finished run, a saved model, or hf:DIR of Hugging Face",
     )
     export.add_argument(
-        "folder", type=_path, metavar="DIR", help="where it goes; nothing there is overwritten"
+        "folder", type=path, metavar="DIR", help="where it goes; nothing there is overwritten"
     )
     export.add_argument(
         "--member", metavar="I", help="which one, from 0, where the run is a population"
@@ -233,14 +232,21 @@ def _export(export: argparse.ArgumentParser) -> None:
         help="its arrays, its program from stored inputs to logits, or both; or, of a network that "
         "Hugging Face has, a folder as transformers reads it; default: both",
     )
-    _despite_changes(export)
-    _allow_code(export)
+    export.add_argument(
+        "--licence",
+        metavar="SPDX",
+        default="",
+        help="the licence it is exported under; default: one that goes with it, or none is said",
+    )
+    licence_override(export)
+    despite_changes(export)
+    allow_code(export)
 
 
 def _reproduce(reproduce: argparse.ArgumentParser) -> None:
     reproduce.add_argument("name", metavar="NAME", help="see 'kd list'")
     reproduce.add_argument("--config", metavar="FILE[:ARG]", help="default: the experiment's own")
-    reproduce.add_argument("--workdir", type=_path, metavar="DIR", help="default: runs/NAME")
+    reproduce.add_argument("--workdir", type=path, metavar="DIR", help="default: runs/NAME")
     reproduce.add_argument(
         "--record",
         action="store_true",
@@ -251,13 +257,13 @@ def _reproduce(reproduce: argparse.ArgumentParser) -> None:
         metavar="SOURCE",
         help="the data of all its runs, in place of its own, e.g. tfds:fashion_mnist",
     )
-    _data_dir(reproduce)
+    data_dir(reproduce)
 
 
 def _doctor(doctor: argparse.ArgumentParser) -> None:
     doctor.add_argument(
         "--workdir",
-        type=_file,
+        type=file,
         metavar="DIR",
         default=".",
         help="where runs will be written; default: here",
@@ -279,30 +285,4 @@ def _several(command: argparse.ArgumentParser) -> None:
 def _config(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--config", required=True, metavar="FILE[:ARG]", help="Python file with get_config(arg)"
-    )
-
-
-def _data_dir(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--data_dir",
-        type=_path,
-        metavar="DIR",
-        help="where data lies; default: TFDS_DATA_DIR for tfds:, KD_DATA_DIR for files and folders",
-    )
-
-
-def _despite_changes(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--despite_changes",
-        action="store_true",
-        help="read runs although their code or data are not what was recorded, and say so",
-    )
-
-
-def _allow_code(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--allow_code",
-        metavar="A,B",
-        default="",
-        help="packages of your own whose code a file that is read may name; KD_ALLOW_CODE too",
     )

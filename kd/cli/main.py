@@ -19,9 +19,11 @@ from kd import shipped
 from kd.cli.arguments import parser
 from kd.cli.doctor import doctor
 from kd.cli.ending import ended, leave
+from kd.cli.options import say, whole
+from kd.cli.provenance import accuse, card, check_export, write_cards
 from kd.cli.streams import steady
 from kd.errors import KdError, unknown
-from kd.system import words
+from kd.system import tpu, words
 from kd.system.allocator import keep_freed
 from kd.system.paths import anywhere, split_file
 
@@ -55,6 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
         args = parser().parse_args(known)
         words.begin(args.command)
         keep_freed()
+        tpu.leave_alone()
         if overrides and "config" not in args:
             raise KdError(f"'kd {args.command}' takes no config; remove --config.{overrides[0]}")
         return _COMMANDS[args.command](args, overrides) or 0
@@ -77,7 +80,7 @@ def _config(argument: str, overrides: list[str], data_dir: str | None) -> Config
     file, choice = split_file(argument)
     path = shipped.config_file(file)
     if path != file:
-        _say(f"kd: no {file} here; taking the one that ships with kd")
+        say(f"kd: no {file} here; taking the one that ships with kd")
     config = load_config(path, choice, overrides)
     if data_dir is not None:
         _set_data_dir(config, data_dir)
@@ -134,6 +137,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str], begun: float) ->
     from kd.pages.profile import profile_of
     from kd.planning.here import at_peak
     from kd.processes import group
+    from kd.provenance import LicenceGate
     from kd.runs.run import train_workdir
 
     # empty too, as an unset variable of the shell is
@@ -159,6 +163,7 @@ def _train_here(args: argparse.Namespace, overrides: list[str], begun: float) ->
         at_peak=at_peak,
         begun=begun,
         despite_changes=args.despite_changes,
+        gate=LicenceGate(args.licence_override, say=say),
     )
     if group.is_first():
         _show_members(f"{args.workdir} on {spec.data.eval}", outcome, spec.members.settings)
@@ -190,7 +195,7 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
     config = _run_config(args, overrides)
     check_outputs(args.topology, args.table, args.json, args.slices)  # before minutes of compiling
     if args.table is not None:
-        page, text = pathlib.Path(args.table), table(config, args.topology, say=_say, **options)
+        page, text = pathlib.Path(args.table), table(config, args.topology, say=say, **options)
         if page.exists():
             fill_file(page, "plan", text)
         else:
@@ -199,7 +204,7 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
         return 0
     worst = 0
     for topology in args.topology:
-        planned = plan(config, topology, say=_say, **options)
+        planned = plan(config, topology, say=say, **options)
         for part in tables(planned):
             _show(part)
         print(describe_change(planned))
@@ -207,10 +212,6 @@ def _plan(args: argparse.Namespace, overrides: list[str]) -> int:
             pathlib.Path(args.json).write_text(as_json(planned) + "\n", "utf-8")
         worst = max(worst, planned.exit_code)
     return worst
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
 
 
 def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
@@ -250,7 +251,7 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd.auditing.page import check_writable, tables, write_audit
     from kd.runs.workdir import find
 
-    missing = [_whole("--missing_class", text) for text in args.missing_class]
+    missing = [whole("--missing_class", text) for text in args.missing_class]
     out = anywhere(args.out) if args.out else find(args.student).path / "audit"
     check_writable(out)
     audited = audit_workdirs(args.teacher, args.student, missing_classes=missing, **_doors(args))
@@ -260,22 +261,17 @@ def _audit(args: argparse.Namespace, overrides: list[str]) -> None:
     print(html.resolve())
 
 
-def _whole(option: str, text: str, what: str = "a class") -> int:
-    if not text.isdecimal() or len(text) > 9:
-        raise KdError(
-            f"{option} must be {what}, a whole number of 0 or more, got '{text}'; e.g. {option}=3"
-        )
-    return int(text)
-
-
 def _export(args: argparse.Namespace, overrides: list[str]) -> None:
     del overrides
     from kd.runs.loading import load_whole
 
     trained = load_whole(args.run, allow_code=args.allow_code, despite_changes=args.despite_changes)
     if args.member is not None:
-        trained = trained.member(_whole("--member", args.member, "a member"))
+        trained = trained.member(whole("--member", args.member, "a member"))
+    has_card = check_export(args)
     trained.export(args.folder, format=args.format)
+    if has_card:
+        write_cards(args)
     print(anywhere(args.folder).resolve())
 
 
@@ -361,6 +357,8 @@ _COMMANDS: dict[str, Callable[[argparse.Namespace, list[str]], int | None]] = {
     "plan": _plan,
     "eval": _eval,
     "audit": _audit,
+    "accuse": accuse,
+    "card": card,
     "export": _export,
     "reproduce": _reproduce,
     "report": _report,

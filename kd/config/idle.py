@@ -89,6 +89,31 @@ def _too_patient(spec: Any, _: Sequence[Term]) -> bool:
     return epochs is not None and every is not None and spec.patience * every >= epochs
 
 
+def _no_text(spec: Any, _: Sequence[Term]) -> bool:
+    return spec.data.text.tokenizer is None
+
+
+def _packed(spec: Any, _: Sequence[Term]) -> bool:
+    return spec.data.text.packed
+
+
+def _unmasked(spec: Any, _: Sequence[Term]) -> bool:
+    return not spec.data.text.masked
+
+
+_NO_TEXT = "the data is no text; set config.data.text.tokenizer too"
+_OF_TEXT = (
+    "columns",
+    "label",
+    "names",
+    "length",
+    "too_long",
+    "buckets",
+    "packed",
+    "masked",
+    "rare",
+)
+_PACKED = "packed rows are full, and nothing of a text is lost; leave it out"
 _UNWATCHED = "it is about config.early_stopping, a validation split; set that too"
 _UNTAUGHT = "no term of config.objective reads a teacher; add e.g. soft_targets, or leave it out"
 _IN_MEMORY = "it is done while images are read; set config.data.stream=true too"
@@ -100,6 +125,10 @@ IDLE = (
     Idle("local_copy.steps", _uncopied, "no copies are kept; set config.local_copy.folder too"),
     Idle("data.crop", _in_memory, _IN_MEMORY),
     Idle("data.views", _unviewed, "no view is drawn; set data.jitter_pixels or data.flip too"),
+    *(Idle(f"data.text.{key}", _no_text, _NO_TEXT) for key in _OF_TEXT),
+    Idle("data.text.too_long", _packed, _PACKED),
+    Idle("data.text.buckets", _packed, _PACKED),
+    Idle("data.text.rare", _unmasked, "no words are hidden; set config.data.text.masked too"),
     Idle("data.classes", _named_twice, "a class in it comes twice; name each once"),
     Idle("teacher.workdir", _untaught, _UNTAUGHT),
     Idle("teacher.source", _untaught, _UNTAUGHT),

@@ -32,6 +32,7 @@ from kd.core.optim import Optim
 from kd.core.schedules import Schedule
 from kd.core.terms import Term, check_whole_batch, term
 from kd.core.types import Targets
+from kd.data import Text, check_text
 from kd.errors import KdError, unknown
 from kd.evals import MORE_IS_BETTER
 from kd.fields import later, outside_identity
@@ -60,8 +61,9 @@ class Data:
     The model sees the stored numbers times `scale`; None is the scale of the source: see
     `kd.data.arrays`; so is `targets`, what the labels of a file are. `class_weights` are
     "balanced", a number for each class, or a mapping from names of classes: see
-    `kd.data.weigh_classes`. `examples` is the declared number of training examples, for planning a
-    run where the data is not. `licence` is recorded with the run.
+    `kd.data.weigh_classes`. `text` says how files of text become tokens: see
+    `kd.data.Text`. `examples` is the declared number of training examples, for planning a run where
+    the data is not. `licence` is recorded with the run.
     """
 
     source: str = "digits"
@@ -80,6 +82,7 @@ class Data:
     scale: float | None = later(None)
     targets: Targets | None = later(None)
     class_weights: str | tuple[float, ...] | Mapping[str, float] | None = later(None)
+    text: Text = later(Text())
     examples: int | None = outside_identity(None)
     licence: str = outside_identity("own")
 
@@ -287,6 +290,7 @@ def _check_switches(spec: Spec) -> None:
             f"{spec.data.examples}"
         )
     _check_views(spec.data)
+    check_text(spec.data.text)
     scale = spec.data.scale
     if scale is not None and not 0 < abs(scale) < math.inf:
         raise KdError(

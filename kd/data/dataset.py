@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kd.core.types import Targets
-from kd.data.order import Order
+from kd.data.order import Rows
 from kd.data.seen import Seen, unit_of
 from kd.data.stored import (
     as_array,
@@ -25,6 +25,9 @@ from kd.data.stored import (
     prepare,
 )
 from kd.data.targets import check_labels, check_targets, has_label, judged
+from kd.data.tokens.buckets import order_of
+from kd.data.tokens.encode import lengths_of
+from kd.data.tokens.vocabulary import Tokens
 from kd.data.weights import check_weights
 from kd.data.windows import Windows, windows
 from kd.errors import KdError
@@ -45,7 +48,8 @@ class Dataset:
     `class_names` are the words for the classes, where the source has some, and `named` the `names`
     of the examples, where those are not 0, 1, ... `num_classes` is the number of outputs that the
     labels ask for. `teacher_inputs` are the same examples as a teacher sees them, such as images of
-    another size; None: it sees what the student sees.
+    another size; None: it sees what the student sees. `tokens` is what is known of inputs that are
+    text.
     """
 
     inputs: np.ndarray | Windows = dataclasses.field(repr=False)
@@ -59,6 +63,7 @@ class Dataset:
     ids: bool = False
     positions: tuple[int, ...] = ()
     teacher_inputs: Dataset | None = dataclasses.field(default=None, repr=False)
+    tokens: Tokens | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -75,11 +80,16 @@ class Dataset:
         """
         return np.arange(len(self)) if self.named is None else self.named
 
-    def order(self, seeds: Sequence[int], batch_size: int) -> Any:
-        """Which examples each member of a population sees at each step: ``rows(step)`` answers
-        ``[m b]``.
+    def order(self, seeds: Sequence[int], batch_size: int) -> Rows:
+        """Which examples each member of a population sees at each step, an `Order`; of text whose
+        batches have several lengths `kd.data.tokens.buckets.Buckets`.
         """
-        return Order(seeds, len(self), batch_size)
+        return order_of(self, seeds, batch_size)
+
+    @functools.cached_property
+    def token_lengths(self) -> np.ndarray:
+        """How many tokens each example has, ``[n]``, where the inputs are text."""
+        return lengths_of(self.inputs)
 
     def member(self, i: int) -> Dataset:
         """The data of member `i` of a population alone."""
@@ -123,7 +133,8 @@ class Dataset:
         stored = self.inputs.frames if isinstance(self.inputs, Windows) else self.inputs
         low, high, shape = float(stored.min()), float(stored.max()), self.inputs.shape[1:]
         image = is_image(shape) and not windowed and not self.ids
-        return Seen(shape, str(self.dtype), 1.0, low, high, image, self.ids).at(self.scale)
+        told = "" if self.tokens is None else self.tokens.vocabulary.fingerprint
+        return Seen(shape, str(self.dtype), 1.0, low, high, image, self.ids, told).at(self.scale)
 
     def scaled(self, scale: float | None) -> Dataset:
         """The same stored numbers, seen at another scale; None: as they are.
@@ -162,6 +173,9 @@ class Dataset:
             digest.update(f"ids {self.ids} positions {self.positions}".encode())
         if self.teacher_inputs is not None:
             digest.update(f"teacher {self.teacher_inputs.fingerprint}".encode())
+        if self.tokens is not None:
+            told = (self.tokens.vocabulary.fingerprint, self.tokens.packed, self.tokens.words)
+            digest.update(f"tokens {told}".encode())
         return digest.hexdigest()[:16]
 
 

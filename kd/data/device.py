@@ -62,6 +62,17 @@ def gather(table: dict[str, Any], rows: jax.Array) -> Batch:
     return {**batch, **{name: table[name][safe] for name in told}}
 
 
+def shortened(batch: Batch, length: int | None, positions: bool) -> Batch:
+    """The batch of text ``[b l 2]`` whose examples are `length` tokens long, in NumPy or in JAX;
+    None: as it is. Where there is an answer for each of the `positions`, so are these.
+    """
+    if length is None:
+        return batch
+    told = ("labels", "weight", "labelled") if positions else ()
+    cut = [name for name in ("inputs", "teacher_inputs", *told) if name in batch]
+    return {**batch, **{name: batch[name][:, :length] for name in cut}}
+
+
 def as_seen(batch: Batch, unit: Any) -> Batch:
     """A streamed batch as the models see it: its inputs are prepared in the data's unit, and those
     of a teacher too.

@@ -22,3 +22,10 @@ in a prediction. Both have a length, `first`, `seen`, `unit`, `dtype`, `num_clas
 def of_student(data: Examples) -> Examples:
     """The examples without what only a teacher sees of them."""
     return data if data.teacher_inputs is None else dataclasses.replace(data, teacher_inputs=None)
+
+
+def judged_as(data: Examples) -> str:
+    """Which metrics fit: those of its `targets`, or of hidden "words": see
+    `kd.evals.metrics_of`.
+    """
+    return "words" if data.tokens is not None and data.tokens.words else data.targets

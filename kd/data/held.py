@@ -46,7 +46,7 @@ def in_memory(stream: Stream) -> Dataset:
         positions=stream.positions,
         weights=stream.weights,
     )
-    return dataclasses.replace(data, named=stream.names)
+    return dataclasses.replace(data, named=stream.names, tokens=stream.tokens)
 
 
 def decoded(stream: Stream) -> Stream:
@@ -168,6 +168,7 @@ def as_stream(
         weights=data.weights,
         partly_labelled=data.partly_labelled,
         teacher_inputs=None if shown is None else as_stream(shown, crop=crop, flip=flip),
+        tokens=data.tokens,
         **view,
     )
 
@@ -200,6 +201,10 @@ class Held:
     def labels(self, rows: np.ndarray) -> np.ndarray:
         assert self.data.labels is not None
         return self.data.labels[rows]
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray:
+        """How many tokens these have."""
+        return self.data.token_lengths[rows]
 
     def names(self, rows: np.ndarray) -> np.ndarray:
         """What these examples are called."""

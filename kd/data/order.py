@@ -47,7 +47,30 @@ def rows(seed: int, step: int, examples: int, batch_size: int) -> np.ndarray:
     return Order((seed,), examples, batch_size).rows(step)[0]
 
 
-class Order:
+class Rows:
+    """Which examples each member of a population sees at each step, and how long their batch is."""
+
+    lengths: tuple[int | None, ...] = (None,)
+    """Every length that a batch has; None is that of the data."""
+
+    def rows(self, step: int) -> np.ndarray:
+        """Rows of every member's batch at `step`. Shape ``[m b]``, int32."""
+        raise NotImplementedError
+
+    def length(self, step: int) -> int | None:
+        """How long the examples of the batch at `step` are; None: as the data has them."""
+        del step
+        return None
+
+    def alike(self, step: int, stop: int) -> int:
+        """Up to where, and to `stop` at most, the batches are as long as that of `step`."""
+        if len(self.lengths) == 1:
+            return stop
+        length = self.length(step)
+        return next((s for s in range(step + 1, stop) if self.length(s) != length), stop)
+
+
+class Order(Rows):
     """`rows` of every member of a population, step after step.
 
     It keeps each member's permutation of the present epoch and of the one before or after, so that
@@ -56,12 +79,12 @@ class Order:
 
     def __init__(self, seeds: Sequence[int], examples: int, batch_size: int) -> None:
         self._seeds, self._examples, self._batch_size = tuple(seeds), examples, batch_size
-        self._per_epoch = steps_per_epoch(examples, batch_size)
+        self.per_epoch = steps_per_epoch(examples, batch_size)
         self._kept: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
 
     def rows(self, step: int) -> np.ndarray:
         """Rows of every member's batch at `step`. Shape ``[m b]``, int32."""
-        epoch, position = divmod(step, self._per_epoch)
+        epoch, position = divmod(step, self.per_epoch)
         part = slice(position * self._batch_size, (position + 1) * self._batch_size)
         return np.stack([self._permutation(seed, epoch)[part] for seed in self._seeds])
 
@@ -69,9 +92,12 @@ class Order:
         place = (seed, epoch % 2)
         kept_epoch, order = self._kept.get(place, (None, None))
         if order is None or kept_epoch != epoch:
-            order = permutation(seed, epoch, self._examples)
+            order = self._drawn(seed, epoch)
             self._kept[place] = (epoch, order)
         return order
+
+    def _drawn(self, seed: int, epoch: int) -> np.ndarray:
+        return permutation(seed, epoch, self._examples)
 
 
 def padded_rows(examples: int, batch_size: int) -> np.ndarray:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from kd.data.device import shortened
 from kd.data.images.crops import draws
-from kd.data.order import Order, padded_rows
+from kd.data.order import padded_rows
 from kd.data.stream import Stream
 from kd.data.targets import has_label
 from kd.errors import KdError
@@ -52,7 +53,7 @@ def batches(
     part, single = _part(share, batch_size), isinstance(seeds, int)
     members = (seeds,) if isinstance(seeds, int) else tuple(int(seed) for seed in seeds)
 
-    order = Order(members, len(stream), batch_size)
+    order = stream.order(members, batch_size)
 
     def make(step: int, stopped: threading.Event) -> HostBatch:
         table = order.rows(step)[:, part]
@@ -62,6 +63,7 @@ def batches(
             return [draws(seed, step, int(i)) for seed, row in each for i in row] or None
 
         batch = _read_all(stream, table.reshape(-1), draw, stopped)
+        batch = dict(shortened(batch, order.length(step), bool(stream.positions)))
         return (
             batch
             if single

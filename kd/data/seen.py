@@ -22,7 +22,8 @@ class Seen:
     ends of the range that the model sees, None where they are not known before the data is read.
     `image`: examples are pictures, ``[h w]`` or ``[h w c]``, whose range says in which unit they
     are; the range of other features may differ between two halves of one data set. `ids`: they are
-    identities, such as tokens, which a model sees as they are, int32.
+    identities, such as tokens, which a model sees as they are, int32; `tokenizer` is the
+    fingerprint of what made them of text, "" where nobody knows.
     """
 
     shape: tuple[int, ...]
@@ -32,6 +33,7 @@ class Seen:
     high: float | None = None
     image: bool = False
     ids: bool = False
+    tokenizer: str = ""
 
     @property
     def text(self) -> str:
@@ -81,6 +83,7 @@ def from_record(record: Any, file: object = "run.json") -> Seen | None:
             *ends,
             image=bool(record["image"]),
             ids=bool(record.get("ids", False)),
+            tokenizer=str(record.get("tokenizer", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise KdError(
@@ -96,7 +99,7 @@ def agree(this: Seen, other: Seen) -> bool:
     the ranges decide: each end of the one lies near that of the other.
     """
     if this.ids or other.ids:
-        return this.ids == other.ids
+        return this.ids == other.ids and not _other_tokenizer(this, other)
     same_scale = this.scale == other.scale
     kinds = {this.dtype.rstrip("0123456789"), other.dtype.rstrip("0123456789")}
     if same_scale and (kinds == {"uint"} or not (this.image or other.image)):
@@ -116,16 +119,27 @@ def scale_for(trained_on: Seen | None, data: Seen, who: str) -> float:
     scale that the model was trained with.
 
     Raises:
-      KdError: neither agrees.
+      KdError: neither agrees, or both are tokens of different tokenizers.
     """
     if trained_on is None or agree(trained_on, data):
         return data.scale
     if agree(trained_on, data.at(trained_on.scale)):
         return trained_on.scale
+    if _other_tokenizer(trained_on, data):
+        raise KdError(
+            f"{who} was trained on words of the tokenizer {trained_on.tokenizer}, and those of "
+            f"this data are of {data.tokenizer}; read the text through the same tokenizer"
+        )
     raise KdError(
         f"{who} was trained on {_stored(trained_on)}, {_range(trained_on)}, and this data is "
         f"{_stored(data)}, {_range(data)}; store it as that was, or set its scale"
     )
+
+
+def _other_tokenizer(this: Seen, other: Seen) -> bool:
+    """Whether both are tokens, and known to be of different tokenizers."""
+    told = {this.tokenizer, other.tokenizer} - {""}
+    return len(told) > 1
 
 
 def check_alike(key: str, held_out: Seen, data: Seen) -> None:

@@ -1,5 +1,5 @@
 """Where examples come from: scikit-learn's digits, generated shapes and sequences, any TFDS image
-set, folders of images, CSV files, arrays in an .npz file.
+set, folders of images, CSV files, arrays in an .npz file, files of text.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ from kd.data.npz import npz
 from kd.data.sequences import sequences
 from kd.data.slices import parse_split, take
 from kd.data.table import csv
+from kd.data.tokens.source import text
+from kd.data.tokens.text import Text
 from kd.errors import KdError, unknown
 from kd.hints import checked
 from kd.names import lookup
 from kd.system.paths import anywhere
 
 Source = Callable[..., Dataset]
-"""``source(split name, argument, data_dir)``; it may take `scale` and `targets` too, see `load`."""
+"""``source(split name, argument, data_dir)``; it may take `scale`, `targets` and
+`text` too, see `load`."""
 
 
 def digits(name: str, argument: str, data_dir: str | None) -> Dataset:
@@ -78,9 +81,10 @@ SOURCES: dict[str, Source] = {
     "npz": npz,
     "sequences": sequences,
     "shapes": shapes,
+    "text": text,
     "tfds": tfds,
 }
-_OF_FILES = ("csv", "folder", "npz")
+_OF_FILES = ("csv", "folder", "npz", "text")
 """The user's own files may change between two calls; their names may have colons."""
 
 
@@ -91,9 +95,14 @@ def is_code(source: str) -> bool:
 
 
 def _whole(
-    source: str, name: str, data_dir: str | None, scale: float | None, targets: Targets | None
+    source: str,
+    name: str,
+    data_dir: str | None,
+    scale: float | None,
+    targets: Targets | None,
+    text: Text | None,
 ) -> Dataset:
-    told = {"scale": scale, "targets": targets}
+    told = {"scale": scale, "targets": targets, "text": text}
     data = _read(source, name, data_dir, {k: v for k, v in told.items() if v is not None})
     if not isinstance(data, Dataset):
         raise KdError(
@@ -116,6 +125,8 @@ def _read(source: str, name: str, data_dir: str | None, told: Mapping[str, Any])
     else:
         read, argument = lookup("data source", source, SOURCES), ""
     takes = parameters(read)
+    if "text" in told and "text" not in takes:
+        raise KdError(f"data.text is about text:FILE, and the source is '{source}'; leave it out")
     options = {key: value for key, value in told.items() if key in takes}
     if not is_code(source):
         return read(name, argument, data_dir, **options)
@@ -133,16 +144,18 @@ def load(
     data_dir: str | os.PathLike[str] | None = None,
     scale: float | None = None,
     targets: Targets | None = None,
+    text: Text | None = None,
 ) -> Dataset:
     """The examples of `split` (``train``, ``train[50000:]``, ``train[:3%]``) of `source`.
 
     The model sees the stored numbers times `scale`, or at the source's own scale if that is None.
-    `targets` says what the labels of a CSV or .npz file are, as in `kd.data.arrays`.
+    `targets` says what the labels of a CSV or .npz file are, as in `kd.data.arrays`, and `text`
+    what is read of a file of text and how.
 
     Sources: a name of `SOURCES`, with an argument after a colon (``tfds:mnist``), or
       ``package.module:function``
-    that is called with (split name, "", data_dir), and with `scale` and `targets` where it takes
-    those.
+    that is called with (split name, "", data_dir), and with `scale`, `targets` and `text` where it
+    takes those.
 
     Raises:
       KdError: an unknown source or split, a data set that is not there, an empty slice; a function
@@ -150,8 +163,8 @@ def load(
     """
     name, folder = parse_split(split)[0], str(anywhere(data_dir, "data_dir")) if data_dir else None
     if source.partition(":")[0] not in _OF_FILES:
-        return take(_remembered(source, name, folder, scale, targets), split)
-    whole = _whole(source, name, folder, scale, targets)
+        return take(_remembered(source, name, folder, scale, targets, text), split)
+    whole = _whole(source, name, folder, scale, targets, text)
     part = take(whole, split)
     _check_classes(whole, part, split)
     return part

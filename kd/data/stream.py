@@ -13,10 +13,13 @@ import numpy as np
 from kd.core.types import Targets
 from kd.data.dataset import Dataset
 from kd.data.images.crops import Crop, viewed
+from kd.data.order import Rows
 from kd.data.seen import Seen, unit_of
 from kd.data.slices import of_classes, take
 from kd.data.stored import check_numeric, check_scale, check_seen, prepare
 from kd.data.targets import NO_LABEL, has_label, judged
+from kd.data.tokens.buckets import order_of
+from kd.data.tokens.vocabulary import Tokens
 from kd.data.weights import check_weights
 from kd.errors import KdError, cause
 
@@ -28,7 +31,8 @@ class Source(Protocol):
 
     Optional: ``__getitems__(rows)`` reads several at once, ``labels(rows)`` reads labels ``[n]``
     and no image, ``block(rows)`` reads several as arrays: images ``[n h w c]``, and labels ``[n]``
-    or None, ``names(rows)`` says what examples are called, ``[n]``: see `Dataset.names`. ``files``
+    or None, ``names(rows)`` says what examples are called, ``[n]``: see `Dataset.names`,
+    ``lengths(rows)`` how many tokens they have, ``[n]``. ``files``
     are all that it reads from: what is decoded of them may be kept. Several threads read at the
     same time.
     """
@@ -52,7 +56,7 @@ class Stream:
     ``[n *p]`` are how much each example counts in training, 1 without them; with `partly_labelled`
     some labels are -1, and these examples have none. `teacher_inputs` are the same examples as a
     teacher sees them, stored in the same unit, such as images of another size, cropped and flipped
-    alike; None: it sees what the student sees.
+    alike; None: it sees what the student sees. `tokens` is what is known of inputs that are text.
     """
 
     source: Source = dataclasses.field(repr=False)
@@ -73,6 +77,7 @@ class Stream:
     weights: np.ndarray | None = dataclasses.field(default=None, repr=False)
     partly_labelled: bool = False
     teacher_inputs: Stream | None = dataclasses.field(default=None, repr=False)
+    tokens: Tokens | None = None
 
     def __post_init__(self) -> None:
         if len(self) == 0:
@@ -84,6 +89,18 @@ class Stream:
 
     def __len__(self) -> int:
         return len(self.source) if self.rows is None else len(self.rows)
+
+    def order(self, seeds: Sequence[int], batch_size: int) -> Rows:
+        """Which examples each member of a population sees at each step: see
+        `kd.data.Dataset.order`.
+        """
+        return order_of(self, seeds, batch_size)
+
+    @functools.cached_property
+    def token_lengths(self) -> np.ndarray:
+        """How many tokens each example has, ``[n]``, where the inputs are text."""
+        source: Any = self.source
+        return source.lengths(self._rows(range(len(self))))
 
     @property
     def taught(self) -> Stream:
@@ -359,39 +376,3 @@ class Stream:
             raise KdError(
                 f"cannot read {what}: {cause(error)}; prepare the data set again"
             ) from error
-
-
-def described(
-    examples: int,
-    shape: Sequence[int],
-    num_classes: int,
-    *,
-    scale: float = 1 / 255,
-    labelled: bool = True,
-) -> Stream:
-    """A stream of which only the size is known, for planning: `shape` ``[h w c]`` of one example as
-    the model sees it.
-
-    Reading from it raises a `KdError`.
-    """
-    told = tuple(int(n) for n in shape)
-    identity = f"described {examples} {told} {num_classes}"
-    return Stream(
-        _Absent(examples), num_classes, identity, scale, labelled=labelled, record_shape=told
-    )
-
-
-@dataclasses.dataclass(frozen=True)
-class _Absent:
-    examples: int
-
-    def __len__(self) -> int:
-        return self.examples
-
-    def __getitem__(self, index: int) -> Mapping[str, Any]:
-        raise KdError(
-            "this data set is only described and has no examples; give data.source to read from"
-        )
-
-    def labels(self, rows: np.ndarray) -> np.ndarray:
-        return np.asarray([self[int(row)]["label"] for row in rows])

@@ -92,17 +92,19 @@ def _parsed(
         split: table.texts(places[0]) if split == name else _texts(read_table(*file), options)
         for split, file in files.items()
     }
-    labels, names = _read(texts, name, targets, str(path))
+    labels, names = read_labels(texts, name, targets, str(path))
     classes = _classes_elsewhere(texts, names) if labels is None else None
     told = {"labels": labels, "class_names": names}
     told["classes"] = None if classes is None else np.array([classes])
     return parsed | {key: np.asarray(value) for key, value in told.items() if value is not None}
 
 
-def _read(
+def read_labels(
     texts: Mapping[str, list[str]], name: str, targets: Targets | None, location: str
 ) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    """Labels of a split from the words of all, and class names where they are no numbers."""
+    """Labels of a split from the words of all, and class names where they are no numbers; None
+    where the split has none.
+    """
     words = [text for part in texts.values() for text in part if text]
     whole, empty = all(map(_WHOLE.fullmatch, words)), not any(texts[name])
     if whole and targets in (None, "classes"):

@@ -18,11 +18,14 @@ from kd.evals.classify import (
     accuracy,
     brier,
     classify,
+    confusion,
     ece,
     errors,
     errors_per_class,
     log_softmax,
+    matthews,
     nll,
+    perplexity,
     wrong,
 )
 from kd.evals.dark_knowledge import (
@@ -32,6 +35,7 @@ from kd.evals.dark_knowledge import (
     soft_log_probs,
     top_k,
 )
+from kd.evals.hidden_words import HIDDEN_WORDS
 from kd.evals.metrics import (
     DEFAULT_WATCH,
     MORE_IS_BETTER,
@@ -42,13 +46,14 @@ from kd.evals.metrics import (
     watchable,
     wrong_rows,
 )
-from kd.evals.regression import REGRESSION, mae, r2, rmse
+from kd.evals.regression import REGRESSION, mae, pearson, r2, rmse, spearman
 from kd.evals.words import word_errors
 
 __all__ = [
     "BINARY",
     "CLASSIFICATION",
     "DEFAULT_WATCH",
+    "HIDDEN_WORDS",
     "MORE_IS_BETTER",
     "MULTI_LABEL",
     "REGRESSION",
@@ -64,6 +69,7 @@ __all__ = [
     "class_kl",
     "classify",
     "compare",
+    "confusion",
     "ece",
     "entropy_of_targets",
     "errors",
@@ -75,14 +81,18 @@ __all__ = [
     "mae",
     "margins",
     "match_frequency",
+    "matthews",
     "mean_average_precision",
     "measured",
     "metrics_of",
     "nll",
+    "pearson",
+    "perplexity",
     "r2",
     "rmse",
     "shift",
     "soft_log_probs",
+    "spearman",
     "top_k",
     "top_share",
     "watch_of",

@@ -85,6 +85,50 @@ def ece(logits: Logits, labels: Labels, bins: int = 15) -> float:
     return float(np.abs(gap).sum() / len(labels))
 
 
+def confusion(logits: Logits, labels: Labels) -> Int[np.ndarray, "v v"]:
+    """How many examples of each class, by row, have each class as their most probable one."""
+    check_labels(labels, logits)
+    classes = np.shape(logits)[-1]
+    places = np.asarray(labels, np.int64) * classes + np.argmax(logits, axis=-1)
+    return np.bincount(places, minlength=classes**2).reshape(classes, classes)
+
+
+def f1(logits: Logits, labels: Labels) -> float:
+    """Harmonic mean of precision and recall, 0 to 1: of two classes that of class 1, as GLUE has
+    it; of more the mean over the classes that are a label or an answer, 0 of one that is never
+    right.
+
+    Formula: ``2 right / (answered + labelled)`` of a class.
+
+    Source: van Rijsbergen (1979), "Information retrieval", chapter 7.
+    """
+    table = confusion(logits, labels)
+    either = table.sum(axis=0) + table.sum(axis=1)
+    each = 2 * np.diag(table) / np.maximum(either, 1)
+    return float(each[1] if len(each) == 2 else each[either > 0].mean())
+
+
+def matthews(logits: Logits, labels: Labels) -> float:
+    """Correlation of answer and label, -1 to 1; 0 where either is always the same class.
+
+    Formula: ``(c s - t p) / sqrt((s^2 - p p) (s^2 - t t))`` with c right ones of s examples, t how
+    often each class is the label and p how often it is the answer.
+
+    Source: Matthews (1975); of several classes Gorodkin (2004), "Comparing two K-category
+    assignments by a K-category correlation coefficient".
+    """
+    table = confusion(logits, labels).astype(np.float64)
+    total, true, answered = table.sum(), table.sum(axis=1), table.sum(axis=0)
+    spread = (total**2 - answered @ answered) * (total**2 - true @ true)
+    together = np.trace(table) * total - true @ answered
+    return float(together / np.sqrt(spread)) if spread > 0 else 0.0
+
+
+def perplexity(logits: Logits, labels: Labels) -> float:
+    """Among how many equally likely classes the answer is as unsure: ``exp(nll)``, 1 or more."""
+    return float(np.exp(nll(logits, labels)))
+
+
 def one_classifier(logits: Logits) -> Logits:
     """The logits themselves, as an array.
 
@@ -149,6 +193,8 @@ CLASSIFICATION: dict[str, Callable[[Logits, Labels], object]] = {
     "ece": ece,
     "errors": errors,
     "errors_per_class": errors_per_class,
+    "f1": f1,
+    "matthews": matthews,
     "nll": nll,
 }
 

@@ -10,6 +10,7 @@ from kd.errors import KdError, unknown
 from kd.evals import binary as outputs_alone
 from kd.evals.binary import BINARY, MULTI_LABEL
 from kd.evals.classify import CLASSIFICATION, wrong
+from kd.evals.hidden_words import HIDDEN_WORDS
 from kd.evals.regression import REGRESSION
 
 MORE_IS_BETTER = {
@@ -22,20 +23,28 @@ MORE_IS_BETTER = {
     "f1": True,
     "macro_f1": True,
     "mae": False,
+    "matthews": True,
     "mean_average_precision": True,
     "micro_f1": True,
     "nll": False,
+    "pearson": True,
+    "perplexity": False,
     "r2": True,
     "rmse": False,
+    "spearman": True,
 }
 """Every metric that is one number, and whether more of it is better."""
 
-DEFAULT_WATCH = {"classes": "errors", "binary": "nll", "numbers": "rmse"}
+DEFAULT_WATCH = {"classes": "errors", "binary": "nll", "numbers": "rmse", "words": "nll"}
 """What early stopping looks at where nobody says."""
 
 
 def metrics_of(targets: str, outputs: int) -> Mapping[str, Callable[..., object]]:
-    """The metrics that fit labels of a kind, of so many outputs, by name."""
+    """The metrics that fit labels of a kind, of so many outputs, by name. Of hidden "words" the
+    answers are scores: see `kd.evals.hidden_words`.
+    """
+    if targets == "words":
+        return HIDDEN_WORDS
     if targets == "binary":
         return BINARY if outputs == 1 else MULTI_LABEL
     return CLASSIFICATION if targets == "classes" else REGRESSION
@@ -52,8 +61,10 @@ def measured(
 def wrong_rows(
     answers: np.ndarray, labels: np.ndarray, targets: str = "classes"
 ) -> np.ndarray | None:
-    """Rows that one model gets wrong; None of numbers, which are never quite right."""
-    if targets == "numbers":
+    """Rows that one model gets wrong; None of numbers, which are never quite right, and of hidden
+    words.
+    """
+    if targets in ("numbers", "words"):
         return None
     return (wrong if targets == "classes" else outputs_alone.wrong)(answers, labels)
 

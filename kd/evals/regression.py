@@ -40,6 +40,45 @@ def r2(answers: Answers, labels: Answers) -> float | None:
     return float(np.mean(1 - missed[some] / spread[some]))
 
 
+def pearson(answers: Answers, labels: Answers) -> float | None:
+    """Linear correlation of answers and labels, -1 to 1; the mean over outputs.
+
+    Outputs whose labels or answers are all alike are left out; None where that is all.
+
+    Source: Pearson (1895), "Note on regression and inheritance in the case of two parents".
+    """
+    return _correlation(*check_numbers(answers, labels))
+
+
+def spearman(answers: Answers, labels: Answers) -> float | None:
+    """Correlation of the ranks of answers and labels, -1 to 1; equal numbers share the mean of
+    their ranks. Outputs as in `pearson`.
+
+    Source: Spearman (1904), "The proof and measurement of association between two things".
+    """
+    z, y = check_numbers(answers, labels)
+    return _correlation(_ranks(z), _ranks(y))
+
+
+def _correlation(z: Answers, y: Answers) -> float | None:
+    """The mean over outputs ``[n v]`` that vary."""
+    z, y = z - z.mean(axis=0), y - y.mean(axis=0)
+    spread = np.sqrt(np.sum(z**2, axis=0) * np.sum(y**2, axis=0))
+    some = spread > 0
+    if not some.any():
+        return None
+    return float(np.clip(np.mean(np.sum(z * y, axis=0)[some] / spread[some]), -1, 1))
+
+
+def _ranks(values: Answers) -> Answers:
+    """Ranks from 1 in each column ``[n v]``, of equal numbers their mean."""
+    columns = []
+    for column in values.T:
+        _, place, count = np.unique(column, return_inverse=True, return_counts=True)
+        columns.append((np.cumsum(count) - (count - 1) / 2)[place])
+    return np.stack(columns, axis=1)
+
+
 def check_numbers(answers: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """Both as float64 ``[n v]``. Raises a `KdError` where shapes differ, or a number is not
     finite.
@@ -57,4 +96,10 @@ def check_numbers(answers: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     return z, y
 
 
-REGRESSION: dict[str, Callable[[Answers, Answers], object]] = {"mae": mae, "r2": r2, "rmse": rmse}
+REGRESSION: dict[str, Callable[[Answers, Answers], object]] = {
+    "mae": mae,
+    "pearson": pearson,
+    "r2": r2,
+    "rmse": rmse,
+    "spearman": spearman,
+}

@@ -49,7 +49,7 @@ def build_task(
         init=init,
         init_source=init_source(spec),
         layers=parse_layers(spec.student),
-        view=_view(spec),
+        view=_view(spec, data),
         constraint=max_norm(spec.optim.max_norm),
         learning_rate_schedule=spec.optim.learning_rate_schedule,
         early_stopping=spec.early_stopping is not None,
@@ -62,9 +62,11 @@ def build_task(
     )
 
 
-def _view(spec: Spec) -> View | None:
+def _view(spec: Spec, examples: Examples) -> View | None:
     """What is done to a batch on the device, before anybody sees it."""
     data = spec.data
+    if data.text.masked:
+        return kd_data.masking(examples, data.text.masked, data.text.rare)
     # a stream is turned round while it is read
     flip = kd_data.flip() if data.flip and not data.stream else None
     jitter = kd_data.jitter(data.jitter_pixels)

@@ -10,7 +10,7 @@ from typing import Any, overload
 from kd import data as kd_data
 from kd.config import parse
 from kd.core.types import Targets
-from kd.data import Dataset
+from kd.data import Dataset, Text
 from kd.errors import KdError
 from kd.runs.load import load_finished, load_trained
 from kd.runs.pretrained import checked_model, load_pretrained
@@ -35,6 +35,7 @@ def load(
     data_dir: Path | None = None,
     scale: float | None = None,
     targets: Targets | None = None,
+    text: Text | None = None,
 ) -> Dataset: ...
 def load(
     source: Any,
@@ -42,6 +43,7 @@ def load(
     data_dir: Path | None = None,
     scale: float | None = None,
     targets: Targets | None = None,
+    text: Text | None = None,
     *,
     model: Any = None,
     allow_code: str | Iterable[str] = (),
@@ -60,7 +62,7 @@ def load(
         `kd.runs.pretrained.load_pretrained`, or no such data.
     """
     if split is not None:
-        return kd_data.load(source, split, data_dir, scale, targets)
+        return kd_data.load(source, split, data_dir, scale, targets, text)
     if _is_outside(source):
         return load_pretrained(parse(str(source), "source"), checked_model(model), "model")
     folder: pathlib.Path = anywhere(source, "a folder")

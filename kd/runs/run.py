@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,9 @@ from kd.core.manifest import Manifest
 from kd.core.state import State
 from kd.core.terms import teacher_taps
 from kd.core.types import Teacher
-from kd.data.examples import Examples
+from kd.data.examples import Examples, judged_as
 from kd.errors import KdError
+from kd.lineage import Lineage
 from kd.placement.ambient import pinned
 from kd.placement.compiled import keeping_compiled
 from kd.placement.mesh import check_batch, make_mesh, put
@@ -45,6 +46,11 @@ from kd.training.program import place
 from kd.training.room import check_room
 from kd.training.timing import AtPeak
 
+Gate = Callable[[Lineage, Mapping[str, Any] | None], Mapping[str, Any] | None]
+"""What a run of this lineage owes, to be recorded beside it, or None; it is told what the same run
+recorded before, and raises a `KdError` where the run may not begin.
+"""
+_LICENCES = "licences.json"
 _ANSWERS = "answers.json"  # what is known of the answers of a function
 _SHOWN = ("accuracy", "errors", "nll")  # of classes, beside the losses
 
@@ -59,13 +65,16 @@ def train_workdir(
     at_peak: AtPeak | None = None,
     begun: float | None = None,
     despite_changes: bool = False,
+    gate: Gate | None = None,
 ) -> dict[str, Any]:
     """Train a config into a work directory, resuming what is there, and return its evaluation.
 
     The evaluation has one entry per member: see `evaluation`. It is also in ``evaluation.json``,
     which is written once: of a run that has arrived, what was recorded is returned. `sinks` hear of
     the metrics too: see `kd.training.sinks`; `profile` are steps to trace, and `at_peak` makes MFU
-    of the time of a step, and `begun` is when its time began (``time.perf_counter()``). With
+    of the time of a step, and `begun` is when its time began (``time.perf_counter()``). `gate` is
+    asked before the first step whether the run may learn from what it learns from:
+    `kd.provenance.LicenceGate`, which ``kd train`` asks. With
     `despite_changes` a teacher is used, and this run read, although code or data are not what was
     recorded; then ``despite_changes`` of the evaluation lists what is different.
 
@@ -76,11 +85,16 @@ def train_workdir(
     path = anywhere(path, "a work directory")
     with pinned(), keeping_compiled(spec.keep_compiled):
         looks = Looks(path, title, sinks, profile, at_peak, begun)
-        return _train_spec(spec, path, title, looks, despite_changes)
+        return _train_spec(spec, path, title, looks, despite_changes, gate)
 
 
 def _train_spec(
-    spec: Spec, path: pathlib.Path, title: str, looks: Looks, despite_changes: bool
+    spec: Spec,
+    path: pathlib.Path,
+    title: str,
+    looks: Looks,
+    despite_changes: bool,
+    gate: Gate | None,
 ) -> dict[str, Any]:
     # before data is read, for minutes maybe
     check_batch(make_mesh(spec.mesh), spec.data.batch_size, spec.accumulate)
@@ -102,7 +116,10 @@ def _train_spec(
         def take() -> list[str]:
             # first: who does not hold it must not say whose folder this is
             held.enter_context(made(path).locked())
+            owes = None if gate is None else gate(begin(), Workdir(path).read(_LICENCES))
             workdir = claim(path, spec, data, who, begin, begun)
+            if owes is not None:
+                workdir.write(_LICENCES, owes)
             changes = verify(workdir, splits, despite_changes=despite_changes)
             lengthen(workdir, owner_of(spec, data, who, begun), spec, len(data))
             return [*changes, *_changes_of_weights(workdir)]
@@ -228,7 +245,7 @@ def _train_in(
                 )
             for line in _said_at(resumed_at, workdir, task):
                 progress.say(f"{title}: {line}")
-            in_a_line = isinstance(task.data, kd_data.Stream) or resumed_at in _before(workdir)
+            in_a_line = task.takes_parts or resumed_at in _before(workdir)
             unwritten = cadence.dispatch - 1 if in_a_line else 0
             lines = writers.jsonl(workdir.metrics, resumed_at, progress.say, unwritten)
             # the times first: writing is no part of the steps of this line
@@ -269,6 +286,11 @@ def _said_at(resumed_at: int, workdir: Workdir, task: loop.Task) -> list[str]:
     if resumed_at:
         return []
     lines = [] if task.first is None else [task.first.text]
+    if task.data.tokens is not None and task.data.tokens.cut:
+        lines.append(
+            f"{task.data.tokens.cut:,} texts are longer than {task.data.first.shape[1]} tokens "
+            "(config.data.text.length), and their ends are cut off"
+        )
     if task.teacher is not None and (kept := said(task.teacher)):
         lines.append(kept)
     if workdir.has_metrics:
@@ -282,9 +304,9 @@ def _said_at(resumed_at: int, workdir: Workdir, task: loop.Task) -> list[str]:
 def _held_out(run: Trained, data: Examples) -> dict[str, Any]:
     if data.labels is None:
         return {}
-    rows, targets = data.has_label, data.targets
+    rows, targets = data.has_label, judged_as(data)
     labels = data.labels[rows]
-    metrics = [evals.measured(answers[rows], labels, targets) for answers in run.each(data)]
+    metrics = [evals.measured(answers[rows], labels, targets) for answers in run.judged(data)]
     names = _SHOWN if targets == "classes" else evals.metrics_of(targets, data.num_classes)
     values = {
         f"eval/{name}": [m[name] for m in metrics]

@@ -10,7 +10,7 @@ from kd import data as kd_data
 from kd import evals
 from kd.config import Spec
 from kd.data import check_same_kind
-from kd.data.examples import Examples
+from kd.data.examples import Examples, judged_as
 from kd.data.slices import parse_split, split_rows
 from kd.errors import KdError
 from kd.system import words
@@ -72,7 +72,7 @@ def with_teacher_inputs(
 
 def watched(spec: Spec, validation: Examples) -> str:
     """The metric by which early stopping judges a run."""
-    return evals.watch_of(spec.watch, validation.targets, validation.num_classes)
+    return evals.watch_of(spec.watch, judged_as(validation), validation.num_classes)
 
 
 def split_fingerprints(
@@ -83,7 +83,7 @@ def split_fingerprints(
     The examples are those of `load_splits`.
     """
     chosen = spec.data.classes is not None or spec.data.class_weights is not None
-    chosen = chosen or spec.teacher.image_size is not None
+    chosen = chosen or spec.teacher.image_size is not None or bool(spec.data.text.masked)
     as_it_is = not chosen and spec.data.crop == "none" and not spec.data.flip
     splits = {spec.data.train: data if as_it_is else open_split(spec, spec.data.train)}
     splits[spec.data.eval] = held_out
@@ -130,6 +130,8 @@ def open_split(
     """
     data, folder = spec.data, data_dir or spec.data.data_dir
     words.say(f"reading {data.source}")
+    if data.text.tokenizer is not None:
+        return _text(spec, split, folder, training=training)
     if not data.stream and data.image_size is None:
         return kd_data.load(data.source, split, folder, data.scale, data.targets)
     crop, flip = (data.crop, data.flip) if training else ("none", False)
@@ -148,6 +150,17 @@ def open_split(
         scale=data.scale,
     )
     return stream if data.stream else kd_data.in_memory(stream)
+
+
+def _text(spec: Spec, split: str, folder: str | None, *, training: bool) -> Examples:
+    """A split of text; what a masked language model is measured on has its words hidden once."""
+    data, text = spec.data, spec.data.text
+    if data.image_size is not None:
+        raise KdError("config.data.image_size is of images, and the data is text; leave it out")
+    read = kd_data.load(data.source, split, folder, data.scale, data.targets, text)
+    if text.masked and not training:
+        read = kd_data.hidden(read, kd_data.masking(read, text.masked, text.rare))
+    return kd_data.as_stream(read) if data.stream else read
 
 
 def _check_apart(spec: Spec) -> None:

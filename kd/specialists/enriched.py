@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from kd.data import Dataset, Order
+from kd.data import Dataset, Order, Rows
 from kd.errors import KdError
 from kd.specialists.clusters import Classes, check_classes
 
@@ -55,7 +55,7 @@ class Enriched(Dataset):
         return np.array([np.log(len(rest) / len(own)) for own, rest in self.rows_of], np.float32)
 
 
-class Halves:
+class Halves(Rows):
     """Batches of which one half is special and one half is not, each cut from permutations of its
     own; a pure function of (seed, step).
     """

@@ -19,6 +19,7 @@ from kd.data import (
     Dataset,
     Stream,
     as_seen,
+    by_length,
     example_batch,
     gather,
     in_order,
@@ -34,6 +35,8 @@ from kd.system import words
 from kd.teachers.each import of_each
 from kd.teachers.make import unpaired_answer
 from kd.teachers.mixture import Mixture
+
+_LOGITS = 2**27  # numbers that are there at once
 
 
 @pinned()
@@ -51,8 +54,23 @@ def predict(
 
     Where the parameters live on a mesh, batches are split over it.
     """
-    outputs = _answer(_apply(model, members), (params, extra), data, batch_size, members)
+    outputs = _by_length(_apply(model, members), (params, extra), data, batch_size, members)
     return np.asarray(outputs.logits)
+
+
+@pinned()
+def word_scores(
+    model: Model, params: PyTree, extra: PyTree, data: Examples, *, members: bool, batch_size: int
+) -> np.ndarray:
+    """What is judged of words that were hidden: of each position the negative log-likelihood of its
+    label, and 1 where that is the most probable word. Shapes: ``[n l 2]``, or ``[m n l 2]``.
+
+    The logits of a few rows are computed at a time, and none are kept.
+    """
+    wide = data.num_classes * int(np.prod(data.positions))
+    size = max(1, min(batch_size, _LOGITS // wide))
+    told = _answer(_scored(model, members), (params, extra), data, size, members)
+    return np.asarray(told.logits)
 
 
 @pinned()
@@ -68,7 +86,8 @@ def answers(teacher: Teacher, data: Examples, *, batch_size: int = 500) -> Outpu
     """
     check_answers(teacher.manifest, data)
     several = teacher.pairs is not None
-    return _answer(applied(teacher), teacher.variables, data, batch_size, several)
+    answer = _by_length if teacher.manifest is None else _answer
+    return answer(applied(teacher), teacher.variables, data, batch_size, several)
 
 
 @pinned()
@@ -159,8 +178,44 @@ def _apply(model: Model, members: bool) -> Callable[[PyTree, Batch], Outputs]:
 
 
 @functools.lru_cache(maxsize=64)
+def _scored(model: Model, members: bool) -> Callable[[PyTree, Batch], Outputs]:
+    def answer(variables: PyTree, batch: Batch) -> Outputs:
+        params, extra = variables
+        outputs = model.apply(params, extra, batch["inputs"], train=False)[0]
+        log_probs, labels = outputs.log_probs(), batch["labels"]
+        nll = -jnp.take_along_axis(log_probs, labels[..., None], axis=-1)[..., 0]
+        right = jnp.argmax(log_probs, axis=-1) == labels
+        return Outputs(jnp.stack([nll, right.astype(nll.dtype)], axis=-1))
+
+    return of_each(answer, "member") if members else answer
+
+
+@functools.lru_cache(maxsize=64)
 def _paired(apply: Callable[[PyTree, Batch], Outputs]) -> Callable[[PyTree, Batch], Outputs]:
     return of_each(apply, "member")
+
+
+def _by_length(
+    apply: Callable[[PyTree, Batch], Outputs],
+    variables: PyTree,
+    data: Examples,
+    batch_size: int,
+    members: bool,
+) -> Outputs:
+    """`_answer` of who answers live: texts of about one length together, with little padding."""
+    if not isinstance(data, Dataset) or len(parts := by_length(data)) < 2:
+        return _answer(apply, variables, data, batch_size, members)
+    if jax.eval_shape(apply, variables, example_batch(data, 1)).taps:  # they may be as long
+        return _answer(apply, variables, data, batch_size, members)
+    told, none = [], {"labels": None, "weights": None, "named": None}
+    for rows, length in parts:
+        short = dataclasses.replace(data, inputs=data.inputs[rows, :length], **none)
+        told.append(_answer(apply, variables, short, batch_size, members))
+    back, ahead = np.argsort(np.concatenate([rows for rows, _ in parts])), int(members)
+    ahead += told[0].average is not None
+    return jax.tree.map(
+        lambda *leaves: np.take(np.concatenate(leaves, axis=ahead), back, axis=ahead), *told
+    )
 
 
 def _answer(

@@ -16,9 +16,9 @@ import numpy as np
 
 from kd import evals, exporting
 from kd.core.manifest import check_answers
-from kd.core.types import Average, Model, PyTree, Targets, Teacher
+from kd.core.types import Average, Model, PyTree, Teacher
 from kd.data import Dataset, FixedViews, Stream
-from kd.data.examples import Examples, of_student
+from kd.data.examples import Examples, judged_as, of_student
 from kd.data.seen import Seen, scale_for
 from kd.errors import KdError, unknown
 from kd.lineage import Lineage
@@ -27,7 +27,7 @@ from kd.placement.mesh import is_whole
 from kd.system.paths import anywhere
 from kd.teachers import make as kd_teacher
 from kd.teachers import viewed
-from kd.teachers.answers import check_data, check_inputs, predict, reading
+from kd.teachers.answers import check_data, check_inputs, predict, reading, word_scores
 from kd.teachers.remembered import remembered_answers
 from kd.teachers.viewed import KeptAs
 
@@ -99,6 +99,19 @@ class Trained:
             )
         return logits
 
+    def judged(self, data: Examples) -> np.ndarray:
+        """What metrics of `data` read: the answers of `each`, ``[m n *p v]``; of hidden words, of
+        which there are too many to keep all logits, their scores ``[m n l 2]``: see
+        `kd.evals.hidden_words`.
+        """
+        if judged_as(data) != "words":
+            return self.each(data)
+        check_data(data)
+        scale_for(self.seen, data.seen, "the model")
+        told: dict[str, Any] = {"members": self.members, "batch_size": _BATCH}
+        scores = word_scores(self.model, self.params, self.extra, data, **told)
+        return scores if self.members else scores[None]
+
     def errors(self, data: Examples) -> np.ndarray:
         """Number of labelled examples that it gets wrong: ``[]``, or ``[m]`` for a population.
 
@@ -118,10 +131,10 @@ class Trained:
             raise KdError(
                 f"{metric} is counted against labels and there are none; pass data with labels"
             )
-        rows, targets = data.has_label, data.targets
+        rows, targets = data.has_label, judged_as(data)
         labels = data.labels[rows]
         values = [
-            evals.badness(metric, answers[rows], labels, targets) for answers in self.each(data)
+            evals.badness(metric, answers[rows], labels, targets) for answers in self.judged(data)
         ]
         return np.asarray(values if self.members else values[0])
 
@@ -368,7 +381,7 @@ def evaluation(run: Trained, data: Examples) -> dict[str, Any]:
     rows, judged = np.flatnonzero(data.has_label), data.has_label
     labels = data.labels[judged]
     members = [
-        member_evaluation(answers[judged], labels, data.targets) for answers in run.each(data)
+        member_evaluation(answers[judged], labels, judged_as(data)) for answers in run.judged(data)
     ]
     for member in members:
         if "wrong" in member:
@@ -377,7 +390,7 @@ def evaluation(run: Trained, data: Examples) -> dict[str, Any]:
 
 
 def member_evaluation(
-    logits: np.ndarray, labels: np.ndarray, targets: Targets = "classes"
+    logits: np.ndarray, labels: np.ndarray, targets: str = "classes"
 ) -> dict[str, Any]:
     """What is kept of one model: every metric that fits, and the rows that it gets wrong."""
     wrong = evals.wrong_rows(logits, labels, targets)

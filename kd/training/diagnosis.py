@@ -65,8 +65,9 @@ def _batch(task: Task, step: int) -> Batch:
         batch = jax.tree.map(jnp.asarray, next(feed))
         feed.close()
         return kd_data.as_seen(batch, task.data.unit)
-    rows = task.data.order((seed,), task.batch_size).rows(step)[0]
-    return kd_data.gather(kd_data.to_device(task.data), jnp.asarray(rows))
+    order = task.data.order((seed,), task.batch_size)
+    batch = kd_data.gather(kd_data.to_device(task.data), jnp.asarray(order.rows(step)[0]))
+    return kd_data.shortened(batch, order.length(step), bool(task.data.positions))
 
 
 def _answers(task: Task, state: State, step: int) -> str | None:

@@ -5,7 +5,7 @@ memory or streamed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -86,11 +86,12 @@ def lower(task: Task) -> Any:
     return _lower(task, place(task))
 
 
-def _lower(task: Task, placement: Placement) -> Any:
+def _lower(task: Task, placement: Placement, length: int | None = None) -> Any:
+    """`lower`, of text whose batch is `length` tokens long."""
     abstract = (
         task.abstract_state,
         jax.eval_shape(lambda: teacher_variables(task)),
-        host_batch(task),
+        host_batch(task, length),
     )
     with jax.set_mesh(placement.mesh):
         return _jitted(_prepared(task), placement).lower(
@@ -133,36 +134,43 @@ def _in_memory(
     table = kd_data.to_device(data, lambda array: put(array, everywhere))
     over_batch = sharding(placement.mesh, BATCH)
 
-    def gather(table: PyTree, rows: jax.Array) -> Batch:
-        return jax.lax.with_sharding_constraint(dict(kd_data.gather(table, rows)), over_batch)
-
     rows_at = NamedSharding(placement.mesh, jax.sharding.PartitionSpec(None, *placement.batch.spec))
-    run = many(member_step(task), gather, capacity)
-    if task.is_population:
-        run = many_of_population(run, members_of(task))
     ins = (placement.state, placement.teacher, everywhere, rows_at, everywhere, everywhere)
-    jitted = jax.jit(
-        run, in_shardings=ins, out_shardings=(placement.state, everywhere), donate_argnums=0
-    )
     seeds = task.members.seeds
     seeds = (seeds,) if isinstance(seeds, int) else seeds
     order = data.order(seeds, task.batch_size)
     rows = jax.ShapeDtypeStruct(_table(task, order, range(0), capacity).shape, np.int32)
-    with jax.set_mesh(placement.mesh):
-        program = jitted.lower(
-            task.abstract_state, variables, table, rows, np.int32(0), hparams
-        ).compile()
 
+    def compiled(length: int | None) -> Any:
+        def gather(table: PyTree, rows: jax.Array) -> Batch:
+            batch = kd_data.shortened(kd_data.gather(table, rows), length, bool(data.positions))
+            return jax.lax.with_sharding_constraint(dict(batch), over_batch)
+
+        run = many(member_step(task), gather, capacity)
+        if task.is_population:
+            run = many_of_population(run, members_of(task))
+        jitted = jax.jit(
+            run, in_shardings=ins, out_shardings=(placement.state, everywhere), donate_argnums=0
+        )
+        arguments = (task.abstract_state, variables, table, rows, np.int32(0), hparams)
+        with jax.set_mesh(placement.mesh):
+            return jitted.lower(*arguments).compile()
+
+    programs = {length: compiled(length) for length in order.lengths}
     running: list[Any] = []
 
     def advance(state: State, step: int, until: int) -> tuple[State, Any]:
         with clock.waiting(running):
             rows = put(_table(task, order, range(step, until), capacity), rows_at)
+        program = programs[order.length(step)]
         state, metrics = program(state, variables, table, rows, np.int32(until - step), hparams)
         running[:] = jax.tree.leaves(metrics)
         return state, metrics
 
-    return Program(advance, text=program.as_text)
+    if len(programs) == 1:
+        return Program(advance, text=_text(programs))
+    # a line of metrics may end within several dispatches: the step says where the data stands
+    return Program(advance, order.alike, dict, text=_text(programs))
 
 
 def _streamed(
@@ -175,7 +183,6 @@ def _streamed(
     position: dict[str, Any] | None,
     clock: Clock,
 ) -> Program:
-    program = _lower(task, placement).compile()
     share = _share(task, placement)
     feed = kd_data.batches(
         data, task.members.seeds, task.batch_size, share, start, stop=task.total_steps
@@ -195,10 +202,13 @@ def _streamed(
 
         return jax.make_array_from_callback(shape, placement.batch, part)
 
+    order = data.order((0,), task.batch_size)
+    programs = {length: _lower(task, placement, length).compile() for length in order.lengths}
     running: list[Any] = []
 
     def advance(state: State, step: int, until: int) -> tuple[State, Any]:
         assert until == step + 1
+        program = programs[order.length(step)]
         with clock.waiting(jax.tree.leaves(running)):
             batch = dict(next(feed))
         if not placement.batch.is_fully_addressable:  # else the program places it, and quicker
@@ -209,7 +219,12 @@ def _streamed(
             jax.block_until_ready(running.pop(0))
         return state, metrics
 
-    return Program(advance, lambda step, _: step + 1, feed.get_state, feed.close, program.as_text)
+    return Program(advance, lambda step, _: step + 1, feed.get_state, feed.close, _text(programs))
+
+
+def _text(programs: Mapping[int | None, Any]) -> Callable[[], str | None]:
+    """The program's text; None of several, of which none is what every step costs."""
+    return next(iter(programs.values())).as_text if len(programs) == 1 else lambda: None
 
 
 def _jitted(step: Callable[..., Any], placement: Placement) -> Any:
@@ -233,11 +248,15 @@ def _prepared(task: Task) -> Callable[..., Any]:
     return run
 
 
-def host_batch(task: Task) -> Batch:
+def host_batch(task: Task, length: int | None = None) -> Batch:
     """Shapes of what the step is fed: the batch of a run, or one per member; inputs as they are
-    stored.
+    stored, of text `length` tokens long.
     """
-    batch = dict(abstract_batch(task))
+
+    def short(batch: Batch) -> Batch:
+        return kd_data.shortened(batch, length, bool(task.data.positions))
+
+    batch = dict(jax.eval_shape(short, abstract_batch(task)))
     for name in ("inputs", "teacher_inputs"):
         if name in batch:
             stored = task.data if name == "inputs" else task.data.taught

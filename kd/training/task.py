@@ -89,6 +89,14 @@ class Task:
         """Whether each member of the population learns from a teacher of its own."""
         return self.teacher is not None and self.teacher.pairs is not None
 
+    @property
+    def takes_parts(self) -> bool:
+        """Whether a line of metrics may take several dispatches, so that a run stops within it:
+        of streamed data, and of batches of several lengths.
+        """
+        several = len(self.data.order((0,), self.batch_size).lengths) > 1
+        return several or isinstance(self.data, kd_data.Stream)
+
     @functools.cached_property
     def abstract_state(self) -> State:
         """Shapes and types of the state; nothing is computed, and traced once."""

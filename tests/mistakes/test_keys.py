@@ -109,11 +109,10 @@ def test_no_config_file(workdir, tmp_path, refused):
     refused(command, "cannot read config file", "empty.py")
 
 
-def test_a_config_file_keeps_its_own_errors(workdir, tmp_path):
-    """They are the user's program: a traceback names the line."""
+def test_what_a_config_file_raises_is_said_with_its_line(workdir, tmp_path, refused):
     (tmp_path / "config.py").write_text("def get_config(arg):\n    return 1 / 0\n")
-    with pytest.raises(ZeroDivisionError):
-        main(["train", f"--config={tmp_path / 'config.py'}", f"--workdir={workdir}"])
+    command = ["train", f"--config={tmp_path / 'config.py'}", f"--workdir={workdir}"]
+    refused(command, "ZeroDivisionError: division by zero", "config.py:2, in get_config")
 
 
 def test_the_test_set_does_not_choose_the_state(workdir, refused):
