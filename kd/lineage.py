@@ -36,11 +36,12 @@ class Weights:
 @dataclasses.dataclass(frozen=True)
 class FirstWeights(Weights):
     """`Weights` that a run began with: the names of the arrays that it took, and of those that it
-    drew itself.
+    drew itself. `layers` are the blocks that its own began with, where it chose some.
     """
 
     copied: tuple[str, ...] = ()
     fresh: tuple[str, ...] = ()
+    layers: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,6 +147,7 @@ def _first(told: Any) -> FirstWeights | None:
     if told is None:
         return None
     lists = {name: tuple(told[name]) for name in ("changes", "copied", "fresh")}
+    lists["layers"] = tuple(told.get("layers", ()))
     return FirstWeights(**{**told, **lists})
 
 

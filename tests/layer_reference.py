@@ -72,6 +72,21 @@ def hidden_cosine(s, t, heads, **_):
     return np.mean(rows(1 - cosine), axis=1)
 
 
+def attention_mse(s, t, **_):
+    return np.mean(rows(s["relations"] - t["relations"]) ** 2, axis=1)
+
+
+def minilm(s, t, **_):
+    own, wanted = (softmax(x["relations"].reshape(-1, x["relations"].shape[-1])) for x in (s, t))
+    return np.mean(kl(wanted, own).reshape(len(s["relations"]), -1), axis=1)
+
+
+def pkd(s, t, heads, **_):
+    own, wanted = s["hidden"][:, 0], t["hidden"][:, 0]
+    own = mapped(own, heads.dropped) if heads.dropped else own
+    return np.sum((at_length_one(own) - at_length_one(wanted)) ** 2, axis=-1)
+
+
 def hint(s, t, heads, **_):
     return np.sum(rows(mapped(s["hidden"], heads.dropped, padded=False) - t["hidden"]) ** 2, 1) / 2
 

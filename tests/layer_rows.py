@@ -125,6 +125,7 @@ def _wide(case, arrays):
 
 MAPS = {"student": (4, 4, 3), "teacher": (4, 4, 5)}
 TOKENS = {"student": (5, 3), "teacher": (5, 4)}
+RELATIONS = {"student": (3, 2, 3), "teacher": (3, 2, 3)}
 SHRUNK = {"student": (4, 4, 3), "teacher": (2, 3, 4)}
 
 CASES = {
@@ -135,6 +136,7 @@ CASES = {
         (5,),
         {"margin": 0.8},
     ),
+    "attention_mse": Case("attention_mse", reference.attention_mse, **RELATIONS, itself="plain"),
     "attention_transfer": Case(
         "attention_transfer", reference.attention_transfer, **MAPS, itself="plain"
     ),
@@ -158,10 +160,13 @@ CASES = {
     "hint, two grids": Case("hint", reference.hint, **SHRUNK),
     "mgd": Case("mgd", reference.mgd, **MAPS, numbers={"mask_ratio": 0.4}),
     "mgd, tokens": Case("mgd", reference.mgd, **TOKENS, numbers={"mask_ratio": 0.4}),
+    "minilm": Case("minilm", reference.minilm, **RELATIONS, itself="plain"),
     "mlkd": Case("mlkd", reference.mlkd_mean, mean=True, itself="plain"),
     "nst": Case("nst", reference.nst, **MAPS, itself="plain"),
     "nst, two grids": Case("nst", reference.nst, **SHRUNK),
     "ofd": Case("ofd", reference.ofd, **MAPS, itself="identity"),
+    "pkd": Case("pkd", reference.pkd, **TOKENS),
+    "pkd, one width": Case("pkd", reference.pkd, (5, 4), (5, 4), itself="plain"),
     "review": Case("review", reference.review, [(4, 4, 3), (2, 2, 4)], [(4, 4, 5), (2, 2, 6)]),
     "sdd": Case(
         "sdd",

@@ -174,7 +174,7 @@ def test_a_network_of_another_depth_or_width_or_kind_is_refused(arrays, tmp_path
 def test_a_network_without_a_table_is_refused(arrays, tmp_path):
     np.savez(tmp_path / "x.npz", **arrays)
     for make in (MODELS["mlp"], lambda _: linen(nn.Dense(3))):
-        with pytest.raises(KdError, match="they are for resnet, token_vit, wrn"):
+        with pytest.raises(KdError, match="they are for encoder, resnet, token_vit, wrn"):
             from_file(tmp_path / "x.npz", make)
 
 

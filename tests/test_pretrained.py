@@ -193,7 +193,7 @@ def bad(place):
         "another network": (weights(place, depth=3), "another network"),
         "a network without names": (
             {**weights(place), "teacher__model": {"name": "mlp"}},
-            "they are for resnet, token_vit, wrn",
+            "they are for encoder, resnet, token_vit, wrn",
         ),
         "no file": (
             {**weights(place), "teacher__source": "weights:/nowhere.npz"},
@@ -229,7 +229,7 @@ def bad(place):
         ),
         "first weights of another kind": (
             {"student__init": f"weights:{place / 'weights.npz'}"},
-            "they are for resnet, token_vit, wrn",
+            "they are for encoder, resnet, token_vit, wrn",
         ),
     }
 

@@ -14,7 +14,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import tiny
 from kd.models import vit
-from kd.models.vit import Block, Size, attend, patches, positions
+from kd.models.attention import attend
+from kd.models.vit import Block, Size, patches, positions
 from small_vit import IMAGES, KEY, SMALL, params, shapes_of, small
 
 LABELS = jnp.arange(6) % 5

@@ -2,7 +2,7 @@
 
 from kd.config.identity import code_names, code_of, fingerprint_of, identity, settings
 from kd.config.idle import check_idle
-from kd.config.init import Init, options_of, parse_init, with_place
+from kd.config.init import Init, options_of, parse_init, parse_layers, with_place
 from kd.config.overrides import choose, load_config
 from kd.config.source import KNOWN, Source, parse
 from kd.config.spec import (
@@ -44,6 +44,7 @@ __all__ = [
     "options_of",
     "parse",
     "parse_init",
+    "parse_layers",
     "plain",
     "resolve",
     "settings",

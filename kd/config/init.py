@@ -11,11 +11,14 @@ from typing import Any
 
 from kd.config.source import Source, parse
 from kd.errors import KdError
+from kd.models.repeated import check_layers
 
 NORMALISED = ("mean", "deviation")
 """Keys of a student that say what its inputs are normalised by: see `kd.models.normalised`."""
-RESERVED = ("name", "init", *NORMALISED)
+RESERVED = ("name", "init", "layers", *NORMALISED)
 """Keys of a student that are no options of its model."""
+TEACHER = "teacher"
+"""What ``init`` is where it is the teacher."""
 _KEY = "config.student.init"
 _SPELLED = re.compile(r"(?P<source>.+?)(\?member=(?P<member>\d{1,9}))?", re.DOTALL)
 
@@ -55,9 +58,37 @@ def parse_init(student: Mapping[str, Any]) -> Init | None:
     known = scheme in ("run", "hf", "weights") and (member is None or scheme == "run")
     if spelled is None or not known or spelled["source"] == f"{scheme}:":
         raise KdError(
-            f"{_KEY} must be run:DIR, a finished run, or hf:DIR or weights:FILE, got {text!r}"
+            f"{_KEY} must be run:DIR, a finished run, or hf:DIR or weights:FILE, or teacher, got "
+            f"{text!r}"
         )
     return Init(parse(spelled["source"], _KEY), member)
+
+
+def parse_layers(student: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """``layers``: which block of `init` each block of the student begins with, from 0; None: the
+    one of its own number.
+
+    Raises:
+      KdError: as `kd.models.repeated.check_layers`.
+    """
+    return check_layers(student.get("layers"), student.get("init"), "config.student.")
+
+
+def of_teacher(student: Mapping[str, Any], teacher: Source | None) -> dict[str, Any]:
+    """The same student; where its ``init`` is ``teacher``, spelled as the teacher is.
+
+    Raises:
+      KdError: no teacher, several, or one that is no run and no folder of Hugging Face.
+    """
+    if student.get("init") != TEACHER:
+        return dict(student)
+    if teacher is None or teacher.scheme not in ("run", "hf"):
+        what = "there is no single teacher" if teacher is None else f"it is {teacher.text}"
+        raise KdError(
+            f"{_KEY}={TEACHER} takes the teacher's weights and {what}; set config.teacher.source "
+            "to run:DIR or hf:DIR"
+        )
+    return {**student, "init": teacher.text}
 
 
 def with_place(student: Mapping[str, Any], place: str) -> dict[str, Any]:

@@ -15,7 +15,14 @@ from ml_collections import ConfigDict
 
 from kd.calling import parameters
 from kd.config.idle import check_idle
-from kd.config.init import NORMALISED, RESERVED, parse_init, with_place
+from kd.config.init import (
+    NORMALISED,
+    RESERVED,
+    of_teacher,
+    parse_init,
+    parse_layers,
+    with_place,
+)
 from kd.config.local_copy import LocalCopy, check_local_copy
 from kd.config.source import Source
 from kd.config.teacher import Part, TeacherSpec, check_teacher, here, make_parts
@@ -110,7 +117,8 @@ class Spec:
     member, its state with the fewest errors on that split, looked at every `eval_epochs`; or the
     best by the metric that `watch` names (by nll where labels are yes or no, by rmse where they are
     numbers). With `patience` the run ends when every member has been looked at so many times
-    without getting better. `student.init` names weights to begin with, such as ``run:DIR``: see
+    without getting better. `student.init` names weights to begin with, such as ``run:DIR`` or
+    ``teacher``, and `student.layers` which block each of its own begins as: see
     `kd.config.init`; `student.mean` and `student.deviation` are what its inputs are normalised by.
 
     `teachers` names several teachers, each with a `source` and a `weight`, which teach as one: see
@@ -221,6 +229,7 @@ def _well_formed(config: ConfigDict | Mapping[str, Any]) -> Spec:
             "too"
         )
     check_options(spec.student)
+    parse_layers(spec.student)
     check_teacher(spec.teacher)
     for name, part in spec.parts.items():
         if part.model is not None:
@@ -240,7 +249,8 @@ def _on_this_machine(spec: Spec) -> Spec:
 
     data_dir = path(spec.data.data_dir, "data.data_dir")
     copies = path(spec.local_copy.folder, "local_copy.folder")
-    init, student = parse_init(spec.student), spec.student
+    student = of_teacher(spec.student, spec.teacher.origin)
+    init = parse_init(student)
     if init is not None:
         student = with_place(student, init.source.place)
     return dataclasses.replace(

@@ -41,14 +41,17 @@ class Outputs:
     """What a model answers: logits, and how an ensemble's logits become one distribution.
 
     `weights`, which sum to 1, say how much each member of an ensemble counts; None: all alike.
-    `taps` are inner features by name. Shapes: ``logits[*b v]`` and ``taps[name][b ...]``, which
-    may carry the positions, ``[*b ...]``; all with a leading axis ``e`` when `average` is set.
+    `taps` are inner features by name. `places` says which places of a grid hold something, of
+    texts that are filled up to one length; None: all of them. Shapes: ``logits[*b v]``,
+    ``places[b *g]`` and ``taps[name][b ...]``, which may carry the positions, ``[*b ...]``; all
+    with a leading axis ``e`` when `average` is set.
     """
 
     logits: Float[Array, "*b v"] | Any  # in a pytree JAX also puts shapes and axis numbers here
     average: Average | None = dataclasses.field(default=None, metadata={"static": True})
     taps: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     weights: tuple[float, ...] | None = dataclasses.field(default=None, metadata={"static": True})
+    places: Any = None
 
     def log_probs(self, temperature: Float[Array, ""] | float = 1.0) -> Float[Array, "*b v"]:
         """Log of the softened distribution ``softmax(z / T)``, in float32 (in float64 where the
@@ -214,6 +217,9 @@ class Model:
     )
     """``with_taps(paths)`` is an `apply` whose outputs carry the inner features of these paths as
     taps; the model need not know that it is looked into. None: it cannot be looked into."""
+    typed: bool = False
+    """Whether `apply` also takes ``dtype``, the type to compute in: inputs that are identities,
+    such as tokens, do not tell it."""
     weighs: bool = False
     """Whether `apply` also takes ``weight[b]`` in training, and leaves the examples that weigh
     nothing out of what it computes over the batch, such as batch statistics."""

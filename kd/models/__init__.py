@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kd.core.types import Model
+from kd.models.bilstm import bilstm
+from kd.models.encoder import encoder
 from kd.models.linen import as_model, linen
 from kd.models.made import made_again
 from kd.models.mlp import mlp
@@ -18,6 +20,8 @@ from kd.models.wrn import wrn
 __all__ = [
     "MODELS",
     "as_model",
+    "bilstm",
+    "encoder",
     "linen",
     "made_again",
     "mlp",
@@ -30,6 +34,8 @@ __all__ = [
 ]
 
 MODELS: dict[str, Callable[..., Model]] = {
+    "bilstm": bilstm,
+    "encoder": encoder,
     "mlp": mlp,
     "mobilenetv2": mobilenetv2,
     "resnet": resnet,

@@ -22,6 +22,8 @@ from kd.models.supply import Rngs, supplied
 
 WEIGHT = "weight"
 """The argument of a module's ``__call__`` that says how much each example counts."""
+DTYPE = "dtype"
+"""The argument of a module's ``__call__`` that says in which type it computes."""
 
 
 def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Model:
@@ -35,7 +37,7 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
     than ``params``, such as batch statistics, travel in the state's `extra` and are updated in
     training only. Layers that are there in training only are initialised too. A module whose
     ``__call__`` has an argument ``weight`` is told in training how much each example counts: 0 is
-    padding.
+    padding. One with an argument ``dtype`` is told in which type it computes.
 
     Args:
       module: an instance; attributes of those names are set in a copy of it.
@@ -58,6 +60,7 @@ def linen(module: nn.Module, *, mixed: bool = False, frozen: bool = False) -> Mo
         mixed,
         made,
         functools.cache(adapted.looking),
+        typed=DTYPE in accepted,
         weighs=WEIGHT in accepted,
     )
 

@@ -5,6 +5,7 @@ memory.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -20,7 +21,7 @@ def in_bfloat16(model: Model) -> Model:
     What is kept, differentiated and updated stays float32: the gradient of the rounding is the
     identity. `extra`, such as batch statistics, is not rounded. A model that is `mixed` rounds its
     parameters itself, so that their gradients are added up in float32 over examples and devices;
-    those of others are rounded on every device first.
+    those of others are rounded on every device first. One that is `typed` is told the type.
 
     Source: Micikevicius et al. (2018), "Mixed precision training", section 3.1, on master weights.
     """
@@ -33,6 +34,8 @@ def in_bfloat16(model: Model) -> Model:
         return outputs.astype(jnp.float32), updated
 
     made = model.made and dataclasses.replace(model.made, compute="bfloat16")
+    if model.typed:
+        model = model.wrapped(_told_bfloat16)
     return dataclasses.replace(model.between(before, after), made=made)
 
 
@@ -63,6 +66,10 @@ def rematerialised(model: Model) -> Model:
         return keeping_nothing
 
     return model.wrapped(computed_again)
+
+
+def _told_bfloat16(apply: Any) -> Apply:
+    return functools.partial(apply, dtype=jnp.bfloat16)
 
 
 def _rounded(tree: Any) -> Any:

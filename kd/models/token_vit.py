@@ -14,10 +14,11 @@ import jax.numpy as jnp
 
 from kd.core.types import Model
 from kd.errors import KdError, unknown
+from kd.models.attention import attend
 from kd.models.dense import Dense, affine
 from kd.models.linen import linen
 from kd.models.made import named
-from kd.models.vit import Size, attend, check_sizes, patches, sized
+from kd.models.vit import Size, check_sizes, patches, sized
 from kd.placement.mesh import over_batch
 
 Distillation = Literal["none", "token", "head"]

@@ -11,11 +11,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.backend import get_backend
 from jaxtyping import Array, Float
 
 from kd.core.types import Model
 from kd.errors import KdError, unknown
+from kd.models.attention import attend
 from kd.models.dense import Dense, by_rows
 from kd.models.linen import linen
 from kd.models.made import named
@@ -85,29 +85,6 @@ def positions(rows: int, columns: int, width: int) -> np.ndarray:
     return np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1).astype(
         np.float32
     )
-
-
-def attend(
-    query: Float[Array, "b q h d"], key: Float[Array, "b k h d"], value: Float[Array, "b k h d"]
-) -> Float[Array, "b q h d"]:
-    """``softmax(q k' / sqrt(d)) v``, head by head, with the softmax in float32 whatever the
-    activations are.
-
-    On an NVIDIA GPU bfloat16 goes through cuDNN, which never writes the scores down. Elsewhere
-    heads stand before tokens, so that every product is of matrices that lie in one piece: a third
-    less time on a CPU.
-    """
-    if query.dtype == jnp.bfloat16 and _has_cudnn():
-        return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
-    query, key, value = (x.swapaxes(1, 2) for x in (query, key, value))
-    query *= query.shape[-1] ** -0.5  # of the smallest array of all
-    scores = jnp.matmul(query, key.swapaxes(2, 3), preferred_element_type=jnp.float32)
-    weights = jax.nn.softmax(scores, axis=-1)
-    return (weights.astype(value.dtype) @ value).swapaxes(1, 2)
-
-
-def _has_cudnn() -> bool:
-    return jax.default_backend() == "gpu" and "cuda" in get_backend().platform_version.lower()
 
 
 class Attention(nn.Module):

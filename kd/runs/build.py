@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from kd import data as kd_data
-from kd.config import Spec
+from kd.config import Spec, parse_layers
 from kd.core.optim import make_optimizer, max_norm
 from kd.core.step import View
 from kd.core.types import Teacher
@@ -48,6 +48,7 @@ def build_task(
         teacher=teacher,
         init=init,
         init_source=init_source(spec),
+        layers=parse_layers(spec.student),
         view=_view(spec, data),
         constraint=max_norm(spec.optim.max_norm),
         learning_rate_schedule=spec.optim.learning_rate_schedule,

@@ -46,6 +46,8 @@ def load_pretrained(source: Source, model: Mapping[str, Any] | None, key: str) -
             )
         told = from_file(brought(anywhere(source.place)), lambda classes: _made(model, classes))
     seen = Seen(told.inputs, "uint8", told.scale, 0.0, 255 * told.scale, image=True)
+    if told.ids:
+        seen = Seen(told.inputs, "int32", ids=True)
     who = dataclasses.asdict(told.model.made) if told.model.made else {}
     weights = {"params": told.params, "extra": told.extra}
     return Trained(

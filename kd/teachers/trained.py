@@ -265,6 +265,8 @@ class Trained:
             self._known(),
             self.class_names,
             overwrite=overwrite,
+            lineage=self.lineage,
+            fingerprint=self.fingerprint,
         )
 
     def _known(self) -> Seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from kd.errors import KdError
 from kd.exporting import arrays_of
 from kd.lineage import FirstWeights
 from kd.models.abstract import shapes
+from kd.models.repeated import apart, are_scanned, chosen, depth_of, is_of_block, together
 from kd.placement.ambient import pinned
 from kd.teachers.make import digest
 from kd.teachers.trained import Trained
@@ -38,7 +39,10 @@ class First:
         shown = ", ".join(fresh[:_SHOWN]) + (", ..." if len(fresh) > _SHOWN else "")
         drawn = f"fresh: {shown}" if fresh else "none is fresh"
         whose = f" of {self.record.source}" if self.record.source else ""
-        return f"first weights{whose}: {len(copied)} of {len(copied) + len(fresh)} arrays; {drawn}"
+        blocks = ", ".join(map(str, self.record.layers))
+        chosen = f", its blocks {blocks}" if blocks else ""
+        count = f"{len(copied)} of {len(copied) + len(fresh)} arrays"
+        return f"first weights{whose}: {count}{chosen}; {drawn}"
 
     def member(self, i: int) -> First:
         """The first weights of member `i`."""
@@ -50,15 +54,22 @@ class First:
 
 @pinned()
 def first_weights(
-    trained: Trained, model: Model, inputs: Any, size: int | None, source: str = ""
+    trained: Trained,
+    model: Model,
+    inputs: Any,
+    size: int | None,
+    source: str = "",
+    layers: Sequence[int] | None = None,
 ) -> First:
-    """What a student may take of `trained`: every array of the same name and shape.
+    """What a student may take of `trained`: every array of the same name and shape; of blocks that
+    a scan repeats those of each block. With `layers` its block i begins as block ``layers[i]``.
 
     `inputs` is a batch of what the student reads, `size` the number of its members: all begin with
     a single model, or member i with member i of a population.
 
     Raises:
-      KdError: no parameter is of the same name and shape, or another number of members.
+      KdError: no parameter is of the same name and shape, or another number of members; as
+        `kd.models.repeated.chosen`, or no block is of the same shape.
     """
     if trained.count not in (None, size):
         students = "a single model" if size is None else f"{size} members"
@@ -70,11 +81,17 @@ def first_weights(
     wanted = shapes(model, inputs)
     shaped = by_name({"params": wanted.params, "extra": wanted.extra})
     theirs, ahead = arrays_of(trained.params, trained.extra), int(trained.count is not None)
+    arrays = _placed(theirs, shaped, ahead, layers)
     copied = {
-        name: theirs[name]
+        name: arrays[name]
         for name, leaf in shaped.items()
-        if name in theirs and theirs[name].shape[ahead:] == leaf.shape
+        if name in arrays and arrays[name].shape[ahead:] == leaf.shape
     }
+    if layers is not None and not any(map(is_of_block, copied)):
+        raise KdError(
+            f"the first weights have no block of the shape of the student's: {_some(arrays)}, and "
+            f"the student {_some(shaped)}; give both one width, or leave config.student.layers out"
+        )
     if not any(name.startswith("params/") or name == "params" for name in copied):
         raise KdError(
             "the first weights have no parameter of the same name and shape as the student: "
@@ -87,8 +104,24 @@ def first_weights(
         changes=trained.changes,
         copied=tuple(copied),
         fresh=tuple(name for name in shaped if name not in copied),
+        layers=tuple(layers or ()),
     )
     return First(copied, bool(ahead), record)
+
+
+def _placed(
+    theirs: Mapping[str, np.ndarray],
+    shaped: Mapping[str, Any],
+    ahead: int,
+    layers: Sequence[int] | None,
+) -> Mapping[str, np.ndarray]:
+    """Their arrays by the names that they have in a student of these shapes."""
+    if layers is None and are_scanned(theirs) == are_scanned(shaped):
+        return theirs
+    arrays = apart(theirs, ahead)
+    if layers is not None:
+        arrays = chosen(arrays, tuple(layers), depth_of(shaped))
+    return together(arrays, shaped, ahead)
 
 
 def _check_normalised(theirs: Model, ours: Model) -> None:

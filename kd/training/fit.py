@@ -20,6 +20,7 @@ from kd.core.terms import Term
 from kd.core.types import Teacher
 from kd.data import Dataset, check_same_kind, steps_per_epoch
 from kd.errors import KdError
+from kd.models.repeated import check_layers
 from kd.placement.ambient import pinned
 from kd.placement.mesh import MeshSpec
 from kd.placement.sharding import Sharding
@@ -37,6 +38,7 @@ def fit(
     *,
     teacher: Teacher | None = None,
     init: Trained | None = None,
+    layers: Sequence[int] | None = None,
     freeze: Sequence[str] = (),
     epochs: float = 10,
     batch_size: int = 100,
@@ -65,6 +67,7 @@ def fit(
       teacher: what ``Trained.teacher()`` returns; None to train on labels alone.
       init: a trained model to begin with: arrays of the same names and shapes are its own, the
         others are drawn. Of a population member i begins with member i.
+      layers: which block of `init` each block of the model begins as, e.g. ``(0, 2, 4)``.
       freeze: patterns of the names of parameters that stay as they are, e.g. ``("Dense_0/*",)``.
       epochs: length of the run in passes over the data.
       batch_size: examples in a step.
@@ -113,6 +116,7 @@ def fit(
         optimizer=optimizer,
         teacher=teacher,
         init=init,
+        layers=check_layers(layers, init),
         freeze=freeze,
         view=view,
         learning_rate_schedule=schedule,

@@ -117,6 +117,7 @@ def make_task(
     teacher: Teacher | None = None,
     init: Trained | None = None,
     init_source: str = "",
+    layers: Sequence[int] | None = None,
     mesh: MeshSpec | Mesh = MeshSpec(),
     **options: Any,
 ) -> Task:
@@ -124,7 +125,8 @@ def make_task(
 
     The run is `steps` long, or as many as `epochs` make. The teacher is shown what the student
     reads in the unit that it was trained on. Of `init`, which came from `init_source`, the student
-    begins with what has its names and shapes. `options` are the other fields of `Task`.
+    begins with what has its names and shapes, its blocks with those of `layers`. `options`
+    are the other fields of `Task`.
 
     Raises:
       KdError: students paired with teachers that are not paired so, a teacher that cannot read
@@ -139,7 +141,7 @@ def make_task(
         steps = kd_data.steps_of(epochs or 0, len(data), batch_size)
     model, first = as_model(model), None
     if init is not None:
-        first = first_weights(init, model, data.first, members.size, init_source)
+        first = first_weights(init, model, data.first, members.size, init_source, layers)
     if not isinstance(mesh, Mesh):
         laid_out = make_mesh(mesh)  # which refuses what is no MeshSpec
         options.setdefault("members_by", mesh.members_by)

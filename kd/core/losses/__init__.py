@@ -43,6 +43,7 @@ from kd.core.losses.regions import sdd
 from kd.core.losses.relations import RELATIONS
 from kd.core.losses.rescaled import logit_cosine, logit_standardized, ttm, wttm
 from kd.core.losses.review import fusions, review
+from kd.core.losses.tokens import attention_mse, minilm, pkd
 from kd.core.types import Heads
 
 __all__ = [
@@ -111,6 +112,10 @@ _LOGITS: dict[str, LossInfo] = {
 }
 
 
+def _of_relations(loss: Callable[..., Any]) -> LossInfo:
+    return LossInfo(loss, ("teacher",), taps=("relations",), family="features")
+
+
 def _of_layer(
     loss: Callable[..., Any],
     init: Callable[..., Heads] | None = None,
@@ -126,6 +131,7 @@ _FEATURES: dict[str, LossInfo] = {
     "activation_boundary": _of_layer(
         activation_boundary, projection, numbers={"margin": Number(1.0, above=0.0)}
     ),
+    "attention_mse": _of_relations(attention_mse),
     "attention_transfer": _of_layer(attention_transfer),
     "factor_transfer": _of_layer(factor_transfer, paraphraser),
     "hidden_cosine": _of_layer(hidden_cosine, projection_where_widths_differ),
@@ -137,8 +143,10 @@ _FEATURES: dict[str, LossInfo] = {
         needs=("random",),
         numbers={"mask_ratio": Number(0.5, above=0.0, below=1.0)},
     ),
+    "minilm": _of_relations(minilm),
     "nst": _of_layer(nst),
     "ofd": _of_layer(ofd, connector_and_margins, needs=("whole batch",)),
+    "pkd": _of_layer(pkd, projection_where_widths_differ),
     "review": _of_layer(review, fusions, fused=True),
     "simkd": _of_layer(simkd, projector),
     "vid": _of_layer(vid, normal_distribution),

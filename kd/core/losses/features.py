@@ -24,16 +24,17 @@ def hidden_mse(
 ) -> PerPosition:
     """Squared distance of a hidden layer from the teacher's, after a learnt projection.
 
-    Formula: ``mean_d (W h_s + c - h_t)_d^2`` over all features d of a position; W and c are trained
-    with the student and dropped with the run. Shapes: taps ``hidden`` ``[*b ... s]`` of the student
-    and ``[*b ... t]`` of the teacher, whose axes between must be the same -> ``[*b]``.
+    Formula: ``mean_d (W h_s + c - h_t)_d^2`` over all features d of a position, without those of
+    padding; W and c are trained with the student and dropped with the run. Shapes: taps ``hidden``
+    ``[*b ... s]`` of the student and ``[*b ... t]`` of the teacher, whose axes between must be the
+    same -> ``[*b]``.
 
     Source: Romero et al. (2015), "FitNets", eq. 3, as a mean and without its factor of 1/2.
     """
     del batch, hparams
     projected = maps.through(maps.hidden(student), heads.dropped, maps.ahead(student))
     difference = projected - maps.hidden(teacher)
-    return jnp.mean(difference**2, axis=maps.inner(student, difference))
+    return maps.mean_place(student, jnp.mean(difference**2, axis=-1))
 
 
 def projection(key: jax.Array, student: Outputs, teacher: Outputs, examples: int) -> Heads:
@@ -52,8 +53,9 @@ def hidden_cosine(
 ) -> PerPosition:
     """The angle between hidden layers, place by place.
 
-    Formula: ``mean_g (1 - cos(h_s, h_t))`` over the places g of the grid, ``W h_s + c`` in the
-    place of ``h_s`` where the widths differ; W and c are trained and dropped. Between 0 and 2.
+    Formula: ``mean_g (1 - cos(h_s, h_t))`` over the places g of the grid that hold something,
+    ``W h_s + c`` in the place of ``h_s`` where the widths differ; W and c are trained and dropped.
+    Between 0 and 2.
     Shapes: taps ``hidden`` ``[*b *g s]`` and ``[*b *g t]``, of one grid -> ``[*b]``.
 
     Source: Sanh et al. (2019), "DistilBERT", section 2, the cosine embedding loss, there of equal
@@ -64,8 +66,7 @@ def hidden_cosine(
     if heads.dropped:
         own = maps.through(own, heads.dropped, maps.ahead(student))
     own, wanted = maps.unit(own, -1), maps.unit(maps.hidden(teacher), -1)
-    angles = 1.0 - jnp.sum(own * wanted, axis=-1)
-    return jnp.mean(angles, axis=maps.inner(student, angles))
+    return maps.mean_place(student, 1.0 - jnp.sum(own * wanted, axis=-1))
 
 
 def projection_where_widths_differ(

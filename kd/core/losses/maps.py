@@ -46,6 +46,17 @@ def inner(outputs: Outputs, values: Array) -> tuple[int, ...]:
     return tuple(range(ahead(outputs), values.ndim))
 
 
+def mean_place(outputs: Outputs, values: Array) -> Float[Array, "*b"]:
+    """The mean over the grid of a value per place, ``[*b *g] -> [*b]``; of the places that hold
+    something, where `outputs` say which: padding of texts counts for nothing.
+    """
+    places, axes = outputs.places, inner(outputs, values)
+    if places is None or not axes or places.shape != values.shape:
+        return jnp.mean(values, axis=axes)
+    total = jnp.sum(jnp.where(places, values, 0.0), axis=axes)
+    return total / jnp.maximum(jnp.sum(places, axis=axes), 1)
+
+
 def flat(values: Array, ahead: int) -> Float[Array, "*b g d"]:
     """The grid as one axis."""
     return values.reshape(*values.shape[:ahead], -1, values.shape[-1])

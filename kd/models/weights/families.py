@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from kd.models.weights import encoders
 from kd.models.weights.names import Naming
 
 ShapeOf = Callable[[str, int], tuple[int, ...]]
@@ -106,11 +107,14 @@ class Family:
     """What is known of the weights of one network of `kd.models.MODELS`.
 
     `namings` are the tables of names that its options allow, Hugging Face's first; `inputs` says
-    which images ``[h w c]`` they are of, from options and the shapes of our leaves in the file.
+    which images ``[h w c]`` they are of, from options and the shapes of our leaves in the file;
+    None of texts, whose arrays alone do not say what they are. `held` are the options that only the
+    names of a file's arrays tell.
     """
 
     namings: Callable[[Mapping[str, Any]], tuple[Naming, ...]]
-    inputs: Callable[[Mapping[str, Any], ShapeOf], tuple[int, int, int]]
+    inputs: Callable[[Mapping[str, Any], ShapeOf], tuple[int, int, int]] | None
+    held: Callable[[Mapping[str, Any], Collection[str]], dict[str, Any]] = lambda *_: {}
 
 
 def _of_resnet(options: Mapping[str, Any]) -> tuple[Naming, ...]:
@@ -144,7 +148,12 @@ def _images_of_token_vit(options: Mapping[str, Any], shape: ShapeOf) -> tuple[in
     return side, side, channels
 
 
+def _of_encoder(options: Mapping[str, Any]) -> tuple[Naming, ...]:
+    return (encoders.naming(options),)
+
+
 FAMILIES = {
+    "encoder": Family(_of_encoder, None, encoders.held),
     "resnet": Family(_of_resnet, _images_of_resnet),
     "token_vit": Family(_of_token_vit, _images_of_token_vit),
     "wrn": Family(_of_wrn, _images_of_resnet),

@@ -5,91 +5,18 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from kd.errors import KdError, unknown
 from kd.models.resnet import LARGE
 from kd.models.token_vit import token_vit
 from kd.models.vit import sized
+from kd.models.weights.architecture import Architecture, Described, Fields, Shape
+from kd.models.weights.encoders import ENCODERS
 
 CONFIG = "config.json"
 _SINGLE = "single_label_classification"
-Shape = tuple[int, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Described:
-    """A network that a folder is of: its name in `kd.models.MODELS` and its options, the images
-    ``[h w c]`` that it sees, its number of classes and the words for them.
-    """
-
-    model: str
-    options: Mapping[str, Any]
-    inputs: tuple[int, int, int]
-    classes: int
-    class_names: tuple[str, ...] | None
-
-
-@dataclasses.dataclass(frozen=True)
-class Fields:
-    """The fields of a ``config.json``, each as what it must be."""
-
-    file: object
-    told: Mapping[str, Any]
-
-    def whole(self, key: str, most: int = 2**20) -> int:
-        """A whole number from 1 to `most`, or a pair of one twice."""
-        value = self.told.get(key)
-        if isinstance(value, list) and len(value) == 2 and value[0] == value[1]:
-            value = value[0]
-        if type(value) is not int or not 1 <= value <= most:
-            raise self.wrong(key, f"a whole number from 1 to {most:,}")
-        return value
-
-    def wholes(self, key: str) -> tuple[int, ...]:
-        """A list of whole numbers of 1 or more."""
-        value = self.told.get(key)
-        if not isinstance(value, list) or not all(type(n) is int and n > 0 for n in value):
-            raise self.wrong(key, "a list of whole numbers")
-        return tuple(value)
-
-    def number(self, key: str) -> float:
-        """A finite number of 0 or more and below 1."""
-        value = self.told.get(key)
-        if type(value) not in (int, float) or not 0 <= value < 1:  # pyright: ignore[reportOperatorIssue, reportOptionalOperand]
-            raise self.wrong(key, "a number from 0 to 1")
-        return float(value)  # pyright: ignore[reportArgumentType]
-
-    def switch(self, key: str, default: bool) -> bool:
-        """Yes or no."""
-        value = self.told.get(key, default)
-        if not isinstance(value, bool):
-            raise self.wrong(key, "true or false")
-        return value
-
-    def wrong(self, key: str, wanted: str) -> KdError:
-        """What to raise over the field `key`."""
-        value = self.told.get(key)
-        return KdError(f"{self.file}: {key} must be {wanted}, got {value!r:.80}; get it anew")
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """How ``config.json`` tells of one class of Hugging Face.
-
-    `told` are the options that the class itself says, `read` makes the others of the fields, and
-    `write` fields of all options and of the shapes of the parameters. `fixed` are fields that
-    change what is computed and can have these values alone.
-    """
-
-    model_type: str
-    model: str
-    told: Mapping[str, Any]
-    fields: tuple[str, ...]
-    read: Callable[[Fields], dict[str, Any]]
-    write: Callable[[Mapping[str, Any], Mapping[str, Shape]], dict[str, Any]]
-    fixed: Mapping[str, tuple[Any, ...]]
 
 
 def described(told: Mapping[str, Any], file: object) -> Described:
@@ -107,15 +34,33 @@ def described(told: Mapping[str, Any], file: object) -> Described:
                 f"{file} says {key}={told[key]!r:.80}, which changes what the network computes; kd "
                 f"has {values[0]!r} alone"
             )
+    options = {**architecture.told, **architecture.read(fields)}
+    if architecture.texts:
+        return _of_texts(architecture, options, fields)
     names = _class_names(told, file)
     side = fields.whole("image_size") if "image_size" in told else 224
     return Described(
         architecture.model,
-        {**architecture.told, **architecture.read(fields)},
+        options,
         (side, side, fields.whole("num_channels")),
         len(names),
-        None if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names,
+        _words(names),
     )
+
+
+def _of_texts(architecture: Architecture, options: Mapping[str, Any], fields: Fields) -> Described:
+    """Tokens and segments, as many as there are positions."""
+    inputs = (options["positions"], 2)
+    if architecture.width is not None:
+        width = fields.whole(architecture.width)
+        return Described(architecture.model, options, inputs, width, None, ids=True)
+    names = _class_names(fields.told, fields.file)
+    return Described(architecture.model, options, inputs, len(names), _words(names), ids=True)
+
+
+def _words(names: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The words for the classes; None where they are numbers alone."""
+    return None if all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names
 
 
 def telling(
@@ -135,22 +80,34 @@ def telling(
     if name is None:
         raise KdError(
             f"Hugging Face has no class for {model} with {dict(options)}; it has some for "
-            "token_vit, and for resnet with form='imagenet'"
+            "encoder, token_vit, and for resnet with form='imagenet'"
         )
-    if len(inputs) != 3 or inputs[0] != inputs[1]:
-        raise KdError(f"Hugging Face's networks see square images [h w c], and this one {inputs}")
     architecture = ARCHITECTURES[name]
-    count = shapes["params/head/kernel"][1]
-    names = class_names or tuple(f"LABEL_{i}" for i in range(count))
-    return {
+    told = {
         "architectures": [name],
         "model_type": architecture.model_type,
         **architecture.write(options, shapes),
-        "image_size": inputs[0],
-        "num_channels": inputs[2],
+    }
+    if not architecture.texts:
+        told |= _of_images(inputs)
+    if architecture.width is not None:
+        return told
+    return told | _of_classes(shapes["params/head/kernel"][1], class_names, architecture.texts)
+
+
+def _of_images(inputs: Shape) -> dict[str, Any]:
+    if len(inputs) != 3 or inputs[0] != inputs[1]:
+        raise KdError(f"Hugging Face's networks see square images [h w c], and this one {inputs}")
+    return {"image_size": inputs[0], "num_channels": inputs[2]}
+
+
+def _of_classes(count: int, class_names: tuple[str, ...] | None, texts: bool) -> dict[str, Any]:
+    """One output for a text is a number."""
+    names = class_names or tuple(f"LABEL_{i}" for i in range(count))
+    return {
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
-        "problem_type": _SINGLE,
+        "problem_type": "regression" if texts and count == 1 else _SINGLE,
     }
 
 
@@ -193,8 +150,12 @@ def _class_names(told: Mapping[str, Any], file: object) -> tuple[str, ...]:
     return tuple(map(str, listed))
 
 
+_DEFAULTS = {"distillation": "none", "form": "cifar", "family": "bert", "head": "sentence"}
+"""Options by which classes differ, where a model was made without them."""
+
+
 def _is_of(architecture: Architecture, model: str, options: Mapping[str, Any]) -> bool:
-    told = {"distillation": "none", "form": "cifar", **options}
+    told = {**_DEFAULTS, **options}
     return architecture.model == model and all(
         told.get(key) == value for key, value in architecture.told.items()
     )
@@ -304,6 +265,7 @@ def _vit(model_type: str, distillation: str) -> Architecture:
 
 
 ARCHITECTURES = {
+    **ENCODERS,
     "ViTForImageClassification": _vit("vit", "none"),
     "DeiTForImageClassification": _vit("deit", "token"),
     "DeiTForImageClassificationWithTeacher": _vit("deit", "head"),

@@ -18,6 +18,7 @@ from kd.models.abstract import Shapes
 
 _LEAVES = {
     "kernel": "weight",
+    "embedding": "weight",
     "scale": "weight",
     "bias": "bias",
     "mean": "running_mean",
@@ -28,6 +29,8 @@ _AXES = {2: (1, 0), 4: (2, 3, 1, 0)}
 """The axes of a kernel as PyTorch has them, in our order: ``[out in] -> [in out]`` of a linear
 layer, ``[out in h w] -> [h w in out]`` of a convolution."""
 _COUNTER = "num_batches_tracked"  # PyTorch counts steps there, and nothing reads it
+_ONCE = {"gamma": "weight", "beta": "bias"}
+"""What the arrays of a norm are called in files of the first years."""
 _SHOWN = 4  # names in a line
 
 Rename = str | Callable[..., str]
@@ -38,11 +41,15 @@ Rename = str | Callable[..., str]
 class Naming:
     """How one library names the modules of a network: rows of a pattern of our name and of theirs.
 
-    A row of a whole leaf, such as a token, names the array itself. `who` is the library.
+    A row of a whole leaf, such as a token, names the array itself. `who` is the library. `idle` are
+    patterns of their arrays that this network does not read, `tied` those of their arrays that are
+    another one over again, by name.
     """
 
     who: str
     rows: Sequence[tuple[str, Rename]]
+    idle: Sequence[str] = ()
+    tied: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def theirs(self, leaf: str) -> str:
         """Their name of our leaf ``params/head/kernel``."""
@@ -81,8 +88,8 @@ def read(
         another shape, or of no floating numbers.
     """
     tree = {"params": wanted.params, "extra": wanted.extra}
-    arrays = {name: array for name, array in arrays.items() if name.split(".")[-1] != _COUNTER}
-    _check(arrays, _expected(tree, naming), file)
+    arrays = _once_each(_read_ones(arrays, naming), naming, file)
+    _check(arrays, expected(tree, naming), file)
 
     def leaf(path: tuple[Any, ...], _: Any) -> jax.Array:
         name = name_of(path)
@@ -91,6 +98,39 @@ def read(
 
     filled = jax.tree_util.tree_map_with_path(leaf, tree)
     return filled["params"], filled["extra"]
+
+
+def _read_ones(arrays: Mapping[str, Any], naming: Naming) -> dict[str, Any]:
+    """The arrays that the network reads, as they are called today."""
+    today = {_today(name): array for name, array in arrays.items()}
+    return {
+        name: array
+        for name, array in today.items()
+        if name.split(".")[-1] != _COUNTER
+        and not any(re.fullmatch(pattern, name) for pattern in naming.idle)
+    }
+
+
+def _today(name: str) -> str:
+    module, _, last = name.rpartition(".")
+    return f"{module}.{_ONCE[last]}" if module and last in _ONCE else name
+
+
+def _once_each(arrays: dict[str, Any], naming: Naming, file: object) -> dict[str, Any]:
+    """The arrays without those that are another one over again.
+
+    Raises:
+      KdError: one of these that is not.
+    """
+    for copy, name in naming.tied.items():
+        if copy not in arrays or name not in arrays:
+            continue
+        if not np.array_equal(arrays[copy], arrays[name]):
+            raise KdError(
+                f"{file} holds {copy}, which is not {name}: kd's network has one array for both; "
+                "get a file whose embeddings are tied"
+            )
+    return {name: array for name, array in arrays.items() if name not in naming.tied}
 
 
 def shape_of(
@@ -128,8 +168,8 @@ def _axes(name: str, count: int) -> tuple[int, ...] | None:
     return _AXES[count] if name.endswith("/kernel") else None
 
 
-def _expected(tree: PyTree, naming: Naming) -> dict[str, tuple[int, ...]]:
-    """The shape of each array by their name."""
+def expected(tree: PyTree, naming: Naming) -> dict[str, tuple[int, ...]]:
+    """The shape of each array of a tree, ``{"params", "extra"}``, by their name."""
     return {
         naming.theirs(name): _their_shape(name, leaf.shape) for name, leaf in by_name(tree).items()
     }
@@ -141,12 +181,12 @@ def _their_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _check(
-    arrays: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]], file: object
+    arrays: Mapping[str, Any], wanted_shapes: Mapping[str, tuple[int, ...]], file: object
 ) -> None:
     there = {name: tuple(array.shape) for name, array in arrays.items()}
-    if there != expected:
-        other = [f"{n} {_shape(s)}" for n, s in there.items() if expected.get(n) != s]
-        wanted = [f"{n} {_shape(s)}" for n, s in expected.items() if there.get(n) != s]
+    if there != wanted_shapes:
+        other = [f"{n} {_shape(s)}" for n, s in there.items() if wanted_shapes.get(n) != s]
+        wanted = [f"{n} {_shape(s)}" for n, s in wanted_shapes.items() if there.get(n) != s]
         raise KdError(
             f"{file} is of another network: it holds {some(other)}, where this one has "
             f"{some(wanted)}; name the network whose weights these are"

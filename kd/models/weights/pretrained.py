@@ -16,6 +16,7 @@ from kd.core.types import Made, Model, PyTree
 from kd.errors import KdError
 from kd.models.abstract import shapes
 from kd.models.made import made_again
+from kd.models.repeated import unrolled
 from kd.models.weights import files, hugging_face, names
 from kd.models.weights.families import FAMILIES
 from kd.models.weights.hugging_face import CONFIG
@@ -33,15 +34,17 @@ Table = Mapping[str, Callable[..., Model]]
 @dataclasses.dataclass(frozen=True)
 class Pretrained:
     """A network and its weights; `inputs` are the images ``[h w c]`` of bytes that it sees, times
-    `scale`, and `class_names` the words for its classes, where they are known.
+    `scale`, or with `ids` the texts ``[l 2]`` of tokens and segments, at most so long; and
+    `class_names` the words for its classes, where they are known.
     """
 
     model: Model
     params: PyTree
     extra: PyTree
-    inputs: tuple[int, int, int]
+    inputs: tuple[int, ...]
     scale: float = _BYTES
     class_names: tuple[str, ...] | None = None
+    ids: bool = False
 
 
 @pinned()
@@ -56,6 +59,8 @@ def from_folder(folder: pathlib.Path, table: Table) -> Pretrained:
         raise KdError(f"there is no folder {folder}; name one of Hugging Face, hf:DIR")
     file = folder / CONFIG
     told = hugging_face.described(read_json(file, "name a Hugging Face folder"), file)
+    if told.ids:
+        return _of_texts(told, folder, table)
     page = folder / PREPROCESSOR
     seen = preprocessing(read_json(page, "it says how images are normalised; get it anew"), page)
     height, width, channels = told.inputs
@@ -78,6 +83,18 @@ def from_folder(folder: pathlib.Path, table: Table) -> Pretrained:
     return Pretrained(model, params, extra, inputs, seen.scale, told.class_names)
 
 
+def _of_texts(told: hugging_face.Described, folder: pathlib.Path, table: Table) -> Pretrained:
+    """An encoder; what makes tokens of a text is no part of it."""
+    arrays, family = files.of_folder(folder), FAMILIES[told.model]
+    options = {**told.options, **family.held(told.options, arrays)}
+    model = made_again(
+        Made(told.model, {"classes": told.classes, **options}), table, folder / CONFIG
+    )
+    wanted = shapes(model, jax.ShapeDtypeStruct((1, 1, 2), np.int32))
+    params, extra = names.read(arrays, wanted, family.namings(options)[0], folder)
+    return Pretrained(model, params, extra, told.inputs, 1.0, told.class_names, ids=True)
+
+
 @pinned()
 def from_file(path: pathlib.Path, make: Callable[[int], Model]) -> Pretrained:
     """The network of ``make(classes)`` with the weights of a .npz or .safetensors file, which has
@@ -88,7 +105,13 @@ def from_file(path: pathlib.Path, make: Callable[[int], Model]) -> Pretrained:
         weights of another one.
     """
     made = _told(make(1))
-    family, arrays = FAMILIES[made.name], files.of_file(path)
+    family = FAMILIES[made.name]
+    if family.inputs is None:
+        raise KdError(
+            f"the arrays of {path} alone do not say what an encoder of texts computes; name a "
+            "Hugging Face folder, hf:DIR"
+        )
+    arrays = files.of_file(path)
     naming = _naming(arrays, family.namings(made.options), path, made.name)
 
     def shape(leaf: str, count: int) -> tuple[int, ...]:
@@ -105,13 +128,18 @@ def to_folder(told: Pretrained) -> dict[str, Any]:
     Raises:
       KdError: a network that Hugging Face does not have.
     """
+    told = dataclasses.replace(told, params=unrolled(told.params))
+    own = (told.params, told.extra)
     made = _told(told.model)
     config, naming = _huggingly(made, told)
+    page, weights = json.dumps(config, indent=2) + "\n", names.written(*own, naming)
+    if told.ids:
+        return {CONFIG: page, files.WEIGHTS: weights}
     seen = Preprocessing(told.inputs[0], told.scale, made.mean, made.deviation)
     return {
-        CONFIG: json.dumps(config, indent=2) + "\n",
+        CONFIG: page,
         PREPROCESSOR: json.dumps(telling_preprocessing(seen), indent=2) + "\n",
-        files.WEIGHTS: names.written(told.params, told.extra, naming),
+        files.WEIGHTS: weights,
     }
 
 
@@ -146,5 +174,5 @@ def _naming(
     )
 
 
-def _form(model: Model, inputs: tuple[int, int, int]) -> Any:
+def _form(model: Model, inputs: tuple[int, ...]) -> Any:
     return shapes(model, jax.ShapeDtypeStruct((1, *inputs), np.float32))
