@@ -32,6 +32,14 @@ class Weights:
     licence: str = "own"
     changes: tuple[str, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """What they are called elsewhere, where a folder of the machine that trained says
+        nothing: its last part.
+        """
+        scheme, colon, place = self.source.partition(":")
+        return f"{scheme}{colon}{place.rstrip('/').rpartition('/')[2]}"
+
 
 @dataclasses.dataclass(frozen=True)
 class FirstWeights(Weights):

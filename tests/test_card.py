@@ -40,7 +40,7 @@ def test_the_card_names_what_it_is_of(place, facts):
     assert '- "digits"' in front
     for part in (facts.fingerprint, facts.weights, "Model Derivative", "no legal advice"):
         assert part in body
-    assert f'a0["run:{place / "teacher"}"] -->|teacher| model' in body
+    assert 'a0["run:teacher"] -->|teacher| model' in body
     accuracy = find(place / "student").evaluation["members"][0]["accuracy"]
     assert f"| accuracy | {accuracy:.4f} |" in body
 
@@ -101,7 +101,8 @@ def test_every_hash_is_computed_again(place, tmp_path):
         gone = verify_card(place / "student")
         assert statuses(gone) == {**told, weights: "cannot be computed"}
         text = markdown(facts_of(place / "student"))
-        assert f"The teacher `run:{place / 'teacher'}` is not there any more" in text
+        assert "The teacher `run:teacher` is not there any more" in text
+        assert str(place) not in text
         assert "<br/>gone" in text
     finally:
         moved.rename(place / "teacher")
@@ -131,6 +132,12 @@ def test_an_export_carries_both(place, tmp_path, capsys):
     assert runs.main(["export", str(place / "student"), str(again)]) == 2
     assert "holds README.md already" in capsys.readouterr().err
     assert [p.name for p in again.iterdir()] == ["README.md"]
+
+
+def test_a_card_names_the_library_that_reads_the_files_beside_it(place):
+    facts = facts_of(place / "student")
+    assert "library_name: kd" in markdown(facts)
+    assert "library_name: transformers" in markdown(facts, "transformers")
 
 
 def test_no_run_is_one_line(tmp_path, capsys):

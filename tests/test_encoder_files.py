@@ -189,21 +189,15 @@ def lineage(folder):
     return Lineage((data,), {}, {"jax": "1"}, Weights("run:/my/teacher", "def", "e"), init)
 
 
-def test_the_tokenizer_and_a_card_go_with_it(tmp_path):
+def test_the_tokenizer_goes_with_it(tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"
     texts.trained("bert", "sentence").export(source, format="hf")
-    assert "was not recorded" in (source / "README.md").read_text()
     for name in ("tokenizer.json", "vocab.txt"):
         (source / name).write_text(f"this is {name}")
     trained = texts.trained("distilbert", "sentence", class_names=("no", "perhaps", "yes"))
-    told = dataclasses.replace(trained, lineage=lineage(source), fingerprint="f00")
-    told.export(target, format="hf")
+    dataclasses.replace(trained, lineage=lineage(source)).export(target, format="hf")
     for name in ("tokenizer.json", "vocab.txt"):
         assert (target / name).read_bytes() == (source / name).read_bytes()
-    page = (target / "README.md").read_text()
-    words = ("DistilBert", "no, perhaps, yes", "f00", "hf:source", "apache-2.0", "run:teacher")
-    assert [word for word in (*words, "1 arrays taken, 2 drawn", "glue") if word not in page] == []
-    assert str(tmp_path) not in page
     assert kd.load(f"hf:{target}").class_names == ("no", "perhaps", "yes")
 
 

@@ -223,7 +223,8 @@ def write_cards(args: argparse.Namespace) -> None:
         allow_code=args.allow_code,
         despite_changes=args.despite_changes,
     )
-    write_card(facts, anywhere(args.folder))
+    library = "transformers" if args.format == "hf" else "kd"
+    write_card(facts, anywhere(args.folder), library)
 
 
 def check_export(args: argparse.Namespace) -> bool:

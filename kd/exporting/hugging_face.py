@@ -1,10 +1,9 @@
 """A trained model as a folder of Hugging Face: its names, its config, its preprocessing or the
-tokenizer that it was trained with, and a page that says where it comes from.
+tokenizer that it was trained with.
 """
 
 from __future__ import annotations
 
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -12,14 +11,12 @@ from typing import Any
 from kd.core.types import Model, PyTree
 from kd.data.seen import Seen
 from kd.errors import KdError
-from kd.exporting.card import CARD, card
 from kd.exporting.files import in_the_way
 from kd.exporting.shards import LARGEST, write_shards
 from kd.exporting.tokenizer import TOKENIZER, recorded_folder, tokenizer_files
 from kd.lineage import Lineage
 from kd.models.weights import Pretrained, to_folder
 from kd.models.weights.files import INDEX, WEIGHTS
-from kd.models.weights.hugging_face import CONFIG
 
 
 def write_hugging_face(
@@ -32,14 +29,13 @@ def write_hugging_face(
     *,
     overwrite: bool = False,
     lineage: Lineage | None = None,
-    fingerprint: str = "",
     tokenizer: pathlib.Path | None = None,
     largest: int = LARGEST,
 ) -> None:
     """Write what `kd.models.weights.from_folder` and transformers read, in files of at most
-    `largest` bytes, and README.md, a model card from `lineage` and `fingerprint`. Of a model of
-    texts also the tokenizer's files, those of the folder `tokenizer`, else those of the folder that
-    its first weights or its teacher came from, where there are some.
+    `largest` bytes. Of a model of texts also the tokenizer's files, those of the folder
+    `tokenizer`, else those of the folder that by its `lineage` its first weights or its teacher
+    came from, where there are some.
 
     Raises:
       KdError: a network that Hugging Face does not have, inputs that are neither images of bytes
@@ -48,9 +44,6 @@ def write_hugging_face(
     """
     told = to_folder(_pretrained(model, params, extra, seen, class_names))
     arrays = told.pop(WEIGHTS)
-    page = json.loads(told[CONFIG])
-    count = sum(array.size for array in arrays.values())
-    told[CARD] = card(page, count, lineage, fingerprint, class_names)
     source = tokenizer or recorded_folder(lineage)
     if seen.ids and source is not None:
         told |= tokenizer_files(source)

@@ -81,7 +81,7 @@ def _ancestor(ancestor: Ancestor, ref: str) -> dict[str, Any]:
     told: dict[str, Any] = {
         "type": "machine-learning-model",
         "bom-ref": ref,
-        "name": weights.source,
+        "name": weights.name,
         "version": weights.fingerprint or "unknown",
         "description": ancestor.role if ancestor.there else f"{ancestor.role}, not there any more",
         "licenses": [{"license": {"name": weights.licence}}],

@@ -26,10 +26,10 @@ def card(workdir: str | pathlib.Path, **options: Any) -> str:
     return markdown(facts_of(workdir, **options))
 
 
-def markdown(facts: Facts) -> str:
-    """The card of what is known of a run."""
+def markdown(facts: Facts, library: str = "kd") -> str:
+    """The card of what is known of a run; `library` is what reads the files beside it."""
     parts = [
-        _front(facts),
+        _front(facts, library),
         f"# {facts.name}",
         _about(facts),
         "## Results",
@@ -46,12 +46,12 @@ def markdown(facts: Facts) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def write_card(facts: Facts, folder: pathlib.Path) -> list[pathlib.Path]:
+def write_card(facts: Facts, folder: pathlib.Path, library: str = "kd") -> list[pathlib.Path]:
     """Write README.md and bom.cdx.json into `folder`, and return their paths.
 
     Raises a `KdError` where it cannot.
     """
-    files = {folder / CARD: markdown(facts), folder / BOM: bom_text(bom(facts))}
+    files = {folder / CARD: markdown(facts, library), folder / BOM: bom_text(bom(facts))}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
@@ -87,15 +87,13 @@ def hashes(facts: Facts) -> Table:
             rows += [[f"{data.source} {name}", "data", seen] for name, seen in data.splits.items()]
         rows += [[f"module {name}", "code", seen] for name, seen in lineage.code.items()]
     for ancestor in facts.ancestors:
-        rows.append(
-            [f"{ancestor.role} {ancestor.weights.source}", "arrays", ancestor.weights.digest]
-        )
+        rows.append([f"{ancestor.role} {ancestor.weights.name}", "arrays", ancestor.weights.digest])
     return Table("Hashes", ["what", "kind", "hash"], rows)
 
 
-def _front(facts: Facts) -> str:
+def _front(facts: Facts, library: str) -> str:
     """The metadata that Hugging Face reads, in YAML."""
-    lines = ["---", "library_name: kd"]
+    lines = ["---", f"library_name: {library}"]
     if facts.licence:
         known = facts.licence.lower()
         lines += [
@@ -103,9 +101,9 @@ def _front(facts: Facts) -> str:
         ]
     taught = any(ancestor.role == "teacher" for ancestor in facts.ancestors)
     lines += ["tags:", *(["- distillation"] if taught else []), "- jax"]
-    models = [a.weights.source for a in facts.ancestors if a.weights.source.startswith("hf:")]
+    models = [a.weights.name for a in facts.ancestors if a.weights.source.startswith("hf:")]
     if models:
-        lines += ["base_model:", *(f"- {pathlib.PurePath(name[3:]).name}" for name in models)]
+        lines += ["base_model:", *(f"- {name[3:]}" for name in models)]
     if facts.lineage is not None:
         names = [data.source.removeprefix("tfds:") for data in facts.lineage.data]
         lines += ["datasets:", *(f'- "{_plain(name)}"' for name in names)]
@@ -163,7 +161,7 @@ def _licences(facts: Facts) -> str:
 def _gone(facts: Facts) -> Iterator[str]:
     for ancestor in _all(facts.ancestors):
         if not ancestor.there:
-            yield f"The {ancestor.role} `{ancestor.weights.source}` is {_GONE}."
+            yield f"The {ancestor.role} `{ancestor.weights.name}` is {_GONE}."
     if facts.lineage is None:
         yield "This run recorded no lineage."
 
@@ -176,7 +174,7 @@ def _all(ancestors: tuple[Ancestor, ...]) -> Iterator[Ancestor]:
 
 def _drawn(ancestor: Ancestor, node: str, below: str) -> list[str]:
     gone = "" if ancestor.there else "<br/>gone"
-    name = f"{_plain(ancestor.weights.source)}{gone}"
+    name = f"{_plain(ancestor.weights.name)}{gone}"
     lines = [f'  {node}["{name}"] -->|{ancestor.role}| {below}']
     for i, data in enumerate(ancestor.data):
         lines.append(f'  {node}_d{i}[("{_plain(data.source)}")] -->|data| {node}')

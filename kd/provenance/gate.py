@@ -164,7 +164,7 @@ def _of_weights(
     if licence == OWN and scheme in ("hf", "weights"):  # from outside: nobody said whose
         licence = (card_licence(anywhere(place)) if scheme == "hf" else "") or UNKNOWN
     if licence != OWN:
-        yield _debt(weights.source, licence, rules, today, ("weights", "service"))
+        yield _debt(weights.name, licence, rules, today, ("weights", "service"))
         return
     if scheme == "run" and place not in above and (anywhere(place) / "run.json").is_file():
         workdir = Workdir(anywhere(place))

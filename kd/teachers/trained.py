@@ -266,7 +266,6 @@ class Trained:
             self.class_names,
             overwrite=overwrite,
             lineage=self.lineage,
-            fingerprint=self.fingerprint,
         )
 
     def _known(self) -> Seen:
