@@ -335,7 +335,7 @@ def test_a_module_with_all_of_that_trains():
         (nn.Sequential([nn.BatchNorm(False)]), "in training mode in evaluation; .* deterministic"),
         (Split("x"), r"cannot be applied .* axis: x .* not .* in mesh"),
         (Sowing(), "losses/size/1 change their shape"),
-        (ByName(), r"cannot be applied to inputs of shape \(4, 4\) .*one array"),
+        (ByName(), r"cannot be applied to inputs of shape \(4, 4\): .*one array"),
         (Masked(), r"missing 1 required positional argument: 'mask'"),
         (DrawingAlways(), "'noise' in evaluation"),
     ],

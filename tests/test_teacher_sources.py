@@ -276,7 +276,12 @@ def test_a_changed_table_is_another_run(tmp_path, files, refused, capfd):
     assert recorded.licence == "CC0-1.0"
     assert main(command) == 0
     np.savez(file, probabilities=P[::-1])
-    refused(command, "belongs to another run", "teacher.workdir")
+    capfd.readouterr()
+    assert main(command) == 2
+    *owed, refusal = capfd.readouterr().err.splitlines()
+    assert all(line.startswith("inherits: ") for line in owed[:-1])  # then that it is no advice
+    assert "belongs to another run" in refusal
+    assert "teacher.workdir" in refusal
     np.savez(file, probabilities=P, more=1)  # the same answers
     assert main(command) == 0
     assert main(["eval", f"--workdir={run}"]) == 0

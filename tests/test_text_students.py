@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import kd
 import texts
+from kd.data import Vocabulary
 from kd.models import bilstm
 from kd.models.precision import in_bfloat16
 from kd.models.vocabulary import check_vocabulary
@@ -69,20 +71,15 @@ def test_what_no_bilstm_can_be_is_one_line(options, words):
         SMALL.apply(texts.drawn(SMALL), {}, jnp.zeros((2, 3)))
 
 
-@dataclasses.dataclass(frozen=True)
-class Words:
-    size: int
-    special: tuple[int, ...]
-    fingerprint: str
-
-
-BERT, OTHER = Words(30522, (101, 102), "a" * 64), Words(50265, (0,), "b" * 64)
-
-
-def test_a_tokenizer_that_does_not_fit_is_one_line_that_shows_both():
-    check_vocabulary(BERT, {"the student": 30522, "the teacher": 30528}, BERT)
-    check_vocabulary(BERT, {"the student": 30522})
-    with pytest.raises(kd.KdError, match=r"b+ \(50,265 words, special 0\).*student.*30,522"):
-        check_vocabulary(OTHER, {"the teacher": 50265, "the student": 30522})
-    with pytest.raises(kd.KdError, match=r"a+ \(30,522 .* and the teacher those of b+ \(50,265"):
-        check_vocabulary(BERT, {"the student": 30522}, OTHER)
+def test_a_tokenizer_of_more_words_than_embeddings_is_one_line_that_shows_both():
+    facts = {"pad": 0, "cls": 1, "sep": 2, "mask": None, "unk": None, "special": (0, 1, 2)}
+    vocabulary = Vocabulary(size=texts.WORDS, fingerprint="a" * 64, **facts)
+    params = texts.drawn(SMALL)
+    members = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), params)
+    check_vocabulary(vocabulary, params, "the student")
+    check_vocabulary(vocabulary, {"Embed_0": {"embedding": np.zeros((2, 3))}}, "a network")
+    more = dataclasses.replace(vocabulary, size=texts.WORDS + 1)
+    for arrays in (params, members):
+        words = rf"a+ has {texts.WORDS + 1} words and the teacher has embeddings of {texts.WORDS}"
+        with pytest.raises(kd.KdError, match=words):
+            check_vocabulary(more, arrays, "the teacher")

@@ -6,6 +6,7 @@ import flax.linen as nn
 import numpy as np
 import pytest
 import sklearn.metrics as peer
+from scipy import stats
 
 import kd
 import runs
@@ -160,6 +161,12 @@ def test_metrics_of_numbers_are_scikit_learns():
         "rmse": np.sqrt(peer.mean_squared_error(Y, Z)),
         "mae": peer.mean_absolute_error(Y, Z),
         "r2": peer.r2_score(Y, Z),
+        "pearson": np.mean(
+            [stats.pearsonr(*columns).statistic for columns in zip(Z.T, Y.T, strict=True)]
+        ),
+        "spearman": np.mean(
+            [stats.spearmanr(*columns).statistic for columns in zip(Z.T, Y.T, strict=True)]
+        ),
     }
     assert got == pytest.approx(wanted)
 

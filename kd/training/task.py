@@ -28,6 +28,7 @@ from kd.core.types import Batch, Model, Outputs, PyTree, Teacher
 from kd.errors import KdError
 from kd.models import as_model
 from kd.models.abstract import check_model, shapes
+from kd.models.vocabulary import check_vocabulary
 from kd.placement.mesh import MembersBy, MeshSpec, check_batch, check_members, make_mesh
 from kd.placement.sharding import Sharding, specs, teacher_shardings
 from kd.teachers.answers import reading
@@ -274,6 +275,7 @@ def check(task: Task) -> None:
         batch = jax.eval_shape(task.view, rng.key(0), batch)
     with jax.set_mesh(task.mesh):
         student = check_model(task.tapped_model, batch["inputs"])
+    _check_words(task, student.params)
     check_frozen(student.params, task.freeze)
     check_optimizer(task.optimizer, student.params)
     if not jnp.issubdtype(student.outputs.logits.dtype, jnp.floating):
@@ -295,6 +297,15 @@ def check(task: Task) -> None:
             f"{task.data.num_classes}"
         )
     _check_losses(task, student.outputs, answer, batch)
+
+
+def _check_words(task: Task, student: PyTree) -> None:
+    if task.data.tokens is None:
+        return
+    words = task.data.tokens.vocabulary
+    check_vocabulary(words, student, "the student")
+    if task.teacher is not None:
+        check_vocabulary(words, task.teacher.variables, "the teacher")
 
 
 def _check_losses(task: Task, student: Outputs, teacher: Outputs | None, batch: Batch) -> None:
