@@ -285,6 +285,7 @@ def test_a_changed_table_is_another_run(tmp_path, files, refused, capfd):
     np.savez(file, probabilities=P, more=1)  # the same answers
     assert main(command) == 0
     assert main(["eval", f"--workdir={run}"]) == 0
+    assert f"no agreement with table:{file}" in capfd.readouterr().err
     assert main([*command, "--dry_run"]) == 0
 
 

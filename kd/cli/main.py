@@ -227,8 +227,11 @@ def _eval(args: argparse.Namespace, overrides: list[str]) -> None:
     from kd.runs.workdir import find
 
     outcome = evaluate_workdir(args.workdir, teacher=args.teacher, **_doors(args))
-    settings = find(args.workdir, args.allow_code).spec.members.settings
-    _show_members(f"{args.workdir} on {outcome['split']}", outcome, settings)
+    spec = find(args.workdir, args.allow_code).spec
+    origin = None if args.teacher is not None else spec.teacher.origin
+    if origin is not None and not origin.is_model:
+        say(f"eval: no agreement with {origin.text}: it is asked about training data alone")
+    _show_members(f"{args.workdir} on {outcome['split']}", outcome, spec.members.settings)
 
 
 def _doors(args: argparse.Namespace) -> dict[str, Any]:
