@@ -70,7 +70,7 @@ def made(kind, folder, seed=0, splits=None, shape=(6, 5, 3)):
 
 def read(source, folder, **options):
     """What is read of a source, in full."""
-    whole = kd_data.sources._whole(source, "train", str(folder), None, None)
+    whole = kd_data.sources._whole(source, "train", str(folder), None, None, None)
     return whole.inputs.tobytes(), whole.labels.tolist(), whole.class_names, whole.fingerprint
 
 
