@@ -145,6 +145,8 @@ def test_the_arrays_are_those_of_the_student(tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "config.json",
         "model.safetensors",
+        "README.md",
+        "bom.cdx.json",
     }
     arrays = safetensors.numpy.load_file(tmp_path / "out" / "model.safetensors")
     params = jax.tree_util.tree_leaves_with_path(kd.load(runs.finished()).params)

@@ -32,6 +32,8 @@ ARGUMENTS = {
     "eval": ["--workdir=absent"],
     "audit": ["absent", "absent"],
     "export": ["absent", "absent"],
+    "accuse": ["absent", "--teacher=absent", "--controls=absent"],
+    "card": ["absent"],
     "reproduce": ["hinton2015-digits"],
     "report": ["absent"],
     "doctor": [],
@@ -53,8 +55,9 @@ def test_the_first_word_of_every_command_comes_before_anything_heavy():
     done = subprocess.run(
         [sys.executable, "-c", FIRST], cwd=runs.ROOT, capture_output=True, text=True, check=True
     )
-    commands = ("train", "plan", "eval", "audit", "export", "reproduce", "report", "doctor", "list")
-    assert done.stdout.splitlines() == [f"{c} 'kd {c}: starting\\n'" for c in commands]
+    order = ("train", "plan", "eval", "audit", "export", "accuse", "card", "reproduce", "report")
+    starts = [f"{c} 'kd {c}: starting\\n'" for c in (*order, "doctor", "list")]
+    assert done.stdout.splitlines() == starts
 
 
 @pytest.fixture

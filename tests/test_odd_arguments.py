@@ -42,7 +42,7 @@ ODD = {
         "classes of teacher must be",
     ),
     "another kind": (lambda: kd.teacher(lambda x: x, data=DATA, kind="x"), "kind of teacher must"),
-    "a function of nothing": (lambda: kd.teacher(os.getcwd, data=DATA), "one array of inputs"),
+    "a function of nothing": (lambda: kd.teacher(os.getcwd, data=DATA), "it takes ()"),
     "batches of no number": (
         lambda: kd.teacher(lambda x: x, data=DATA, batch_size="x"),
         "batch_size of teacher must be int",
