@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kd.cli.options import (
     allow_code,
@@ -19,6 +19,9 @@ from kd.cli.options import (
 )
 from kd.errors import KdError
 from kd.system.paths import anywhere
+
+if TYPE_CHECKING:
+    from kd.provenance.facts import Facts
 
 
 def accuse_arguments(accuse: argparse.ArgumentParser) -> None:
@@ -190,7 +193,6 @@ def card(args: argparse.Namespace, _overrides: list[str]) -> int | None:
     from kd.pages import show
     from kd.provenance.card import write_card
     from kd.provenance.checking import checked_table, verify_card
-    from kd.provenance.facts import facts_of
 
     folder = anywhere(args.out) if args.out else None
     if args.verify:
@@ -199,13 +201,7 @@ def card(args: argparse.Namespace, _overrides: list[str]) -> int | None:
         )
         show(checked_table(told))
         return 2 if any(status == "DIFFERS" for _, status, _ in told) else None
-    facts = facts_of(
-        args.workdir,
-        licence=args.licence,
-        licence_override=args.licence_override,
-        allow_code=args.allow_code,
-        despite_changes=args.despite_changes,
-    )
+    facts = _facts(args.workdir, args)
     for file in write_card(facts, folder or anywhere(args.workdir) / "card"):
         print(file.resolve())
     return None
@@ -214,17 +210,22 @@ def card(args: argparse.Namespace, _overrides: list[str]) -> int | None:
 def write_cards(args: argparse.Namespace) -> None:
     """The card and the bill of materials of a run, beside its export."""
     from kd.provenance.card import write_card
+
+    facts = _facts(args.run, args)
+    library = "transformers" if args.format == "hf" else "kd"
+    write_card(facts, anywhere(args.folder), library)
+
+
+def _facts(run: str, args: argparse.Namespace) -> Facts:
     from kd.provenance.facts import facts_of
 
-    facts = facts_of(
-        args.run,
+    return facts_of(
+        run,
         licence=args.licence,
         licence_override=args.licence_override,
         allow_code=args.allow_code,
         despite_changes=args.despite_changes,
     )
-    library = "transformers" if args.format == "hf" else "kd"
-    write_card(facts, anywhere(args.folder), library)
 
 
 def check_export(args: argparse.Namespace) -> bool:
